@@ -1,0 +1,156 @@
+"""THE CONTRACT between the core and every backend, ours included.
+
+A plugin's hook returns ``BackendInfo`` values. The core imports the class an info names only when it wants an offer,
+asks ``Backend.offer`` what it could do, lets the planner choose, and calls ``Backend.load`` once. The resulting
+``Engine`` has one mandatory verb, ``stream``. Everything else the client offers is folded from it.
+
+The contract's version changes only when a conforming plugin would break.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterator
+from typing import ClassVar, Final, Literal, TypeAlias
+
+from pydantic import Field
+
+from llama4sdk._values import Value
+from llama4sdk.errors import UnsupportedFeatureError
+from llama4sdk.events import Event
+from llama4sdk.hardware import Hardware
+from llama4sdk.planning.plan import Placement, Plan, Quantization
+from llama4sdk.requests import EmbedRequest, Request, SamplingParams
+from llama4sdk.results import Embeddings
+
+__all__ = [
+    "CONTRACT_VERSION",
+    "Backend",
+    "BackendInfo",
+    "Capabilities",
+    "Engine",
+    "Feature",
+    "Need",
+    "Offer",
+    "Unavailable",
+]
+
+CONTRACT_VERSION: Final = 1
+
+Feature: TypeAlias = Literal["generate", "chat", "embed", "images", "tools", "count_tokens", "astream"]
+
+ALL_SAMPLING_OPTIONS: Final = frozenset(SamplingParams.model_fields)
+
+
+class Capabilities(Value):
+    """What an engine can do. What is not declared here is refused before any work.
+
+    ``sampling`` names the ``SamplingParams`` fields it honours; ``remote`` says that prompts leave the machine.
+    """
+
+    features: frozenset[Feature] = frozenset({"generate", "chat"})
+    sampling: frozenset[str] = ALL_SAMPLING_OPTIONS
+    remote: bool = False
+
+
+class BackendInfo(Value):
+    """A backend's visiting card. Making one must import nothing heavy."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    summary: str
+    cls: str = Field(pattern=r"^[\w.]+:\w+$")
+    """Where the ``Backend`` subclass is: ``package.module:Class``."""
+    capabilities: Capabilities = Capabilities()
+    models: tuple[str, ...] = ()
+    """Names of models only this backend knows."""
+    requires: tuple[str, ...] = ()
+    """Modules that must be installed for an offer."""
+    install: str | None = None
+    """The command that installs what ``requires`` names."""
+    contract: int = CONTRACT_VERSION
+
+
+class Need(Value):
+    """What the caller wants. ``None`` means that the backend may choose."""
+
+    model: str | None = None
+    """A catalogue name, a path, a repository id, or a name the backend declares in ``BackendInfo.models``."""
+    features: frozenset[Feature] = frozenset()
+    context_length: int | None = Field(default=None, ge=1)
+    quantization: Quantization | None = None
+    device: str | None = None
+
+
+class Offer(Value):
+    """What a backend would do. Memory is in bytes per device, KV cache and workspace included."""
+
+    model: str
+    source: str | None = None
+    placement: Placement
+    quantization: Quantization | None = None
+    context_length: int
+    memory: dict[str, int] = {}
+    tokens_per_second: float | None = None
+    reason: str
+    """Why this placement, quantization and context, in one sentence."""
+
+
+class Unavailable(Value):
+    """Why a backend cannot serve a need, and what would change that."""
+
+    reason: str
+    fix: str | None = None
+    need_memory: int | None = None
+    have_memory: int | None = None
+
+
+class Engine(ABC):
+    """A model, loaded and running. Safe to call from several threads; closing twice is harmless."""
+
+    model: str
+    context_length: int
+
+    @abstractmethod
+    def stream(self, request: Request) -> Iterator[Event]:
+        """Answer a request as deltas followed by exactly one ``Finish``.
+
+        The iterator is a generator (or has ``close``): closing it early frees whatever the request held.
+        Raises ContextLengthError before the first event when the prompt does not fit.
+        """
+
+    async def astream(self, request: Request) -> AsyncIterator[Event]:
+        """The same, natively asynchronous. Only called when ``astream`` is a declared feature."""
+        raise UnsupportedFeatureError(type(self).__name__, "astream")
+        yield  # an async generator by its own right
+
+    def embed(self, request: EmbedRequest) -> Embeddings:
+        """One vector per input. Only called when ``embed`` is a declared feature."""
+        raise UnsupportedFeatureError(type(self).__name__, "embed")
+
+    def count_tokens(self, request: Request) -> int:
+        """Tokens the request's input would take. Only called when ``count_tokens`` is a declared feature."""
+        raise UnsupportedFeatureError(type(self).__name__, "count_tokens")
+
+    def close(self) -> None:
+        """Free memory and sockets. Streams still open end with StreamClosedError."""
+
+
+class Backend(ABC):
+    """A way to run models. Constructed without arguments, with no work done."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def offer(self, need: Need, hardware: Hardware) -> Offer | Unavailable:
+        """Say what could be done for ``need`` on ``hardware``.
+
+        Quick and without side effects: no device is opened, no weights are read (headers may be). ``hardware`` may
+        describe another machine than this one.
+        """
+
+    @abstractmethod
+    def load(self, plan: Plan) -> Engine:
+        """Make the engine the plan describes. The only slow step.
+
+        Raises ModelLoadError, WeightsNotFoundError or DeviceMemoryError.
+        """

@@ -1,0 +1,302 @@
+"""Every exception the SDK raises on purpose.
+
+    Llama4Error                        every one has .hint; each also inherits the fitting builtin
+    ├─ ConfigurationError (ValueError)
+    │  ├─ UnknownModelError
+    │  ├─ UnknownBackendError
+    │  ├─ UnknownOptionError
+    │  └─ InvalidRequestError
+    ├─ UnsupportedFeatureError         raised before any work; names backend and feature
+    ├─ ClientClosedError (RuntimeError)
+    ├─ PluginError
+    │  ├─ PluginLoadError
+    │  └─ PluginContractError
+    ├─ PlanningError
+    │  ├─ NoBackendError               carries every rejection
+    │  └─ InsufficientMemoryError      carries need and have, in bytes
+    ├─ BackendError
+    │  ├─ ModelLoadError
+    │  │  └─ CheckpointError           the files are damaged, or not what they claim to be
+    │  ├─ WeightsNotFoundError (FileNotFoundError)
+    │  └─ DeviceMemoryError (MemoryError)
+    ├─ DownloadError (OSError)         what was fetched so far is kept for the next try
+    ├─ APIError                        carries backend, status, request_id
+    │  ├─ APIConnectionError (ConnectionError)
+    │  ├─ APITimeoutError (TimeoutError)
+    │  ├─ AuthenticationError
+    │  ├─ PermissionDeniedError
+    │  ├─ RateLimitError               carries retry_after, in seconds
+    │  ├─ OverloadedError
+    │  ├─ ModelRetiredError
+    │  └─ APIStatusError
+    ├─ ContextLengthError (ValueError) carries limit and requested, in tokens
+    ├─ ContentFilteredError
+    └─ StreamError
+       ├─ StreamInterruptedError       carries what had arrived
+       └─ StreamClosedError (RuntimeError)
+
+Anything else that escapes the SDK is a bug in it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llama4sdk.planning.plan import Rejection
+    from llama4sdk.results import Completion
+
+__all__ = [
+    "APIConnectionError",
+    "APIError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "BackendError",
+    "CheckpointError",
+    "ClientClosedError",
+    "ConfigurationError",
+    "ContentFilteredError",
+    "ContextLengthError",
+    "DeviceMemoryError",
+    "DownloadError",
+    "InsufficientMemoryError",
+    "InvalidRequestError",
+    "Llama4Error",
+    "ModelLoadError",
+    "ModelRetiredError",
+    "NoBackendError",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "PlanningError",
+    "PluginContractError",
+    "PluginError",
+    "PluginLoadError",
+    "RateLimitError",
+    "StreamClosedError",
+    "StreamError",
+    "StreamInterruptedError",
+    "UnknownBackendError",
+    "UnknownModelError",
+    "UnknownOptionError",
+    "UnsupportedFeatureError",
+    "WeightsNotFoundError",
+]
+
+
+class Llama4Error(Exception):
+    """What happened, and in ``hint`` what to do about it (``None`` when there is nothing to do)."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} Hint: {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keyword-only fields survive pickling, so errors cross process borders whole."""
+        return _restore, (type(self), self.args, dict(self.__dict__))
+
+
+def _restore(kind: type[Llama4Error], args: tuple[object, ...], fields: dict[str, object]) -> Llama4Error:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
+
+class ConfigurationError(Llama4Error, ValueError):
+    """A setting, an argument or a request cannot mean anything."""
+
+
+class UnknownModelError(ConfigurationError):
+    """No model has this name, and it is no path and no repository in the cache."""
+
+
+class UnknownBackendError(ConfigurationError):
+    """No installed plugin brings a backend of this name."""
+
+
+class UnknownOptionError(ConfigurationError):
+    """A keyword that no request has; the hint names the nearest that exists."""
+
+
+class InvalidRequestError(ConfigurationError):
+    """A value out of range, or messages no model could answer."""
+
+
+class UnsupportedFeatureError(Llama4Error):
+    """The backend has declared that it cannot do this; raised before any work."""
+
+    def __init__(self, backend: str, feature: str, *, hint: str | None = None) -> None:
+        super().__init__(f"Backend '{backend}' does not support {feature}.", hint=hint)
+        self.backend = backend
+        self.feature = feature
+
+
+class ClientClosedError(Llama4Error, RuntimeError):
+    """The client was closed before this call."""
+
+
+class PluginError(Llama4Error):
+    """A plugin is at fault; the message names the plugin and its distribution."""
+
+
+class PluginLoadError(PluginError):
+    """The plugin, or the backend class it names, cannot be imported."""
+
+
+class PluginContractError(PluginError):
+    """The plugin loaded, but broke a rule of the contract in ``llama4sdk.backend``."""
+
+
+class PlanningError(Llama4Error):
+    """No plan fits what was asked on this hardware."""
+
+
+class NoBackendError(PlanningError):
+    """Every backend said no; ``rejections`` holds each reason and its fix."""
+
+    def __init__(self, message: str, *, rejections: Sequence[Rejection] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.rejections = tuple(rejections)
+
+
+class InsufficientMemoryError(PlanningError):
+    """The model does not fit; ``need`` and ``have`` are bytes."""
+
+    def __init__(self, message: str, *, need: int, have: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.need = need
+        self.have = have
+
+
+class BackendError(Llama4Error):
+    """A backend failed while loading or running a model."""
+
+
+class ModelLoadError(BackendError):
+    """The backend could not make a running engine of the weights."""
+
+
+class CheckpointError(ModelLoadError):
+    """A checkpoint is truncated, damaged, or of another architecture than expected."""
+
+
+class WeightsNotFoundError(BackendError, FileNotFoundError):
+    """The weights are not on this machine; the hint is the command that fetches them."""
+
+    def __str__(self) -> str:  # OSError.__str__ would print errno fields
+        return Llama4Error.__str__(self)
+
+
+class DeviceMemoryError(BackendError, MemoryError):
+    """The device ran out of memory while loading or running."""
+
+
+class DownloadError(Llama4Error, OSError):
+    """A download failed; a partial file stays where the next try resumes it."""
+
+    def __str__(self) -> str:
+        return Llama4Error.__str__(self)
+
+
+class APIError(Llama4Error):
+    """A remote endpoint answered with an error, or did not answer."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        backend: str | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.backend = backend
+        self.status = status
+        self.request_id = request_id
+
+
+class APIConnectionError(APIError, ConnectionError):
+    """No connection to the endpoint."""
+
+    def __str__(self) -> str:
+        return Llama4Error.__str__(self)
+
+
+class APITimeoutError(APIError, TimeoutError):
+    """The endpoint did not answer in time."""
+
+    def __str__(self) -> str:
+        return Llama4Error.__str__(self)
+
+
+class AuthenticationError(APIError):
+    """The credentials are missing or wrong."""
+
+
+class PermissionDeniedError(APIError):
+    """The credentials are right but may not do this."""
+
+
+class RateLimitError(APIError):
+    """Too many requests; ``retry_after`` is the endpoint's own wish, in seconds."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        backend: str | None = None,
+        request_id: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, backend=backend, status=429, request_id=request_id, hint=hint)
+        self.retry_after = retry_after
+
+
+class OverloadedError(APIError):
+    """The endpoint has no capacity at the moment."""
+
+
+class ModelRetiredError(APIError):
+    """The endpoint no longer serves this model."""
+
+
+class APIStatusError(APIError):
+    """Any other error status."""
+
+
+class ContextLengthError(Llama4Error, ValueError):
+    """The prompt, or prompt and ``max_tokens`` together, exceed the context; both in tokens."""
+
+    def __init__(self, message: str, *, limit: int, requested: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.limit = limit
+        self.requested = requested
+
+
+class ContentFilteredError(Llama4Error):
+    """A content filter refused the request or the answer."""
+
+
+class StreamError(Llama4Error):
+    """A stream did not run to its end."""
+
+
+class StreamInterruptedError(StreamError):
+    """The stream ended without its finish marker; ``partial`` holds what had arrived."""
+
+    def __init__(self, message: str, *, partial: Completion | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.partial = partial
+
+
+class StreamClosedError(StreamError, RuntimeError):
+    """The stream, or the client it belongs to, was closed before the stream ended."""

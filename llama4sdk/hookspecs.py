@@ -1,0 +1,30 @@
+"""The one hook a plugin implements.
+
+    # pyproject.toml                          # my_package/plugin.py
+    [project.entry-points.llama4sdk]          from llama4sdk.backend import BackendInfo
+    mine = "my_package.plugin"                from llama4sdk.hookspecs import hookimpl
+
+                                              @hookimpl
+                                              def llama4sdk_backends() -> list[BackendInfo]: ...
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from llama4sdk.backend import BackendInfo
+
+__all__ = ["ENTRY_POINT_GROUP", "hookimpl", "hookspec"]
+
+ENTRY_POINT_GROUP = "llama4sdk"
+
+hookspec = pluggy.HookspecMarker("llama4sdk")
+hookimpl = pluggy.HookimplMarker("llama4sdk")
+
+
+@hookspec
+def llama4sdk_backends() -> list[BackendInfo]:  # type: ignore[empty-body]
+    """The backends this plugin brings. Must be quick and import nothing heavy."""

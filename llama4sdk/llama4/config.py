@@ -1,0 +1,166 @@
+"""The hyper-parameters of Llama 4's text network, read from any spelling a checkpoint uses.
+
+Per-layer facts (which layers rotate, which are mixtures) are worked out once, here, so that no engine re-derives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError, model_validator
+
+from llama4sdk._values import Value
+from llama4sdk.errors import CheckpointError
+
+__all__ = ["RopeScaling", "TextConfig"]
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class RopeScaling(Value):
+    """Llama 3's stepped frequency scaling. With low = high (Scout) it is a step at the original context length."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_context: int
+
+
+class TextConfig(Value):
+    """One network. Sizes are counts of elements; positions and lengths are tokens."""
+
+    vocab_size: Positive
+    hidden_size: Positive
+    num_layers: Positive
+    num_heads: Positive
+    num_kv_heads: Positive
+    head_dim: Positive
+    expert_size: Positive
+    """Inner width of a routed or shared expert."""
+    dense_size: Positive
+    """Inner width of a dense feed-forward layer."""
+    num_experts: int = 0
+    experts_per_token: int = 1
+    moe_layers: frozenset[int] = frozenset()
+    nope_layers: frozenset[int] = frozenset()
+    """Layers without rotary positions. They attend to everything; the others within their chunk."""
+    chunk_size: Positive | None = None
+    """Attention chunk of the rotary layers; ``None`` lets them attend to everything as well."""
+    rope_theta: float
+    rope_scaling: RopeScaling | None = None
+    qk_norm: bool = False
+    temperature_tuning: bool = False
+    floor_scale: float = 8192
+    attn_scale: float = 0.1
+    norm_eps: float
+    max_context: Positive
+    tied_embeddings: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TextConfig:
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(f"{self.num_heads} query heads do not divide among {self.num_kv_heads} key/value heads")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim {self.head_dim} is odd, but rotary positions turn pairs")
+        if self.moe_layers and not 1 <= self.experts_per_token <= self.num_experts:
+            raise ValueError(f"{self.experts_per_token} experts per token out of {self.num_experts}")
+        return self
+
+    @classmethod
+    def from_hf(cls, config: Mapping[str, JsonValue]) -> TextConfig:
+        """Read a Hugging Face ``config.json`` of ``llama4_text``, or the text part of a ``llama4`` one.
+
+        Raises CheckpointError naming what is missing, malformed or of another architecture.
+        """
+        text = config.get("text_config") if config.get("model_type") == "llama4" else config
+        if not isinstance(text, Mapping) or text.get("model_type") != "llama4_text":
+            raise CheckpointError(
+                f"The checkpoint's architecture is {config.get('model_type')!r}, not 'llama4' or 'llama4_text'.",
+                hint="Only Llama 4 networks, and Llama networks in GGUF form, can be loaded.",
+            )
+        try:
+            return _read_hf(text)
+        except (ValidationError, KeyError, TypeError, ValueError) as error:
+            missing = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise CheckpointError(f"config.json does not describe a Llama 4 text network: {missing}.") from error
+
+
+_INTS = TypeAdapter(list[int])
+_KINDS = TypeAdapter(list[str])
+_NUMBERS: TypeAdapter[dict[str, float | str | None]] = TypeAdapter(dict[str, float | str | None])
+
+
+def _read_hf(c: Mapping[str, JsonValue]) -> TextConfig:
+    layers = int(_number(c, "num_hidden_layers"))
+    experts = int(_number(c, "num_local_experts", 16))
+    heads = int(_number(c, "num_attention_heads"))
+    hidden = int(_number(c, "hidden_size"))
+    chunk = c.get("attention_chunk_size", 8192)
+    rope = _NUMBERS.validate_python(c.get("rope_parameters") or c.get("rope_scaling") or {})
+    return TextConfig(
+        vocab_size=int(_number(c, "vocab_size")),
+        hidden_size=hidden,
+        num_layers=layers,
+        num_heads=heads,
+        num_kv_heads=int(_number(c, "num_key_value_heads", heads)),
+        head_dim=int(_number(c, "head_dim", hidden // heads)),
+        expert_size=int(_number(c, "intermediate_size")),
+        dense_size=int(_number(c, "intermediate_size_mlp", _number(c, "intermediate_size"))),
+        num_experts=experts,
+        experts_per_token=int(_number(c, "num_experts_per_tok", 1)),
+        moe_layers=_moe_layers(c, layers) if experts else frozenset(),
+        nope_layers=_nope_layers(c, layers),
+        chunk_size=None if chunk is None else int(_number(c, "attention_chunk_size", 8192)),
+        rope_theta=float(rope.get("rope_theta") or _number(c, "rope_theta", 500000.0)),
+        rope_scaling=_rope_scaling(rope),
+        qk_norm=bool(c.get("use_qk_norm", True)),
+        temperature_tuning=bool(c.get("attn_temperature_tuning", True)),
+        floor_scale=_number(c, "floor_scale", 8192),
+        attn_scale=_number(c, "attn_scale", 0.1),
+        norm_eps=_number(c, "rms_norm_eps", 1e-5),
+        max_context=int(_number(c, "max_position_embeddings", 131072)),
+        tied_embeddings=bool(c.get("tie_word_embeddings", False)),
+    )
+
+
+def _number(c: Mapping[str, JsonValue], key: str, default: float | None = None) -> float:
+    value = c.get(key)
+    if value is None:
+        if default is None:
+            raise KeyError(key)
+        return default
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{key} is {value!r}, not a number")
+    return value
+
+
+def _moe_layers(c: Mapping[str, JsonValue], layers: int) -> frozenset[int]:
+    if c.get("moe_layers") is not None:
+        return frozenset(_INTS.validate_python(c["moe_layers"]))
+    step = int(_number(c, "interleave_moe_layer_step", 1))
+    return frozenset(range(step - 1, layers, step))
+
+
+def _nope_layers(c: Mapping[str, JsonValue], layers: int) -> frozenset[int]:
+    """An empty ``no_rope_layers`` means the interval; in a full one, 0 marks a layer without rotation."""
+    if kinds := _KINDS.validate_python(c.get("layer_types") or []):
+        return frozenset(i for i, kind in enumerate(kinds) if kind == "full_attention")
+    if flags := _INTS.validate_python(c.get("no_rope_layers") or []):
+        return frozenset(i for i, rope in enumerate(flags) if not rope)
+    interval = int(_number(c, "no_rope_layer_interval", 4))
+    return frozenset(range(interval - 1, layers, interval))
+
+
+def _rope_scaling(rope: Mapping[str, float | str | None]) -> RopeScaling | None:
+    kind = rope.get("rope_type") or rope.get("type") or "default"
+    if kind == "default":
+        return None
+    if kind != "llama3":
+        raise ValueError(f"rope scaling of type {kind!r} is unknown for this architecture")
+    return RopeScaling(
+        factor=float(rope["factor"] or 1),
+        low_freq_factor=float(rope["low_freq_factor"] or 1),
+        high_freq_factor=float(rope["high_freq_factor"] or 1),
+        original_context=int(rope["original_max_position_embeddings"] or 8192),
+    )

@@ -1,0 +1,96 @@
+"""What a caller asks an engine to do, checked once before any work."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias, TypedDict
+
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
+
+from llama4sdk._values import Value
+from llama4sdk.messages import Message
+
+__all__ = ["EmbedRequest", "Pooling", "Request", "SamplingOptions", "SamplingParams", "Tool"]
+
+Pooling: TypeAlias = Literal["mean", "last"]
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class SamplingParams(Value):
+    """How tokens are drawn. ``None`` leaves the choice to the model's own defaults.
+
+    The order of application is the field's usual one: repetition penalty, temperature, top_k, top_p, min_p.
+    """
+
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """At most this many tokens are generated; ``None`` allows what the context has left."""
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """0 always takes the likeliest token."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Keep the likeliest tokens up to this total probability, the one that crosses it included."""
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Drop tokens less likely than this share of the likeliest one."""
+    repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Above 1, tokens already seen (in prompt or answer) become less likely."""
+    seed: int | None = None
+    """The same seed, request and engine give the same answer."""
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)] = ()
+    """The answer ends before the first of these that it would contain."""
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    """Report each token's log-probability and those of this many likeliest alternatives."""
+
+    def asked(self) -> frozenset[str]:
+        """The names of the options that were set to something."""
+        return frozenset(name for name in self.model_fields_set if getattr(self, name) not in (None, ()))
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The fields of ``SamplingParams`` as keyword arguments."""
+
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+    repetition_penalty: float | None
+    seed: int | None
+    stop: str | tuple[str, ...] | list[str]
+    logprobs: int | None
+
+
+class Tool(Value):
+    """A function the model may call; ``parameters`` is a JSON schema of an object."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class Request(Value):
+    """Either a raw ``prompt`` to continue or ``messages`` to answer."""
+
+    prompt: str | None = None
+    messages: tuple[Message, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    sampling: SamplingParams = SamplingParams()
+
+    @model_validator(mode="after")
+    def _one_input(self) -> Request:
+        if self.prompt is None and not self.messages:
+            raise ValueError("there are no messages")
+        if self.prompt is not None and self.messages:
+            raise ValueError("a request has a prompt or messages, not both")
+        if self.prompt == "":
+            raise ValueError("the prompt is empty")
+        return self
+
+
+class EmbedRequest(Value):
+    """Texts to embed; ``pooling`` says which hidden states stand for a text."""
+
+    inputs: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+    pooling: Pooling = "mean"
+    normalize: bool = True

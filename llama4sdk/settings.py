@@ -1,0 +1,62 @@
+"""Every environment variable the SDK reads. Nothing is read at import."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from llama4sdk.errors import ConfigurationError
+
+__all__ = ["disabled_plugins", "enabled_plugins", "hardware_file", "home", "hub_url", "index_url", "offer_deadline"]
+
+
+def home() -> Path:
+    """Where weights are kept: ``LLAMA4SDK_HOME``, or the user's cache directory."""
+    if value := os.environ.get("LLAMA4SDK_HOME"):
+        return Path(value).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("llama4sdk")
+
+
+def hardware_file() -> Path | None:
+    """``LLAMA4SDK_HARDWARE``: plan for the machine in this file instead of this one."""
+    value = os.environ.get("LLAMA4SDK_HARDWARE")
+    return Path(value).expanduser() if value else None
+
+
+def enabled_plugins() -> frozenset[str] | None:
+    """``LLAMA4SDK_PLUGINS``: load only these (comma-separated entry point names); unset loads all."""
+    value = os.environ.get("LLAMA4SDK_PLUGINS")
+    return None if value is None else _names(value)
+
+
+def disabled_plugins() -> frozenset[str]:
+    """``LLAMA4SDK_DISABLE_PLUGINS``: never load these."""
+    return _names(os.environ.get("LLAMA4SDK_DISABLE_PLUGINS", ""))
+
+
+def offer_deadline() -> float:
+    """``LLAMA4SDK_OFFER_DEADLINE``: seconds all backends together may take to make their offers."""
+    value = os.environ.get("LLAMA4SDK_OFFER_DEADLINE", "5")
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ConfigurationError(f"LLAMA4SDK_OFFER_DEADLINE must be a positive number of seconds, not {value!r}.")
+    return seconds
+
+
+def index_url() -> str:
+    """The Python package index: ``PIP_INDEX_URL`` or PyPI."""
+    return os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/")
+
+
+def hub_url() -> str:
+    """The Hugging Face hub: ``HF_ENDPOINT`` or the public one."""
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
+def _names(value: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in value.split(",") if name.strip())
