@@ -44,9 +44,10 @@ class TextConfig(Value):
     experts_per_token: int = 1
     moe_layers: frozenset[int] = frozenset()
     nope_layers: frozenset[int] = frozenset()
-    """Layers without rotary positions. They attend to everything; the others within their chunk."""
+    """Layers without rotary positions."""
+    chunked_layers: frozenset[int] = frozenset()
+    """Layers that attend only within their own chunk; the others attend to everything before."""
     chunk_size: Positive | None = None
-    """Attention chunk of the rotary layers; ``None`` lets them attend to everything as well."""
     rope_theta: float
     rope_scaling: RopeScaling | None = None
     qk_norm: bool = False
@@ -63,6 +64,8 @@ class TextConfig(Value):
             raise ValueError(f"{self.num_heads} query heads do not divide among {self.num_kv_heads} key/value heads")
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd, but rotary positions turn pairs")
+        if self.chunked_layers and self.chunk_size is None:
+            raise ValueError("layers are chunked but no chunk size is given")
         if self.moe_layers and not 1 <= self.experts_per_token <= self.num_experts:
             raise ValueError(f"{self.experts_per_token} experts per token out of {self.num_experts}")
         return self
@@ -96,7 +99,8 @@ def _read_hf(c: Mapping[str, JsonValue]) -> TextConfig:
     experts = int(_number(c, "num_local_experts", 16))
     heads = int(_number(c, "num_attention_heads"))
     hidden = int(_number(c, "hidden_size"))
-    chunk = c.get("attention_chunk_size", 8192)
+    chunk = None if c.get("attention_chunk_size", 8192) is None else int(_number(c, "attention_chunk_size", 8192))
+    nope = _nope_layers(c, layers)
     rope = _NUMBERS.validate_python(c.get("rope_parameters") or c.get("rope_scaling") or {})
     return TextConfig(
         vocab_size=int(_number(c, "vocab_size")),
@@ -110,8 +114,9 @@ def _read_hf(c: Mapping[str, JsonValue]) -> TextConfig:
         num_experts=experts,
         experts_per_token=int(_number(c, "num_experts_per_tok", 1)),
         moe_layers=_moe_layers(c, layers) if experts else frozenset(),
-        nope_layers=_nope_layers(c, layers),
-        chunk_size=None if chunk is None else int(_number(c, "attention_chunk_size", 8192)),
+        nope_layers=nope,
+        chunked_layers=_chunked_layers(c, layers, nope) if chunk else frozenset(),
+        chunk_size=chunk,
         rope_theta=float(rope.get("rope_theta") or _number(c, "rope_theta", 500000.0)),
         rope_scaling=_rope_scaling(rope),
         qk_norm=bool(c.get("use_qk_norm", True)),
@@ -144,12 +149,18 @@ def _moe_layers(c: Mapping[str, JsonValue], layers: int) -> frozenset[int]:
 
 def _nope_layers(c: Mapping[str, JsonValue], layers: int) -> frozenset[int]:
     """An empty ``no_rope_layers`` means the interval; in a full one, 0 marks a layer without rotation."""
+    if flags := _INTS.validate_python(c.get("no_rope_layers") or []):
+        return frozenset(i for i, rope in enumerate(flags[:layers]) if not rope)
     if kinds := _KINDS.validate_python(c.get("layer_types") or []):
         return frozenset(i for i, kind in enumerate(kinds) if kind == "full_attention")
-    if flags := _INTS.validate_python(c.get("no_rope_layers") or []):
-        return frozenset(i for i, rope in enumerate(flags) if not rope)
     interval = int(_number(c, "no_rope_layer_interval", 4))
     return frozenset(range(interval - 1, layers, interval))
+
+
+def _chunked_layers(c: Mapping[str, JsonValue], layers: int, nope: frozenset[int]) -> frozenset[int]:
+    if kinds := _KINDS.validate_python(c.get("layer_types") or []):
+        return frozenset(i for i, kind in enumerate(kinds) if kind == "chunked_attention")
+    return frozenset(range(layers)) - nope
 
 
 def _rope_scaling(rope: Mapping[str, float | str | None]) -> RopeScaling | None:
