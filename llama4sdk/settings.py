@@ -7,7 +7,16 @@ from pathlib import Path
 
 from llama4sdk.errors import ConfigurationError
 
-__all__ = ["disabled_plugins", "enabled_plugins", "hardware_file", "home", "hub_url", "index_url", "offer_deadline"]
+__all__ = [
+    "disabled_plugins",
+    "enabled_plugins",
+    "hardware_file",
+    "home",
+    "hub_cache",
+    "hub_url",
+    "index_url",
+    "offer_deadline",
+]
 
 
 def home() -> Path:
@@ -56,6 +65,15 @@ def index_url() -> str:
 def hub_url() -> str:
     """The Hugging Face hub: ``HF_ENDPOINT`` or the public one."""
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
+def hub_cache() -> Path:
+    """Where Hugging Face tools keep models: ``HF_HUB_CACHE``, ``HF_HOME``/hub, or the user's cache directory."""
+    if value := os.environ.get("HF_HUB_CACHE"):
+        return Path(value).expanduser()
+    if value := os.environ.get("HF_HOME"):
+        return Path(value).expanduser() / "hub"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface" / "hub"
 
 
 def _names(value: str) -> frozenset[str]:

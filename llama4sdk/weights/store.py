@@ -1,0 +1,104 @@
+"""Where weights lie on this machine.
+
+    home()/models/demo/SmolLM2-135M-Instruct.Q4_1.gguf    what ``pull`` fetched
+    home()/models/scout/                                  what a user put there, or had ``hf download`` put there
+    hub_cache()/models--org--name/snapshots/<commit>/     what any Hugging Face tool fetched
+
+A file under its final name is whole: downloads carry another name until they are verified.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Final
+
+from llama4sdk import settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["DEMO", "DEMO_FILE", "locate", "model_dir"]
+
+DEMO: Final = "demo"
+DEMO_FILE: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def model_dir(name: str) -> Path:
+    """The directory the SDK keeps this catalogue model in; it need not exist."""
+    return settings.home() / "models" / name
+
+
+def locate(model: str) -> Path | None:
+    """The local path of a catalogue model, a path, or a Hugging Face repository id; ``None`` when it is not here.
+
+    A catalogue name wins over a path of the same spelling (write ``./demo`` for the path). Looks at names only: no
+    file is read but a checkpoint's index, so the answer takes microseconds.
+    """
+    if model == DEMO:
+        return _file(model_dir(DEMO) / DEMO_FILE)
+    if not model or "\0" in model:
+        return None
+    return _catalogued(model) or _given(model) or _in_hub_cache(model)
+
+
+def _catalogued(model: str) -> Path | None:
+    from llama4sdk import catalog
+
+    spec = catalog.find(model)
+    if spec is None:
+        return None
+    if spec.name == DEMO:
+        return locate(DEMO)
+    return _checkpoint(model_dir(spec.name)) or _in_hub_cache(spec.repository)
+
+
+def _given(model: str) -> Path | None:
+    from pathlib import Path
+
+    path = Path(os.path.expanduser(model))  # noqa: PTH111  (Path.expanduser raises for an unknown ~user)
+    return path if path.exists() else None
+
+
+def _in_hub_cache(repository: str | None) -> Path | None:
+    """The checkpoint of the main revision, or else of the newest one, that is whole."""
+    if repository is None or repository.count("/") != 1:
+        return None
+    repo = settings.hub_cache() / f"models--{repository.replace('/', '--')}"
+    for snapshot in _snapshots(repo):
+        if found := _checkpoint(snapshot):
+            return found
+    return None
+
+
+def _snapshots(repo: Path) -> list[Path]:
+    folder = repo / "snapshots"
+    if not folder.is_dir():
+        return []
+    newest = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    main = repo / "refs" / "main"
+    commit = main.read_text(encoding="utf-8").strip() if main.is_file() else None
+    return sorted(newest, key=lambda path: path.name != commit)
+
+
+def _checkpoint(folder: Path) -> Path | None:
+    """The directory when it holds every shard it speaks of, or the one GGUF file in it."""
+    if (folder / "config.json").is_file() and _shards_present(folder):
+        return folder
+    files = [path for path in folder.glob("*.gguf") if path.is_file()]
+    return files[0] if len(files) == 1 else None
+
+
+def _shards_present(folder: Path) -> bool:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return (folder / "model.safetensors").is_file()
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return False
+    return all((folder / shard).is_file() for shard in shards)
+
+
+def _file(path: Path) -> Path | None:
+    return path if path.is_file() else None
