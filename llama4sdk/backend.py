@@ -11,16 +11,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
-from typing import ClassVar, Final, Literal, TypeAlias
+from typing import ClassVar, Final
 
 from pydantic import Field
 
 from llama4sdk._values import Value
+from llama4sdk.capabilities import Capabilities, Feature
 from llama4sdk.errors import UnsupportedFeatureError
 from llama4sdk.events import Event
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.plan import Placement, Plan, Quantization
-from llama4sdk.requests import EmbedRequest, Request, SamplingParams
+from llama4sdk.requests import EmbedRequest, Request
 from llama4sdk.results import Embeddings
 
 __all__ = [
@@ -36,22 +37,6 @@ __all__ = [
 ]
 
 CONTRACT_VERSION: Final = 1
-
-Feature: TypeAlias = Literal["generate", "chat", "embed", "images", "tools", "count_tokens", "astream"]
-
-ALL_SAMPLING_OPTIONS: Final = frozenset(SamplingParams.model_fields)
-
-
-class Capabilities(Value):
-    """What an engine can do. What is not declared here is refused before any work.
-
-    ``sampling`` names the ``SamplingParams`` fields it honours; ``remote`` says that prompts leave the machine.
-    """
-
-    features: frozenset[Feature] = frozenset({"generate", "chat"})
-    sampling: frozenset[str] = ALL_SAMPLING_OPTIONS
-    remote: bool = False
-
 
 class BackendInfo(Value):
     """A backend's visiting card. Making one must import nothing heavy."""
@@ -91,6 +76,8 @@ class Offer(Value):
     context_length: int
     memory: dict[str, int] = {}
     tokens_per_second: float | None = None
+    capabilities: Capabilities | None = None
+    """What this model can do here, when it is less than the backend's card says."""
     reason: str
     """Why this placement, quantization and context, in one sentence."""
 

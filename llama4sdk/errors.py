@@ -12,8 +12,8 @@
     │  ├─ PluginLoadError
     │  └─ PluginContractError
     ├─ PlanningError
-    │  ├─ NoBackendError               carries every rejection
-    │  └─ InsufficientMemoryError      carries need and have, in bytes
+    │  └─ NoBackendError               carries every rejection
+    │     └─ InsufficientMemoryError   carries need and have, in bytes
     ├─ BackendError
     │  ├─ ModelLoadError
     │  │  └─ CheckpointError           the files are damaged, or not what they claim to be
@@ -166,11 +166,19 @@ class NoBackendError(PlanningError):
         self.rejections = tuple(rejections)
 
 
-class InsufficientMemoryError(PlanningError):
-    """The model does not fit; ``need`` and ``have`` are bytes."""
+class InsufficientMemoryError(NoBackendError):
+    """Memory is what stands in the way; ``need`` (of the smallest offer) and ``have`` are bytes."""
 
-    def __init__(self, message: str, *, need: int, have: int, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self,
+        message: str,
+        *,
+        need: int,
+        have: int,
+        rejections: Sequence[Rejection] = (),
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, rejections=rejections, hint=hint)
         self.need = need
         self.have = have
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Literal
 
 from llama4sdk._values import Value
+from llama4sdk.capabilities import Capabilities
 
 __all__ = ["Decision", "Placement", "Plan", "Quantization", "Rejection"]
 
@@ -69,6 +70,7 @@ class Plan(Value):
     placement: Placement
     quantization: Quantization | None = None
     context_length: int
+    capabilities: Capabilities
     memory: dict[str, int] = {}
     """Bytes needed per device."""
     tokens_per_second: float | None = None

@@ -1,0 +1,22 @@
+"""What an engine can do, declared as data so that everything else is refused before any work."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+from llama4sdk._values import Value
+from llama4sdk.requests import SamplingParams
+
+__all__ = ["ALL_SAMPLING_OPTIONS", "Capabilities", "Feature"]
+
+Feature: TypeAlias = Literal["generate", "chat", "embed", "images", "tools", "count_tokens", "astream"]
+
+ALL_SAMPLING_OPTIONS: Final = frozenset(SamplingParams.model_fields)
+
+
+class Capabilities(Value):
+    """``sampling`` names the ``SamplingParams`` fields that are honoured; ``remote`` says that prompts leave the machine."""
+
+    features: frozenset[Feature] = frozenset({"generate", "chat"})
+    sampling: frozenset[str] = ALL_SAMPLING_OPTIONS
+    remote: bool = False

@@ -1,0 +1,109 @@
+"""The one built-in backend: it repeats what it is told, word by word. For docs, tests and the doctor's self-check."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import ClassVar, Final
+
+from llama4sdk.backend import Backend, BackendInfo, Capabilities, Engine, Need, Offer, Unavailable
+from llama4sdk.errors import ContextLengthError, StreamClosedError
+from llama4sdk.events import Event, Finish, TextDelta, Usage
+from llama4sdk.hardware import Hardware
+from llama4sdk.hookspecs import hookimpl
+from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.requests import Request
+
+__all__ = ["EchoBackend", "EchoEngine", "llama4sdk_backends"]
+
+MODEL: Final = "echo"
+CONTEXT_LENGTH: Final = 4096
+
+
+@hookimpl
+def llama4sdk_backends() -> list[BackendInfo]:
+    """The echo backend's card."""
+    return [
+        BackendInfo(
+            name="echo",
+            summary="Repeats the last message; needs nothing.",
+            cls="llama4sdk.echo:EchoBackend",
+            models=(MODEL,),
+            capabilities=Capabilities(
+                features=frozenset({"generate", "chat", "count_tokens", "astream"}),
+                sampling=frozenset({"max_tokens", "temperature", "seed"}),
+            ),
+        )
+    ]
+
+
+class EchoBackend(Backend):
+    """Offers the model ``echo`` on any machine."""
+
+    name: ClassVar[str] = "echo"
+
+    def offer(self, need: Need, hardware: Hardware) -> Offer | Unavailable:
+        """An offer for ``echo``, or for a caller who leaves the model open."""
+        if need.model not in (None, MODEL):
+            return Unavailable(reason=f"it only repeats; it has no model '{need.model}'.", fix="Choose model 'echo'.")
+        context = need.context_length or CONTEXT_LENGTH
+        if context > CONTEXT_LENGTH:
+            return Unavailable(reason=f"its context is {CONTEXT_LENGTH} words, {context} were asked.")
+        where = Placement(kind="local", devices=("cpu",))
+        return Offer(model=MODEL, placement=where, context_length=context, reason="it needs no memory to speak of")
+
+    def load(self, plan: Plan) -> EchoEngine:
+        """An engine; nothing is loaded."""
+        return EchoEngine(plan.context_length)
+
+
+class EchoEngine(Engine):
+    """One word with the space before it is one token."""
+
+    def __init__(self, context_length: int) -> None:
+        self.model = MODEL
+        self.context_length = context_length
+        self._closed = False
+
+    def stream(self, request: Request) -> Iterator[Event]:
+        """The last message's words, one delta each."""
+        words = _words(request)
+        read = self.count_tokens(request)
+        if read > self.context_length:
+            raise ContextLengthError(
+                f"The request has {read} words; the context holds {self.context_length}.",
+                limit=self.context_length,
+                requested=read,
+                hint="Send less.",
+            )
+        limit = request.sampling.max_tokens or len(words)
+        for word in words[:limit]:
+            if self._closed:
+                raise StreamClosedError("The echo engine was closed while it was answering.")
+            yield TextDelta(text=word)
+        written = min(limit, len(words))
+        usage = Usage(input_tokens=read, output_tokens=written)
+        yield Finish(reason="stop" if written == len(words) else "length", usage=usage)
+
+    async def astream(self, request: Request) -> AsyncIterator[Event]:
+        """The same events; nothing here waits."""
+        for event in self.stream(request):
+            yield event
+
+    def count_tokens(self, request: Request) -> int:
+        """Words in all messages, or in the prompt."""
+        if request.prompt is not None:
+            return len(_split(request.prompt))
+        return sum(len(_split(message.text)) for message in request.messages)
+
+    def close(self) -> None:
+        """End the streams that are still open."""
+        self._closed = True
+
+
+def _words(request: Request) -> list[str]:
+    return _split(request.prompt if request.prompt is not None else request.messages[-1].text)
+
+
+def _split(text: str) -> list[str]:
+    return re.findall(r"\s*\S+|\s+$", text)

@@ -1,0 +1,87 @@
+"""Asking every backend at once, with a deadline: one that hangs or raises costs nobody else anything."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Sequence
+
+from llama4sdk._values import Value
+from llama4sdk.backend import BackendInfo, Need, Offer, Unavailable
+from llama4sdk.errors import Llama4Error
+from llama4sdk.hardware import Hardware
+from llama4sdk.registry import Registry
+
+__all__ = ["Answer", "collect"]
+
+
+class Answer(Value):
+    """What one backend said to one need."""
+
+    info: BackendInfo
+    need: Need
+    result: Offer | Unavailable
+
+
+def collect(
+    registry: Registry, names: Sequence[str], needs: Sequence[Need], hardware: Hardware, *, deadline: float
+) -> tuple[Answer, ...]:
+    """Every backend's answer to every need, in the order of the needs, then of the names.
+
+    ``deadline`` is in seconds for all of them together; whoever is late is Unavailable.
+    """
+    inbox: queue.SimpleQueue[tuple[int, int, Offer | Unavailable]] = queue.SimpleQueue()
+    for place, name in enumerate(names):
+        work = (registry, name, place, needs, hardware, inbox)
+        threading.Thread(target=_ask, args=work, name=f"llama4sdk-offer-{name}", daemon=True).start()
+    results = _receive(inbox, len(names) * len(needs), time.monotonic() + deadline)
+    late = Unavailable(
+        reason=f"it did not answer within {deadline:g} s.",
+        fix="Report it to its author, or set LLAMA4SDK_DISABLE_PLUGINS to the plugin's name.",
+    )
+    return tuple(
+        Answer(info=registry.info(name), need=need, result=results.get((row, place), late))
+        for row, need in enumerate(needs)
+        for place, name in enumerate(names)
+    )
+
+
+def _receive(
+    inbox: queue.SimpleQueue[tuple[int, int, Offer | Unavailable]], count: int, until: float
+) -> dict[tuple[int, int], Offer | Unavailable]:
+    results: dict[tuple[int, int], Offer | Unavailable] = {}
+    while len(results) < count:
+        try:
+            row, place, result = inbox.get(timeout=max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            break
+        results[row, place] = result
+    return results
+
+
+def _ask(
+    registry: Registry,
+    name: str,
+    place: int,
+    needs: Sequence[Need],
+    hardware: Hardware,
+    inbox: queue.SimpleQueue[tuple[int, int, Offer | Unavailable]],
+) -> None:
+    for row, need in enumerate(needs):
+        inbox.put((row, place, _offer(registry, name, need, hardware)))
+
+
+def _offer(registry: Registry, name: str, need: Need, hardware: Hardware) -> Offer | Unavailable:
+    try:
+        result = registry.backend(name).offer(need, hardware)
+    except Llama4Error as error:
+        return Unavailable(reason=error.message, fix=error.hint)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code; the cause is shown, not hidden
+        return Unavailable(reason=f"its offer() raised {type(error).__name__}: {error}", fix="Report it to its author.")
+    if not isinstance(result, (Offer, Unavailable)):
+        return Unavailable(
+            reason=f"its offer() returned {type(result).__name__!r}, neither Offer nor Unavailable.",
+            fix="Report it to its author.",
+        )
+    return result

@@ -1,0 +1,206 @@
+"""Choosing among offers. Pure: the same answers and policy give the same plan.
+
+The order of preference is the list ``CRITERIA``: the first on which two offers differ decides, and is the reason given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from llama4sdk import catalog
+from llama4sdk.backend import Need, Offer, Unavailable
+from llama4sdk.errors import ConfigurationError, InsufficientMemoryError, NoBackendError
+from llama4sdk.hardware import Hardware
+from llama4sdk.planning.offers import Answer
+from llama4sdk.planning.plan import Decision, Plan, Quantization, Rejection
+from llama4sdk.planning.policy import Policy
+from llama4sdk.text import gb
+
+__all__ = ["CRITERIA", "choose", "needs"]
+
+
+class _Candidate(NamedTuple):
+    backend: str
+    need: Need
+    offer: Offer
+
+
+class _Criterion(NamedTuple):
+    """``key`` is smallest for what is preferred; ``reason`` says why the winner won."""
+
+    reason: str
+    key: Callable[[_Candidate], float | str]
+
+
+def _precision_lost(candidate: _Candidate) -> bool:
+    quantization = candidate.offer.quantization
+    return quantization is not None and not quantization.full_precision
+
+
+CRITERIA: Final = (
+    _Criterion("it runs on this machine", lambda c: c.offer.placement.kind == "remote"),
+    _Criterion("it keeps the weights' full precision", _precision_lost),
+    _Criterion("it needs no offloading", lambda c: c.offer.placement.kind == "offload"),
+    _Criterion("it uses an accelerator", lambda c: c.offer.placement.devices == ("cpu",)),
+    _Criterion("it is predicted to be faster", lambda c: -(c.offer.tokens_per_second or 0.0)),
+    _Criterion("its name comes first", lambda c: c.backend),
+)
+
+
+def needs(need: Need, policy: Policy, *, backend: str | None) -> tuple[Need, ...]:
+    """What to ask for, best first: the model that was named, or Scout, Maverick and then what is smaller."""
+    if need.model is not None:
+        spec = catalog.find(need.model)
+        if spec is not None and not spec.released:
+            raise ConfigurationError(f"There are no weights of '{need.model}'. {spec.notes}", hint="Try 'maverick'.")
+        return (need,)
+    models: list[str | None] = [catalog.SCOUT.name, catalog.MAVERICK.name]
+    if policy.allow_demo:
+        models.append(catalog.DEMO.name)
+    if backend is not None:
+        models.append(None)  # whatever this backend has
+    return tuple(need.model_copy(update={"model": model}) for model in models)
+
+
+def choose(answers: Sequence[Answer], hardware: Hardware, policy: Policy, *, backend: str | None = None) -> Plan:
+    """The best plan these answers allow.
+
+    Raises NoBackendError, or InsufficientMemoryError where memory is what stands in the way; both carry every
+    rejection.
+    """
+    asked = {answer.need.model: None for answer in answers}  # in order, once each
+    rejections: list[Rejection] = []
+    for model in asked:
+        candidates = []
+        for answer in (a for a in answers if a.need.model == model):
+            refusal = _refusal(answer, policy, explicit=backend)
+            if refusal is not None:
+                rejections.append(refusal)
+            elif isinstance(answer.result, Offer):
+                candidates.append(_Candidate(answer.info.name, answer.need, answer.result))
+        if candidates:
+            ranked = sorted(candidates, key=lambda c: tuple(criterion.key(c) for criterion in CRITERIA))
+            rejections += [_outranked(loser, ranked[0]) for loser in ranked[1:]]
+            return _plan(ranked, answers, rejections, hardware, named=len(asked) == 1, explicit=backend)
+    raise _nothing(answers, rejections)
+
+
+def _refusal(answer: Answer, policy: Policy, *, explicit: str | None) -> Rejection | None:
+    name, model, result = answer.info.name, answer.need.model, answer.result
+    if isinstance(result, Unavailable):
+        return Rejection(backend=name, model=model, reason=result.reason, fix=result.fix)
+    if result.placement.kind == "remote" and not policy.allow_remote and explicit != name:
+        return Rejection(
+            backend=name,
+            model=model,
+            reason="prompts would leave this machine, and the policy keeps them here.",
+            fix=f"Pass backend='{name}' or Policy(allow_remote=True).",
+        )
+    return None
+
+
+def _outranked(loser: _Candidate, winner: _Candidate) -> Rejection:
+    return Rejection(
+        backend=loser.backend,
+        model=loser.offer.model,
+        reason=f"'{winner.backend}' was preferred: {_advantage(winner, loser)}.",
+        fix=f"Pass backend='{loser.backend}' to choose it.",
+    )
+
+
+def _advantage(winner: _Candidate, loser: _Candidate) -> str:
+    return next(c.reason for c in CRITERIA if c.key(winner) != c.key(loser))
+
+
+def _plan(
+    ranked: Sequence[_Candidate],
+    answers: Sequence[Answer],
+    rejections: Sequence[Rejection],
+    hardware: Hardware,
+    *,
+    named: bool,
+    explicit: str | None,
+) -> Plan:
+    winner = ranked[0]
+    offer, need = winner.offer, winner.need
+    info = next(a.info for a in answers if a.info.name == winner.backend)
+    return Plan(
+        model=offer.model,
+        backend=winner.backend,
+        source=offer.source,
+        placement=offer.placement,
+        quantization=offer.quantization,
+        context_length=offer.context_length,
+        capabilities=offer.capabilities or info.capabilities,
+        memory=offer.memory,
+        tokens_per_second=offer.tokens_per_second,
+        notice=_notice(offer.model, hardware),
+        decisions=(
+            Decision(what="model", value=offer.model, reason=_model_reason(need, named=named)),
+            Decision(what="backend", value=winner.backend, reason=_backend_reason(ranked, explicit)),
+            *_details(offer, need),
+        ),
+        rejections=tuple(rejections),
+    )
+
+
+def _model_reason(need: Need, *, named: bool) -> str:
+    if named:
+        return "it was asked for" if need.model else "the backend chose it"
+    if need.model == catalog.SCOUT.name:
+        return "it is the first choice, and it can run here"
+    if need.model == catalog.DEMO.name:
+        return "neither Scout nor Maverick can run here"
+    return "nothing preferred to it can run here"
+
+
+def _backend_reason(ranked: Sequence[_Candidate], explicit: str | None) -> str:
+    if explicit is not None:
+        return "it was asked for"
+    if len(ranked) == 1:
+        return "no other backend can run this model here"
+    return f"{_advantage(ranked[0], ranked[1])} (over '{ranked[1].backend}')"
+
+
+def _details(offer: Offer, need: Need) -> tuple[Decision, ...]:
+    decisions = [Decision(what="placement", value=str(offer.placement), reason=offer.reason)]
+    if offer.quantization is not None:
+        asked = need.quantization is not None
+        reason = "it was asked for" if asked else _precision_reason(offer.quantization)
+        decisions.append(Decision(what="quantization", value=offer.quantization.value, reason=reason))
+    reason = "it was asked for" if need.context_length else "it is what the model and the memory allow by default"
+    decisions.append(Decision(what="context", value=f"{offer.context_length} tokens", reason=reason))
+    return tuple(decisions)
+
+
+def _precision_reason(quantization: Quantization) -> str:
+    return "full precision fits" if quantization.full_precision else "full precision does not fit"
+
+
+def _notice(model: str, hardware: Hardware) -> str | None:
+    """Whoever gets the demo model is told so, and what Scout would need."""
+    if model != catalog.DEMO.name:
+        return None
+    least = catalog.SCOUT.weight_bytes(Quantization.INT4) or 0
+    full = catalog.SCOUT.weight_bytes(Quantization.BF16) or 0
+    have = max([hardware.free_memory, *(device.free_memory for device in hardware.devices)])
+    return (
+        f"This is the demo model ({catalog.DEMO.title}), not Llama 4. Scout needs {gb(least)} as int4 or {gb(full)} "
+        f"as bf16; the most memory free in one place here is {gb(have)}."
+    )
+
+
+def _nothing(answers: Sequence[Answer], rejections: Sequence[Rejection]) -> NoBackendError:
+    names = sorted({f"'{answer.need.model}'" for answer in answers if answer.need.model})
+    what = " or ".join(names) or "any model"
+    reasons = "; ".join(f"{r.backend}: {r.reason.rstrip('.')}" for r in rejections) or "no backend is installed"
+    fixes = list(dict.fromkeys(r.fix for r in rejections if r.fix))
+    message = f"No backend can run {what} here: {reasons}."
+    hint = " ".join(fixes) or "Install a backend plugin, such as llama4sdk-torch."
+    short = [r for a in answers if isinstance(r := a.result, Unavailable) and r.need_memory is not None]
+    if short:
+        least = min(short, key=lambda r: r.need_memory or 0)
+        need, have = least.need_memory or 0, least.have_memory or 0
+        return InsufficientMemoryError(message, need=need, have=have, rejections=rejections, hint=hint)
+    return NoBackendError(message, rejections=rejections, hint=hint)

@@ -1,0 +1,16 @@
+"""What the caller allows a plan to do."""
+
+from __future__ import annotations
+
+from llama4sdk._values import Value
+
+__all__ = ["Policy"]
+
+
+class Policy(Value):
+    """Limits on the planner's choice. The default keeps every prompt on this machine."""
+
+    allow_remote: bool = False
+    """Let prompts leave the machine when nothing local fits. Naming a remote backend allows that one as well."""
+    allow_demo: bool = True
+    """Fall back to the small demo model when no Llama 4 fits and no model was named."""

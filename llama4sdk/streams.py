@@ -1,0 +1,186 @@
+"""Streams as users hold them, and the rules every stream obeys whoever produces it.
+
+A stream ends with ``Finish`` or with an error, never silently; what had arrived is never lost; closing is idempotent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from types import TracebackType
+from typing import Self
+
+from llama4sdk.errors import BackendError, Llama4Error, StreamClosedError, StreamInterruptedError
+from llama4sdk.events import Event, Finish, TextDelta
+from llama4sdk.results import Completion, fold
+
+__all__ = ["AsyncStream", "Stream"]
+
+
+class _Ledger:
+    """What both kinds of stream keep: the events so far, and whether more may come."""
+
+    def __init__(self, model: str, backend: str) -> None:
+        self.model = model
+        self.backend = backend
+        self._seen: list[Event] = []
+        self._ended = False
+        self._closed = False
+
+    @property
+    def partial(self) -> Completion:
+        """What has arrived so far; its ``finish_reason`` is ``None`` until the stream has ended."""
+        return fold(self._seen, model=self.model, backend=self.backend)
+
+    def _may_continue(self) -> bool:
+        """False once the stream is over. Raises StreamClosedError when it was closed before that."""
+        if self._ended:
+            return False
+        if self._closed:
+            raise StreamClosedError("This stream, or the client it belongs to, was closed before it ended.")
+        return True
+
+    def _admit(self, event: Event) -> Event:
+        self._seen.append(event)
+        if type(event) is Finish:
+            self._ended = True
+        return event
+
+    def _no_finish(self) -> StreamInterruptedError:
+        self._ended = True
+        return StreamInterruptedError(
+            f"The stream from '{self.backend}' ended without its finish marker.",
+            partial=self.partial,
+            hint="What had arrived is in the error's .partial.",
+        )
+
+    def _failed(self, error: Exception) -> Llama4Error:
+        """The SDK's own errors pass as they are; a stranger's exception becomes a BackendError."""
+        self._ended = True
+        if isinstance(error, Llama4Error):
+            return error
+        return BackendError(f"Backend '{self.backend}' failed while answering: {type(error).__name__}: {error}.")
+
+
+class Stream(_Ledger, Iterator[Event]):
+    """An answer as it is written: iterate over its events, or over ``text_deltas()``.
+
+    Leaving a ``with`` block, or calling ``close()``, stops the work behind it.
+    """
+
+    def __init__(self, events: Iterator[Event], *, model: str, backend: str) -> None:
+        super().__init__(model, backend)
+        self._events = events
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        if not self._may_continue():
+            raise StopIteration
+        try:
+            event = next(self._events)
+        except StopIteration:
+            raise self._no_finish() from None
+        except Exception as error:
+            failure = self._failed(error)
+            if failure is error:
+                raise
+            raise failure from error
+        if self._closed:  # closed from another thread while the producer was at work
+            self._stop()
+            self._may_continue()
+        self._admit(event)
+        if self._ended:
+            self._stop()
+        return event
+
+    def text_deltas(self) -> Iterator[str]:
+        """The answer's text, piece by piece."""
+        for event in self:
+            if isinstance(event, TextDelta) and event.text:
+                yield event.text
+
+    def completion(self) -> Completion:
+        """Read to the end and return the whole answer, what was read before included."""
+        for _ in self:
+            pass
+        return self.partial
+
+    def close(self) -> None:
+        """Stop the work and free what it held. Reading on raises StreamClosedError, unless the stream had ended."""
+        self._closed = True
+        self._stop()
+
+    def _stop(self) -> None:
+        close = getattr(self._events, "close", None)
+        if close is None:
+            return
+        try:
+            close()
+        except ValueError:
+            # "generator already executing": another thread is inside it and will see _closed when it comes out.
+            if not self._closed:
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+class AsyncStream(_Ledger, AsyncIterator[Event]):
+    """The asynchronous twin: ``async for``, ``async with``, ``await stream.completion()``."""
+
+    def __init__(self, events: AsyncIterator[Event], *, model: str, backend: str) -> None:
+        super().__init__(model, backend)
+        self._events = events
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        if not self._may_continue():
+            raise StopAsyncIteration
+        try:
+            event = await anext(self._events)
+        except StopAsyncIteration:
+            raise self._no_finish() from None
+        except Exception as error:
+            failure = self._failed(error)
+            if failure is error:
+                raise
+            raise failure from error
+        self._admit(event)
+        if self._ended:
+            await self._stop()
+        return event
+
+    async def text_deltas(self) -> AsyncIterator[str]:
+        """The answer's text, piece by piece."""
+        async for event in self:
+            if isinstance(event, TextDelta) and event.text:
+                yield event.text
+
+    async def completion(self) -> Completion:
+        """Read to the end and return the whole answer, what was read before included."""
+        async for _ in self:
+            pass
+        return self.partial
+
+    async def aclose(self) -> None:
+        """Stop the work and free what it held."""
+        self._closed = True
+        await self._stop()
+
+    async def _stop(self) -> None:
+        if isinstance(self._events, AsyncGenerator):
+            await self._events.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
