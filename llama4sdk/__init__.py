@@ -1,0 +1,99 @@
+"""Run Llama 4 wherever it can run.
+
+>>> from llama4sdk import Client
+>>> with Client("echo") as client:
+...     print(client.chat("Hello, llama!"))
+Hello, llama!
+
+Every public name below is imported when it is first used, so that ``import llama4sdk`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llama4sdk.aclient import AsyncClient
+    from llama4sdk.client import Client
+    from llama4sdk.errors import Llama4Error
+    from llama4sdk.events import Event, Finish, TextDelta, TokenLogprob, ToolCallDelta, Usage
+    from llama4sdk.hardware import Hardware
+    from llama4sdk.messages import ImagePart, Message, TextPart, ToolCall
+    from llama4sdk.planning.plan import Plan, Quantization
+    from llama4sdk.planning.policy import Policy
+    from llama4sdk.requests import SamplingParams, Tool
+    from llama4sdk.results import Completion, Embeddings
+    from llama4sdk.streams import AsyncStream, Stream
+
+    __version__: str
+
+_HOMES = {
+    "AsyncClient": "aclient",
+    "AsyncStream": "streams",
+    "Client": "client",
+    "Completion": "results",
+    "Embeddings": "results",
+    "Event": "events",
+    "Finish": "events",
+    "Hardware": "hardware",
+    "ImagePart": "messages",
+    "Llama4Error": "errors",
+    "Message": "messages",
+    "Plan": "planning.plan",
+    "Policy": "planning.policy",
+    "Quantization": "planning.plan",
+    "SamplingParams": "requests",
+    "Stream": "streams",
+    "TextDelta": "events",
+    "TextPart": "messages",
+    "TokenLogprob": "events",
+    "Tool": "requests",
+    "ToolCall": "messages",
+    "ToolCallDelta": "events",
+    "Usage": "events",
+}
+
+__all__ = [
+    "AsyncClient",
+    "AsyncStream",
+    "Client",
+    "Completion",
+    "Embeddings",
+    "Event",
+    "Finish",
+    "Hardware",
+    "ImagePart",
+    "Llama4Error",
+    "Message",
+    "Plan",
+    "Policy",
+    "Quantization",
+    "SamplingParams",
+    "Stream",
+    "TextDelta",
+    "TextPart",
+    "TokenLogprob",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "Usage",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    import importlib
+
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("llama4sdk")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'llama4sdk' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"llama4sdk.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

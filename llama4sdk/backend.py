@@ -38,6 +38,7 @@ __all__ = [
 
 CONTRACT_VERSION: Final = 1
 
+
 class BackendInfo(Value):
     """A backend's visiting card. Making one must import nothing heavy."""
 
@@ -47,12 +48,16 @@ class BackendInfo(Value):
     """Where the ``Backend`` subclass is: ``package.module:Class``."""
     capabilities: Capabilities = Capabilities()
     models: tuple[str, ...] = ()
-    """Names of models only this backend knows."""
+    """The only models it serves, when it brings its own; empty for a backend that takes any."""
     requires: tuple[str, ...] = ()
     """Modules that must be installed for an offer."""
     install: str | None = None
     """The command that installs what ``requires`` names."""
     contract: int = CONTRACT_VERSION
+
+    def knows(self, model: str | None) -> bool:
+        """Whether it makes sense to ask for this model; ``None`` leaves the model to the backend."""
+        return model is None or not self.models or model in self.models
 
 
 class Need(Value):
@@ -74,7 +79,7 @@ class Offer(Value):
     placement: Placement
     quantization: Quantization | None = None
     context_length: int
-    memory: dict[str, int] = {}
+    memory: dict[str, int] = Field(default_factory=dict)
     tokens_per_second: float | None = None
     capabilities: Capabilities | None = None
     """What this model can do here, when it is less than the backend's card says."""
@@ -105,10 +110,9 @@ class Engine(ABC):
         Raises ContextLengthError before the first event when the prompt does not fit.
         """
 
-    async def astream(self, request: Request) -> AsyncIterator[Event]:
-        """The same, natively asynchronous. Only called when ``astream`` is a declared feature."""
+    def astream(self, request: Request) -> AsyncIterator[Event]:
+        """The same as an async generator. Only called when ``astream`` is a declared feature."""
         raise UnsupportedFeatureError(type(self).__name__, "astream")
-        yield  # an async generator by its own right
 
     def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector per input. Only called when ``embed`` is a declared feature."""
@@ -118,7 +122,7 @@ class Engine(ABC):
         """Tokens the request's input would take. Only called when ``count_tokens`` is a declared feature."""
         raise UnsupportedFeatureError(type(self).__name__, "count_tokens")
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - an engine that holds nothing has nothing to do
         """Free memory and sockets. Streams still open end with StreamClosedError."""
 
 

@@ -15,8 +15,10 @@ ALL_SAMPLING_OPTIONS: Final = frozenset(SamplingParams.model_fields)
 
 
 class Capabilities(Value):
-    """``sampling`` names the ``SamplingParams`` fields that are honoured; ``remote`` says that prompts leave the machine."""
+    """What is on offer. Everything not named is refused."""
 
     features: frozenset[Feature] = frozenset({"generate", "chat"})
     sampling: frozenset[str] = ALL_SAMPLING_OPTIONS
+    """The ``SamplingParams`` fields that are honoured."""
     remote: bool = False
+    """Whether prompts leave the machine."""

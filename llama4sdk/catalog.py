@@ -7,15 +7,17 @@ and equal the published ones; the tests hold them together.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from llama4sdk._values import Value
-from llama4sdk.errors import UnknownModelError
+from llama4sdk.errors import UnknownModelError, WeightsNotFoundError
 from llama4sdk.llama4.config import RopeScaling, TextConfig
 from llama4sdk.planning import estimate
 from llama4sdk.planning.plan import Quantization
 
-__all__ = ["BEHEMOTH", "DEMO", "MAVERICK", "MODELS", "SCOUT", "ModelSpec", "find", "unknown_model"]
+__all__ = ["BEHEMOTH", "DEMO", "MAVERICK", "MODELS", "SCOUT", "ModelSpec", "ensure_known", "find", "unknown_model"]
 
 LLAMA4_LICENSE: Final = "Llama 4 Community License"
 
@@ -123,7 +125,8 @@ BEHEMOTH: Final = ModelSpec(
     license=LLAMA4_LICENSE,
     released=False,
     context_length=None,
-    notes="Announced in April 2025 (288B active of about 2T parameters) and never released; Maverick is its distillate.",
+    notes="It was announced in April 2025 (288B active of about 2T parameters) and never released; "
+    "Maverick is its distillate.",
 )
 
 DEMO: Final = ModelSpec(
@@ -174,3 +177,19 @@ def unknown_model(name: str, others: tuple[str, ...] = ()) -> UnknownModelError:
         f"There is no model '{name}'.",
         hint=f"{guess}Known models: {', '.join(known)}; a path to a GGUF file or a checkpoint directory works too.",
     )
+
+
+def ensure_known(model: str, others: Sequence[str]) -> None:
+    """Refuse a name that nobody can know: no model, no path, no repository, none of ``others``.
+
+    Raises UnknownModelError with the nearest name, or WeightsNotFoundError for a path where nothing is.
+    """
+    if model in others or find(model) is not None:
+        return
+    path = Path(model).expanduser()
+    if path.exists():
+        return
+    if path.suffix == ".gguf" or model.startswith((".", "~")) or path.is_absolute():
+        raise WeightsNotFoundError(f"There is no file or directory '{model}'.", hint="Check the path.")
+    if model.count("/") != 1:
+        raise unknown_model(model, tuple(others))

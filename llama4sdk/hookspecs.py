@@ -1,11 +1,11 @@
 """The one hook a plugin implements.
 
-    # pyproject.toml                          # my_package/plugin.py
-    [project.entry-points.llama4sdk]          from llama4sdk.backend import BackendInfo
-    mine = "my_package.plugin"                from llama4sdk.hookspecs import hookimpl
+# pyproject.toml                          # my_package/plugin.py
+[project.entry-points.llama4sdk]          from llama4sdk.backend import BackendInfo
+mine = "my_package.plugin"                from llama4sdk.hookspecs import hookimpl
 
-                                              @hookimpl
-                                              def llama4sdk_backends() -> list[BackendInfo]: ...
+                                          @hookimpl
+                                          def llama4sdk_backends() -> list[BackendInfo]: ...
 """
 
 from __future__ import annotations

@@ -113,9 +113,7 @@ def _load(point: EntryPoint) -> Iterator[Registered | PluginFailure]:
                 f"install a version of {_distribution(point)} that fits",
             )
         else:
-            yield Registered(
-                info=info, plugin=point.name, distribution=_distribution(point), version=_version(point)
-            )
+            yield Registered(info=info, plugin=point.name, distribution=_distribution(point), version=_version(point))
 
 
 def _ask(point: EntryPoint) -> Iterator[object]:
@@ -139,17 +137,17 @@ def _instantiate(info: BackendInfo) -> Backend:
     try:
         kind = getattr(importlib.import_module(module), name)
         backend = kind()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - same reason as above
-        raise PluginLoadError(f"Backend '{info.name}' cannot be imported: {_cause(error)}.", hint=info.install) from error
+    except (Exception, SystemExit) as error:  # a stranger's code again
+        raise PluginLoadError(
+            f"Backend '{info.name}' cannot be imported: {_cause(error)}.", hint=info.install
+        ) from error
     if not isinstance(backend, Backend):
         raise PluginContractError(f"Backend '{info.name}': {info.cls} is no subclass of llama4sdk.backend.Backend.")
     return backend
 
 
 def _refuse(point: EntryPoint, reason: str) -> PluginFailure:
-    return PluginFailure(
-        plugin=point.name, distribution=_distribution(point), version=_version(point), reason=reason
-    )
+    return PluginFailure(plugin=point.name, distribution=_distribution(point), version=_version(point), reason=reason)
 
 
 def _cause(error: BaseException) -> str:

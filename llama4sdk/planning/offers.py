@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from llama4sdk._values import Value
 from llama4sdk.backend import BackendInfo, Need, Offer, Unavailable
@@ -27,23 +27,29 @@ class Answer(Value):
 def collect(
     registry: Registry, names: Sequence[str], needs: Sequence[Need], hardware: Hardware, *, deadline: float
 ) -> tuple[Answer, ...]:
-    """Every backend's answer to every need, in the order of the needs, then of the names.
+    """Every backend's answer to every need it could know, in the order of the needs, then of the names.
 
     ``deadline`` is in seconds for all of them together; whoever is late is Unavailable.
     """
     inbox: queue.SimpleQueue[tuple[int, int, Offer | Unavailable]] = queue.SimpleQueue()
+    pairs = [
+        (row, place)
+        for row, need in enumerate(needs)
+        for place, name in enumerate(names)
+        if registry.info(name).knows(need.model)
+    ]
     for place, name in enumerate(names):
-        work = (registry, name, place, needs, hardware, inbox)
+        rows = {row: needs[row] for row, column in pairs if column == place}
+        work = (registry, name, place, rows, hardware, inbox)
         threading.Thread(target=_ask, args=work, name=f"llama4sdk-offer-{name}", daemon=True).start()
-    results = _receive(inbox, len(names) * len(needs), time.monotonic() + deadline)
+    results = _receive(inbox, len(pairs), time.monotonic() + deadline)
     late = Unavailable(
         reason=f"it did not answer within {deadline:g} s.",
         fix="Report it to its author, or set LLAMA4SDK_DISABLE_PLUGINS to the plugin's name.",
     )
     return tuple(
-        Answer(info=registry.info(name), need=need, result=results.get((row, place), late))
-        for row, need in enumerate(needs)
-        for place, name in enumerate(names)
+        Answer(info=registry.info(names[place]), need=needs[row], result=results.get((row, place), late))
+        for row, place in pairs
     )
 
 
@@ -64,17 +70,17 @@ def _ask(
     registry: Registry,
     name: str,
     place: int,
-    needs: Sequence[Need],
+    needs: Mapping[int, Need],
     hardware: Hardware,
     inbox: queue.SimpleQueue[tuple[int, int, Offer | Unavailable]],
 ) -> None:
-    for row, need in enumerate(needs):
+    for row, need in needs.items():
         inbox.put((row, place, _offer(registry, name, need, hardware)))
 
 
 def _offer(registry: Registry, name: str, need: Need, hardware: Hardware) -> Offer | Unavailable:
     try:
-        result = registry.backend(name).offer(need, hardware)
+        result: object = registry.backend(name).offer(need, hardware)
     except Llama4Error as error:
         return Unavailable(reason=error.message, fix=error.hint)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code; the cause is shown, not hidden

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
+from pydantic import Field
+
 from llama4sdk._values import Value
 from llama4sdk.capabilities import Capabilities
 
@@ -59,6 +61,10 @@ class Rejection(Value):
     reason: str
     fix: str | None = None
 
+    def __str__(self) -> str:
+        fix = f" Fix: {self.fix}" if self.fix else ""
+        return f"not {self.model or 'anything'} on {self.backend}: {self.reason}{fix}"
+
 
 class Plan(Value):
     """Everything ``Backend.load`` needs, with the reasons for it."""
@@ -71,7 +77,7 @@ class Plan(Value):
     quantization: Quantization | None = None
     context_length: int
     capabilities: Capabilities
-    memory: dict[str, int] = {}
+    memory: dict[str, int] = Field(default_factory=dict)
     """Bytes needed per device."""
     tokens_per_second: float | None = None
     notice: str | None = None
@@ -82,6 +88,4 @@ class Plan(Value):
     def explain(self) -> str:
         """The decisions, then what was turned down, as plain text."""
         lines = [f"{d.what}: {d.value} because {d.reason}" for d in self.decisions]
-        for r in self.rejections:
-            lines.append(f"not {r.model or 'anything'} on {r.backend}: {r.reason}" + (f" Fix: {r.fix}" if r.fix else ""))
-        return "\n".join(lines)
+        return "\n".join([*lines, *map(str, self.rejections)])

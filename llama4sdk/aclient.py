@@ -1,0 +1,124 @@
+"""The asynchronous client: the same session, reached through threads where a backend only speaks synchronously."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Literal, Self, Unpack, overload
+
+from llama4sdk.bridge import bridge
+from llama4sdk.capabilities import Feature
+from llama4sdk.client import BaseClient
+from llama4sdk.events import Event
+from llama4sdk.planning.plan import Plan
+from llama4sdk.requests import Pooling, Request, SamplingOptions, Tool
+from llama4sdk.results import Completion, Embeddings
+from llama4sdk.streams import AsyncStream
+from llama4sdk.validation import MessagesInput, chat_request, embed_request, generate_request
+
+__all__ = ["AsyncClient"]
+
+
+class AsyncClient(BaseClient):
+    """``Client`` for asyncio: every verb is awaited, and streams are read with ``async for``."""
+
+    @overload
+    async def chat(
+        self,
+        messages: MessagesInput,
+        *,
+        tools: Sequence[Tool] = (),
+        stream: Literal[False] = False,
+        **options: Unpack[SamplingOptions],
+    ) -> Completion: ...
+
+    @overload
+    async def chat(
+        self,
+        messages: MessagesInput,
+        *,
+        tools: Sequence[Tool] = (),
+        stream: Literal[True],
+        **options: Unpack[SamplingOptions],
+    ) -> AsyncStream: ...
+
+    async def chat(
+        self,
+        messages: MessagesInput,
+        *,
+        tools: Sequence[Tool] = (),
+        stream: bool = False,
+        **options: Unpack[SamplingOptions],
+    ) -> Completion | AsyncStream:
+        """Answer a conversation. A string is one user message; ``options`` are the fields of ``SamplingParams``."""
+        events = await self._stream(chat_request(messages, tools, options), "chat")
+        return events if stream else await _whole(events)
+
+    @overload
+    async def generate(
+        self, prompt: str, *, stream: Literal[False] = False, **options: Unpack[SamplingOptions]
+    ) -> Completion: ...
+
+    @overload
+    async def generate(
+        self, prompt: str, *, stream: Literal[True], **options: Unpack[SamplingOptions]
+    ) -> AsyncStream: ...
+
+    async def generate(
+        self, prompt: str, *, stream: bool = False, **options: Unpack[SamplingOptions]
+    ) -> Completion | AsyncStream:
+        """Continue raw text, with no chat template around it."""
+        events = await self._stream(generate_request(prompt, options), "generate")
+        return events if stream else await _whole(events)
+
+    async def embed(
+        self, inputs: str | Sequence[str], *, pooling: Pooling = "mean", normalize: bool = True
+    ) -> Embeddings:
+        """One vector per input, of length 1 when ``normalize`` is on."""
+        request = embed_request(inputs, pooling, normalize=normalize)
+        return await asyncio.to_thread(self._session.embed, request)
+
+    async def count_tokens(self, input: MessagesInput) -> int:  # noqa: A002 - the field's own word
+        """Tokens a chat request with these messages would read."""
+        return await asyncio.to_thread(self._session.count_tokens, chat_request(input, (), {}))
+
+    async def plan(self) -> Plan:
+        """What would be run, where and why. Loads nothing."""
+        return await asyncio.to_thread(self._session.plan)
+
+    async def load(self) -> Self:
+        """Load the model now rather than at the first request."""
+        await asyncio.to_thread(self._session.engine)
+        return self
+
+    async def close(self) -> None:
+        """End open streams and free the model. Closing again does nothing; any other call then raises."""
+        for stream in list(self._session.streams):
+            if isinstance(stream, AsyncStream):
+                await stream.aclose()
+        await asyncio.to_thread(self._session.close)
+
+    async def _stream(self, request: Request, feature: Feature) -> AsyncStream:
+        if self._session.ready:
+            engine, plan = self._session.prepare(request, feature)
+        else:
+            engine, plan = await asyncio.to_thread(self._session.prepare, request, feature)
+        native = "astream" in plan.capabilities.features
+        events: AsyncIterator[Event] = engine.astream(request) if native else bridge(lambda: engine.stream(request))
+        stream = AsyncStream(events, model=plan.model, backend=plan.backend)
+        self._session.streams.add(stream)
+        return stream
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+async def _whole(events: AsyncStream) -> Completion:
+    async with events:
+        return await events.completion()

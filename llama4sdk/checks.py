@@ -1,0 +1,42 @@
+"""Refusing what a plan cannot do, before anything is loaded or sent."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from llama4sdk.capabilities import Feature
+from llama4sdk.errors import UnsupportedFeatureError
+from llama4sdk.planning.plan import Plan
+from llama4sdk.requests import Request
+
+__all__ = ["check_request", "require"]
+
+_FEATURE_WORDS: Final[dict[Feature, str]] = {
+    "generate": "raw text generation",
+    "chat": "chat",
+    "embed": "embeddings",
+    "images": "images",
+    "tools": "tools",
+    "count_tokens": "counting tokens",
+    "astream": "native asynchronous streams",
+}
+
+
+def require(feature: Feature, plan: Plan) -> None:
+    """Raise UnsupportedFeatureError unless the plan's backend has declared this feature."""
+    if feature not in plan.capabilities.features:
+        hint = f"The model in use is '{plan.model}'."
+        raise UnsupportedFeatureError(plan.backend, _FEATURE_WORDS[feature], hint=hint)
+
+
+def check_request(request: Request, feature: Feature, plan: Plan) -> None:
+    """The same for everything the request asks for, sampling options included."""
+    require(feature, plan)
+    if request.tools:
+        require("tools", plan)
+    if any(message.has_images for message in request.messages):
+        require("images", plan)
+    if unknown := request.sampling.asked() - plan.capabilities.sampling:
+        supported = ", ".join(sorted(plan.capabilities.sampling))
+        option = f"the option {', '.join(sorted(unknown))}"
+        raise UnsupportedFeatureError(plan.backend, option, hint=f"It supports: {supported}.")

@@ -1,0 +1,136 @@
+"""The synchronous client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, Unpack, overload
+
+from llama4sdk.hardware import Hardware
+from llama4sdk.planning.plan import Plan, Quantization
+from llama4sdk.planning.policy import Policy
+from llama4sdk.requests import Pooling, SamplingOptions, Tool
+from llama4sdk.results import Completion, Embeddings
+from llama4sdk.session import Session
+from llama4sdk.streams import Stream
+from llama4sdk.validation import MessagesInput, chat_request, embed_request, generate_request, need
+
+__all__ = ["BaseClient", "Client"]
+
+
+class BaseClient:
+    """What both clients are made with.
+
+    Nothing happens until the first call: then the machine is probed, a plan is made and the model is loaded, once.
+
+    The arguments:
+
+        model: A catalogue name (``scout``, ``maverick``, ``demo``), a path to a GGUF file or checkpoint directory, or a
+            repository id. ``None`` takes the best that fits.
+        backend: The name of the backend to use; naming a remote one allows it.
+        device: ``cpu``, ``cuda:0``, …
+        quantization: How weights are held, such as ``bf16`` or ``int4``.
+        context_length: Tokens that prompt and answer may have together.
+        policy: What the planner may do on its own.
+        hardware: Plan for this machine instead of probing.
+        download: Fetch missing weights instead of raising WeightsNotFoundError.
+
+    Raises ConfigurationError at once for arguments that cannot mean anything.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        *,
+        backend: str | None = None,
+        device: str | None = None,
+        quantization: Quantization | str | None = None,
+        context_length: int | None = None,
+        policy: Policy | None = None,
+        hardware: Hardware | None = None,
+        download: bool = False,
+    ) -> None:
+        self._session = Session(
+            need(model, device, quantization, context_length),
+            backend=backend,
+            policy=policy or Policy(),
+            hardware=hardware,
+            download=download,
+        )
+
+
+class Client(BaseClient):
+    """Run a Llama 4 model, wherever the plan places it. See ``BaseClient`` for the arguments."""
+
+    @overload
+    def chat(
+        self,
+        messages: MessagesInput,
+        *,
+        tools: Sequence[Tool] = (),
+        stream: Literal[False] = False,
+        **options: Unpack[SamplingOptions],
+    ) -> Completion: ...
+
+    @overload
+    def chat(
+        self,
+        messages: MessagesInput,
+        *,
+        tools: Sequence[Tool] = (),
+        stream: Literal[True],
+        **options: Unpack[SamplingOptions],
+    ) -> Stream: ...
+
+    def chat(
+        self,
+        messages: MessagesInput,
+        *,
+        tools: Sequence[Tool] = (),
+        stream: bool = False,
+        **options: Unpack[SamplingOptions],
+    ) -> Completion | Stream:
+        """Answer a conversation. A string is one user message; ``options`` are the fields of ``SamplingParams``."""
+        events = self._session.stream(chat_request(messages, tools, options), "chat")
+        return events if stream else events.completion()
+
+    @overload
+    def generate(
+        self, prompt: str, *, stream: Literal[False] = False, **options: Unpack[SamplingOptions]
+    ) -> Completion: ...
+
+    @overload
+    def generate(self, prompt: str, *, stream: Literal[True], **options: Unpack[SamplingOptions]) -> Stream: ...
+
+    def generate(self, prompt: str, *, stream: bool = False, **options: Unpack[SamplingOptions]) -> Completion | Stream:
+        """Continue raw text, with no chat template around it."""
+        events = self._session.stream(generate_request(prompt, options), "generate")
+        return events if stream else events.completion()
+
+    def embed(self, inputs: str | Sequence[str], *, pooling: Pooling = "mean", normalize: bool = True) -> Embeddings:
+        """One vector per input, of length 1 when ``normalize`` is on."""
+        return self._session.embed(embed_request(inputs, pooling, normalize=normalize))
+
+    def count_tokens(self, input: MessagesInput) -> int:  # noqa: A002 - the field's own word
+        """Tokens a chat request with these messages would read."""
+        return self._session.count_tokens(chat_request(input, (), {}))
+
+    def plan(self) -> Plan:
+        """What would be run, where and why. Loads nothing."""
+        return self._session.plan()
+
+    def load(self) -> Self:
+        """Load the model now rather than at the first request."""
+        self._session.engine()
+        return self
+
+    def close(self) -> None:
+        """End open streams and free the model. Closing again does nothing; any other call then raises."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,168 @@
+"""What ``Client`` and ``AsyncClient`` share: one plan, one engine, and the checks before any work."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from llama4sdk import settings
+from llama4sdk.backend import Engine, Need
+from llama4sdk.capabilities import Feature
+from llama4sdk.checks import check_request, require
+from llama4sdk.errors import BackendError, ClientClosedError, Llama4Error
+from llama4sdk.hardware import Hardware
+from llama4sdk.planning.plan import Plan
+from llama4sdk.planning.policy import Policy
+from llama4sdk.requests import EmbedRequest, Request
+from llama4sdk.results import Embeddings
+from llama4sdk.streams import AsyncStream, Stream
+
+if TYPE_CHECKING:
+    from llama4sdk.registry import Registry
+
+__all__ = ["Session"]
+
+logger = logging.getLogger("llama4sdk")
+
+
+class Session:
+    """Plans once, loads once, closes once. Safe to use from several threads."""
+
+    def __init__(
+        self, need: Need, *, backend: str | None, policy: Policy, hardware: Hardware | None, download: bool
+    ) -> None:
+        self._need = need
+        self._backend = backend
+        self._policy = policy
+        self._hardware = hardware
+        self._download = download
+        self._lock = threading.Lock()
+        self._registry: Registry | None = None
+        self._plan: Plan | None = None
+        self._engine: Engine | None = None
+        self.streams: WeakSet[Stream | AsyncStream] = WeakSet()
+        self._closed = False
+
+    def plan(self) -> Plan:
+        """The plan, made on first use. Touches no weights."""
+        self._ensure_open()
+        if self._plan is None:
+            with self._lock:
+                if self._plan is None:
+                    self._plan = self._make_plan()
+        return self._plan
+
+    def engine(self) -> Engine:
+        """The engine, loaded on first use: the only slow step."""
+        self._ensure_open()
+        plan = self.plan()
+        if self._engine is None:
+            with self._lock:
+                self._ensure_open()
+                if self._engine is None:
+                    self._engine = self._load(plan)
+        return self._engine
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model is loaded, so that nothing slow stands before an answer."""
+        return self._engine is not None
+
+    def prepare(self, request: Request, feature: Feature) -> tuple[Engine, Plan]:
+        """Check the request; give the engine that will answer it."""
+        plan = self.plan()
+        check_request(request, feature, plan)
+        return self.engine(), plan
+
+    def stream(self, request: Request, feature: Feature) -> Stream:
+        """Check the request, and start answering it."""
+        engine, plan = self.prepare(request, feature)
+        stream = Stream(engine.stream(request), model=plan.model, backend=plan.backend)
+        self.streams.add(stream)
+        return stream
+
+    def embed(self, request: EmbedRequest) -> Embeddings:
+        """Check that the backend can embed, then let it."""
+        plan = self.plan()
+        require("embed", plan)
+        with _blame(plan, "embedding"):
+            return self.engine().embed(request)
+
+    def count_tokens(self, request: Request) -> int:
+        """Check that the backend can count, then let it."""
+        plan = self.plan()
+        require("count_tokens", plan)
+        with _blame(plan, "counting tokens"):
+            return self.engine().count_tokens(request)
+
+    def close(self) -> None:
+        """End open streams and free the engine. Closing again does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            engine, self._engine = self._engine, None
+        for stream in list(self.streams):
+            if isinstance(stream, Stream):
+                stream.close()
+        if engine is not None:
+            engine.close()
+
+    def _ensure_open(self) -> None:
+        if self._closed:
+            raise ClientClosedError("This client is closed.", hint="Make a new Client.")
+
+    def _make_plan(self) -> Plan:
+        from llama4sdk.planning import planner
+        from llama4sdk.planning.offers import collect
+        from llama4sdk.probe import probe
+        from llama4sdk.registry import Registry
+
+        if self._registry is None:
+            self._registry = Registry.discover()
+        if self._hardware is None:
+            path = settings.hardware_file()
+            self._hardware = Hardware.from_file(path) if path else probe()
+        names = self._names(self._registry)
+        needs = planner.needs(self._need, self._policy, backend=self._backend)
+        answers = collect(self._registry, names, needs, self._hardware, deadline=settings.offer_deadline())
+        return planner.choose(answers, self._hardware, self._policy, backend=self._backend)
+
+    def _names(self, registry: Registry) -> tuple[str, ...]:
+        """Who is asked: the backend that was named, or all that could know the model."""
+        if self._backend is not None:
+            return (registry.info(self._backend).name,)
+        if self._need.model is not None:
+            from llama4sdk import catalog
+
+            declared = [model for entry in registry.backends for model in entry.info.models]
+            catalog.ensure_known(self._need.model, declared)
+        return registry.names
+
+    def _load(self, plan: Plan) -> Engine:
+        from llama4sdk import weights
+
+        if self._download and plan.source is None and plan.placement.kind != "remote" and weights.can_pull(plan.model):
+            weights.pull(plan.model)
+            plan = self._plan = self._make_plan()
+        if plan.notice:
+            logger.warning(plan.notice)
+        assert self._registry is not None  # noqa: S101 - made with the plan
+        with _blame(plan, f"loading '{plan.model}'"):
+            return self._registry.backend(plan.backend).load(plan)
+
+
+@contextmanager
+def _blame(plan: Plan, work: str) -> Iterator[None]:
+    """A stranger's exception becomes a BackendError that names the backend and what it was doing."""
+    try:
+        yield
+    except Llama4Error:
+        raise
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error}"
+        raise BackendError(f"Backend '{plan.backend}' failed while {work}: {cause}.") from error

@@ -1,0 +1,114 @@
+"""From what users write to validated requests; every mistake is named in words, with the value that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+from pydantic import ValidationError
+
+from llama4sdk.backend import Need
+from llama4sdk.errors import ConfigurationError, InvalidRequestError, UnknownOptionError
+from llama4sdk.messages import Message
+from llama4sdk.planning.plan import Quantization
+from llama4sdk.requests import EmbedRequest, Pooling, Request, SamplingOptions, SamplingParams, Tool
+from llama4sdk.text import nearest
+
+__all__ = ["MessageLike", "MessagesInput", "chat_request", "embed_request", "generate_request", "need"]
+
+MessageLike: TypeAlias = Message | Mapping[str, object]
+MessagesInput: TypeAlias = str | MessageLike | Sequence[MessageLike]
+"""A string stands for one user message; dicts have the fields of ``Message``."""
+
+T = TypeVar("T")
+
+
+def chat_request(messages: MessagesInput, tools: Sequence[Tool], options: SamplingOptions) -> Request:
+    """A chat request. Raises InvalidRequestError or UnknownOptionError."""
+    given = _as_messages(messages)
+    return _checked(lambda: Request(messages=given, tools=tuple(tools), sampling=_sampling(options)), "request")
+
+
+def generate_request(prompt: str, options: SamplingOptions) -> Request:
+    """A request to continue raw text. Raises InvalidRequestError or UnknownOptionError."""
+    return _checked(lambda: Request(prompt=prompt, sampling=_sampling(options)), "request")
+
+
+def embed_request(inputs: str | Sequence[str], pooling: Pooling, *, normalize: bool) -> EmbedRequest:
+    """An embedding request; one string is one input. Raises InvalidRequestError."""
+    texts = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+    return _checked(lambda: EmbedRequest(inputs=texts, pooling=pooling, normalize=normalize), "request")
+
+
+def need(
+    model: str | Path | None, device: str | None, quantization: Quantization | str | None, context_length: int | None
+) -> Need:
+    """What a client was made for. Raises ConfigurationError for what cannot mean anything."""
+    if context_length is not None and context_length < 1:
+        raise ConfigurationError(f"context_length is {context_length}; it must be at least 1 token.")
+    return Need(
+        model=None if model is None else str(model),
+        device=device,
+        quantization=None if quantization is None else _quantization(quantization),
+        context_length=context_length,
+    )
+
+
+def _as_messages(messages: MessagesInput) -> tuple[Message, ...]:
+    if isinstance(messages, str):
+        if not messages:
+            raise InvalidRequestError("The message is empty.", hint="Write something for the model to answer.")
+        return (Message(role="user", content=messages),)
+    if isinstance(messages, (Message, Mapping)):
+        messages = (messages,)
+    return tuple(_as_message(message, place) for place, message in enumerate(messages))
+
+
+def _as_message(message: MessageLike, place: int) -> Message:
+    if isinstance(message, Message):
+        return message
+    return _checked(lambda: Message.model_validate(message), f"message {place}")
+
+
+def _sampling(options: SamplingOptions) -> SamplingParams:
+    if not options:
+        return _DEFAULTS
+    for name in options:
+        if name not in SamplingParams.model_fields:
+            hint = nearest(name, SamplingParams.model_fields, "Options")
+            raise UnknownOptionError(f"There is no option '{name}'.", hint=hint)
+    return SamplingParams.model_validate(options)
+
+
+_DEFAULTS = SamplingParams()
+
+
+def _checked(build: Callable[[], T], what: str) -> T:
+    try:
+        return build()
+    except ValidationError as error:
+        raise InvalidRequestError(f"Invalid {what}: {_in_words(error)}.") from error
+
+
+def _in_words(error: ValidationError) -> str:
+    """``max_tokens is -5: input should be greater than or equal to 1``."""
+    faults = []
+    for fault in error.errors(include_url=False, include_context=False):
+        where = ".".join(str(part) for part in fault["loc"])
+        text = fault["msg"].removeprefix("Value error, ")
+        text = text[:1].lower() + text[1:]
+        shown = isinstance(fault["input"], (int, float, bool)) or (
+            isinstance(fault["input"], str) and len(fault["input"]) <= 40
+        )
+        value = f" is {fault['input']!r}" if shown else ""
+        faults.append(f"{where}{value}: {text}" if where else text)
+    return "; ".join(faults)
+
+
+def _quantization(value: Quantization | str) -> Quantization:
+    try:
+        return Quantization(value)
+    except ValueError:
+        hint = nearest(str(value), [q.value for q in Quantization], "Quantizations")
+        raise ConfigurationError(f"There is no quantization '{value}'.", hint=hint) from None
