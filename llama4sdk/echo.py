@@ -46,6 +46,10 @@ class EchoBackend(Backend):
         """An offer for ``echo``, or for a caller who leaves the model open."""
         if need.model not in (None, MODEL):
             return Unavailable(reason=f"it only repeats; it has no model '{need.model}'.", fix="Choose model 'echo'.")
+        if need.device not in (None, "cpu"):
+            return Unavailable(reason=f"it runs on the CPU, not on '{need.device}'.", fix="Choose device 'cpu'.")
+        if need.quantization is not None:
+            return Unavailable(reason=f"it has no weights to hold as {need.quantization}.")
         context = need.context_length or CONTEXT_LENGTH
         if context > CONTEXT_LENGTH:
             return Unavailable(reason=f"its context is {CONTEXT_LENGTH} words, {context} were asked.")

@@ -1,0 +1,48 @@
+"""The contract of ``llama4sdk.backend`` as tests. Subclass ``BackendConformance`` in a test module of your plugin:
+
+    from llama4sdk.testing import BackendConformance
+    from my_package.backend import MyBackend
+
+    class TestMyBackend(BackendConformance):
+        backend = MyBackend
+
+What may be set besides ``backend`` stands in ``ground.Ground``. A test of something your backend does not declare is
+skipped with that reason. A test that cannot pass yet is not removed but marked, and stays in the report:
+
+        @pytest.mark.xfail(strict=True, reason="upstream reports no usage: <link>")
+        def test_usage_is_reported(self, engine, info):
+            super().test_usage_is_reported(engine, info)
+"""
+
+from __future__ import annotations
+
+from llama4sdk.errors import ConfigurationError
+
+try:
+    import pytest  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ConfigurationError(
+        "llama4sdk.testing.BackendConformance is a set of pytest tests, and pytest is not installed.",
+        hint="Run: python -m pip install 'pytest>=8.4'",
+    ) from error
+
+from llama4sdk.testing.conformance.embeddings import Embedding
+from llama4sdk.testing.conformance.errors import Errors
+from llama4sdk.testing.conformance.guard import refuse_overrides
+from llama4sdk.testing.conformance.identity import Identity
+from llama4sdk.testing.conformance.lifecycle import Lifecycle
+from llama4sdk.testing.conformance.limits import Limits
+from llama4sdk.testing.conformance.offers import Offers
+from llama4sdk.testing.conformance.parity import Parity
+from llama4sdk.testing.conformance.stream import Streams
+
+__all__ = ["BackendConformance"]
+
+
+class BackendConformance(Identity, Offers, Streams, Limits, Lifecycle, Embedding, Parity, Errors):
+    """Every rule of the contract, one test each."""
+
+    def __init_subclass__(cls) -> None:
+        """Raise TypeError when a standard test was overridden or removed without an xfail mark and a reason."""
+        super().__init_subclass__()
+        refuse_overrides(cls, BackendConformance)

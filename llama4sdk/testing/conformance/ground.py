@@ -1,0 +1,169 @@
+"""What every group of tests stands on: the settings a subclass may change, and the fixtures made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import ClassVar, TypeAlias, TypeVar
+
+import pytest
+
+from llama4sdk.backend import Backend, BackendInfo, Capabilities, Engine, Feature, Need, Offer
+from llama4sdk.client import BaseClient
+from llama4sdk.hardware import Hardware
+from llama4sdk.messages import Message
+from llama4sdk.planning.plan import Plan
+from llama4sdk.registry import Registered, Registry
+from llama4sdk.requests import Request, SamplingParams
+from llama4sdk.testing.machines import LAPTOP
+
+__all__ = ["EngineMaker", "Ground", "plan_from", "require_feature", "require_option"]
+
+EngineMaker: TypeAlias = Callable[[], Engine]
+
+AnyClient = TypeVar("AnyClient", bound=BaseClient)
+
+
+class Ground:
+    """Set ``backend``; the rest has defaults that fit most."""
+
+    backend: ClassVar[type[Backend]]
+    """The class under test. It must be installed, so that its entry point can be found."""
+    need: ClassVar[Need] = Need()
+    """What to ask the backend for; name a model here if it makes no offer without one."""
+    hardware: ClassVar[Hardware] = LAPTOP
+    """The machine that ``need`` is put to, and that engines are loaded on."""
+    plan: ClassVar[Plan | None] = None
+    """What engines are loaded from; made from the backend's own offer when ``None``."""
+    prompt: ClassVar[str] = "What is the capital of France? Answer in one whole sentence."
+    """Must lead to an answer of at least six tokens."""
+    unicode_prompt: ClassVar[str] = "Please repeat: naïve café, 日本語, 🦙 👩\u200d🚀 🇫🇷."
+    """Should lead to an answer with characters of several bytes."""
+    texts: ClassVar[tuple[str, ...]] = ("A cat sleeps on the warm roof.", "Interest rates rose again.", "Bonjour !")
+    """Different texts to embed."""
+    max_tokens: ClassVar[int] = 16
+    """How long ordinary answers may get; fewer is quicker, eight at least."""
+    threads: ClassVar[int] = 4
+    """How many requests are sent at once."""
+    reports_usage: ClassVar[bool] = True
+    """Set to ``False`` only when the service behind a remote backend counts no tokens."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def registered(cls) -> Registered:
+        """The backend as the registry found it."""
+        return cls.find()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def info(cls, registered: Registered) -> BackendInfo:
+        """The backend's visiting card."""
+        return registered.info
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def can(cls) -> Capabilities:
+        """What the engines under test declare."""
+        return cls.make_plan().capabilities
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls) -> Iterator[Engine]:
+        """One engine for all tests that leave it as it was."""
+        engine = cls.load()
+        yield engine
+        engine.close()
+
+    @pytest.fixture
+    def make_engine(self) -> Iterator[EngineMaker]:
+        """Makes engines of a test's own, closed after it."""
+        made: list[Engine] = []
+
+        def make() -> Engine:
+            made.append(self.load())
+            return made[-1]
+
+        yield make
+        for engine in made:
+            engine.close()
+
+    @classmethod
+    def find(cls) -> Registered:
+        """Look the backend up as a client would. Fails the test, with the plugin's own failure if there is one."""
+        registry = Registry.discover()
+        for entry in registry.backends:
+            if entry.info.cls == f"{cls.backend.__module__}:{cls.backend.__qualname__}" or (
+                entry.info.name == cls.backend.name
+            ):
+                return entry
+        broken = "".join(f"\nBroken plugin {f.plugin} of {f.distribution}: {f.reason}" for f in registry.failures)
+        pytest.fail(
+            f"No installed plugin brings {cls.backend.__name__} (name '{cls.backend.name}').{broken}\n"
+            "Fix: add an entry point of group 'llama4sdk' that names a module with a llama4sdk_backends hook, and "
+            "install the package (python -m pip install -e .).",
+            pytrace=False,
+        )
+
+    @classmethod
+    def make_plan(cls) -> Plan:
+        """``plan``, or what the backend offers for ``need`` on ``hardware``. Fails the test when it offers nothing."""
+        if cls.plan is not None:
+            return cls.plan
+        offer = cls.backend().offer(cls.need, cls.hardware)
+        if not isinstance(offer, Offer):
+            pytest.fail(
+                f"{cls.backend.__name__} offers nothing for {cls.need!r} on the test's hardware: {offer!r}\n"
+                "Fix: set 'need' and 'hardware' of the test class to something the backend can serve here.",
+                pytrace=False,
+            )
+        return plan_from(offer, cls.find().info)
+
+    @classmethod
+    def load(cls) -> Engine:
+        """A new engine."""
+        return cls.backend().load(cls.make_plan())
+
+    def client(self, kind: type[AnyClient], info: BackendInfo) -> AnyClient:
+        """A client that can only choose this backend, for the same need on the same machine."""
+        need = self.need
+        return kind(
+            need.model,
+            backend=info.name,
+            device=need.device,
+            quantization=need.quantization,
+            context_length=need.context_length,
+            hardware=self.hardware,
+        )
+
+    def request(self, can: Capabilities, prompt: str | None = None, **sampling: object) -> Request:
+        """A request in a form the backend declares, with those of the options that it declares."""
+        text = self.prompt if prompt is None else prompt
+        options = {"max_tokens": self.max_tokens} | sampling
+        declared = {name: value for name, value in options.items() if name in can.sampling}
+        params = SamplingParams.model_validate(declared)
+        if "chat" not in can.features:
+            return Request(prompt=text, sampling=params)
+        return Request(messages=(Message(role="user", content=text),), sampling=params)
+
+    def steady(self, can: Capabilities, prompt: str | None = None, **sampling: object) -> Request:
+        """A request whose answer is the same every time. Skips the test where none can be had."""
+        if not can.sampling & {"temperature", "seed"}:
+            pytest.skip("without the sampling options 'temperature' and 'seed' no answer can be had twice")
+        return self.request(can, prompt, **{"temperature": 0, "seed": 7} | sampling)
+
+
+def plan_from(offer: Offer, info: BackendInfo) -> Plan:
+    """The plan a planner would make of this offer alone."""
+    fields = offer.model_dump(exclude={"reason", "capabilities"})
+    return Plan(backend=info.name, capabilities=offer.capabilities or info.capabilities, **fields)
+
+
+def require_feature(can: Capabilities, feature: Feature) -> None:
+    """Skip the test, saying why, unless the feature is declared."""
+    if feature not in can.features:
+        pytest.skip(f"the backend does not declare the feature '{feature}'")
+
+
+def require_option(can: Capabilities, option: str) -> None:
+    """Skip the test, saying why, unless the sampling option is declared."""
+    if option not in can.sampling:
+        pytest.skip(f"the backend does not declare the sampling option '{option}'")

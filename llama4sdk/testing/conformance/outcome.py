@@ -1,0 +1,88 @@
+"""What came of a request: its events, and the error that ended them if one did."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from llama4sdk.backend import Engine
+from llama4sdk.events import Event, Finish, TextDelta
+from llama4sdk.requests import Request
+from llama4sdk.results import Completion, fold
+from llama4sdk.testing.conformance.asserts import assert_that
+
+__all__ = ["Outcome", "answer", "attempt", "attempt_async", "close_stream"]
+
+MOST: Final = 10_000
+"""Events after which a stream counts as endless."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All events in order, and the exception raised after them."""
+
+    events: tuple[Event, ...]
+    error: Exception | None = None
+
+    @property
+    def text(self) -> str:
+        """All text, joined."""
+        return "".join(event.text for event in self.events if isinstance(event, TextDelta))
+
+    @property
+    def finish(self) -> Finish | None:
+        """The first ``Finish``."""
+        return next((event for event in self.events if isinstance(event, Finish)), None)
+
+    @property
+    def completion(self) -> Completion:
+        """The events folded, under no model's name."""
+        return fold(self.events, model="", backend="")
+
+
+def attempt(source: Callable[[], Iterable[Event]], *, most: int = MOST) -> Outcome:
+    """Read a stream to its end, or to ``most`` events, keeping the error."""
+    seen: list[Event] = []
+    try:
+        for event in source():
+            seen.append(event)
+            if len(seen) >= most:
+                break
+    except Exception as error:  # noqa: BLE001 - whatever a backend raises is the finding
+        return Outcome(tuple(seen), error)
+    return Outcome(tuple(seen))
+
+
+async def attempt_async(events: AsyncIterator[Event]) -> Outcome:
+    """The same for an asynchronous stream."""
+    seen: list[Event] = []
+    try:
+        async for event in events:
+            seen.append(event)  # noqa: PERF401 - what came before an error is kept
+    except Exception as error:  # noqa: BLE001
+        return Outcome(tuple(seen), error)
+    return Outcome(tuple(seen))
+
+
+def answer(engine: Engine, request: Request) -> Outcome:
+    """Run a request that must succeed. Fails the test when the stream raises or never ends."""
+    __tracebackhide__ = True
+    outcome = attempt(lambda: engine.stream(request))
+    if outcome.error is not None:
+        seen = len(outcome.events)
+        raise AssertionError(f"engine.stream() raised {outcome.error!r} after {seen} events.") from outcome.error
+    assert_that(len(outcome.events) < MOST, f"The stream has not ended after {MOST} events.", fix="end it.")
+    return outcome
+
+
+def close_stream(stream: Iterator[Event]) -> None:
+    """Close a stream as clients do. Fails the test when it cannot be closed."""
+    close = getattr(stream, "close", None)
+    assert_that(
+        close is not None,
+        f"stream() returned {type(stream).__name__}, which has no close().",
+        fix="make stream() a generator, or give its iterator a close().",
+    )
+    if close is not None:
+        close()

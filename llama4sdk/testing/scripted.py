@@ -1,0 +1,117 @@
+"""A backend that says what it is told to say: for testing what sits on top of one without a model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Final, TypeAlias
+
+from llama4sdk.backend import Backend, Engine, Need, Offer, Unavailable
+from llama4sdk.errors import ModelLoadError, StreamClosedError
+from llama4sdk.events import Event, Finish, TextDelta, Usage
+from llama4sdk.hardware import Hardware
+from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.requests import Request
+
+__all__ = ["ScriptedBackend", "ScriptedEngine", "Step"]
+
+Step: TypeAlias = Event | BaseException | threading.Event
+"""An event is yielded, an exception raised, a ``threading.Event`` waited for."""
+
+ANSWER: Final[tuple[Step, ...]] = (
+    TextDelta(text="Hello"),
+    TextDelta(text=" world."),
+    Finish(reason="stop", usage=Usage(input_tokens=1, output_tokens=2)),
+)
+
+OFFER: Final = Offer(
+    model="scripted",
+    placement=Placement(kind="local", devices=("cpu",)),
+    context_length=4096,
+    reason="it only follows its script",
+)
+
+POLL_SECONDS: Final = 0.01
+
+
+class ScriptedEngine(Engine):
+    """Plays its steps for every request, and remembers what was done to it.
+
+    ``requests`` are the requests seen, ``open_streams`` counts streams begun and not yet ended, ``closed`` is true
+    after ``close``. Streams still open then end with StreamClosedError, even while they wait.
+    """
+
+    def __init__(self, steps: Sequence[Step] = ANSWER, *, model: str = "scripted", context_length: int = 4096) -> None:
+        self.steps = tuple(steps)
+        self.model = model
+        self.context_length = context_length
+        self.requests: list[Request] = []
+        self.open_streams = 0
+        self.closed = False
+        self._lock = threading.Lock()
+
+    def stream(self, request: Request) -> Iterator[Event]:
+        """The script's events in order. Raises whatever exception the script holds."""
+        self.requests.append(request)
+        self._count(1)
+        try:
+            for step in self.steps:
+                self._check_open()
+                if isinstance(step, threading.Event):
+                    self._wait(step)
+                elif isinstance(step, BaseException):
+                    raise step
+                else:
+                    yield step
+        finally:
+            self._count(-1)
+
+    def close(self) -> None:
+        """End every open stream."""
+        self.closed = True
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self.open_streams += change
+
+    def _wait(self, gate: threading.Event) -> None:
+        while not gate.wait(POLL_SECONDS):
+            self._check_open()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise StreamClosedError("The scripted engine was closed.")
+
+
+class ScriptedBackend(Backend):
+    """Makes scripted engines. Subclass it to give it a name, another ``answer`` to ``offer``, or other ``steps``.
+
+    When ``fails`` is set, ``load`` raises it. ``engines`` are those it made, in order; ``plans`` what they were made
+    from; ``asked`` what it was asked to offer for.
+    """
+
+    name: ClassVar[str] = "scripted"
+    answer: Offer | Unavailable | BaseException = OFFER
+    steps: Sequence[Step] = ANSWER
+    fails: ModelLoadError | None = None
+
+    def __init__(self) -> None:
+        self.engines: list[ScriptedEngine] = []
+        self.plans: list[Plan] = []
+        self.asked: list[tuple[Need, Hardware]] = []
+
+    def offer(self, need: Need, hardware: Hardware) -> Offer | Unavailable:
+        """``answer``, whatever the need; raised when it is an exception."""
+        self.asked.append((need, hardware))
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+    def load(self, plan: Plan) -> ScriptedEngine:
+        """An engine that plays ``steps``."""
+        self.plans.append(plan)
+        if self.fails is not None:
+            raise self.fails
+        engine = ScriptedEngine(self.steps, model=plan.model, context_length=plan.context_length)
+        self.engines.append(engine)
+        return engine
