@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.plan import Plan, Quantization
@@ -15,6 +15,9 @@ from llama4sdk.results import Completion, Embeddings
 from llama4sdk.session import Session
 from llama4sdk.streams import Stream
 from llama4sdk.validation import MessagesInput, chat_request, embed_request, generate_request, need
+
+if TYPE_CHECKING:
+    from llama4sdk.registry import Registry
 
 __all__ = ["BaseClient", "Client"]
 
@@ -35,6 +38,7 @@ class BaseClient:
         policy: What the planner may do on its own.
         hardware: Plan for this machine instead of probing.
         download: Fetch missing weights instead of raising WeightsNotFoundError.
+        registry: The backends to choose from, instead of those installed.
 
     Raises ConfigurationError at once for arguments that cannot mean anything.
     """
@@ -50,6 +54,7 @@ class BaseClient:
         policy: Policy | None = None,
         hardware: Hardware | None = None,
         download: bool = False,
+        registry: Registry | None = None,
     ) -> None:
         self._session = Session(
             need(model, device, quantization, context_length),
@@ -57,6 +62,7 @@ class BaseClient:
             policy=policy or Policy(),
             hardware=hardware,
             download=download,
+            registry=registry,
         )
 
 

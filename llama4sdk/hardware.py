@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from llama4sdk._values import Value
 from llama4sdk.errors import ConfigurationError
+from llama4sdk.text import in_words
 
 __all__ = ["Cpu", "Device", "DeviceKind", "Hardware"]
 
@@ -71,8 +72,9 @@ class Hardware(Value):
             return cls.model_validate(data.get("hardware", data) if isinstance(data, dict) else data)
         except OSError as error:
             raise ConfigurationError(f"Cannot read the hardware file {path}: {error.strerror or error}.") from error
-        except (ValidationError, ValueError) as error:
+        except ValueError as error:
+            cause = in_words(error) if isinstance(error, ValidationError) else str(error)
             raise ConfigurationError(
-                f"The hardware file {path} does not describe a machine: {error}.",
+                f"The hardware file {path} does not describe a machine: {cause}.",
                 hint="Write one with 'llama4sdk doctor --json > machine.json'.",
             ) from error

@@ -33,15 +33,22 @@ class Session:
     """Plans once, loads once, closes once. Safe to use from several threads."""
 
     def __init__(
-        self, need: Need, *, backend: str | None, policy: Policy, hardware: Hardware | None, download: bool
+        self,
+        need: Need,
+        *,
+        backend: str | None,
+        policy: Policy,
+        hardware: Hardware | None,
+        download: bool,
+        registry: Registry | None,
     ) -> None:
         self._need = need
         self._backend = backend
         self._policy = policy
         self._hardware = hardware
         self._download = download
+        self._registry = registry
         self._lock = threading.Lock()
-        self._registry: Registry | None = None
         self._plan: Plan | None = None
         self._engine: Engine | None = None
         self.streams: WeakSet[Stream | AsyncStream] = WeakSet()

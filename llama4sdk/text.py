@@ -1,11 +1,15 @@
-"""Words for people: nearest names, byte counts."""
+"""Words for people: nearest names, byte counts, what is wrong with a value."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-__all__ = ["gb", "nearest"]
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+__all__ = ["gb", "in_words", "nearest"]
 
 
 def nearest(name: str, known: Iterable[str], label: str) -> str:
@@ -19,3 +23,18 @@ def nearest(name: str, known: Iterable[str], label: str) -> str:
 def gb(size: int) -> str:
     """Bytes as decimal gigabytes, or megabytes below one: ``217.3 GB``, ``98 MB``."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def in_words(error: ValidationError) -> str:
+    """``max_tokens is -5: input should be greater than or equal to 1``."""
+    faults = []
+    for fault in error.errors(include_url=False, include_context=False):
+        where = ".".join(str(part) for part in fault["loc"])
+        text = fault["msg"].removeprefix("Value error, ")
+        text = text[:1].lower() + text[1:]
+        shown = isinstance(fault["input"], (int, float, bool)) or (
+            isinstance(fault["input"], str) and len(fault["input"]) <= 40
+        )
+        value = f" is {fault['input']!r}" if shown else ""
+        faults.append(f"{where}{value}: {text}" if where else text)
+    return "; ".join(faults)

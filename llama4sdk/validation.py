@@ -13,7 +13,7 @@ from llama4sdk.errors import ConfigurationError, InvalidRequestError, UnknownOpt
 from llama4sdk.messages import Message
 from llama4sdk.planning.plan import Quantization
 from llama4sdk.requests import EmbedRequest, Pooling, Request, SamplingOptions, SamplingParams, Tool
-from llama4sdk.text import nearest
+from llama4sdk.text import in_words, nearest
 
 __all__ = ["MessageLike", "MessagesInput", "chat_request", "embed_request", "generate_request", "need"]
 
@@ -88,22 +88,7 @@ def _checked(build: Callable[[], T], what: str) -> T:
     try:
         return build()
     except ValidationError as error:
-        raise InvalidRequestError(f"Invalid {what}: {_in_words(error)}.") from error
-
-
-def _in_words(error: ValidationError) -> str:
-    """``max_tokens is -5: input should be greater than or equal to 1``."""
-    faults = []
-    for fault in error.errors(include_url=False, include_context=False):
-        where = ".".join(str(part) for part in fault["loc"])
-        text = fault["msg"].removeprefix("Value error, ")
-        text = text[:1].lower() + text[1:]
-        shown = isinstance(fault["input"], (int, float, bool)) or (
-            isinstance(fault["input"], str) and len(fault["input"]) <= 40
-        )
-        value = f" is {fault['input']!r}" if shown else ""
-        faults.append(f"{where}{value}: {text}" if where else text)
-    return "; ".join(faults)
+        raise InvalidRequestError(f"Invalid {what}: {in_words(error)}.") from error
 
 
 def _quantization(value: Quantization | str) -> Quantization:

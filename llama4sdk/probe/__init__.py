@@ -20,7 +20,10 @@ T = TypeVar("T")
 
 
 def probe(*, deadline: float = 2.0) -> Hardware:
-    """Describe this machine as it is now. Never raises; takes at most ``deadline`` seconds; says what it could not read."""
+    """Describe this machine as it is now.
+
+    Never raises, takes at most ``deadline`` seconds, and says what it could not read.
+    """
     until = time.monotonic() + deadline
     problems: list[str] = []
     gpus = _read("GPUs through NVML", nvidia.read, nvidia.NVIDIA_ABSENT, until, problems)

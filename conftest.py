@@ -1,0 +1,30 @@
+"""Every test: no network beyond this machine, and none of the user's own settings."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+KEPT = {"LLAMA4SDK_HOME"}
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("LLAMA4SDK_") and name not in KEPT:
+            monkeypatch.delenv(name)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse connections to other machines, by an audit hook that no library can go around."""
+    sys.addaudithook(_only_this_machine)
+
+
+def _only_this_machine(event: str, args: tuple[object, ...]) -> None:
+    if event != "socket.connect":
+        return
+    address = args[1]
+    if isinstance(address, tuple) and str(address[0]) not in ("127.0.0.1", "::1", "localhost"):
+        raise OSError(f"tests must not reach the network, but something connected to {address}")

@@ -1,0 +1,230 @@
+"""The client: one plan, one engine, checks before work, and a clean end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from llama4sdk.backend import Capabilities, Offer
+from llama4sdk.client import Client
+from llama4sdk.errors import (
+    BackendError,
+    ClientClosedError,
+    InvalidRequestError,
+    ModelLoadError,
+    StreamClosedError,
+    UnknownBackendError,
+    UnknownModelError,
+    UnsupportedFeatureError,
+    WeightsNotFoundError,
+)
+from llama4sdk.events import Finish, TextDelta
+from llama4sdk.messages import ImagePart, Message, TextPart
+from llama4sdk.planning.plan import Placement
+from llama4sdk.requests import Tool
+from llama4sdk.testing.machines import LAPTOP
+from llama4sdk.testing.registry import scripted_registry
+from llama4sdk.testing.scripted import ANSWER, ScriptedBackend, Step
+
+ClientFactory = Callable[..., tuple[Client, ScriptedBackend]]
+
+
+@pytest.fixture
+def scripted() -> Iterator[ClientFactory]:
+    """Make clients on a scripted backend; they are closed after the test."""
+    clients: list[Client] = []
+
+    def make(steps: Sequence[Step] = ANSWER, **options: Any) -> tuple[Client, ScriptedBackend]:
+        registry, backend = scripted_registry(steps, **options)
+        client = Client("scripted", registry=registry, hardware=LAPTOP)
+        clients.append(client)
+        return client, backend
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+def test_chat_answers_and_streams_the_same(scripted: ClientFactory) -> None:
+    """The streamed pieces join to the whole answer."""
+    client, _ = scripted()
+    whole = client.chat("Hi")
+    assert whole.text == "Hello world."
+    assert (whole.model, whole.backend, whole.finish_reason) == ("scripted", "scripted", "stop")
+    assert "".join(client.chat("Hi", stream=True).text_deltas()) == whole.text
+    assert client.generate("Hi").text == whole.text
+
+
+def test_the_engine_is_loaded_once_and_only_when_needed(scripted: ClientFactory) -> None:
+    """Making a client and planning load nothing; many threads asking at once load one engine."""
+    client, backend = scripted()
+    client.plan()
+    assert not backend.engines
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: client.chat("Hi").text, range(32)))
+    assert answers == ["Hello world."] * 32
+    assert len(backend.engines) == 1
+
+
+def test_the_request_reaches_the_engine_as_it_was_asked(scripted: ClientFactory) -> None:
+    """Messages, tools and options arrive whole."""
+    client, backend = scripted()
+    tool = Tool(name="f", parameters={"type": "object"})
+    client.chat([{"role": "user", "content": "Hi"}], tools=[tool], temperature=0.5, stop=["x"])
+    request = backend.engines[0].requests[0]
+    assert request.messages == (Message(role="user", content="Hi"),)
+    assert request.tools == (tool,)
+    assert (request.sampling.temperature, request.sampling.stop) == (0.5, ("x",))
+
+
+@pytest.mark.parametrize("field", ["images", "tools", "chat", "generate", "embed", "count_tokens", "sampling"])
+def test_what_is_not_declared_is_refused_before_anything_is_loaded(scripted: ClientFactory, field: str) -> None:
+    """Each undeclared feature is named, and no engine exists afterwards."""
+    everything = {"generate", "chat", "embed", "images", "tools", "count_tokens"}
+    client, backend = scripted(
+        capabilities=Capabilities.model_validate({"features": everything - {field}, "sampling": {"max_tokens"}})
+    )
+    image = Message(role="user", content=(TextPart(text="what?"), ImagePart(data=b"x")))
+    acts: dict[str, Callable[[], object]] = {
+        "images": lambda: client.chat([image]),
+        "tools": lambda: client.chat("x", tools=[Tool(name="f")]),
+        "chat": lambda: client.chat("x"),
+        "generate": lambda: client.generate("x"),
+        "embed": lambda: client.embed("x"),
+        "count_tokens": lambda: client.count_tokens("x"),
+        "sampling": lambda: client.chat("x", top_k=3),
+    }
+    with pytest.raises(UnsupportedFeatureError) as caught:
+        acts[field]()
+    assert caught.value.backend == "scripted"
+    assert not backend.engines
+
+
+def test_an_offer_may_declare_less_than_its_backend(scripted: ClientFactory) -> None:
+    """A text-only model of a backend that knows images refuses images."""
+    offer = Offer(
+        model="scripted",
+        placement=Placement(kind="local", devices=("cpu",)),
+        context_length=16,
+        capabilities=Capabilities(),
+        reason="test",
+    )
+    client, _ = scripted(answer=offer)
+    with pytest.raises(UnsupportedFeatureError, match="images"):
+        client.chat([Message(role="user", content=(ImagePart(data=b"x"),))])
+
+
+def test_invalid_input_is_refused_before_planning(scripted: ClientFactory) -> None:
+    """Nobody is asked for an offer because of a request that cannot be."""
+    client, backend = scripted()
+    with pytest.raises(InvalidRequestError):
+        client.chat([])
+    with pytest.raises(InvalidRequestError):
+        client.generate("x", max_tokens=-1)
+    assert not backend.asked
+
+
+def test_closing_in_mid_stream_ends_the_stream_with_an_error(scripted: ClientFactory) -> None:
+    """The engine's generator is closed, so whatever it held is free."""
+    client, backend = scripted()
+    stream = client.chat("Hi", stream=True)
+    next(stream)
+    assert backend.engines[0].open_streams == 1
+    client.close()
+    assert backend.engines[0].open_streams == 0
+    assert backend.engines[0].closed
+    with pytest.raises(StreamClosedError):
+        next(stream)
+
+
+def test_a_closed_client_says_so(scripted: ClientFactory) -> None:
+    """Every verb raises after close; closing again does not."""
+    client, _ = scripted()
+    client.chat("Hi")
+    client.close()
+    client.close()
+    for act in (
+        client.plan,
+        client.load,
+        lambda: client.chat("x"),
+        lambda: client.embed("x"),
+        lambda: client.count_tokens("x"),
+    ):
+        with pytest.raises(ClientClosedError):
+            act()
+
+
+def test_the_with_block_closes(scripted: ClientFactory) -> None:
+    """Leaving the block frees the engine."""
+    client, backend = scripted()
+    with client:
+        client.chat("Hi")
+    assert backend.engines[0].closed
+
+
+def test_closing_while_another_thread_reads(scripted: ClientFactory) -> None:
+    """The reader gets StreamClosedError rather than half an answer taken for a whole."""
+    gate = threading.Event()
+    client, backend = scripted([TextDelta(text="a"), gate, TextDelta(text="b"), Finish(reason="stop")])
+    stream = client.chat("Hi", stream=True)
+    next(stream)
+    caught: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            list(stream)
+        except StreamClosedError as error:
+            caught.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    client.close()
+    reader.join(5)
+    assert len(caught) == 1
+    assert backend.engines[0].open_streams == 0
+
+
+def test_a_backend_that_fails_to_load_is_named() -> None:
+    """A foreign exception becomes a BackendError; one of ours passes; a later try loads again."""
+    registry, backend = scripted_registry()
+    with Client("scripted", registry=registry, hardware=LAPTOP) as client:
+        backend.fails = RuntimeError("no driver")
+        with pytest.raises(BackendError, match="'scripted' failed while loading 'scripted': RuntimeError: no driver"):
+            client.chat("x")
+        backend.fails = ModelLoadError("bad weights")
+        with pytest.raises(ModelLoadError, match="bad weights"):
+            client.chat("x")
+        backend.fails = None
+        assert client.chat("x").text == "Hello world."
+
+
+def test_names_nobody_knows_are_refused_with_the_nearest() -> None:
+    """Models, backends and paths each have their own error."""
+    registry, _ = scripted_registry()
+    with pytest.raises(UnknownModelError, match="Did you mean 'scout'"):
+        Client("scoutt", registry=registry, hardware=LAPTOP).plan()
+    with pytest.raises(UnknownModelError, match="Did you mean 'scripted'"):
+        Client("scripte", registry=registry, hardware=LAPTOP).plan()
+    with pytest.raises(UnknownBackendError, match="Did you mean 'scripted'"):
+        Client(backend="scriptd", registry=registry, hardware=LAPTOP).plan()
+    with pytest.raises(WeightsNotFoundError, match=r"no file or directory '\./nothing\.gguf'"):
+        Client("./nothing.gguf", registry=registry, hardware=LAPTOP).plan()
+
+
+def test_the_notice_of_a_plan_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever gets the demo model is told so in one line, and what Scout would need."""
+    offer = Offer(model="demo", placement=Placement(kind="local", devices=("cpu",)), context_length=8, reason="test")
+    registry, _ = scripted_registry(answer=offer)
+    with (
+        caplog.at_level(logging.WARNING, "llama4sdk"),
+        Client("scripted", registry=registry, hardware=LAPTOP) as client,
+    ):
+        client.chat("x")
+        client.chat("y")
+    assert len(caplog.messages) == 1
+    assert "not Llama 4. Scout needs 60.4 GB" in caplog.messages[0]

@@ -1,0 +1,206 @@
+"""Choosing among offers: pure, explained, and never remote by surprise."""
+
+from __future__ import annotations
+
+import threading
+from typing import ClassVar
+
+import pytest
+
+from llama4sdk import catalog
+from llama4sdk.backend import Backend, BackendInfo, Capabilities, Engine, Need, Offer, Unavailable
+from llama4sdk.errors import ConfigurationError, InsufficientMemoryError, NoBackendError
+from llama4sdk.hardware import Hardware
+from llama4sdk.planning import planner
+from llama4sdk.planning.offers import Answer, collect
+from llama4sdk.planning.plan import Placement, Plan, Quantization
+from llama4sdk.planning.policy import Policy
+from llama4sdk.registry import Registered, Registry
+from llama4sdk.testing.machines import H100_X8, LAPTOP
+
+
+def info(name: str, models: tuple[str, ...] = ()) -> BackendInfo:
+    """A card for a backend that is never imported."""
+    return BackendInfo(name=name, summary="", cls="nowhere:Nothing", models=models)
+
+
+def offer(
+    model: str,
+    *,
+    kind: str = "local",
+    device: str = "cuda:0",
+    quantization: Quantization | None = Quantization.BF16,
+    speed: float | None = None,
+    capabilities: Capabilities | None = None,
+) -> Offer:
+    """An offer with these particulars."""
+    return Offer(
+        model=model,
+        placement=Placement.model_validate({"kind": kind, "devices": (device,)}),
+        quantization=quantization,
+        context_length=100,
+        tokens_per_second=speed,
+        capabilities=capabilities,
+        reason="it fits",
+    )
+
+
+def answer(backend: str, model: str | None, result: Offer | Unavailable) -> Answer:
+    """What one backend said about one model."""
+    return Answer(info=info(backend), need=Need(model=model), result=result)
+
+
+def choose(*answers: Answer, policy: Policy | None = None, backend: str | None = None) -> Plan:
+    """Plan on a laptop."""
+    return planner.choose(answers, LAPTOP, policy or Policy(), backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "because"),
+    [
+        (offer("m", quantization=Quantization.INT4), offer("m", kind="remote", device="x"), "runs on this machine"),
+        (offer("m", kind="offload"), offer("m", quantization=Quantization.INT4), "full precision"),
+        (offer("m", device="cpu"), offer("m", kind="offload"), "no offloading"),
+        (offer("m"), offer("m", device="cpu", speed=99), "accelerator"),
+        (offer("m", speed=20), offer("m", speed=10), "faster"),
+    ],
+)
+def test_offers_are_ranked_by_named_criteria(better: Offer, worse: Offer, because: str) -> None:
+    """The better offer wins from either place, with the criterion as its reason, and the loser is told why."""
+    policy = Policy(allow_remote=True)
+    for first, second in ((better, worse), (worse, better)):
+        plan = choose(answer("a", "m", first), answer("b", "m", second), policy=policy)
+        winner, loser = ("a", "b") if first is better else ("b", "a")
+        assert plan.backend == winner
+        assert because in plan.decisions[1].reason
+        assert [(r.backend, because in r.reason) for r in plan.rejections] == [(loser, True)]
+
+
+def test_equal_offers_go_by_name_so_that_plans_repeat() -> None:
+    """The same inputs give the same plan, whatever their order."""
+    one, two = answer("a", "m", offer("m")), answer("b", "m", offer("m"))
+    assert choose(one, two).backend == choose(two, one).backend == "a"
+    assert choose(one, two) == choose(one, two)
+
+
+def test_nothing_leaves_the_machine_unless_allowed() -> None:
+    """A remote offer counts only with the policy's leave, or when its backend was named."""
+    remote = answer("cloud", "scout", offer("scout", kind="remote", device="cloud", quantization=None))
+    with pytest.raises(NoBackendError, match="prompts would leave this machine"):
+        choose(remote)
+    assert choose(remote, policy=Policy(allow_remote=True)).backend == "cloud"
+    assert choose(remote, backend="cloud").backend == "cloud"
+
+
+def test_the_first_model_that_fits_is_taken_and_the_others_are_explained() -> None:
+    """Scout and Maverick come before the demo, and each refusal stays in the plan."""
+    asked = planner.needs(Need(), Policy(), backend=None)
+    assert [need.model for need in asked] == ["scout", "maverick", "demo"]
+    small = Unavailable(
+        reason="it needs 61 GB, 16 GB are free.", fix="Use a bigger GPU.", need_memory=61, have_memory=16
+    )
+    plan = choose(
+        answer("torch", "scout", small),
+        answer("torch", "maverick", small),
+        answer("torch", "demo", offer("demo", device="cpu")),
+    )
+    assert plan.model == "demo"
+    assert [(r.model, r.fix) for r in plan.rejections] == [
+        ("scout", "Use a bigger GPU."),
+        ("maverick", "Use a bigger GPU."),
+    ]
+    assert plan.notice is not None
+    assert "Scout needs 60.4 GB" in plan.notice
+    assert "not scout on torch: it needs 61 GB" in plan.explain()
+    assert "model: demo because neither Scout nor Maverick can run here" in plan.explain()
+
+
+def test_a_named_model_is_the_only_one_asked_for() -> None:
+    """No fallback behind the user's back; a backend named alone may bring its own model."""
+    assert planner.needs(Need(model="scout"), Policy(), backend=None) == (Need(model="scout"),)
+    assert planner.needs(Need(), Policy(allow_demo=False), backend="x")[-1].model is None
+    assert [n.model for n in planner.needs(Need(), Policy(allow_demo=False), backend=None)] == ["scout", "maverick"]
+
+
+def test_a_model_that_was_never_released_says_so() -> None:
+    """Behemoth is a known name, and what comes nearest is named."""
+    with pytest.raises(ConfigurationError, match="never released") as caught:
+        planner.needs(Need(model="behemoth"), Policy(), backend=None)
+    assert "maverick" in (caught.value.hint or "")
+
+
+def test_when_nothing_fits_the_error_holds_every_reason() -> None:
+    """Memory shortage has its own type with the numbers; the smallest need is the one reported."""
+    big = Unavailable(reason="it needs 61 GB.", fix="Take int4.", need_memory=61, have_memory=16)
+    small = Unavailable(reason="it needs 30 GB.", fix="Take int4.", need_memory=30, have_memory=16)
+    with pytest.raises(InsufficientMemoryError) as caught:
+        choose(answer("a", "scout", big), answer("b", "scout", small))
+    assert (caught.value.need, caught.value.have) == (30, 16)
+    assert [r.backend for r in caught.value.rejections] == ["a", "b"]
+    assert (
+        str(caught.value) == "No backend can run 'scout' here: a: it needs 61 GB; b: it needs 30 GB. Hint: Take int4."
+    )
+    with pytest.raises(NoBackendError, match="no installed backend takes it"):
+        choose()
+
+
+def test_a_plan_survives_json() -> None:
+    """What ``plan --json`` writes can be read back."""
+    plan = choose(answer("a", "m", offer("m")), answer("b", "m", Unavailable(reason="no.")))
+    assert Plan.model_validate_json(plan.model_dump_json()) == plan
+
+
+class Stubborn(Backend):
+    """Misbehaves when asked for an offer, in the way its subclass says."""
+
+    name: ClassVar[str] = "stubborn"
+    release: ClassVar[threading.Event] = threading.Event()
+
+    def offer(self, need: Need, hardware: Hardware) -> Offer | Unavailable:
+        if need.model == "sleep":
+            self.release.wait(30)
+        if need.model == "exit":
+            raise SystemExit(3)
+        if need.model == "raise":
+            raise ZeroDivisionError("oops")
+        if need.model == "nonsense":
+            return "yes"  # type: ignore[return-value]
+        return offer(need.model or "own")
+
+    def load(self, plan: Plan) -> Engine:
+        raise AssertionError("never loaded")
+
+
+def stubborn() -> Registry:
+    """A registry of two backends, the second of which knows only its own model."""
+    good = BackendInfo(name="stubborn", summary="", cls=f"{__name__}:Stubborn")
+    return Registry([Registered(info=good, plugin="p", distribution="d", version="1")])
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("sleep", "did not answer within 0.05 s"),
+        ("raise", "ZeroDivisionError: oops"),
+        ("exit", "SystemExit"),
+        ("nonsense", "'str'"),
+    ],
+)
+def test_a_backend_that_misbehaves_is_unavailable_and_nobody_else_pays(model: str, words: str) -> None:
+    """Hanging, raising, exiting or answering nonsense is a reason, with a fix, not a crash."""
+    registry = Registry(stubborn().backends)
+    registry._instances["stubborn"] = Stubborn()
+    answers = collect(registry, ["stubborn"], [Need(model=model)], LAPTOP, deadline=0.05 if model == "sleep" else 5)
+    Stubborn.release.set()
+    result = answers[0].result
+    assert isinstance(result, Unavailable)
+    assert words in result.reason
+    assert result.fix
+
+
+def test_backends_with_models_of_their_own_are_not_asked_for_others() -> None:
+    """Echo is not consulted about Scout; it is when it may choose for itself."""
+    registry = Registry.discover()
+    needs = [Need(model=catalog.SCOUT.name), Need(model="echo"), Need()]
+    answers = collect(registry, ["echo"], needs, H100_X8, deadline=5)
+    assert [a.need.model for a in answers] == ["echo", None]
