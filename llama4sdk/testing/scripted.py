@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar, Final, TypeAlias
 
 from llama4sdk.backend import Backend, Engine, Need, Offer, Unavailable
-from llama4sdk.errors import ModelLoadError, StreamClosedError
+from llama4sdk.errors import StreamClosedError
 from llama4sdk.events import Event, Finish, TextDelta, Usage
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.plan import Placement, Plan
@@ -93,7 +93,7 @@ class ScriptedBackend(Backend):
     name: ClassVar[str] = "scripted"
     answer: Offer | Unavailable | BaseException = OFFER
     steps: Sequence[Step] = ANSWER
-    fails: ModelLoadError | None = None
+    fails: Exception | None = None
 
     def __init__(self) -> None:
         self.engines: list[ScriptedEngine] = []

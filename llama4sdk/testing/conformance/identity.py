@@ -14,8 +14,7 @@ from llama4sdk.testing.conformance.ground import Ground
 __all__ = ["Identity"]
 
 HEAVY: Final = frozenset(
-    ("boto3", "cupy", "jax", "mlx", "numpy", "onnxruntime", "openai", "ray", "requests", "tensorflow", "tokenizers")
-    + ("torch", "transformers", "vllm")
+    {"boto3", "jax", "mlx", "numpy", "onnxruntime", "openai", "requests", "tensorflow", "torch", "transformers", "vllm"}
 )
 """Modules that take long to import, whoever uses them."""
 
