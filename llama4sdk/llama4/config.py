@@ -5,6 +5,7 @@ Per-layer facts (which layers rotate, which are mixtures) are worked out once, h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from pydantic import Field, JsonValue, TypeAdapter, ValidationError, model_valid
 from llama4sdk._values import Value
 from llama4sdk.errors import CheckpointError
 
-__all__ = ["RopeScaling", "TextConfig"]
+__all__ = ["RopeScaling", "TextConfig", "number"]
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -25,6 +26,16 @@ class RopeScaling(Value):
     low_freq_factor: float
     high_freq_factor: float
     original_context: int
+
+    def divisor(self, frequency: float) -> float:
+        """What a pair that turns by ``frequency`` radians per token is slowed down by: 1 for fast pairs."""
+        turns = self.original_context * frequency / (2 * math.pi)
+        if turns < self.low_freq_factor:
+            return self.factor
+        if turns > self.high_freq_factor or self.high_freq_factor == self.low_freq_factor:
+            return 1.0
+        smooth = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
+        return 1 / ((1 - smooth) / self.factor + smooth)
 
 
 class TextConfig(Value):
@@ -84,7 +95,7 @@ class TextConfig(Value):
             )
         try:
             return _read_hf(text)
-        except (ValidationError, KeyError, TypeError, ValueError) as error:
+        except (ValidationError, KeyError, TypeError, ValueError, ArithmeticError) as error:
             missing = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise CheckpointError(f"config.json does not describe a Llama 4 text network: {missing}.") from error
 
@@ -95,41 +106,42 @@ _NUMBERS: TypeAdapter[dict[str, float | str | None]] = TypeAdapter(dict[str, flo
 
 
 def _read_hf(c: Mapping[str, JsonValue]) -> TextConfig:
-    layers = int(_number(c, "num_hidden_layers"))
-    experts = int(_number(c, "num_local_experts", 16))
-    heads = int(_number(c, "num_attention_heads"))
-    hidden = int(_number(c, "hidden_size"))
-    chunk = None if c.get("attention_chunk_size", 8192) is None else int(_number(c, "attention_chunk_size", 8192))
+    layers = int(number(c, "num_hidden_layers"))
+    experts = int(number(c, "num_local_experts", 16))
+    heads = int(number(c, "num_attention_heads"))
+    hidden = int(number(c, "hidden_size"))
+    chunk = None if c.get("attention_chunk_size", 8192) is None else int(number(c, "attention_chunk_size", 8192))
     nope = _nope_layers(c, layers)
     rope = _NUMBERS.validate_python(c.get("rope_parameters") or c.get("rope_scaling") or {})
     return TextConfig(
-        vocab_size=int(_number(c, "vocab_size")),
+        vocab_size=int(number(c, "vocab_size")),
         hidden_size=hidden,
         num_layers=layers,
         num_heads=heads,
-        num_kv_heads=int(_number(c, "num_key_value_heads", heads)),
-        head_dim=int(_number(c, "head_dim", hidden // heads)),
-        expert_size=int(_number(c, "intermediate_size")),
-        dense_size=int(_number(c, "intermediate_size_mlp", _number(c, "intermediate_size"))),
+        num_kv_heads=int(number(c, "num_key_value_heads", heads)),
+        head_dim=int(number(c, "head_dim", hidden // heads)),
+        expert_size=int(number(c, "intermediate_size")),
+        dense_size=int(number(c, "intermediate_size_mlp", number(c, "intermediate_size"))),
         num_experts=experts,
-        experts_per_token=int(_number(c, "num_experts_per_tok", 1)),
+        experts_per_token=int(number(c, "num_experts_per_tok", 1)),
         moe_layers=_moe_layers(c, layers) if experts else frozenset(),
         nope_layers=nope,
         chunked_layers=_chunked_layers(c, layers, nope) if chunk else frozenset(),
         chunk_size=chunk,
-        rope_theta=float(rope.get("rope_theta") or _number(c, "rope_theta", 500000.0)),
+        rope_theta=float(rope.get("rope_theta") or number(c, "rope_theta", 500000.0)),
         rope_scaling=_rope_scaling(rope),
         qk_norm=bool(c.get("use_qk_norm", True)),
         temperature_tuning=bool(c.get("attn_temperature_tuning", True)),
-        floor_scale=_number(c, "floor_scale", 8192),
-        attn_scale=_number(c, "attn_scale", 0.1),
-        norm_eps=_number(c, "rms_norm_eps", 1e-5),
-        max_context=int(_number(c, "max_position_embeddings", 131072)),
+        floor_scale=number(c, "floor_scale", 8192),
+        attn_scale=number(c, "attn_scale", 0.1),
+        norm_eps=number(c, "rms_norm_eps", 1e-5),
+        max_context=int(number(c, "max_position_embeddings", 131072)),
         tied_embeddings=bool(c.get("tie_word_embeddings", False)),
     )
 
 
-def _number(c: Mapping[str, JsonValue], key: str, default: float | None = None) -> float:
+def number(c: Mapping[str, JsonValue], key: str, default: float | None = None) -> float:
+    """The number under ``key``, or the default. Raises KeyError and TypeError for what is missing or no number."""
     value = c.get(key)
     if value is None:
         if default is None:
@@ -143,7 +155,7 @@ def _number(c: Mapping[str, JsonValue], key: str, default: float | None = None) 
 def _moe_layers(c: Mapping[str, JsonValue], layers: int) -> frozenset[int]:
     if c.get("moe_layers") is not None:
         return frozenset(_INTS.validate_python(c["moe_layers"]))
-    step = int(_number(c, "interleave_moe_layer_step", 1))
+    step = int(number(c, "interleave_moe_layer_step", 1))
     return frozenset(range(step - 1, layers, step))
 
 
@@ -153,7 +165,7 @@ def _nope_layers(c: Mapping[str, JsonValue], layers: int) -> frozenset[int]:
         return frozenset(i for i, rope in enumerate(flags[:layers]) if not rope)
     if kinds := _KINDS.validate_python(c.get("layer_types") or []):
         return frozenset(i for i, kind in enumerate(kinds) if kind == "full_attention")
-    interval = int(_number(c, "no_rope_layer_interval", 4))
+    interval = int(number(c, "no_rope_layer_interval", 4))
     return frozenset(range(interval - 1, layers, interval))
 
 

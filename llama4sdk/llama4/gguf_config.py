@@ -1,0 +1,121 @@
+"""The hyper-parameters of a network, read from the metadata of a GGUF file.
+
+A Llama network is the special case of Llama 4's without experts, chunks, QK norm and temperature. The format's q and k
+rows are already in Llama 4's order, adjacent pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from pydantic import JsonValue, ValidationError
+
+from llama4sdk.errors import CheckpointError
+from llama4sdk.llama4.config import RopeScaling, TextConfig, number
+
+__all__ = ["config_from_gguf"]
+
+_STATED_SCALINGS: Final = ((1.0, 4.0), (1.0, 1.0))
+"""The (low, high) frequency factors ever published: Llama 3.1 to 3.3, and Scout."""
+
+
+def config_from_gguf(
+    metadata: Mapping[str, JsonValue], *, tied_embeddings: bool, rope_factors: Sequence[float] = ()
+) -> TextConfig:
+    """Read the metadata of a GGUF file of architecture ``llama4`` or ``llama``.
+
+    ``rope_factors`` is its ``rope_freqs.weight``, one divisor per rotated pair. Raises CheckpointError naming what is
+    missing, malformed or of another architecture.
+    """
+    architecture = metadata.get("general.architecture")
+    if architecture not in ("llama", "llama4"):
+        raise CheckpointError(
+            f"The GGUF file's architecture is {architecture!r}, not 'llama4' or 'llama'.",
+            hint="Only Llama 4 networks, and Llama networks in GGUF form, can be loaded.",
+        )
+    prefix = f"{architecture}."
+    fields = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
+    read = _read_llama4 if architecture == "llama4" else _read_llama
+    try:
+        return read(fields, rope_factors, tied=tied_embeddings)
+    except (ValidationError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+        missing = f"{prefix}{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(f"The GGUF metadata do not describe a {architecture} network: {missing}.") from error
+
+
+def _read_llama4(f: Mapping[str, JsonValue], rope_factors: Sequence[float], *, tied: bool) -> TextConfig:
+    """What the format leaves out (chunk size, NoPE interval, QK norm by expert count) is as llama.cpp has it."""
+    experts = int(number(f, "expert_count"))
+    layers = int(number(f, "block_count"))
+    step = int(number(f, "interleave_moe_layer_step"))
+    everywhere_full = f.get("attention.sliding_window") == 0
+    nope = frozenset() if everywhere_full else frozenset(range(3, layers, 4))
+    base = _base(f, rope_factors, tied=tied).model_dump()
+    return TextConfig.model_validate(
+        base
+        | {
+            "expert_size": int(number(f, "expert_feed_forward_length")),
+            "num_experts": experts,
+            "experts_per_token": int(number(f, "expert_used_count", 1)),
+            "moe_layers": frozenset(range(step - 1, layers, step)) if experts else frozenset(),
+            "nope_layers": nope,
+            "chunked_layers": frozenset() if everywhere_full else frozenset(range(layers)) - nope,
+            "chunk_size": None if everywhere_full else 8192,
+            "qk_norm": experts != 128,
+            "temperature_tuning": not everywhere_full,
+        }
+    )
+
+
+def _read_llama(f: Mapping[str, JsonValue], rope_factors: Sequence[float], *, tied: bool) -> TextConfig:
+    if f.get("expert_count"):
+        raise ValueError("it is a mixture of experts of another kind (Mixtral)")
+    return _base(f, rope_factors, tied=tied)
+
+
+def _base(f: Mapping[str, JsonValue], rope_factors: Sequence[float], *, tied: bool) -> TextConfig:
+    heads = int(number(f, "attention.head_count"))
+    hidden = int(number(f, "embedding_length"))
+    head_dim = int(number(f, "attention.key_length", hidden // heads))
+    theta = _decimal(number(f, "rope.freq_base", 10000.0))
+    if f.get("rope.scaling.type") not in (None, "none"):
+        raise ValueError(f"rope scaling of type {f['rope.scaling.type']!r} is unknown for this architecture")
+    if int(number(f, "rope.dimension_count", head_dim)) != head_dim:
+        raise ValueError(f"only {f['rope.dimension_count']} of {head_dim} head dimensions are rotated")
+    width = int(number(f, "feed_forward_length"))
+    return TextConfig(
+        vocab_size=int(number(f, "vocab_size")),
+        hidden_size=hidden,
+        num_layers=int(number(f, "block_count")),
+        num_heads=heads,
+        num_kv_heads=int(number(f, "attention.head_count_kv", heads)),
+        head_dim=head_dim,
+        expert_size=width,
+        dense_size=width,
+        rope_theta=theta,
+        rope_scaling=_scaling_of(rope_factors, theta, head_dim),
+        norm_eps=_decimal(number(f, "attention.layer_norm_rms_epsilon")),
+        max_context=int(number(f, "context_length")),
+        tied_embeddings=tied,
+    )
+
+
+def _scaling_of(factors: Sequence[float], theta: float, head_dim: int) -> RopeScaling | None:
+    """The scaling rule whose divisors the file lists; the rule's own constants are not in the format."""
+    if not factors or max(factors) == 1:
+        return None
+    for low, high in _STATED_SCALINGS:
+        rule = RopeScaling(factor=max(factors), low_freq_factor=low, high_freq_factor=high, original_context=8192)
+        expected = [rule.divisor(theta ** (-2 * i / head_dim)) for i in range(head_dim // 2)]
+        if len(expected) == len(factors) and all(
+            math.isclose(a, b, rel_tol=1e-4) for a, b in zip(expected, factors, strict=True)
+        ):
+            return rule
+    raise ValueError("rope_freqs.weight follows no known scaling rule")
+
+
+def _decimal(value: float) -> float:
+    """The number that was meant: GGUF keeps 1e-05 as the float32 9.99999975e-06."""
+    return float(f"{value:.7g}")

@@ -1,0 +1,240 @@
+"""Text to token ids and back, with control tokens kept apart from text.
+
+A control token (``<|eot|>``, ``<|im_start|>``) never comes from what a user wrote: plain text goes through an encoder
+that does not know them, and a chat template's own are told apart by marking everything that is not the template's.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Final
+
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+from tokenizers import Regex, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer as Encoder
+
+from llama4sdk.errors import CheckpointError
+from llama4sdk.llama4.template import ChatTemplate
+from llama4sdk.messages import Message
+from llama4sdk.requests import Tool
+
+__all__ = ["Detokenizer", "Tokenizer"]
+
+CONTRACTIONS: Final = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+TAIL: Final = r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n%s]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3_WORDS: Final = rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{TAIL % ''}"
+UPPER: Final = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
+LOWER: Final = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+O200K_WORDS: Final = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{CONTRACTIONS}?"
+    rf"|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{CONTRACTIONS}?|{TAIL % '/'}"
+)
+SPLITTERS: Final = {
+    "smollm": "digits",
+    "gpt2": "gpt2",
+    "gpt-2": "gpt2",
+    "default": "gpt2",
+    "llama3": LLAMA3_WORDS,
+    "llama-v3": LLAMA3_WORDS,
+    "llama-bpe": LLAMA3_WORDS,
+    "llama4": O200K_WORDS,
+    "gpt-4o": O200K_WORDS,
+}
+"""What GGUF's ``tokenizer.ggml.pre`` names: how text is cut into words before byte pairs are merged."""
+
+
+class Tokenizer:
+    """A byte-level BPE tokenizer. ``control`` maps the control tokens to their ids."""
+
+    def __init__(
+        self, encoder: Encoder, control: Mapping[str, int], *, prefix: Sequence[int] = (), verbatim: Iterable[int] = ()
+    ) -> None:
+        """``encoder`` knows no control token; ``prefix`` begins every text; ``verbatim`` ids are no byte spellings."""
+        self.control = dict(control)
+        self._encoder = encoder
+        self._prefix = list(prefix)
+        self._verbatim = frozenset(verbatim)
+        self._controls = re.compile("|".join(re.escape(t) for t in sorted(control, key=len, reverse=True)) or r"(?!)")
+        self._openings = re.compile("[" + re.escape("".join(sorted({token[0] for token in control} or {"<"}))) + "]")
+
+    @classmethod
+    def from_json(cls, text: str) -> Tokenizer:
+        """Read a ``tokenizer.json``. Raises CheckpointError when it is damaged or not byte-level BPE."""
+        try:
+            data = _JSON_OBJECT.validate_json(text)
+            added = _ADDED.validate_python(data.get("added_tokens") or [])
+        except ValidationError as error:
+            raise CheckpointError("tokenizer.json is no valid tokenizer file.") from error
+        if '"ByteLevel"' not in json.dumps(data.get("decoder")):
+            raise CheckpointError("tokenizer.json is not a byte-level tokenizer, as Llama 4's is.")
+        control = {token.content: token.id for token in added if _is_control(token)}
+        plain = [token for token in added if token.content not in control]
+        try:
+            data |= {"added_tokens": [token.model_dump() for token in plain], "model": _without(data["model"], control)}
+            encoder = Encoder.from_str(json.dumps(data))
+        except Exception as error:
+            raise CheckpointError(f"tokenizer.json is no valid tokenizer file: {error}.") from error
+        prefix = encoder.encode("", add_special_tokens=True).ids
+        return cls(encoder, control, prefix=prefix, verbatim=[token.id for token in plain])
+
+    @classmethod
+    def from_vocabulary(
+        cls,
+        vocabulary: Mapping[str, int],
+        merges: Sequence[tuple[str, str]],
+        control: Mapping[str, int],
+        *,
+        splitter: str,
+        prefix: Sequence[int] = (),
+    ) -> Tokenizer:
+        """Build one from a vocabulary without control tokens. ``splitter`` is a key of ``SPLITTERS``.
+
+        Raises CheckpointError for a splitter that is not known, and for merges that do not fit the vocabulary.
+        """
+        rule = SPLITTERS.get(splitter)
+        if rule is None:
+            raise CheckpointError(
+                f"The tokenizer cuts words by a rule named {splitter!r} that is not known.",
+                hint=f"Known rules: {', '.join(SPLITTERS)}.",
+            )
+        try:
+            model = models.BPE(dict(vocabulary), list(merges), ignore_merges=rule == LLAMA3_WORDS)
+        except Exception as error:
+            raise CheckpointError(f"The tokenizer's merges do not fit its vocabulary: {error}.") from error
+        encoder = Encoder(model)
+        encoder.pre_tokenizer = _pre_tokenizer(rule)
+        encoder.decoder = decoders.ByteLevel()
+        return cls(encoder, control, prefix=prefix)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of plain text, after whatever this tokenizer begins every text with."""
+        return self._prefix + self._encoder.encode(text, add_special_tokens=False).ids
+
+    def encode_chat(
+        self,
+        template: ChatTemplate,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        add_generation_prompt: bool = True,
+    ) -> list[int]:
+        """The ids of a rendered conversation; control tokens come from the template alone.
+
+        Raises what ``ChatTemplate.render`` raises.
+        """
+        unmarked = template.render(messages, tools=tools, add_generation_prompt=add_generation_prompt)
+        mark = next(chr(code) for code in _PRIVATE_USE if chr(code) not in unmarked)
+        marked = template.render(
+            messages,
+            tools=tools,
+            add_generation_prompt=add_generation_prompt,
+            # A mark behind every possible first character: no control token can be spelled by content, whole or joined.
+            escape=lambda text: self._openings.sub(lambda found: found[0] + mark, text),
+        )
+        return self._encode_marked(marked, mark)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of the ids; control tokens have none."""
+        return b"".join(self.bytes_of(token) for token in ids).decode("utf-8", errors="replace")
+
+    def bytes_of(self, token: int) -> bytes:
+        """What one token adds to the text: part of a character perhaps; nothing for control and unknown ids."""
+        spelling = self._spellings.get(token)
+        if spelling is None:
+            return b""
+        if token in self._verbatim or not _BYTES.keys() >= set(spelling):
+            return spelling.encode()
+        return bytes(_BYTES[char] for char in spelling)
+
+    def piece(self, token: int) -> str:
+        """One token as something to show: control tokens by name, a broken character as U+FFFD."""
+        return self._control_names.get(token) or self.bytes_of(token).decode("utf-8", errors="replace")
+
+    def detokenizer(self) -> Detokenizer:
+        """A new incremental decoder."""
+        return Detokenizer(self)
+
+    def count(self, text: str) -> int:
+        """How many tokens plain text takes."""
+        return len(self.encode(text))
+
+    @cached_property
+    def _spellings(self) -> dict[int, str]:
+        return {token: spelling for spelling, token in self._encoder.get_vocab().items()}
+
+    @cached_property
+    def _control_names(self) -> dict[int, str]:
+        return {token: name for name, token in self.control.items()}
+
+    def _encode_marked(self, text: str, mark: str) -> list[int]:
+        ids: list[int] = []
+        end = 0
+        for found in self._controls.finditer(text):
+            ids += self._plain(text[end : found.start()].replace(mark, ""))
+            ids.append(self.control[found[0]])
+            end = found.end()
+        return ids + self._plain(text[end:].replace(mark, ""))
+
+    def _plain(self, text: str) -> list[int]:
+        return self._encoder.encode(text, add_special_tokens=False).ids if text else []
+
+
+class Detokenizer:
+    """Turns ids into text as they come, holding back the bytes of a character that is not whole yet."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token: int) -> str:
+        """The text that this token completes; often empty inside an emoji."""
+        return self._decoder.decode(self._tokenizer.bytes_of(token))
+
+
+class _Added(BaseModel, extra="allow"):
+    id: int
+    content: str
+    special: bool
+
+
+_JSON_OBJECT: Final = TypeAdapter(dict[str, JsonValue])
+_ADDED: Final = TypeAdapter(list[_Added])
+_PRIVATE_USE: Final = range(0xE000, 0xF900)
+
+
+def _is_control(token: _Added) -> bool:
+    """Converters forget the flag for some; what looks like a control token must not be spelled by users either."""
+    return token.special or (token.content.startswith("<") and token.content.endswith(">"))
+
+
+def _without(model: JsonValue, control: Mapping[str, int]) -> JsonValue:
+    """The model part of a ``tokenizer.json`` less the control tokens, so that no merge can produce one."""
+    if not isinstance(model, dict) or model.get("type") != "BPE" or not isinstance(model["vocab"], dict):
+        raise ValueError("its model is not BPE")
+    vocabulary = {token: number for token, number in model["vocab"].items() if token not in control}
+    unknown = model.get("unk_token")
+    return model | {"vocab": vocabulary, "unk_token": unknown if unknown in vocabulary else None}
+
+
+def _pre_tokenizer(rule: str) -> pre_tokenizers.PreTokenizer:
+    whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    if rule == "gpt2":
+        return whole
+    if rule == "digits":
+        return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), whole])
+    words = pre_tokenizers.Split(Regex(rule), "isolated")
+    return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Byte-level BPE writes every byte as one visible character: itself, or the next free one from U+0100 on."""
+    visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {chr(byte): byte for byte in visible} | {chr(256 + n): byte for n, byte in enumerate(hidden)}
+
+
+_BYTES: Final = _byte_alphabet()

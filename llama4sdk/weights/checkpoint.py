@@ -1,0 +1,181 @@
+"""A checkpoint on disk, whichever format: what network it is, and its tensors by name. Needs no torch.
+
+Names are those of the Hugging Face text model, without ``language_model.``: ``model.embed_tokens.weight``,
+``model.layers.0.self_attn.q_proj.weight``, ``lm_head.weight``. Routed experts come in one of two layouts, as stored:
+
+    model.layers.0.feed_forward.experts.gate_up_proj          [experts, in, 2 * out], gate then up; down_proj likewise
+    model.layers.0.feed_forward.experts.7.gate_proj.weight    [out, in]; up_proj and down_proj likewise
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from llama4sdk.errors import CheckpointError, WeightsNotFoundError
+from llama4sdk.llama4.config import TextConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from llama4sdk.llama4.template import ChatTemplate
+    from llama4sdk.llama4.tokenizer import Tokenizer
+
+__all__ = ["Checkpoint", "GenerationDefaults", "TensorInfo", "commonest_dtype", "open_checkpoint"]
+
+
+class TensorInfo(NamedTuple):
+    """One tensor as stored; ``nbytes`` is its size in the file."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationDefaults:
+    """How the model's publisher would have it sampled; Llama 4's own published values unless the checkpoint says."""
+
+    temperature: float = 0.6
+    top_p: float = 0.9
+
+
+class Checkpoint(ABC):
+    """Opened, but no weights read yet.
+
+    ``dtype`` names how most weights are stored: ``F32``, ``BF16``, ``F16`` or a GGUF quantization such as ``Q4_1``.
+    """
+
+    path: Path
+    name: str
+    config: TextConfig
+    dtype: str
+    tensors: Mapping[str, TensorInfo]
+    generation_defaults: GenerationDefaults
+
+    @property
+    @abstractmethod
+    def stop_ids(self) -> frozenset[int]:
+        """The tokens that end an answer."""
+
+    @abstractmethod
+    def read(self, name: str, index: int | None = None) -> npt.NDArray[np.generic]:
+        """The values of one tensor, or of one entry of its first axis: float32, float16 or ml_dtypes' bfloat16.
+
+        Quantized values come back as float32. The array may be a read-only view of the file.
+        """
+
+    @abstractmethod
+    def tokenizer(self) -> Tokenizer:
+        """The checkpoint's tokenizer, built anew. Raises CheckpointError when it has none that is known."""
+
+    @abstractmethod
+    def chat_template(self) -> ChatTemplate | None:
+        """The checkpoint's chat template; ``None`` when it is no chat model."""
+
+    def verify(self) -> None:
+        """Check that every tensor the network needs is there in its right shape, and that no other part of it is.
+
+        Raises CheckpointError naming the tensor. Reads no weights.
+        """
+        expected = dict(_expected(self.config, fused=self.fused_experts))
+        for name, shape in expected.items():
+            found = self.tensors.get(name)
+            if found is None:
+                raise CheckpointError(f"{self.path} has no tensor '{name}', which should be {_spell(shape)}.")
+            if found.shape != shape:
+                raise CheckpointError(f"Tensor '{name}' of {self.path} is {_spell(found.shape)}, not {_spell(shape)}.")
+        for name in self.tensors.keys() - expected.keys():
+            if not (_OTHER_PARTS.match(name) or (name == _HEAD and self.config.tied_embeddings)):
+                raise CheckpointError(
+                    f"{self.path} has a tensor '{name}' that is no part of a Llama 4 network.",
+                    hint="It is of another architecture, or quantized in a way that cannot be read.",
+                )
+
+    @property
+    def fused_experts(self) -> bool:
+        """Whether the routed experts of a layer are one tensor."""
+        return any(name.endswith(".experts.gate_up_proj") for name in self.tensors)
+
+
+def commonest_dtype(tensors: Mapping[str, TensorInfo]) -> str:
+    """The name of the format that most bytes are stored in."""
+    sizes = Counter[str]()
+    for info in tensors.values():
+        sizes[info.dtype] += info.nbytes
+    return sizes.most_common(1)[0][0] if sizes else "F32"
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Open a GGUF file or a Hugging Face directory; reads headers only.
+
+    Raises WeightsNotFoundError when there is nothing at ``path``, CheckpointError when it is damaged, truncated, of an
+    unknown format or of another architecture.
+    """
+    place = Path(path)
+    if place.is_dir():
+        from llama4sdk.weights.hf import HuggingFaceCheckpoint
+
+        return HuggingFaceCheckpoint(place)
+    if not place.is_file():
+        raise WeightsNotFoundError(f"There is no checkpoint at {place}.", hint="Give a GGUF file or a directory.")
+    from llama4sdk.weights.gguf import GGUFCheckpoint
+
+    return GGUFCheckpoint(place)
+
+
+_HEAD: Final = "lm_head.weight"
+_OTHER_PARTS: Final = re.compile(r"(model\.)?(vision_model|multi_modal_projector|vision_tower)\.")
+"""The vision tower's tensors, which a text engine leaves alone."""
+
+
+def _expected(c: TextConfig, *, fused: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield "model.embed_tokens.weight", (c.vocab_size, c.hidden_size)
+    yield "model.norm.weight", (c.hidden_size,)
+    if not c.tied_embeddings:
+        yield _HEAD, (c.vocab_size, c.hidden_size)
+    for layer in range(c.num_layers):
+        prefix = f"model.layers.{layer}."
+        for name, shape in _attention(c):
+            yield prefix + name, shape
+        for name, shape in _experts(c, fused=fused) if layer in c.moe_layers else _swiglu(c.hidden_size, c.dense_size):
+            yield f"{prefix}feed_forward.{name}", shape
+
+
+def _attention(c: TextConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    queries, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
+    yield "input_layernorm.weight", (c.hidden_size,)
+    yield "post_attention_layernorm.weight", (c.hidden_size,)
+    yield "self_attn.q_proj.weight", (queries, c.hidden_size)
+    yield "self_attn.k_proj.weight", (keys, c.hidden_size)
+    yield "self_attn.v_proj.weight", (keys, c.hidden_size)
+    yield "self_attn.o_proj.weight", (c.hidden_size, queries)
+
+
+def _experts(c: TextConfig, *, fused: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield "router.weight", (c.num_experts, c.hidden_size)
+    for name, shape in _swiglu(c.hidden_size, c.expert_size):
+        yield f"shared_expert.{name}", shape
+    if fused:
+        yield "experts.gate_up_proj", (c.num_experts, c.hidden_size, 2 * c.expert_size)
+        yield "experts.down_proj", (c.num_experts, c.expert_size, c.hidden_size)
+        return
+    for expert in range(c.num_experts):
+        for name, shape in _swiglu(c.hidden_size, c.expert_size):
+            yield f"experts.{expert}.{name}", shape
+
+
+def _swiglu(hidden: int, inner: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield "gate_proj.weight", (inner, hidden)
+    yield "up_proj.weight", (inner, hidden)
+    yield "down_proj.weight", (hidden, inner)
+
+
+def _spell(shape: tuple[int, ...]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
