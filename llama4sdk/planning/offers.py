@@ -9,11 +9,15 @@ from collections.abc import Mapping, Sequence
 
 from llama4sdk._values import Value
 from llama4sdk.backend import BackendInfo, Need, Offer, Unavailable
-from llama4sdk.errors import Llama4Error
+from llama4sdk.errors import Llama4Error, PluginError
 from llama4sdk.hardware import Hardware
 from llama4sdk.registry import Registry
 
-__all__ = ["Answer", "collect"]
+__all__ = ["Answer", "Fault", "collect"]
+
+
+class Fault(Unavailable):
+    """An answer its backend did not give: it raised, was late, or broke the contract. The backend is broken."""
 
 
 class Answer(Value):
@@ -43,7 +47,7 @@ def collect(
         work = (registry, name, place, rows, hardware, inbox)
         threading.Thread(target=_ask, args=work, name=f"llama4sdk-offer-{name}", daemon=True).start()
     results = _receive(inbox, len(pairs), time.monotonic() + deadline)
-    late = Unavailable(
+    late = Fault(
         reason=f"it did not answer within {deadline:g} s.",
         fix="Report it to its author, or set LLAMA4SDK_DISABLE_PLUGINS to the plugin's name.",
     )
@@ -81,12 +85,14 @@ def _ask(
 def _offer(registry: Registry, name: str, need: Need, hardware: Hardware) -> Offer | Unavailable:
     try:
         result: object = registry.backend(name).offer(need, hardware)
+    except PluginError as error:
+        return Fault(reason=error.message, fix=error.hint)
     except Llama4Error as error:
         return Unavailable(reason=error.message, fix=error.hint)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code; the cause is shown, not hidden
-        return Unavailable(reason=f"its offer() raised {type(error).__name__}: {error}", fix="Report it to its author.")
+        return Fault(reason=f"its offer() raised {type(error).__name__}: {error}", fix="Report it to its author.")
     if not isinstance(result, (Offer, Unavailable)):
-        return Unavailable(
+        return Fault(
             reason=f"its offer() returned {type(result).__name__!r}, neither Offer nor Unavailable.",
             fix="Report it to its author.",
         )
