@@ -32,7 +32,7 @@ class Embedding(Ground):
 
     def test_one_vector_per_text(self, embedder: Engine) -> None:
         """There are as many vectors as texts, all of one length, all finite."""
-        vectors = embed(embedder, self.texts)
+        vectors = embedder.embed(EmbedRequest(inputs=self.texts)).vectors
         assert_that(
             len(vectors) == len(self.texts), f"{len(self.texts)} texts gave {len(vectors)} vectors.", fix="embed each."
         )
@@ -74,13 +74,16 @@ class Embedding(Ground):
 
 
 def embed(engine: Engine, texts: tuple[str, ...]) -> tuple[Vector, ...]:
-    """The texts' normalised vectors."""
-    return engine.embed(EmbedRequest(inputs=texts)).vectors
+    """The texts' normalised vectors. Skips the test when there is not one each."""
+    vectors = engine.embed(EmbedRequest(inputs=texts)).vectors
+    if len(vectors) != len(texts):
+        pytest.skip("the vectors cannot be matched with the texts; see test_one_vector_per_text")
+    return vectors
 
 
 def assert_close(expected: Sequence[Vector], found: Sequence[Vector], what: str, fix: str) -> None:
     """Fail unless the vectors are the same, in pairs, up to rounding."""
     __tracebackhide__ = True
-    distances = [math.dist(a, b) if len(a) == len(b) else math.inf for a, b in zip(expected, found, strict=False)]
-    same = len(expected) == len(found) and all(distance <= TOLERANCE for distance in distances)
+    distances = [math.dist(a, b) if len(a) == len(b) else math.inf for a, b in zip(expected, found, strict=True)]
+    same = all(distance <= TOLERANCE for distance in distances)
     assert_that(same, f"{what} gave other vectors; the distances are {distances}.", fix=fix)

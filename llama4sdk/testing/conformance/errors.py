@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from llama4sdk.errors import BackendError
+from llama4sdk.planning.plan import Plan
 from llama4sdk.testing.conformance.asserts import assert_sentence, assert_that
 from llama4sdk.testing.conformance.ground import Ground
 
@@ -16,22 +17,21 @@ __all__ = ["Errors"]
 class Errors(Ground):
     """``Backend.load`` with weights that are not there, or are not weights."""
 
-    def test_missing_weights_are_named(self, tmp_path: Path) -> None:
+    def test_missing_weights_are_named(self, working_plan: Plan, tmp_path: Path) -> None:
         """Weights that are not where the plan says raise a BackendError that names the place."""
         gone = tmp_path / "gone"
-        error = self._load_error(gone)
+        error = self._load_error(working_plan, gone)
         assert_that(
             gone.name in str(error), f"The error does not name {gone}: {error}", fix="name the path in the message."
         )
 
-    def test_damaged_weights_are_an_error(self, tmp_path: Path) -> None:
+    def test_damaged_weights_are_an_error(self, working_plan: Plan, tmp_path: Path) -> None:
         """A file that holds no weights raises a BackendError."""
         damaged = tmp_path / "damaged.gguf"
         damaged.write_bytes(b"no weights at all")
-        self._load_error(damaged)
+        self._load_error(working_plan, damaged)
 
-    def _load_error(self, source: Path) -> BackendError:
-        plan = self.make_plan()
+    def _load_error(self, plan: Plan, source: Path) -> BackendError:
         if plan.source is None:
             pytest.skip("the backend reads no weights: its plan has no source")
         try:

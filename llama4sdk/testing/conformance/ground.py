@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import ClassVar, TypeAlias, TypeVar
 
 import pytest
@@ -61,30 +62,37 @@ class Ground:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def can(cls) -> Capabilities:
-        """What the engines under test declare."""
-        return cls.make_plan().capabilities
+    def working_plan(cls, info: BackendInfo) -> Plan:
+        """What engines are loaded from: ``plan``, or what the backend offers for ``need`` on ``hardware``."""
+        return cls.plan or plan_from(cls.find_offer(), info)
 
     @pytest.fixture(scope="class")
     @classmethod
-    def engine(cls) -> Iterator[Engine]:
+    def can(cls, working_plan: Plan) -> Capabilities:
+        """What the engines under test declare."""
+        return working_plan.capabilities
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, working_plan: Plan) -> Iterator[Engine]:
         """One engine for all tests that leave it as it was."""
-        engine = cls.load()
+        engine = cls.backend().load(working_plan)
         yield engine
         engine.close()
 
     @pytest.fixture
-    def make_engine(self) -> Iterator[EngineMaker]:
+    def make_engine(self, working_plan: Plan) -> Iterator[EngineMaker]:
         """Makes engines of a test's own, closed after it."""
         made: list[Engine] = []
 
         def make() -> Engine:
-            made.append(self.load())
+            made.append(self.backend().load(working_plan))
             return made[-1]
 
         yield make
         for engine in made:
-            engine.close()
+            with suppress(Exception):  # what closing twice does is one test's concern, not every test's
+                engine.close()
 
     @classmethod
     def find(cls) -> Registered:
@@ -104,23 +112,16 @@ class Ground:
         )
 
     @classmethod
-    def make_plan(cls) -> Plan:
-        """``plan``, or what the backend offers for ``need`` on ``hardware``. Fails the test when it offers nothing."""
-        if cls.plan is not None:
-            return cls.plan
+    def find_offer(cls) -> Offer:
+        """The backend's own offer. Fails the test when there is none."""
         offer = cls.backend().offer(cls.need, cls.hardware)
-        if not isinstance(offer, Offer):
-            pytest.fail(
-                f"{cls.backend.__name__} offers nothing for {cls.need!r} on the test's hardware: {offer!r}\n"
-                "Fix: set 'need' and 'hardware' of the test class to something the backend can serve here.",
-                pytrace=False,
-            )
-        return plan_from(offer, cls.find().info)
-
-    @classmethod
-    def load(cls) -> Engine:
-        """A new engine."""
-        return cls.backend().load(cls.make_plan())
+        if isinstance(offer, Offer):
+            return offer
+        pytest.fail(
+            f"{cls.backend.__name__} offers nothing for {cls.need!r} on the test's hardware: {offer!r}\n"
+            "Fix: set 'need' and 'hardware' of the test class to something the backend can serve here.",
+            pytrace=False,
+        )
 
     def client(self, kind: type[AnyClient], info: BackendInfo) -> AnyClient:
         """A client that can only choose this backend, for the same need on the same machine."""

@@ -30,8 +30,9 @@ class Lifecycle(Ground):
         except Exception as error:  # whatever it is, it is the finding
             raise AssertionError(f"The second close() raised {error!r}.\nFix: make close() idempotent.") from error
 
-    def test_an_abandoned_stream_frees_its_place(self, engine: Engine, can: Capabilities) -> None:
+    def test_an_abandoned_stream_frees_its_place(self, make_engine: EngineMaker, can: Capabilities) -> None:
         """Streams closed in the middle, one after the other, leave an engine that still answers in full."""
+        engine = make_engine()
         for _ in range(ABANDONED):
             stream = iter(engine.stream(self.request(can)))
             next(stream)

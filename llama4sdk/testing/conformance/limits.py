@@ -11,6 +11,7 @@ from llama4sdk.backend import BackendInfo, Capabilities, Engine, Feature
 from llama4sdk.client import Client
 from llama4sdk.errors import ContextLengthError, UnsupportedFeatureError
 from llama4sdk.messages import ImagePart, Message, TextPart
+from llama4sdk.planning.plan import Plan
 from llama4sdk.requests import Tool
 from llama4sdk.testing.conformance.asserts import assert_that
 from llama4sdk.testing.conformance.ground import Ground, require_option
@@ -77,9 +78,9 @@ class Limits(Ground):
                 fix="pass limit=self.context_length and requested=the prompt's tokens.",
             )
 
-    def test_the_engine_has_the_planned_context(self, engine: Engine) -> None:
+    def test_the_engine_has_the_planned_context(self, engine: Engine, working_plan: Plan) -> None:
         """The engine's context is the plan's."""
-        planned = self.make_plan().context_length
+        planned = working_plan.context_length
         assert_that(
             engine.context_length == planned,
             f"The plan says {planned} tokens of context, the engine has {engine.context_length}.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from llama4sdk.backend import Engine
@@ -27,8 +28,9 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        """All text, joined."""
-        return "".join(event.text for event in self.events if isinstance(event, TextDelta))
+        """All text before the first ``Finish``, joined."""
+        before = takewhile(lambda event: not isinstance(event, Finish), self.events)
+        return "".join(event.text for event in before if isinstance(event, TextDelta))
 
     @property
     def finish(self) -> Finish | None:
