@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llama4sdk.catalog import ModelSpec
+    from llama4sdk.planning.plan import Plan
     from llama4sdk.weights.download import Progress
 
-__all__ = ["can_pull", "locate", "pull"]
+__all__ = ["can_pull", "locate", "missing", "pull"]
 
 
 def locate(model: str) -> Path | None:
@@ -71,3 +72,8 @@ def _how_instead(spec: ModelSpec) -> str | None:
         f"Accept the licence at https://huggingface.co/{spec.repository}, run 'hf auth login' and "
         f"'hf download {spec.repository}'; llama4sdk then finds it as '{spec.name}'."
     )
+
+
+def missing(plan: Plan) -> bool:
+    """Whether a plan's weights are not here yet and ``pull`` can fetch them."""
+    return plan.source is None and plan.placement.kind != "remote" and can_pull(plan.model)

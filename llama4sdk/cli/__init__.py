@@ -1,0 +1,10 @@
+"""The command line: one module per command, imported when it is run or listed."""
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run ``llama4sdk`` with the process's arguments, and exit."""
+    from llama4sdk.cli.app import app
+
+    app()(prog_name="llama4sdk")

@@ -1,0 +1,41 @@
+"""Putting an answer on stdout: as text or as JSON, piece by piece or whole."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from llama4sdk.cli.console import print_json, write
+from llama4sdk.events import Event, Finish, TextDelta, ToolCallDelta
+
+if TYPE_CHECKING:
+    from llama4sdk.streams import Stream
+
+__all__ = ["StreamFlag", "YesFlag", "deliver"]
+
+StreamFlag = Annotated[
+    bool | None,
+    typer.Option("--stream/--no-stream", help="Print while the model writes; the default on a terminal."),
+]
+YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before downloading.")]
+
+EVENT_NAMES: Final[dict[type[Event], str]] = {TextDelta: "text", ToolCallDelta: "tool_call", Finish: "finish"}
+
+
+def deliver(stream: Stream, *, as_json: bool, live: bool | None) -> None:
+    """Print the whole stream. ``live`` is the user's wish; ``None`` streams text to a terminal only."""
+    with stream:
+        if as_json and live:
+            for event in stream:
+                write(json.dumps({"event": EVENT_NAMES[type(event)], **event.model_dump(mode="json")}) + "\n")
+        elif as_json:
+            print_json(stream.completion().model_dump(mode="json"))
+        elif live or (live is None and sys.stdout.isatty()):
+            for piece in stream.text_deltas():
+                write(piece)
+            write("\n")
+        else:
+            write(stream.completion().text + "\n")

@@ -1,0 +1,76 @@
+"""The commands by name. A command's module is imported when the command is run, or listed by ``--help``."""
+
+from __future__ import annotations
+
+import importlib
+from collections import UserDict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from typer.core import TyperGroup
+
+from llama4sdk.cli.options import expanded
+
+if TYPE_CHECKING:
+    from typer._click import Command  # click itself in older typers; only its name is needed here
+
+__all__ = ["COMMANDS", "app"]
+
+COMMANDS: Final = ("doctor", "plan", "chat", "generate", "embed", "pull", "models", "backends", "version")
+
+SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
+
+
+class _Commands(UserDict[str, "Command"]):
+    """Every command by name; one that nobody asked for yet is not imported."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+    def __contains__(self, name: object) -> bool:
+        return name in COMMANDS
+
+    def __missing__(self, name: str) -> Command:
+        if name not in COMMANDS:
+            raise KeyError(name)
+        self.data[name] = _load(name)
+        return self.data[name]
+
+
+class _Group(TyperGroup):
+    def __init__(self, **attributes: object) -> None:
+        super().__init__(**attributes)  # type: ignore[arg-type]  # typer's own keywords, passed on as they are
+        self.commands = _Commands()
+
+
+def app() -> typer.Typer:
+    """The program, ready to be called with arguments."""
+    program = typer.Typer(cls=_Group, no_args_is_help=True, pretty_exceptions_enable=False, context_settings=SETTINGS)
+    program.callback()(_root)
+    return program
+
+
+def _root(
+    *,
+    version: Annotated[bool, typer.Option("--version", "-V", help="Show the version and exit.", is_eager=True)] = False,
+) -> None:
+    """Run Llama 4 wherever it can run: on this machine, or where you allow it.
+
+    Start with 'llama4sdk doctor': it shows what this machine can do and what to fix.
+    """
+    if version:
+        from llama4sdk.cli.version import version as show
+
+        show()
+        raise typer.Exit
+
+
+def _load(name: str) -> Command:
+    function = getattr(importlib.import_module(f"llama4sdk.cli.{name}"), name)
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=SETTINGS)
+    single.command(name)(expanded(function))
+    return typer.main.get_command(single)

@@ -1,0 +1,68 @@
+"""A client for a command: its weights fetched with consent, its notices on stderr."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from llama4sdk import Client, weights
+from llama4sdk.cli.console import note, stderr
+from llama4sdk.planning.policy import Policy
+
+if TYPE_CHECKING:
+    from llama4sdk.cli.options import Target
+    from llama4sdk.hardware import Hardware
+
+__all__ = ["client_for", "opened", "waiting"]
+
+
+def client_for(target: Target, *, hardware: Hardware | None = None) -> Client:
+    """A client that has done nothing yet."""
+    return Client(
+        target.model,
+        backend=target.backend,
+        device=target.device,
+        quantization=target.quantization,
+        context_length=target.context_length,
+        policy=Policy(allow_remote=target.remote),
+        hardware=hardware,
+    )
+
+
+@contextmanager
+def opened(target: Target, *, yes: bool) -> Iterator[Client]:
+    """A client whose weights are here, after asking for a download where one is needed; closed at the end."""
+    client = client_for(target)
+    plan = client.plan()
+    if weights.missing(plan):
+        from llama4sdk.cli.fetching import fetch
+
+        fetch(plan.model, yes=yes)
+        client.close()
+        client = client_for(target)  # plans anew, now that the weights are here
+    with _notices_on_stderr(), client:
+        yield client
+
+
+def waiting(what: str) -> AbstractContextManager[object]:
+    """A sign on the terminal that something slow goes on."""
+    console = stderr()
+    return console.status(what) if console.is_terminal else nullcontext()
+
+
+@contextmanager
+def _notices_on_stderr() -> Iterator[None]:
+    """What the SDK logs as a warning (such as which model this really is) is one line on stderr."""
+    logger, handler = logging.getLogger("llama4sdk"), _NoteHandler(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _NoteHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())

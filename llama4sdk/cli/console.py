@@ -1,0 +1,50 @@
+"""Where output goes: results on stdout, everything meant for a person on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pydantic import JsonValue
+    from rich.console import Console
+
+__all__ = ["is_interactive", "note", "print_json", "stderr", "stdout", "write"]
+
+
+def stdout() -> Console:
+    """A console for tables and reports; colour and width follow the terminal, NO_COLOR included."""
+    from rich.console import Console
+
+    return Console(highlight=False, emoji=False)
+
+
+def stderr() -> Console:
+    """A console for what a person should know and a program should not read."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """One line on stderr."""
+    stderr().print(text, style="dim", markup=False)
+
+
+def print_json(value: Mapping[str, JsonValue] | Sequence[JsonValue]) -> None:
+    """A JSON document on stdout, for programs."""
+    write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def write(text: str) -> None:
+    """Text on stdout, at once and exactly as it is."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def is_interactive() -> bool:
+    """Whether a person sits at the keyboard and sees what is asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()

@@ -1,0 +1,84 @@
+"""``llama4sdk embed``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import typer
+
+from llama4sdk.cli.answers import YesFlag
+from llama4sdk.cli.console import print_json, stdout
+from llama4sdk.cli.inputs import read_stdin
+from llama4sdk.cli.options import JsonFlag, Target
+
+if TYPE_CHECKING:
+    from llama4sdk.results import Embeddings
+
+__all__ = ["embed"]
+
+NUMBERS_SHOWN: Final = 4
+
+
+def embed(
+    text: Annotated[list[str] | None, typer.Argument(help="Texts; one vector for each.")] = None,
+    *,
+    file: Annotated[list[Path] | None, typer.Option("--file", "-f", help="One text per line (repeatable).")] = None,
+    pooling: Annotated[
+        Literal["mean", "last"], typer.Option(help="Which hidden states stand for a text: all of them, or the last.")
+    ] = "mean",
+    normalize: Annotated[bool, typer.Option(help="Make every vector's length 1.")] = True,
+    yes: YesFlag = False,
+    json: JsonFlag = False,
+    target: Target,
+) -> None:
+    """Turn texts into vectors: from arguments, files, or the lines on stdin."""
+    from llama4sdk.cli.clients import opened, waiting
+    from llama4sdk.validation import embed_request
+
+    inputs = _inputs(text or [], file or [])
+    embed_request(inputs, pooling, normalize=normalize)  # refused before anything is fetched or loaded
+    with opened(target, yes=yes) as client, waiting("Reading …"):
+        result = client.embed(inputs, pooling=pooling, normalize=normalize)
+    if json:
+        print_json(result.model_dump(mode="json"))
+    else:
+        _show(inputs, result)
+
+
+def _inputs(texts: list[str], files: list[Path]) -> list[str]:
+    from llama4sdk.errors import InvalidRequestError
+
+    inputs = [*texts, *(line for path in files for line in _lines(_read(path)))]
+    if not inputs and not texts and not files and not sys.stdin.isatty():
+        inputs = _lines(read_stdin())
+    if not inputs:
+        raise InvalidRequestError("There is no text to embed.", hint="Give texts, --file, or lines on stdin.")
+    return inputs
+
+
+def _read(path: Path) -> str:
+    from llama4sdk.errors import InvalidRequestError
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise InvalidRequestError(f"Cannot read {path}: {reason}.") from error
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _show(inputs: list[str], result: Embeddings) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=f"{result.dimensions} numbers each; --json prints all.")
+    table.add_column("Text", overflow="ellipsis", no_wrap=True)
+    table.add_column("Vector", no_wrap=True)
+    for text, vector in zip(inputs, result.vectors, strict=True):
+        table.add_row(text.replace("[", r"\["), " ".join(f"{x:+.4f}" for x in vector[:NUMBERS_SHOWN]) + " …")
+    stdout().print(table)

@@ -1,0 +1,57 @@
+"""Downloading with consent and a progress bar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from llama4sdk import catalog, weights
+from llama4sdk.cli.console import is_interactive, note, stderr
+from llama4sdk.errors import WeightsNotFoundError
+from llama4sdk.text import gb
+from llama4sdk.weights.demo import RECIPE
+
+__all__ = ["fetch"]
+
+
+def fetch(model: str, *, yes: bool) -> Path:
+    """Fetch a model that ``weights.can_pull``, after asking (``yes`` answers); return where it is.
+
+    Raises WeightsNotFoundError when nobody agreed, DownloadError when it failed.
+    """
+    spec = catalog.find(model) or catalog.DEMO
+    what = f"{spec.title} ({gb(RECIPE.size)}, {spec.license})"
+    if not yes and not _agreed(what):
+        raise WeightsNotFoundError(
+            f"{what} is not on this machine.", hint=f"'llama4sdk pull {spec.name} --yes' fetches it."
+        )
+    try:
+        return _with_bar(model, what)
+    except KeyboardInterrupt:
+        note("Stopped. The same command resumes where this one left off.")
+        raise
+
+
+def _agreed(what: str) -> bool:
+    """Ask the person at the terminal; nobody there is a no."""
+    return is_interactive() and typer.confirm(f"Download {what}?", default=True, err=True)
+
+
+def _with_bar(model: str, what: str) -> Path:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    console = stderr()
+    if not console.is_terminal:
+        note(f"Fetching {what} …")
+        return weights.pull(model)
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(f"Fetching {model}", total=None)
+        return weights.pull(model, progress=lambda done, total: bar.update(task, completed=done, total=total))

@@ -1,0 +1,34 @@
+"""``llama4sdk generate``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llama4sdk.cli.answers import StreamFlag, YesFlag, deliver
+from llama4sdk.cli.inputs import text_from
+from llama4sdk.cli.options import JsonFlag, Sampling, Target
+
+__all__ = ["generate"]
+
+
+def generate(
+    prompt: Annotated[list[str] | None, typer.Argument(help="Text to continue; '-' or nothing reads stdin.")] = None,
+    *,
+    stream: StreamFlag = None,
+    yes: YesFlag = False,
+    json: JsonFlag = False,
+    target: Target,
+    sampling: Sampling,
+) -> None:
+    """Continue a text, with no chat template around it."""
+    from llama4sdk.cli.clients import opened, waiting
+    from llama4sdk.validation import generate_request
+
+    text, options = text_from(prompt), sampling.given()
+    generate_request(text, options)  # a bad request is refused before anything is fetched or loaded
+    with opened(target, yes=yes) as client:
+        with waiting("Loading the model …"):
+            answer = client.generate(text, stream=True, **options)
+        deliver(answer, as_json=json, live=stream)

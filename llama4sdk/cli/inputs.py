@@ -1,0 +1,30 @@
+"""What the user gives a command to work on: words on the command line, or stdin."""
+
+from __future__ import annotations
+
+import sys
+
+from llama4sdk.errors import ConfigurationError, InvalidRequestError
+
+__all__ = ["STDIN", "read_stdin", "text_from"]
+
+STDIN = "-"
+
+
+def text_from(words: list[str] | None) -> str:
+    """The words, joined; each ``-`` stands for everything on stdin, and so does no word at all.
+
+    Raises ConfigurationError when there is neither.
+    """
+    if not words and sys.stdin.isatty():
+        raise ConfigurationError("There is nothing to work on.", hint="Give a text, or pipe one in.")
+    stdin = read_stdin() if not words or STDIN in words else ""
+    return " ".join(stdin if word == STDIN else word for word in words or [STDIN])
+
+
+def read_stdin() -> str:
+    """All of stdin, without the line break that ends it. Raises InvalidRequestError when it is no text."""
+    try:
+        return sys.stdin.read().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError("What was piped in is no UTF-8 text.") from error

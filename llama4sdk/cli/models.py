@@ -1,0 +1,89 @@
+"""``llama4sdk models``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llama4sdk.cli.console import print_json, stdout
+from llama4sdk.cli.options import JsonFlag
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from llama4sdk.catalog import ModelSpec
+
+__all__ = ["models"]
+
+
+def models(*, json: JsonFlag = False) -> None:
+    """List the models known by name: sizes, context, and which are on this machine."""
+    from llama4sdk import catalog
+
+    if json:
+        print_json([_described(spec) for spec in catalog.MODELS])
+    else:
+        _show(catalog.MODELS)
+
+
+def _described(spec: ModelSpec) -> dict[str, JsonValue]:
+    from llama4sdk import weights
+    from llama4sdk.planning.plan import Quantization
+
+    path = weights.locate(spec.name)
+    return {
+        "name": spec.name,
+        "title": spec.title,
+        "aliases": list(spec.aliases),
+        "repository": spec.repository,
+        "license": spec.license,
+        "released": spec.released,
+        "parameters": spec.parameters,
+        "active_parameters": spec.active_parameters,
+        "context_length": spec.context_length,
+        "weight_bytes": {quantization.value: spec.weight_bytes(quantization) for quantization in Quantization},
+        "path": str(path) if path else None,
+        "notes": spec.notes,
+    }
+
+
+def _show(specs: tuple[ModelSpec, ...]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from llama4sdk import weights
+    from llama4sdk.planning.plan import Quantization
+    from llama4sdk.text import gb
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Model", style="bold", no_wrap=True)
+    for header in ("Params", "Active", "Context", "bf16", "int8", "int4"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("Here", no_wrap=True)
+    for spec in specs:
+        sizes = [spec.weight_bytes(q) for q in (Quantization.BF16, Quantization.INT8, Quantization.INT4)]
+        table.add_row(
+            spec.name,
+            count(spec.parameters),
+            count(spec.active_parameters),
+            tokens(spec.context_length),
+            *[gb(size) if size else "—" for size in sizes],
+            "[green]✓[/]" if weights.locate(spec.name) else "no" if spec.released else "—",
+        )
+    console = stdout()
+    console.print(table)
+    for spec in specs:
+        console.print(f"[bold]{spec.name}[/]: {spec.title}. {spec.license}. {spec.notes}".rstrip())
+
+
+def count(number: int | None) -> str:
+    """Parameters as people say them: ``109B``, ``135M``."""
+    if number is None:
+        return "—"
+    return f"{number / 1e9:.0f}B" if number >= 1e9 else f"{number / 1e6:.0f}M"
+
+
+def tokens(number: int | None) -> str:
+    """A context length as people say it: ``10M``, ``128K``; a K is 1024 tokens."""
+    if number is None:
+        return "—"
+    return f"{number // 2**20}M" if number >= 2**20 else f"{number // 1024}K" if number >= 1024 else str(number)

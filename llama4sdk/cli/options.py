@@ -1,0 +1,133 @@
+"""The options that commands share, as values, and how a command's signature takes them in."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Annotated, Final, get_type_hints
+
+import typer
+
+from llama4sdk.cli.errors import guarded
+
+if TYPE_CHECKING:
+    from llama4sdk.requests import SamplingOptions
+
+__all__ = ["JsonFlag", "Sampling", "Target", "expanded"]
+
+PLAN_PANEL: Final = "What runs, and where"
+SAMPLING_PANEL: Final = "Sampling"
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What to run and where; ``None`` leaves it to the planner."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A name (see 'llama4sdk models'), a GGUF file, or a checkpoint directory.",
+            rich_help_panel=PLAN_PANEL,
+        ),
+    ] = None
+    backend: Annotated[
+        str | None,
+        typer.Option("--backend", "-b", help="See 'llama4sdk backends'.", rich_help_panel=PLAN_PANEL),
+    ] = None
+    device: Annotated[
+        str | None, typer.Option("--device", "-d", help="cpu, cuda:0, mps, …", rich_help_panel=PLAN_PANEL)
+    ] = None
+    quantization: Annotated[
+        str | None,
+        typer.Option("--quantization", "-q", help="fp32, bf16, fp16, fp8, int8, int4.", rich_help_panel=PLAN_PANEL),
+    ] = None
+    context_length: Annotated[
+        int | None,
+        typer.Option("--context-length", "-c", help="Tokens of prompt and answer.", rich_help_panel=PLAN_PANEL),
+    ] = None
+    remote: Annotated[
+        bool,
+        typer.Option("--remote", help="Allow backends that send prompts elsewhere.", rich_help_panel=PLAN_PANEL),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How tokens are drawn; what is not given is the model's own default."""
+
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", "-n", help="At most this many.", rich_help_panel=SAMPLING_PANEL)
+    ] = None
+    temperature: Annotated[
+        float | None,
+        typer.Option("--temperature", "-t", help="0 takes the likeliest token.", rich_help_panel=SAMPLING_PANEL),
+    ] = None
+    top_p: Annotated[
+        float | None, typer.Option(help="Keep this total probability.", rich_help_panel=SAMPLING_PANEL)
+    ] = None
+    top_k: Annotated[
+        int | None, typer.Option(help="Keep this many of the likeliest tokens.", rich_help_panel=SAMPLING_PANEL)
+    ] = None
+    min_p: Annotated[
+        float | None,
+        typer.Option(help="Drop tokens below this share of the likeliest.", rich_help_panel=SAMPLING_PANEL),
+    ] = None
+    repetition_penalty: Annotated[
+        float | None,
+        typer.Option(help="Above 1: seen tokens become less likely.", rich_help_panel=SAMPLING_PANEL),
+    ] = None
+    seed: Annotated[int | None, typer.Option(help="Makes an answer repeatable.", rich_help_panel=SAMPLING_PANEL)] = None
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(help="Stop before this text (repeatable).", rich_help_panel=SAMPLING_PANEL),
+    ] = None
+    logprobs: Annotated[
+        int | None,
+        typer.Option(help="Report log-probabilities and this many alternatives.", rich_help_panel=SAMPLING_PANEL),
+    ] = None
+
+    def given(self) -> SamplingOptions:
+        """The options that were given, as ``Client.chat`` takes them."""
+        options: SamplingOptions = {}
+        for name, value in vars(self).items():
+            if value not in (None, []):
+                options[name] = value  # type: ignore[literal-required]  # the fields are the options' names
+        return options
+
+
+def expanded(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with each option group in its signature spread out into single options, and its errors guarded."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, type] = {
+        name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)
+    }
+    parameters = inspect.signature(command).parameters.values()
+
+    @functools.wraps(command)
+    def run(**values: object) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        guarded(lambda: command(**values))
+
+    flat = [single for parameter in parameters for single in _spread(parameter, hints)]
+    run.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]  # where inspect and typer look first
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
+    return run
+
+
+def _spread(parameter: inspect.Parameter, hints: dict[str, object]) -> Iterator[inspect.Parameter]:
+    hint = hints[parameter.name]
+    if not (isinstance(hint, type) and is_dataclass(hint)):
+        yield parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY)
+        return
+    types = get_type_hints(hint, include_extras=True)
+    for field in fields(hint):
+        yield inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=types[field.name]
+        )

@@ -1,0 +1,20 @@
+"""``llama4sdk version``."""
+
+from __future__ import annotations
+
+import platform
+
+from llama4sdk.cli.console import print_json, write
+from llama4sdk.cli.options import JsonFlag
+
+__all__ = ["version"]
+
+
+def version(*, json: JsonFlag = False) -> None:
+    """Show the versions of llama4sdk and Python."""
+    import llama4sdk
+
+    if json:
+        print_json({"llama4sdk": llama4sdk.__version__, "python": platform.python_version()})
+    else:
+        write(f"llama4sdk {llama4sdk.__version__} (Python {platform.python_version()})\n")

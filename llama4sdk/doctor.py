@@ -1,0 +1,277 @@
+"""What this installation can do on this machine, as values: gathered once, judged by a pure function.
+
+Only something broken is a failure: a plugin that cannot be loaded, a backend that raises or hangs, an engine that gives
+wrong answers. What is merely absent (a GPU, a model, an optional package) is said, with what would bring it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from llama4sdk import catalog, settings, weights
+from llama4sdk._values import Value
+from llama4sdk.backend import Need, Offer
+from llama4sdk.errors import Llama4Error
+from llama4sdk.hardware import Hardware
+from llama4sdk.planning import planner
+from llama4sdk.planning.offers import Answer, Fault, collect
+from llama4sdk.planning.plan import Plan
+from llama4sdk.planning.policy import Policy
+from llama4sdk.registry import PluginFailure, Registered, Registry
+from llama4sdk.text import gb
+
+__all__ = ["Check", "Facts", "Report", "Status", "examine", "gather"]
+
+Status: TypeAlias = Literal["ok", "info", "warn", "fail"]
+"""``info`` is a fact, ``warn`` something to know about, ``fail`` something broken."""
+
+ECHO: Final = "Is anybody there?"
+
+
+class Check(Value):
+    """One line of the report; ``fix`` is what to do about it."""
+
+    section: Literal["machine", "backends", "models", "plan"]
+    status: Status
+    title: str
+    text: str
+    fix: str | None = None
+    source: str | None = None
+    """The distribution behind it, with its version."""
+
+
+class Facts(Value):
+    """All that the judgement needs."""
+
+    version: str
+    python: str
+    hardware: Hardware
+    hardware_file: Path | None = None
+    home: Path
+    backends: tuple[Registered, ...]
+    failures: tuple[PluginFailure, ...]
+    absent: dict[str, tuple[str, ...]]
+    """For each backend, the modules it requires that are not installed."""
+    answers: tuple[Answer, ...]
+    models: dict[str, Path | None]
+    """Where each model that ``catalog`` knows is."""
+    plan: Plan | None = None
+    no_plan: str | None = None
+    """Why there is no plan."""
+    echo: str | None = None
+    """What the echo backend answered, or why it did not; ``None`` when it is disabled."""
+
+
+class Report(Value):
+    """The judgement; ``llama4sdk doctor --json`` prints it."""
+
+    version: str
+    python: str
+    hardware: Hardware
+    backends: tuple[Registered, ...]
+    failures: tuple[PluginFailure, ...]
+    checks: tuple[Check, ...]
+    plan: Plan | None
+
+    @property
+    def broken(self) -> tuple[Check, ...]:
+        """The checks that failed."""
+        return tuple(check for check in self.checks if check.status == "fail")
+
+
+def gather() -> Facts:
+    """Look at this machine and installation. Loads no model, and raises for no plugin's sake."""
+    import llama4sdk
+
+    registry = Registry.discover()
+    from llama4sdk.probe import probe
+
+    file = settings.hardware_file()
+    hardware = Hardware.from_file(file) if file else probe()
+    answers, plan, no_plan = _planned(registry, hardware)
+    return Facts(
+        version=llama4sdk.__version__,
+        python=platform.python_version(),
+        hardware=hardware,
+        hardware_file=file,
+        home=settings.home(),
+        backends=registry.backends,
+        failures=registry.failures,
+        absent={entry.info.name: tuple(_absent(entry.info.requires)) for entry in registry.backends},
+        answers=answers,
+        models={spec.name: weights.locate(spec.name) for spec in catalog.MODELS if spec.released},
+        plan=plan,
+        no_plan=no_plan,
+        echo=_echo(registry, hardware),
+    )
+
+
+def examine(facts: Facts) -> Report:
+    """Judge the facts. Pure: the same facts give the same report."""
+    checks = (*_machine(facts), *_backends(facts), *_models(facts), *_plan(facts))
+    return Report(
+        version=facts.version,
+        python=facts.python,
+        hardware=facts.hardware,
+        backends=facts.backends,
+        failures=facts.failures,
+        checks=checks,
+        plan=facts.plan,
+    )
+
+
+def _planned(registry: Registry, hardware: Hardware) -> tuple[tuple[Answer, ...], Plan | None, str | None]:
+    """What every backend answers, and what ``Client()`` would make of it; each backend is asked only once."""
+    wanted = planner.needs(Need(), Policy(), backend=None)
+    # Need() reaches those too that bring models of their own, so that one that hangs or raises is found out.
+    answers = collect(registry, registry.names, (*wanted, Need()), hardware, deadline=settings.offer_deadline())
+    try:
+        plan = planner.choose([answer for answer in answers if answer.need in wanted], hardware, Policy())
+    except Llama4Error as error:
+        return answers, None, error.message
+    return answers, plan, None
+
+
+def _absent(modules: Sequence[str]) -> Iterator[str]:
+    for name in modules:
+        try:
+            found = importlib.util.find_spec(name) is not None
+        except (ImportError, ValueError):  # the parent package of a dotted name is missing, or is half-loaded
+            found = False
+        if not found:
+            yield name
+
+
+def _echo(registry: Registry, hardware: Hardware) -> str | None:
+    from llama4sdk.client import Client
+
+    if "echo" not in registry.names:
+        return None
+    try:
+        with Client("echo", registry=registry, hardware=hardware, backend="echo") as client:
+            return client.chat(ECHO).text
+    except Llama4Error as error:
+        return error.message
+
+
+def _machine(facts: Facts) -> Iterator[Check]:
+    hardware = facts.hardware
+    yield _check("machine", "ok", "System", f"{hardware.system}, Python {facts.python}")
+    cores = f"{hardware.cpu.cores} core{'s' if hardware.cpu.cores != 1 else ''}"
+    features = f" ({', '.join(hardware.cpu.features)})" if hardware.cpu.features else ""
+    yield _check("machine", "ok", "CPU", f"{hardware.cpu.name}, {cores}{features}")
+    yield _check("machine", "ok", "Memory", f"{gb(hardware.free_memory)} free of {gb(hardware.total_memory)}")
+    for device in hardware.devices:
+        memory = f"{gb(device.free_memory)} free of {gb(device.total_memory)}"
+        yield _check("machine", "ok", device.id, f"{device.name}, {memory}")
+    if not hardware.devices:
+        yield _check("machine", "info", "GPU", "none found: models run on the CPU")
+    if hardware.disk_free is not None:
+        yield _check("machine", "ok", "Disk", f"{gb(hardware.disk_free)} free in {facts.home}")
+    for problem in hardware.problems:
+        yield _check("machine", "warn", "Probe", problem)
+    if facts.hardware_file:
+        text = f"described by {facts.hardware_file}, not this machine"
+        yield _check("machine", "warn", "Source", text, "Unset LLAMA4SDK_HARDWARE to probe this machine.")
+
+
+def _backends(facts: Facts) -> Iterator[Check]:
+    """One check for each backend, then one for each failure, in their order."""
+    for entry in facts.backends:
+        yield _echo_check(facts, entry) if entry.info.name == "echo" else _backend_check(facts, entry)
+    for failure in facts.failures:
+        yield Check(
+            section="backends",
+            status="fail",
+            title=failure.plugin,
+            text=f"broken: {failure.reason}",
+            fix=f"Update {failure.distribution}, uninstall it, or set LLAMA4SDK_DISABLE_PLUGINS={failure.plugin}.",
+            source=f"{failure.distribution} {failure.version}",
+        )
+    if not any(_runs_checkpoints(entry) for entry in facts.backends):
+        text = "no working backend runs Llama 4 on this machine"
+        yield _check("backends", "warn", "Local", text, "pip install 'llama4sdk[torch]'")
+
+
+def _runs_checkpoints(entry: Registered) -> bool:
+    return not entry.info.models and not entry.info.capabilities.remote
+
+
+def _backend_check(facts: Facts, entry: Registered) -> Check:
+    status, text, fix = _state(facts, entry)
+    where = "; sends prompts elsewhere" if entry.info.capabilities.remote else ""
+    return Check(
+        section="backends",
+        status=status,
+        title=entry.info.name,
+        text=text + where,
+        fix=fix,
+        source=f"{entry.distribution} {entry.version}",
+    )
+
+
+def _state(facts: Facts, entry: Registered) -> tuple[Status, str, str | None]:
+    name = entry.info.name
+    answers = [answer.result for answer in facts.answers if answer.info.name == name]
+    if missing := facts.absent.get(name):
+        return "warn", f"needs {', '.join(missing)}, not installed", entry.info.install
+    for answer in answers:
+        if isinstance(answer, Fault):
+            return "fail", f"broken: {answer.reason}", answer.fix
+    if answers and not any(isinstance(answer, Offer) for answer in answers):
+        return "info", "works, but can run nothing here; 'llama4sdk plan' says why", None
+    return "ok", f"ready. {entry.info.summary}", None
+
+
+def _echo_check(facts: Facts, entry: Registered) -> Check:
+    source = f"{entry.distribution} {entry.version}"
+    if facts.echo == ECHO:
+        return Check(section="backends", status="ok", title="echo", text="the self-check passed", source=source)
+    text = f"the self-check failed: {facts.echo}"
+    return Check(section="backends", status="fail", title="echo", text=text, fix="Reinstall llama4sdk.", source=source)
+
+
+def _models(facts: Facts) -> Iterator[Check]:
+    for name, path in facts.models.items():
+        spec = catalog.find(name)
+        title = spec.title if spec else name
+        if path is not None:
+            yield _check("models", "ok", name, f"{title}, {path}")
+        else:
+            fix = f"llama4sdk pull {name}" + ("" if weights.can_pull(name) else "   (says how to get it)")
+            yield _check("models", "info", name, f"{title}, not on this machine", fix)
+
+
+def _plan(facts: Facts) -> Iterator[Check]:
+    plan = facts.plan
+    if plan is None:
+        yield _check("plan", "warn", "Client()", facts.no_plan or "no plan", "See 'llama4sdk plan'.")
+        return
+    yield _check("plan", "ok", "Client()", _in_one_line(plan), _fetch(plan))
+    for rejection in plan.rejections:
+        if rejection.model == catalog.SCOUT.name and plan.model != rejection.model:
+            text = f"not on {rejection.backend}: {rejection.reason}"
+            yield _check("plan", "info", "Why not Scout", text, rejection.fix)
+
+
+def _in_one_line(plan: Plan) -> str:
+    quantization = f"{plan.quantization}, " if plan.quantization else ""
+    return f"runs {plan.model} on {plan.placement} with {plan.backend}, {quantization}{plan.context_length} tokens"
+
+
+def _fetch(plan: Plan) -> str | None:
+    return f"llama4sdk pull {plan.model}" if weights.missing(plan) else None
+
+
+def _check(
+    section: Literal["machine", "backends", "models", "plan"],
+    status: Status,
+    title: str,
+    text: str,
+    fix: str | None = None,
+) -> Check:
+    return Check(section=section, status=status, title=title, text=text, fix=fix)
