@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from llama4sdk.capabilities import Feature
 from llama4sdk.errors import UnsupportedFeatureError
-from llama4sdk.planning.plan import Plan
-from llama4sdk.requests import Request
+
+if TYPE_CHECKING:
+    from llama4sdk.capabilities import Feature
+    from llama4sdk.planning.plan import Plan
+    from llama4sdk.requests import Request
 
 __all__ = ["check_request", "require"]
 

@@ -7,9 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 
-from llama4sdk.hardware import Hardware
-from llama4sdk.planning.plan import Plan, Quantization
-from llama4sdk.planning.policy import Policy
 from llama4sdk.requests import Pooling, SamplingOptions, Tool
 from llama4sdk.results import Completion, Embeddings
 from llama4sdk.session import Session
@@ -17,6 +14,9 @@ from llama4sdk.streams import Stream
 from llama4sdk.validation import MessagesInput, chat_request, embed_request, generate_request, need
 
 if TYPE_CHECKING:
+    from llama4sdk.hardware import Hardware
+    from llama4sdk.planning.plan import Plan, Quantization
+    from llama4sdk.planning.policy import Policy
     from llama4sdk.registry import Registry
 
 __all__ = ["BaseClient", "Client"]
@@ -56,6 +56,8 @@ class BaseClient:
         download: bool = False,
         registry: Registry | None = None,
     ) -> None:
+        from llama4sdk.planning.policy import Policy
+
         self._session = Session(
             need(model, device, quantization, context_length),
             backend=backend,

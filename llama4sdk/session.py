@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from llama4sdk import settings
-from llama4sdk.backend import Engine, Need
-from llama4sdk.capabilities import Feature
 from llama4sdk.checks import check_request, require
 from llama4sdk.errors import BackendError, ClientClosedError, Llama4Error
-from llama4sdk.hardware import Hardware
-from llama4sdk.planning.plan import Plan
-from llama4sdk.planning.policy import Policy
-from llama4sdk.requests import EmbedRequest, Request
-from llama4sdk.results import Embeddings
 from llama4sdk.streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
+    from llama4sdk.backend import Engine, Need
+    from llama4sdk.capabilities import Feature
+    from llama4sdk.hardware import Hardware
+    from llama4sdk.planning.plan import Plan
+    from llama4sdk.planning.policy import Policy
     from llama4sdk.registry import Registry
+    from llama4sdk.requests import EmbedRequest, Request
+    from llama4sdk.results import Embeddings
 
 __all__ = ["Session"]
 
@@ -124,6 +124,7 @@ class Session:
             raise ClientClosedError("This client is closed.", hint="Make a new Client.")
 
     def _make_plan(self) -> Plan:
+        from llama4sdk.hardware import Hardware
         from llama4sdk.planning import planner
         from llama4sdk.planning.offers import collect
         from llama4sdk.probe import probe

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
-from llama4sdk.backend import Need
 from llama4sdk.errors import ConfigurationError, InvalidRequestError, UnknownOptionError
 from llama4sdk.messages import Message
-from llama4sdk.planning.plan import Quantization
 from llama4sdk.requests import EmbedRequest, Pooling, Request, SamplingOptions, SamplingParams, Tool
 from llama4sdk.text import in_words, nearest
+
+if TYPE_CHECKING:
+    from llama4sdk.backend import Need
+    from llama4sdk.planning.plan import Quantization
 
 __all__ = ["MessageLike", "MessagesInput", "chat_request", "embed_request", "generate_request", "need"]
 
@@ -45,6 +47,8 @@ def need(
     model: str | Path | None, device: str | None, quantization: Quantization | str | None, context_length: int | None
 ) -> Need:
     """What a client was made for. Raises ConfigurationError for what cannot mean anything."""
+    from llama4sdk.backend import Need
+
     if context_length is not None and context_length < 1:
         raise ConfigurationError(f"context_length is {context_length}; it must be at least 1 token.")
     return Need(
@@ -92,6 +96,8 @@ def _checked(build: Callable[[], T], what: str) -> T:
 
 
 def _quantization(value: Quantization | str) -> Quantization:
+    from llama4sdk.planning.plan import Quantization
+
     try:
         return Quantization(value)
     except ValueError:

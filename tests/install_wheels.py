@@ -1,0 +1,33 @@
+"""Build the wheels of the core and of every plugin, and install those wheels into this environment.
+
+Tests then see what users get: a file missing from a wheel is noticed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(wheels: Path) -> None:
+    """Leave the wheels in ``wheels``, and nothing older."""
+    shutil.rmtree(wheels, ignore_errors=True)
+    sources = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]
+    pip("wheel", "--no-deps", "--wheel-dir", str(wheels), *map(str, sources))
+    built = sorted(map(str, wheels.glob("*.whl")))
+    pip("install", "--force-reinstall", "--no-deps", *built)  # the version may be the one installed already
+    pip("install", *built)  # what they depend on
+    pip("check")
+
+
+def pip(*arguments: str) -> None:
+    """Run pip quietly; its errors still show."""
+    subprocess.run([sys.executable, "-m", "pip", "--quiet", *arguments], check=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
