@@ -48,7 +48,7 @@ except ConfigurationError as error:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "pytest is not installed" in done.stdout
-    assert "pip install 'pytest>=8.4'" in done.stdout
+    assert "pip install 'pytest>=8'" in done.stdout
 
 
 def test_only_the_kit_imports_pytest() -> None:

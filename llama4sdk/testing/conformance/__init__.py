@@ -23,7 +23,7 @@ try:
 except ModuleNotFoundError as error:
     raise ConfigurationError(
         "llama4sdk.testing.BackendConformance is a set of pytest tests, and pytest is not installed.",
-        hint="Run: python -m pip install 'pytest>=8.4'",
+        hint="Run: python -m pip install 'pytest>=8'",
     ) from error
 
 from llama4sdk.testing.conformance.embeddings import Embedding

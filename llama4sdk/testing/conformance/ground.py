@@ -17,7 +17,7 @@ from llama4sdk.registry import Registered, Registry
 from llama4sdk.requests import Request, SamplingParams
 from llama4sdk.testing.machines import LAPTOP
 
-__all__ = ["EngineMaker", "Ground", "plan_from", "require_feature", "require_option"]
+__all__ = ["EngineMaker", "Ground", "chat", "plan_from", "require_feature", "require_option"]
 
 EngineMaker: TypeAlias = Callable[[], Engine]
 
@@ -136,20 +136,23 @@ class Ground:
         )
 
     def request(self, can: Capabilities, prompt: str | None = None, **sampling: object) -> Request:
-        """A request in a form the backend declares, with those of the options that it declares."""
+        """A short, repeatable request in a form the backend declares, with those of the options that it declares."""
         text = self.prompt if prompt is None else prompt
-        options = {"max_tokens": self.max_tokens} | sampling
+        options = {"max_tokens": self.max_tokens, "temperature": 0, "seed": 7} | sampling
         declared = {name: value for name, value in options.items() if name in can.sampling}
         params = SamplingParams.model_validate(declared)
-        if "chat" not in can.features:
-            return Request(prompt=text, sampling=params)
-        return Request(messages=(Message(role="user", content=text),), sampling=params)
+        return chat(text, params) if "chat" in can.features else Request(prompt=text, sampling=params)
 
     def steady(self, can: Capabilities, prompt: str | None = None, **sampling: object) -> Request:
         """A request whose answer is the same every time. Skips the test where none can be had."""
         if not can.sampling & {"temperature", "seed"}:
             pytest.skip("without the sampling options 'temperature' and 'seed' no answer can be had twice")
-        return self.request(can, prompt, **{"temperature": 0, "seed": 7} | sampling)
+        return self.request(can, prompt, **sampling)
+
+
+def chat(text: str, sampling: SamplingParams) -> Request:
+    """One user message to answer."""
+    return Request(messages=(Message(role="user", content=text),), sampling=sampling)
 
 
 def plan_from(offer: Offer, info: BackendInfo) -> Plan:

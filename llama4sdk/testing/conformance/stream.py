@@ -8,10 +8,9 @@ import pytest
 
 from llama4sdk.backend import Capabilities, Engine
 from llama4sdk.events import Finish, TextDelta, ToolCallDelta
-from llama4sdk.messages import Message
-from llama4sdk.requests import Request, SamplingParams
+from llama4sdk.requests import Request
 from llama4sdk.testing.conformance.asserts import assert_that
-from llama4sdk.testing.conformance.ground import Ground, require_feature, require_option
+from llama4sdk.testing.conformance.ground import Ground, chat, require_feature, require_option
 from llama4sdk.testing.conformance.outcome import Outcome, answer
 
 __all__ = ["Streams"]
@@ -27,10 +26,8 @@ class Streams(Ground):
         """One request per declared form: messages to answer, and raw text to continue."""
         form: Literal["chat", "generate"] = request.param
         require_feature(can, form)
-        limit = SamplingParams(max_tokens=self.max_tokens) if "max_tokens" in can.sampling else SamplingParams()
-        if form == "generate":
-            return Request(prompt=self.prompt, sampling=limit)
-        return Request(messages=(Message(role="user", content=self.prompt),), sampling=limit)
+        sampling = self.request(can).sampling
+        return chat(self.prompt, sampling) if form == "chat" else Request(prompt=self.prompt, sampling=sampling)
 
     def test_a_stream_ends_with_finish(self, engine: Engine, request_of_each_form: Request) -> None:
         """An answer ends with a ``Finish``; without one nobody can tell it from a broken connection."""
