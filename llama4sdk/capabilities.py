@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
+from pydantic import field_serializer
+
 from llama4sdk._values import Value
 from llama4sdk.requests import SamplingParams
 
@@ -22,3 +24,8 @@ class Capabilities(Value):
     """The ``SamplingParams`` fields that are honoured."""
     remote: bool = False
     """Whether prompts leave the machine."""
+
+    @field_serializer("features", "sampling", when_used="json")
+    def _in_order(self, names: frozenset[str]) -> list[str]:
+        """A set has no order of its own; the same value must give the same JSON."""
+        return sorted(names)
