@@ -189,7 +189,7 @@ def _backends(facts: Facts) -> Iterator[Check]:
             status="fail",
             title=failure.plugin,
             text=f"broken: {failure.reason}",
-            fix=f"Update {failure.distribution}, uninstall it, or set LLAMA4SDK_DISABLE_PLUGINS={failure.plugin}.",
+            fix=f"Upgrade or uninstall {failure.distribution}, or set LLAMA4SDK_DISABLE_PLUGINS={failure.plugin}.",
             source=f"{failure.distribution} {failure.version}",
         )
     if not any(_runs_checkpoints(entry) for entry in facts.backends):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llama4sdk.cli.console import print_json, stdout
+from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.options import JsonFlag
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
+    from rich.table import Table
 
     from llama4sdk.doctor import Check, Report
     from llama4sdk.registry import Registered
@@ -26,7 +27,7 @@ def backends(*, json: JsonFlag = False) -> None:
     if json:
         print_json(_described(report))
     else:
-        _show(report)
+        show(_table(report))
 
 
 def _described(report: Report) -> dict[str, JsonValue]:
@@ -42,7 +43,7 @@ def _checks(report: Report) -> list[Check]:
     return [check for check in report.checks if check.section == "backends" and check.source]
 
 
-def _show(report: Report) -> None:
+def _table(report: Report) -> Table:
     from rich import box
     from rich.table import Table
 
@@ -59,7 +60,7 @@ def _show(report: Report) -> None:
         if ability:
             state.append(f"\n{ability}", style="dim")
         table.add_row(mark(check.status), check.title, check.source, state)
-    stdout().print(table)
+    return table
 
 
 def _abilities(entry: Registered) -> str:

@@ -10,16 +10,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pydantic import JsonValue
+    from rich.console import Console, RenderableType
+
+__all__ = ["is_interactive", "note", "print_json", "show", "stderr", "write"]
+
+
+def show(*pieces: RenderableType) -> None:
+    """Tables and reports on stdout, one below the other; colour and width follow the terminal, NO_COLOR included."""
     from rich.console import Console
 
-__all__ = ["is_interactive", "note", "print_json", "stderr", "stdout", "write"]
-
-
-def stdout() -> Console:
-    """A console for tables and reports; colour and width follow the terminal, NO_COLOR included."""
-    from rich.console import Console
-
-    return Console(highlight=False, emoji=False)
+    console = Console(highlight=False, emoji=False)
+    if console.is_terminal:
+        console.print(*pieces, sep="\n")
+        return
+    with console.capture() as captured:
+        console.print(*pieces, sep="\n")
+    write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))  # rich pads cells to full width
 
 
 def stderr() -> Console:

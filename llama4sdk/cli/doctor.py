@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from llama4sdk.cli.console import print_json, stdout
+from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.errors import ExitCode
 from llama4sdk.cli.options import JsonFlag
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
     from rich.padding import Padding
     from rich.text import Text
 
@@ -33,23 +35,25 @@ def doctor(*, json: JsonFlag = False) -> None:
     if json:
         print_json(report.model_dump(mode="json"))
     else:
-        _show(stdout(), report)
+        show(*_pieces(report))
     if report.broken:
         raise typer.Exit(ExitCode.UNHEALTHY)
 
 
-def _show(console: Console, report: Report) -> None:
-    console.print(f"[bold]llama4sdk {report.version}[/]")
+def _pieces(report: Report) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    yield Text(f"llama4sdk {report.version}", style="bold")
     for section, heading in SECTIONS.items():
         checks = [check for check in report.checks if check.section == section]
         if checks:
-            console.print()
-            console.print(_heading(heading, checks))
-            console.print(_table(checks))
-    console.print()
-    console.print(_verdict(report))
+            yield ""
+            yield _heading(heading, checks)
+            yield _table(checks)
+    yield ""
+    yield _verdict(report)
     if report.plan is not None and report.plan.notice:
-        console.print(report.plan.notice, style="dim", markup=False)
+        yield Text(report.plan.notice, style="dim")
 
 
 def _heading(heading: str, checks: list[Check]) -> Text:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from llama4sdk.cli.answers import YesFlag
-from llama4sdk.cli.console import print_json, stdout
+from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.inputs import read_stdin
 from llama4sdk.cli.options import JsonFlag, Target
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from llama4sdk.results import Embeddings
 
 __all__ = ["embed"]
@@ -44,7 +46,7 @@ def embed(
     if json:
         print_json(result.model_dump(mode="json"))
     else:
-        _show(inputs, result)
+        show(_table(inputs, result))
 
 
 def _inputs(texts: list[str], files: list[Path]) -> list[str]:
@@ -72,13 +74,14 @@ def _lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def _show(inputs: list[str], result: Embeddings) -> None:
+def _table(inputs: list[str], result: Embeddings) -> Table:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=f"{result.dimensions} numbers each; --json prints all.")
     table.add_column("Text", overflow="ellipsis", no_wrap=True)
     table.add_column("Vector", no_wrap=True)
     for text, vector in zip(inputs, result.vectors, strict=True):
-        table.add_row(text.replace("[", r"\["), " ".join(f"{x:+.4f}" for x in vector[:NUMBERS_SHOWN]) + " …")
-    stdout().print(table)
+        table.add_row(Text(text), " ".join(f"{x:+.4f}" for x in vector[:NUMBERS_SHOWN]) + " …")
+    return table

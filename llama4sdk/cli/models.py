@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llama4sdk.cli.console import print_json, stdout
+from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.options import JsonFlag
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
+    from rich.table import Table
 
     from llama4sdk.catalog import ModelSpec
 
@@ -22,7 +23,8 @@ def models(*, json: JsonFlag = False) -> None:
     if json:
         print_json([_described(spec) for spec in catalog.MODELS])
     else:
-        _show(catalog.MODELS)
+        about = (f"[bold]{spec.name}[/]: {spec.title}. {spec.license}. {spec.notes}" for spec in catalog.MODELS)
+        show(_table(catalog.MODELS), *about)
 
 
 def _described(spec: ModelSpec) -> dict[str, JsonValue]:
@@ -46,7 +48,7 @@ def _described(spec: ModelSpec) -> dict[str, JsonValue]:
     }
 
 
-def _show(specs: tuple[ModelSpec, ...]) -> None:
+def _table(specs: tuple[ModelSpec, ...]) -> Table:
     from rich import box
     from rich.table import Table
 
@@ -69,10 +71,7 @@ def _show(specs: tuple[ModelSpec, ...]) -> None:
             *[gb(size) if size else "—" for size in sizes],
             "[green]✓[/]" if weights.locate(spec.name) else "no" if spec.released else "—",
         )
-    console = stdout()
-    console.print(table)
-    for spec in specs:
-        console.print(f"[bold]{spec.name}[/]: {spec.title}. {spec.license}. {spec.notes}".rstrip())
+    return table
 
 
 def count(number: int | None) -> str:

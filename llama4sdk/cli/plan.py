@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llama4sdk.cli.console import note, print_json, stdout
+from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.options import JsonFlag, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from rich.console import Console
+    from rich.console import RenderableType
+    from rich.table import Table
 
     from llama4sdk.planning.plan import Plan, Rejection
 
@@ -40,48 +41,56 @@ def plan(
     except NoBackendError as error:
         if json or not error.rejections:
             raise
-        _show_rejections(stdout(), error.rejections)
+        show(_rejections(error.rejections))
         raise PlanningError("Nothing can run this here; the table says why and what would help.") from error
     if json:
         print_json(decided.model_dump(mode="json"))
     else:
-        _show(stdout(), decided)
+        show(*_pieces(decided))
 
 
-def _show(console: Console, plan: Plan) -> None:
-    from rich.table import Table
+def _pieces(plan: Plan) -> Iterator[RenderableType]:
+    from rich.text import Text
 
+    yield _decisions(plan)
+    if plan.rejections:
+        yield Text("\nWhat was turned down", style="bold")
+        yield _rejections(plan.rejections)
+    if plan.notice:
+        yield Text("\n" + plan.notice, style="dim")
+
+
+def _decisions(plan: Plan) -> Table:
     from llama4sdk.text import gb
 
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(style="cyan", overflow="fold")
-    table.add_column(overflow="fold")
+    table = _grid()
     for decision in plan.decisions:
         table.add_row(decision.what, decision.value, decision.reason)
     for device, size in plan.memory.items():
         table.add_row("memory", gb(size), f"on {device}, cache and workspace included")
     if plan.tokens_per_second:
         table.add_row("speed", f"{plan.tokens_per_second:.0f} tokens/s", "predicted")
-    console.print(table)
-    if plan.rejections:
-        console.print("\n[bold]What was turned down[/]")
-        _show_rejections(console, plan.rejections)
-    if plan.notice:
-        note("\n" + plan.notice)
+    return table
 
 
-def _show_rejections(console: Console, rejections: Sequence[Rejection]) -> None:
-    from rich.table import Table
+def _rejections(rejections: Sequence[Rejection]) -> Table:
     from rich.text import Text
 
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    table = _grid()
     for rejection in rejections:
         reason = Text(rejection.reason)
         if rejection.fix:
             reason.append(f"\n→ {rejection.fix}", style="green")
         table.add_row(rejection.model or "any model", rejection.backend, reason)
-    console.print(table)
+    return table
+
+
+def _grid() -> Table:
+    """Three columns: what, which, why."""
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="cyan", overflow="fold")
+    table.add_column(overflow="fold")
+    return table

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from llama4sdk.cli.console import print_json, stdout
+from llama4sdk.cli.console import print_json, write
 from llama4sdk.cli.options import JsonFlag
 
 __all__ = ["pull"]
@@ -28,4 +28,4 @@ def pull(
     if json:
         print_json({"model": model, "path": str(path)})
     else:
-        stdout().print(f"[green]✓[/] {model} is here:", str(path), markup=True, soft_wrap=True)
+        write(f"{path}\n")
