@@ -141,14 +141,17 @@ class Session:
         return planner.choose(answers, self._hardware, self._policy, backend=self._backend)
 
     def _names(self, registry: Registry) -> tuple[str, ...]:
-        """Who is asked: the backend that was named, or all that could know the model."""
+        """Who is asked: the backend that was named, those whose own model it is, or all."""
+        from llama4sdk import catalog
+
         if self._backend is not None:
             return (registry.info(self._backend).name,)
-        if self._need.model is not None:
-            from llama4sdk import catalog
-
-            declared = [model for entry in registry.backends for model in entry.info.models]
-            catalog.ensure_known(self._need.model, declared)
+        model = self._need.model
+        if model is None:
+            return registry.names
+        if owners := tuple(entry.info.name for entry in registry.backends if model in entry.info.models):
+            return owners
+        catalog.ensure_known(model, [name for entry in registry.backends for name in entry.info.models])
         return registry.names
 
     def _load(self, plan: Plan) -> Engine:

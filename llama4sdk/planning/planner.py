@@ -194,7 +194,8 @@ def _notice(model: str, hardware: Hardware) -> str | None:
 def _nothing(answers: Sequence[Answer], rejections: Sequence[Rejection]) -> NoBackendError:
     names = sorted({f"'{answer.need.model}'" for answer in answers if answer.need.model})
     what = " or ".join(names) or "any model"
-    reasons = "; ".join(f"{r.backend}: {r.reason.rstrip('.')}" for r in rejections) or "no installed backend takes it"
+    distinct = dict.fromkeys(f"{r.backend}: {r.reason.rstrip('.')}" for r in rejections)
+    reasons = "; ".join(distinct) or "no installed backend takes it"
     fixes = list(dict.fromkeys(r.fix for r in rejections if r.fix))
     message = f"No backend can run {what} here: {reasons}."
     hint = " ".join(fixes) or "Install a backend: pip install 'llama4sdk[torch]'."
