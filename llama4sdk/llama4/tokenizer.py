@@ -110,6 +110,11 @@ class Tokenizer:
         encoder.decoder = decoders.ByteLevel()
         return cls(encoder, control, prefix=prefix)
 
+    @property
+    def size(self) -> int:
+        """One more than the highest id."""
+        return max((*self._spellings, *self._control_names), default=-1) + 1
+
     def encode(self, text: str) -> list[int]:
         """The ids of plain text, after whatever this tokenizer begins every text with."""
         return self._prefix + self._encoder.encode(text, add_special_tokens=False).ids

@@ -1,0 +1,99 @@
+"""The torch backend. Nothing here imports torch until a model is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from llama4sdk import catalog
+from llama4sdk.backend import Backend, Need, Offer, Unavailable
+from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
+from llama4sdk.hardware import Hardware
+from llama4sdk.planning.estimate import weight_bytes
+from llama4sdk.planning.plan import Plan, Quantization
+from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
+from llama4sdk.weights.store import locate
+from llama4sdk_torch import CAPABILITIES
+from llama4sdk_torch.offering import SMALL, Subject, make_offer
+
+if TYPE_CHECKING:
+    from llama4sdk_torch.engine import TorchEngine
+
+__all__ = ["TorchBackend"]
+
+STORED: Final = {"F32": Quantization.FP32, "BF16": Quantization.BF16, "F16": Quantization.BF16}
+
+
+class TorchBackend(Backend):
+    """Runs a GGUF file or a Hugging Face directory on one device, in fp32 or bf16."""
+
+    name: ClassVar[str] = "torch"
+
+    def offer(self, need: Need, hardware: Hardware) -> Offer | Unavailable:
+        """An offer for any model that fits, on disk or not. Of a checkpoint only the header is read."""
+        if need.model is None:
+            return Unavailable(reason="it must be told which model to run.", fix="Pass a model's name or path.")
+        if missing := need.features - CAPABILITIES.features:
+            return Unavailable(reason=f"it does not support {', '.join(sorted(missing))}.")
+        try:
+            subject = _subject(need.model)
+        except CheckpointError as error:
+            return Unavailable(reason=error.message, fix=error.hint)
+        if subject is None:
+            return Unavailable(
+                reason=f"'{need.model}' is neither a known model nor a checkpoint on this machine.",
+                fix="Pass 'demo', 'scout', 'maverick', a path, or a repository id that was fetched.",
+            )
+        return make_offer(subject, need, hardware)
+
+    def load(self, plan: Plan) -> TorchEngine:
+        """Read the weights.
+
+        Raises WeightsNotFoundError when they are not on this machine, CheckpointError when they are damaged,
+        DeviceMemoryError when they do not fit, ModelLoadError when torch has no such device.
+        """
+        source = Path(plan.source) if plan.source else locate(plan.model)
+        if source is None:
+            raise WeightsNotFoundError(
+                f"The weights of '{plan.model}' are not on this machine.", hint=f"Run 'llama4sdk pull {plan.model}'."
+            )
+        checkpoint = open_checkpoint(source)
+        import torch
+
+        from llama4sdk_torch.engine import TorchEngine
+        from llama4sdk_torch.loading import load_model
+
+        device = torch.device(plan.placement.devices[0].replace("rocm", "cuda"))  # torch calls AMD's devices so, too
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise ModelLoadError(
+                f"This installation of torch cannot use {device}.", hint="Pass device='cpu', or install torch for it."
+            )
+        precision = plan.quantization or _precision(checkpoint)
+        dtype = torch.float32 if precision is Quantization.FP32 else torch.bfloat16
+        network = load_model(checkpoint, device=device, dtype=dtype)
+        return TorchEngine(checkpoint, network, model=plan.model, context_length=plan.context_length)
+
+
+def _subject(model: str) -> Subject | None:
+    """What is known of a model: from its checkpoint when it is here, else from the catalogue."""
+    if (path := locate(model)) is not None:
+        checkpoint = open_checkpoint(path)
+        chat = checkpoint.chat_template() is not None
+        without = CAPABILITIES.model_copy(update={"features": CAPABILITIES.features - {"chat"}})
+        return Subject(
+            model=model,
+            source=path,
+            config=checkpoint.config,
+            precision=_precision(checkpoint),
+            capabilities=None if chat else without,
+        )
+    spec = catalog.find(model)
+    if spec is None or spec.config is None:
+        return None
+    return Subject(model=model, source=None, config=spec.config, precision=spec.published_precision)
+
+
+def _precision(checkpoint: Checkpoint) -> Quantization:
+    """The checkpoint's own; a quantized file is unpacked to float32 when that is small, else to bf16."""
+    small = weight_bytes(checkpoint.config, Quantization.FP32) <= SMALL
+    return STORED.get(checkpoint.dtype, Quantization.FP32 if small else Quantization.BF16)

@@ -1,0 +1,171 @@
+"""A loaded model that answers requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812  (the name everybody knows it by)
+
+from llama4sdk.backend import Engine
+from llama4sdk.errors import (
+    CheckpointError,
+    ContextLengthError,
+    InvalidRequestError,
+    StreamClosedError,
+    UnsupportedFeatureError,
+)
+from llama4sdk.events import Event, Finish, Usage
+from llama4sdk.requests import EmbedRequest, Pooling, Request
+from llama4sdk.results import Embeddings
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk_torch.generation import AnswerText, generate
+from llama4sdk_torch.loading import memory_errors
+from llama4sdk_torch.model import TextModel
+from llama4sdk_torch.sampling import Sampler
+
+__all__ = ["TorchEngine"]
+
+EMBED_TOKENS = 4096
+"""At most so many tokens of several texts, padding included, go through the network together."""
+
+
+class TorchEngine(Engine):
+    """Serves several threads at once; each stream has a cache of its own, freed with the stream."""
+
+    def __init__(self, checkpoint: Checkpoint, network: TextModel, *, model: str, context_length: int) -> None:
+        self.model = model
+        self.context_length = context_length
+        self._network: TextModel | None = network
+        self._tokenizer = checkpoint.tokenizer()
+        self._template = checkpoint.chat_template()
+        self._stop_ids = checkpoint.stop_ids
+        self._defaults = checkpoint.generation_defaults
+        if self._tokenizer.size > network.config.vocab_size:
+            raise CheckpointError(
+                f"The tokenizer of {checkpoint.path} has {self._tokenizer.size} tokens, its network only "
+                f"{network.config.vocab_size}."
+            )
+
+    def stream(self, request: Request) -> Iterator[Event]:
+        """Text deltas, then one ``Finish``.
+
+        Raises ContextLengthError when prompt and ``max_tokens`` together exceed the context, UnsupportedFeatureError
+        for images, tools, and messages to a model without a chat template, DeviceMemoryError when memory runs out.
+        """
+        network = self._open()
+        prompt = self._prompt(request)
+        count = self._room(len(prompt), request.sampling.max_tokens)
+        return self._answer(network, request, prompt, count)
+
+    def embed(self, request: EmbedRequest) -> Embeddings:
+        """Pooled final states: a decoder's view of the text, not that of a model trained to embed.
+
+        ``mean`` averages over all tokens of a text, ``last`` takes the one token that has seen all others. Raises
+        ContextLengthError when a text exceeds the context.
+        """
+        network = self._open()
+        texts = [self._tokenizer.encode(text) for text in request.inputs]
+        for ids in texts:
+            self._room(len(ids), 0)
+        vectors: dict[int, tuple[float, ...]] = {}
+        with memory_errors(network.device):
+            for batch in _batches(texts):
+                self._open()
+                pooled = _pooled(network, [texts[i] for i in batch], request.pooling)
+                pooled = F.normalize(pooled, dim=-1) if request.normalize else pooled
+                vectors |= zip(batch, map(tuple, pooled.tolist()), strict=True)
+        return Embeddings(
+            vectors=tuple(vectors[i] for i in range(len(texts))),
+            usage=Usage(input_tokens=sum(map(len, texts)), output_tokens=0),
+            model=self.model,
+            backend="torch",
+        )
+
+    def count_tokens(self, request: Request) -> int:
+        """Tokens of the prompt, or of the messages with everything the chat template adds."""
+        return len(self._prompt(request))
+
+    def close(self) -> None:
+        """Free the weights. Streams still open end with StreamClosedError at their next token."""
+        self._network = None
+
+    def _answer(self, network: TextModel, request: Request, prompt: list[int], count: int) -> Iterator[Event]:
+        answer = AnswerText(self._tokenizer, self._stop_ids, request.sampling.stop)
+        tokens = generate(network, prompt, lambda like: self._sampler(request, prompt, like), count)
+        try:
+            while answer.finished is None:
+                self._open()
+                with memory_errors(network.device):
+                    token = next(tokens, None)
+                delta = answer.end() if token is None else answer.push(token)
+                if delta is not None:
+                    yield delta
+        finally:
+            tokens.close()
+        yield Finish(
+            reason=answer.finished, usage=Usage(input_tokens=len(prompt), output_tokens=answer.count, cached_tokens=0)
+        )
+
+    def _sampler(self, request: Request, prompt: list[int], like: Tensor) -> Sampler:
+        return Sampler(request.sampling, self._defaults, prompt, like=like)
+
+    def _open(self) -> TextModel:
+        network = self._network
+        if network is None:
+            raise StreamClosedError("The engine was closed.", hint="Make a new client.")
+        return network
+
+    def _prompt(self, request: Request) -> list[int]:
+        if request.tools:
+            raise UnsupportedFeatureError("torch", "tools")
+        if any(message.has_images for message in request.messages):
+            raise UnsupportedFeatureError("torch", "images", hint="Send text only.")
+        if request.prompt is not None:
+            ids = self._tokenizer.encode(request.prompt)
+        elif self._template is not None:
+            ids = self._tokenizer.encode_chat(self._template, request.messages)
+        else:
+            raise UnsupportedFeatureError(
+                "torch", "chat", hint=f"'{self.model}' has no chat template; use generate with a plain prompt."
+            )
+        if not ids:
+            raise InvalidRequestError("Nothing is left of this request once it is written as the model reads it.")
+        return ids
+
+    def _room(self, prompt: int, max_tokens: int | None) -> int:
+        """How many tokens may be generated."""
+        least = 1 if max_tokens is None else max_tokens
+        if prompt + least > self.context_length:
+            raise ContextLengthError(
+                f"{prompt} tokens of prompt and {least} to be generated exceed the context of {self.context_length}.",
+                limit=self.context_length,
+                requested=prompt + least,
+                hint="Shorten the prompt, lower max_tokens, or load the model with a larger context_length.",
+            )
+        return self.context_length - prompt if max_tokens is None else max_tokens
+
+
+def _batches(texts: list[list[int]]) -> Iterator[list[int]]:
+    """Indices of texts that go together: of similar length, and not too many tokens."""
+    batch: list[int] = []
+    for index in sorted(range(len(texts)), key=lambda i: len(texts[i])):
+        if batch and (len(batch) + 1) * len(texts[index]) > EMBED_TOKENS:
+            yield batch
+            batch = []
+        batch.append(index)
+    yield batch
+
+
+@torch.inference_mode()
+def _pooled(network: TextModel, texts: list[list[int]], pooling: Pooling) -> Tensor:
+    """One float32 vector per text, [texts, hidden]. Padding comes last, so that no real token sees it."""
+    longest = max(map(len, texts))
+    tokens = torch.tensor([ids + [0] * (longest - len(ids)) for ids in texts], device=network.device)
+    lengths = torch.tensor([len(ids) for ids in texts], device=network.device)
+    states = network.hidden(tokens, network.new_cache(longest, batch=len(texts))).float()  # [texts, tokens, hidden]
+    if pooling == "last":
+        return states[torch.arange(len(texts), device=network.device), lengths - 1]
+    real = torch.arange(longest, device=network.device) < lengths.unsqueeze(1)  # [texts, tokens]
+    return (states * real.unsqueeze(-1)).sum(1) / lengths.unsqueeze(1)

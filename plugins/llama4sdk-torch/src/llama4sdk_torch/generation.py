@@ -1,0 +1,127 @@
+"""The decode loop of one request, and the text that comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llama4sdk.events import FinishReason, TextDelta, TokenLogprob, TopLogprob
+from llama4sdk.llama4.stops import cut
+from llama4sdk.llama4.tokenizer import Tokenizer
+from llama4sdk_torch.cache import KVCache
+from llama4sdk_torch.model import TextModel
+from llama4sdk_torch.sampling import Draw, Sampler
+
+__all__ = ["AnswerText", "Token", "generate"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """One drawn token on the host; ``top`` are (token, log-probability) pairs, likeliest first."""
+
+    id: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+def generate(
+    model: TextModel, prompt: Sequence[int], make_sampler: Callable[[Tensor], Sampler], count: int
+) -> Generator[Token]:
+    """At most ``count`` tokens that follow ``prompt``. The cache lives as long as the iterator.
+
+    On an accelerator the next step is launched before the last token is read, so that the host's work costs no time; on
+    the CPU, where the two are one, no step is begun that may not be wanted.
+    """
+    cache = model.new_cache(len(prompt) + count)
+    logits = model.logits(model.prefill(torch.tensor([prompt], device=model.device), cache))[0]
+    sampler = make_sampler(logits)
+    pending = _Reading(sampler.draw(logits))
+    ahead = model.device.type != "cpu"
+    for left in range(count - 1, -1, -1):
+        following = _step(model, cache, sampler, pending.draw) if ahead and left else None
+        yield pending.token()
+        if left:
+            pending = following or _step(model, cache, sampler, pending.draw)
+
+
+def _step(model: TextModel, cache: KVCache, sampler: Sampler, last: Draw) -> _Reading:
+    logits = model.logits(model.prefill(last.token.unsqueeze(0), cache))[0]
+    return _Reading(sampler.draw(logits))
+
+
+class _Reading:
+    """A draw on its way to the host. Copying begins at once, so that only its own step is waited for."""
+
+    def __init__(self, draw: Draw) -> None:
+        self.draw = draw
+        parts = (draw.token, draw.logprob, draw.top_tokens, draw.top_logprobs)
+        self._parts = [None if part is None else _to_host(part) for part in parts]
+        self._done = torch.cuda.Event() if draw.token.is_cuda else None  # type: ignore[no-untyped-call]
+        if self._done is not None:
+            self._done.record()
+
+    def token(self) -> Token:
+        """Wait for the copy, and read it."""
+        if self._done is not None:
+            self._done.synchronize()
+        token, logprob, top_tokens, top_logprobs = (part.tolist() if part is not None else [] for part in self._parts)
+        return Token(
+            id=token[0],
+            logprob=logprob[0] if logprob else None,
+            top=tuple(zip(top_tokens, top_logprobs, strict=True)),
+        )
+
+
+def _to_host(part: Tensor) -> Tensor:
+    if not part.is_cuda:
+        return part.cpu()
+    return torch.empty_like(part, device="cpu", pin_memory=True).copy_(part, non_blocking=True)
+
+
+class AnswerText:
+    """Turns tokens into text deltas, and finds the end of the answer.
+
+    ``finished`` says why it ended, once it has; ``count`` is the number of tokens drawn, the stopping one included.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, stop_ids: frozenset[int], stops: Sequence[str]) -> None:
+        self.count = 0
+        self.finished: FinishReason | None = None
+        self._tokenizer = tokenizer
+        self._detokenizer = tokenizer.detokenizer()
+        self._stop_ids = stop_ids
+        self._stops = stops
+        self._held = ""
+        self._logprobs: list[TokenLogprob] = []
+
+    def push(self, token: Token) -> TextDelta | None:
+        """What may be shown after this token; ``None`` when that is nothing."""
+        self.count += 1
+        if token.id in self._stop_ids:
+            self.finished = "stop"
+            return self._delta(self._held)
+        if token.logprob is not None:
+            self._logprobs.append(self._described(token, token.logprob))
+        safe, self._held, stopped = cut(self._held + self._detokenizer.push(token.id), self._stops)
+        if stopped:
+            self.finished = "stop"
+        return self._delta(safe)
+
+    def end(self) -> TextDelta | None:
+        """No token will follow: what was held back in case of a stop string is text after all."""
+        self.finished = "length"
+        return self._delta(self._held)
+
+    def _delta(self, text: str) -> TextDelta | None:
+        """Log-probabilities wait for the text they belong to, or for the end."""
+        if not text and not (self.finished and self._logprobs):
+            return None
+        logprobs, self._logprobs = tuple(self._logprobs), []
+        return TextDelta(text=text, logprobs=logprobs)
+
+    def _described(self, token: Token, logprob: float) -> TokenLogprob:
+        top = tuple(TopLogprob(token=self._tokenizer.piece(other), logprob=value) for other, value in token.top)
+        return TokenLogprob(token=self._tokenizer.piece(token.id), logprob=logprob, top=top)

@@ -1,0 +1,127 @@
+"""From a checkpoint to weights on a device, one tensor at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from llama4sdk.errors import DeviceMemoryError
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk_torch.model import Attention, Dense, Layer, Mixture, TextModel, Weights
+
+__all__ = ["load_model", "memory_errors"]
+
+
+def load_model(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> TextModel:
+    """Read the whole network. At its peak this takes the loaded size and one tensor (of a mixture, one expert).
+
+    Raises CheckpointError when a tensor is missing or misshapen, DeviceMemoryError when the device is full.
+    """
+    checkpoint.verify()
+    with memory_errors(device), torch.inference_mode():
+        return TextModel(checkpoint.config, _Loader(checkpoint, device, dtype).weights())
+
+
+@contextmanager
+def memory_errors(device: torch.device) -> Iterator[None]:
+    """Torch's ways of saying that memory ran out, as DeviceMemoryError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise DeviceMemoryError(
+            f"{device} ran out of memory.",
+            hint="Ask for a shorter context_length, quantization='bf16', or run fewer requests at a time.",
+        ) from error
+
+
+class _Loader:
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+        self._checkpoint = checkpoint
+        self._config = checkpoint.config
+        self._device = device
+        self._dtype = dtype
+
+    def weights(self) -> Weights:
+        embedding = self._tensor("model.embed_tokens.weight")
+        return Weights(
+            embedding=embedding,
+            layers=tuple(self._layer(number) for number in range(self._config.num_layers)),
+            norm=self._tensor("model.norm.weight"),
+            head=embedding if self._config.tied_embeddings else self._tensor("lm_head.weight"),
+        )
+
+    def _layer(self, number: int) -> Layer:
+        prefix = f"model.layers.{number}."
+        heads = [f"{prefix}self_attn.{part}_proj.weight" for part in "qkv"]
+        feed_forward = f"{prefix}feed_forward."
+        moe = number in self._config.moe_layers
+        return Layer(
+            attention_norm=self._tensor(f"{prefix}input_layernorm.weight"),
+            attention=Attention(qkv=self._stacked(heads), output=self._tensor(f"{prefix}self_attn.o_proj.weight")),
+            feed_forward_norm=self._tensor(f"{prefix}post_attention_layernorm.weight"),
+            feed_forward=self._mixture(feed_forward) if moe else self._dense(feed_forward),
+        )
+
+    def _dense(self, prefix: str) -> Dense:
+        gate_up = self._stacked([f"{prefix}gate_proj.weight", f"{prefix}up_proj.weight"])
+        return Dense(gate_up=gate_up, down=self._tensor(f"{prefix}down_proj.weight"))
+
+    def _mixture(self, prefix: str) -> Mixture:
+        c = self._config
+        gate_up = self._empty(c.num_experts, 2 * c.expert_size, c.hidden_size)
+        down = self._empty(c.num_experts, c.hidden_size, c.expert_size)
+        for expert in range(c.num_experts):
+            if self._checkpoint.fused_experts:  # stored [in, out]
+                gate_up[expert] = self._read(f"{prefix}experts.gate_up_proj", expert).T
+                down[expert] = self._read(f"{prefix}experts.down_proj", expert).T
+            else:
+                names = [f"{prefix}experts.{expert}.{part}_proj.weight" for part in ("gate", "up")]
+                self._fill(gate_up[expert], names)
+                down[expert] = self._read(f"{prefix}experts.{expert}.down_proj.weight")
+        return Mixture(
+            router=self._tensor(f"{prefix}router.weight"),
+            gate_up=gate_up,
+            down=down,
+            shared=self._dense(f"{prefix}shared_expert."),
+            experts_per_token=c.experts_per_token,
+        )
+
+    def _tensor(self, name: str) -> Tensor:
+        return self._stacked([name])
+
+    def _stacked(self, names: list[str]) -> Tensor:
+        """Tensors of equal width as one, in this order."""
+        shapes = [self._checkpoint.tensors[name].shape for name in names]
+        whole = self._empty(sum(shape[0] for shape in shapes), *shapes[0][1:])
+        self._fill(whole, names)
+        return whole
+
+    def _fill(self, whole: Tensor, names: list[str]) -> None:
+        start = 0
+        for name in names:
+            part = self._read(name)
+            whole[start : start + len(part)] = part
+            start += len(part)
+
+    def _empty(self, *shape: int) -> Tensor:
+        return torch.empty(shape, device=self._device, dtype=self._dtype)
+
+    def _read(self, name: str, index: int | None = None) -> Tensor:
+        """On the host, as stored. Assigning it converts, and copies to the device."""
+        values = self._checkpoint.read(name, index)
+        if values.dtype == ml_dtypes.bfloat16:  # torch does not know numpy's bfloat16, but has the same bits
+            return torch.from_numpy(_writable(values.view(np.int16))).view(torch.bfloat16)
+        return torch.from_numpy(_writable(values))
+
+
+def _writable(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Torch warns of arrays it could not write to; a view of a file is copied instead."""
+    return values if values.flags.writeable else values.copy()

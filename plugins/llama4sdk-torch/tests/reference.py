@@ -1,0 +1,96 @@
+"""The oracle: the same weights in transformers' Llama 4 class."""
+
+from __future__ import annotations
+
+import torch
+from transformers import Llama4ForCausalLM, Llama4TextConfig
+
+from llama4sdk.weights.checkpoint import Checkpoint
+
+SCOUT_LIKE = {
+    "interleave_moe_layer_step": 1,
+    "use_qk_norm": True,
+    "rope_parameters": {
+        "rope_type": "llama3",
+        "rope_theta": 500000.0,
+        "factor": 16.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 1.0,
+        "original_max_position_embeddings": 16,
+    },
+}
+MAVERICK_LIKE = {"interleave_moe_layer_step": 2, "use_qk_norm": False}
+
+
+def tiny_config(**overrides: object) -> Llama4TextConfig:
+    """Four layers, chunks of 8 tokens, temperature steps of 4: every rule of the network within 30 tokens."""
+    base: dict[str, object] = {
+        "vocab_size": 96,
+        "hidden_size": 32,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "intermediate_size": 24,
+        "intermediate_size_mlp": 40,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 1,
+        "attention_chunk_size": 8,
+        "floor_scale": 4,
+        "attn_scale": 0.1,
+        "attn_temperature_tuning": True,
+        "max_position_embeddings": 256,
+        "bos_token_id": None,
+        "eos_token_id": 95,
+        "pad_token_id": None,
+        "rms_norm_eps": 1e-5,
+    }
+    return Llama4TextConfig(**(base | overrides))
+
+
+def tiny_model(**overrides: object) -> Llama4ForCausalLM:
+    """Random weights, large enough that routing, norms and temperature matter."""
+    torch.manual_seed(0)
+    model = Llama4ForCausalLM(tiny_config(**overrides)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(1.0 if parameter.dim() == 1 else 0.0, 0.2)
+    return model
+
+
+def transformers_twin(checkpoint: Checkpoint) -> Llama4ForCausalLM:
+    """A dense checkpoint's weights in transformers' class, in float32."""
+    c = checkpoint.config
+    config = Llama4TextConfig(
+        vocab_size=c.vocab_size,
+        hidden_size=c.hidden_size,
+        num_hidden_layers=c.num_layers,
+        num_attention_heads=c.num_heads,
+        num_key_value_heads=c.num_kv_heads,
+        head_dim=c.head_dim,
+        intermediate_size=c.expert_size,
+        intermediate_size_mlp=c.dense_size,
+        moe_layers=[],
+        num_local_experts=1,
+        no_rope_layers=[1] * c.num_layers,
+        layer_types=["full_attention"] * c.num_layers,
+        attention_chunk_size=None,
+        use_qk_norm=False,
+        attn_temperature_tuning=False,
+        rope_parameters={"rope_type": "default", "rope_theta": c.rope_theta},
+        rms_norm_eps=c.norm_eps,
+        max_position_embeddings=c.max_context,
+        tie_word_embeddings=c.tied_embeddings,
+        bos_token_id=None,
+        eos_token_id=sorted(checkpoint.stop_ids),
+        pad_token_id=None,
+    )
+    with torch.device("meta"):
+        model = Llama4ForCausalLM(config)
+    state = {name: torch.from_numpy(checkpoint.read(name).copy()) for name in checkpoint.tensors}
+    if c.tied_embeddings:
+        state["lm_head.weight"] = state["model.embed_tokens.weight"]
+    model.load_state_dict(state, assign=True, strict=True)
+    rotary = model.model.rotary_emb
+    model.model.rotary_emb = type(rotary)(config)  # its frequencies are no weights, so they are still on "meta"
+    return model.eval()
