@@ -11,8 +11,9 @@ from weakref import WeakSet
 
 from llama4sdk import settings
 from llama4sdk.checks import check_request, require
-from llama4sdk.errors import BackendError, ClientClosedError, Llama4Error
+from llama4sdk.errors import BackendError, ClientClosedError, Llama4Error, UnknownModelError
 from llama4sdk.streams import AsyncStream, Stream
+from llama4sdk.text import nearest
 
 if TYPE_CHECKING:
     from llama4sdk.backend import Engine, Need
@@ -144,9 +145,13 @@ class Session:
         """Who is asked: the backend that was named, those whose own model it is, or all."""
         from llama4sdk import catalog
 
-        if self._backend is not None:
-            return (registry.info(self._backend).name,)
         model = self._need.model
+        if self._backend is not None:
+            info = registry.info(self._backend)
+            if not info.knows(model):
+                hint = nearest(str(model), info.models, "Its models")
+                raise UnknownModelError(f"Backend '{info.name}' has no model '{model}'.", hint=hint)
+            return (info.name,)
         if model is None:
             return registry.names
         if owners := tuple(entry.info.name for entry in registry.backends if model in entry.info.models):

@@ -210,6 +210,8 @@ def test_names_nobody_knows_are_refused_with_the_nearest() -> None:
         Client("scoutt", registry=registry, hardware=LAPTOP).plan()
     with pytest.raises(UnknownModelError, match="Did you mean 'scripted'"):
         Client("scripte", registry=registry, hardware=LAPTOP).plan()
+    with pytest.raises(UnknownModelError, match="Backend 'scripted' has no model 'scout'"):
+        Client("scout", backend="scripted", registry=registry, hardware=LAPTOP).plan()
     with pytest.raises(UnknownBackendError, match="Did you mean 'scripted'"):
         Client(backend="scriptd", registry=registry, hardware=LAPTOP).plan()
     with pytest.raises(WeightsNotFoundError, match=r"no file or directory '\./nothing\.gguf'"):
