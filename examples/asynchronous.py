@@ -4,7 +4,7 @@ import asyncio
 
 from llama4sdk import AsyncClient
 
-QUESTIONS = ["What is the capital of France?", "What is the capital of Italy?", "What is the capital of Peru?"]
+QUESTIONS = ["What is the capital of France?", "What is the capital of Germany?", "What is the capital of Peru?"]
 
 
 async def main() -> None:

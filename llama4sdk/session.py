@@ -89,7 +89,9 @@ class Session:
     def stream(self, request: Request, feature: Feature) -> Stream:
         """Check the request, and start answering it."""
         engine, plan = self.prepare(request, feature)
-        stream = Stream(engine.stream(request), model=plan.model, backend=plan.backend)
+        with _blame(plan, "answering"):  # a stream that is no generator may raise at once
+            events = engine.stream(request)
+        stream = Stream(events, model=plan.model, backend=plan.backend)
         self.streams.add(stream)
         return stream
 
