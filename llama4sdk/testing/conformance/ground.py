@@ -36,7 +36,9 @@ class Ground:
     plan: ClassVar[Plan | None] = None
     """What engines are loaded from; made from the backend's own offer when ``None``."""
     prompt: ClassVar[str] = "What is the capital of France? Answer in one whole sentence."
-    """Must lead to an answer of at least six tokens."""
+    """A message to answer; must lead to at least six tokens."""
+    beginning: ClassVar[str] = "Once upon a time there was a young llama who"
+    """Raw text to continue, by at least six tokens."""
     unicode_prompt: ClassVar[str] = "Please repeat: naïve café, 日本語, 🦙 👩\u200d🚀 🇫🇷."
     """Should lead to an answer with characters of several bytes."""
     texts: ClassVar[tuple[str, ...]] = ("A cat sleeps on the warm roof.", "Interest rates rose again.", "Bonjour !")
@@ -137,11 +139,12 @@ class Ground:
 
     def request(self, can: Capabilities, prompt: str | None = None, **sampling: object) -> Request:
         """A short, repeatable request in a form the backend declares, with those of the options that it declares."""
-        text = self.prompt if prompt is None else prompt
         options = {"max_tokens": self.max_tokens, "temperature": 0, "seed": 7} | sampling
         declared = {name: value for name, value in options.items() if name in can.sampling}
         params = SamplingParams.model_validate(declared)
-        return chat(text, params) if "chat" in can.features else Request(prompt=text, sampling=params)
+        if "chat" in can.features:
+            return chat(prompt or self.prompt, params)
+        return Request(prompt=prompt or self.beginning, sampling=params)
 
     def steady(self, can: Capabilities, prompt: str | None = None, **sampling: object) -> Request:
         """A request whose answer is the same every time. Skips the test where none can be had."""

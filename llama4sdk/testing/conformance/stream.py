@@ -27,7 +27,7 @@ class Streams(Ground):
         form: Literal["chat", "generate"] = request.param
         require_feature(can, form)
         sampling = self.request(can).sampling
-        return chat(self.prompt, sampling) if form == "chat" else Request(prompt=self.prompt, sampling=sampling)
+        return chat(self.prompt, sampling) if form == "chat" else Request(prompt=self.beginning, sampling=sampling)
 
     def test_a_stream_ends_with_finish(self, engine: Engine, request_of_each_form: Request) -> None:
         """An answer ends with a ``Finish``; without one nobody can tell it from a broken connection."""

@@ -9,4 +9,4 @@ class TestExample(BackendConformance):
     """The kit, on the example."""
 
     backend = ExampleBackend
-    prompt = "Four score and"
+    prompt = beginning = "Four score and"
