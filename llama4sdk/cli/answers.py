@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llama4sdk.cli.console import print_json, write
-from llama4sdk.events import Event, Finish, TextDelta, ToolCallDelta
 
 if TYPE_CHECKING:
+    from llama4sdk.events import Event
     from llama4sdk.streams import Stream
 
 __all__ = ["StreamFlag", "YesFlag", "deliver"]
@@ -22,15 +22,13 @@ StreamFlag = Annotated[
 ]
 YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before downloading.")]
 
-EVENT_NAMES: Final[dict[type[Event], str]] = {TextDelta: "text", ToolCallDelta: "tool_call", Finish: "finish"}
-
 
 def deliver(stream: Stream, *, as_json: bool, live: bool | None) -> None:
     """Print the whole stream. ``live`` is the user's wish; ``None`` streams text to a terminal only."""
     with stream:
         if as_json and live:
             for event in stream:
-                write(json.dumps({"event": EVENT_NAMES[type(event)], **event.model_dump(mode="json")}) + "\n")
+                write(_line(event))
         elif as_json:
             print_json(stream.completion().model_dump(mode="json"))
         elif live or (live is None and sys.stdout.isatty()):
@@ -39,3 +37,11 @@ def deliver(stream: Stream, *, as_json: bool, live: bool | None) -> None:
             write("\n")
         else:
             write(stream.completion().text + "\n")
+
+
+def _line(event: Event) -> str:
+    """One event as one line of JSON that says which kind it is."""
+    from llama4sdk.events import Finish, TextDelta
+
+    kind = "text" if isinstance(event, TextDelta) else "finish" if isinstance(event, Finish) else "tool_call"
+    return json.dumps({"event": kind, **event.model_dump(mode="json")}, ensure_ascii=False) + "\n"

@@ -54,19 +54,24 @@ def app() -> typer.Typer:
     return program
 
 
+def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer's calling convention
+    if asked:
+        from llama4sdk.cli.version import version
+
+        version()
+        raise typer.Exit
+
+
 def _root(
     *,
-    version: Annotated[bool, typer.Option("--version", "-V", help="Show the version and exit.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
 ) -> None:
     """Run Llama 4 wherever it can run: on this machine, or where you allow it.
 
     Start with 'llama4sdk doctor': it shows what this machine can do and what to fix.
     """
-    if version:
-        from llama4sdk.cli.version import version as show
-
-        show()
-        raise typer.Exit
 
 
 def _load(name: str) -> Command:

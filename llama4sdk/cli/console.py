@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
     from rich.console import Console, RenderableType
 
-__all__ = ["is_interactive", "note", "print_json", "show", "stderr", "write"]
+__all__ = ["agreed", "note", "print_json", "show", "stderr", "write"]
 
 
 def show(*pieces: RenderableType) -> None:
@@ -51,6 +51,11 @@ def write(text: str) -> None:
     sys.stdout.flush()
 
 
-def is_interactive() -> bool:
-    """Whether a person sits at the keyboard and sees what is asked."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+def agreed(question: str) -> bool:
+    """Ask the person at the terminal, who may just press Enter; where there is nobody, the answer is no."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    sys.stderr.write(f"{question} [Y/n] ")  # not input(): it would write to stdout, which is for results
+    sys.stderr.flush()
+    answer = sys.stdin.readline()
+    return answer.strip().lower() in ("", "y", "yes") and answer != ""

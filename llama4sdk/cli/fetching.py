@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
 from llama4sdk import catalog, weights
-from llama4sdk.cli.console import is_interactive, note, stderr
+from llama4sdk.cli.console import agreed, note, stderr
 from llama4sdk.errors import WeightsNotFoundError
 from llama4sdk.text import gb
 from llama4sdk.weights.demo import RECIPE
@@ -22,7 +20,7 @@ def fetch(model: str, *, yes: bool) -> Path:
     """
     spec = catalog.find(model) or catalog.DEMO
     what = f"{spec.title} ({gb(RECIPE.size)}, {spec.license})"
-    if not yes and not _agreed(what):
+    if not yes and not agreed(f"Download {what}?"):
         raise WeightsNotFoundError(
             f"{what} is not on this machine.", hint=f"'llama4sdk pull {spec.name} --yes' fetches it."
         )
@@ -31,11 +29,6 @@ def fetch(model: str, *, yes: bool) -> Path:
     except KeyboardInterrupt:
         note("Stopped. The same command resumes where this one left off.")
         raise
-
-
-def _agreed(what: str) -> bool:
-    """Ask the person at the terminal; nobody there is a no."""
-    return is_interactive() and typer.confirm(f"Download {what}?", default=True, err=True)
 
 
 def _with_bar(model: str, what: str) -> Path:

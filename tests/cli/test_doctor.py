@@ -1,0 +1,174 @@
+"""The doctor tells what is here, what is absent, and what is broken, and only the last is a failure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama4sdk.backend import BackendInfo, Need, Unavailable
+from llama4sdk.doctor import Facts, examine, gather
+from llama4sdk.hardware import Cpu, Device, Hardware
+from llama4sdk.planning.offers import Answer, Fault
+from llama4sdk.registry import PluginFailure, Registered
+
+MACHINE = Hardware(
+    system="Linux x86_64",
+    cpu=Cpu(name="A CPU", cores=1, features=("avx2",)),
+    total_memory=16_000_000_000,
+    free_memory=8_000_000_000,
+    disk_free=100_000_000_000,
+)
+TORCH = Registered(
+    info=BackendInfo(
+        name="torch", summary="Runs.", cls="m:C", requires=("torch",), install="pip install 'llama4sdk[torch]'"
+    ),
+    plugin="torch",
+    distribution="llama4sdk-torch",
+    version="1.0",
+)
+
+
+def facts(**given: Any) -> Facts:
+    """A machine without anything."""
+    values: dict[str, Any] = {
+        "version": "1.0",
+        "python": "3.11.0",
+        "hardware": MACHINE,
+        "home": Path("/home/u/.cache/llama4sdk"),
+        "backends": (),
+        "failures": (),
+        "absent": {},
+        "answers": (),
+        "models": {"scout": None, "demo": Path("/m/demo.gguf")},
+    }
+    return Facts(**(values | given))
+
+
+def texts(title: str, **given: Any) -> list[tuple[str, str, str | None]]:
+    return [(check.status, check.text, check.fix) for check in examine(facts(**given)).checks if check.title == title]
+
+
+def test_a_bare_machine_is_not_broken() -> None:
+    """No GPU, no backend, no model and no plan are facts, not failures."""
+    report = examine(facts(no_plan="No backend."))
+    assert report.broken == ()
+    assert texts("GPU") == [("info", "none found: models run on the CPU", None)]
+    assert texts("Local")[0][0] == "warn"
+    assert texts("scout")[0][0] == "info"
+    assert texts("demo") == [("ok", "SmolLM2 135M Instruct, /m/demo.gguf", None)]
+
+
+def test_a_gpu_is_shown() -> None:
+    """Each device has its line."""
+    gpu = Device(kind="cuda", index=0, name="H100", total_memory=80_000_000_000, free_memory=79_000_000_000)
+    machine = MACHINE.model_copy(update={"devices": (gpu,)})
+    assert texts("cuda:0", hardware=machine) == [("ok", "H100, 79.0 GB free of 80.0 GB", None)]
+    assert texts("GPU", hardware=machine) == []
+
+
+def test_a_problem_of_the_probe_is_a_warning() -> None:
+    """What could not be read is said."""
+    machine = MACHINE.model_copy(update={"problems": ("Could not read GPUs.",)})
+    assert texts("Probe", hardware=machine) == [("warn", "Could not read GPUs.", None)]
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "words"),
+    [
+        (Unavailable(reason="too big"), "info", "can run nothing here"),
+        (Fault(reason="its offer() raised KeyError: 'x'", fix="Report it."), "fail", "KeyError"),
+    ],
+)
+def test_a_backend_that_says_no_and_one_that_breaks(result: Unavailable, status: str, words: str) -> None:
+    """Saying no is no failure; raising or hanging is."""
+    answer = Answer(info=TORCH.info, need=Need(model="scout"), result=result)
+    [(actual, text, _)] = texts("torch", backends=(TORCH,), answers=(answer,))
+    assert actual == status
+    assert words in text
+
+
+def test_a_backend_whose_modules_are_missing() -> None:
+    """What is merely not installed is a warning with the command."""
+    fault = Answer(info=TORCH.info, need=Need(), result=Fault(reason="ModuleNotFoundError"))
+    [check] = texts("torch", backends=(TORCH,), absent={"torch": ("torch",)}, answers=(fault,))
+    assert check == ("warn", "needs torch, not installed", "pip install 'llama4sdk[torch]'")
+
+
+def test_a_plugin_that_failed_is_broken() -> None:
+    """A plugin that cannot be loaded is a failure that names distribution, cause and what to do."""
+    failure = PluginFailure(plugin="bad", distribution="bad-dist", version="2", reason="ImportError: x")
+    [(status, text, fix)] = texts("bad", failures=(failure,))
+    assert (status, text) == ("fail", "broken: ImportError: x")
+    assert "LLAMA4SDK_DISABLE_PLUGINS=bad" in str(fix)
+
+
+def test_the_real_machine() -> None:
+    """The report on the machine that runs the tests has every section, and its hardware part is read back."""
+    report = examine(gather())
+    assert {check.section for check in report.checks} == {"machine", "backends", "models", "plan"}
+    assert Hardware.model_validate_json(report.hardware.model_dump_json()) == report.hardware
+
+
+def test_the_command_as_json(cli: Any) -> None:
+    """--json has the documented keys."""
+    report = json.loads(cli("doctor", "--json").stdout)
+    assert set(report) == {"version", "python", "hardware", "backends", "failures", "checks", "plan"}
+    assert report["plan"] is None
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "160"])
+def test_the_command_fits_the_terminal(cli: Any, environment: dict[str, str], columns: str) -> None:
+    """No line is wider than the terminal, and the verdict closes the report."""
+    environment["COLUMNS"] = columns
+    result = cli("doctor")
+    assert result.exit_code == 0
+    assert max(len(line) for line in result.stdout.splitlines()) <= int(columns)
+    assert "✓ Nothing is broken." in result.stdout
+    assert "the self-check passed" in " ".join(result.stdout.split())
+
+
+BROKEN = {
+    "raises": ("raise RuntimeError('bad day')", "RuntimeError: bad day"),
+    "imports": ("import no_such_module", "No module named 'no_such_module'"),
+    "exits": ("raise SystemExit(3)", "SystemExit: 3"),
+    "hookless": ("", "implements no llama4sdk_backends hook"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_plugin_leaves_every_command_working(program: Any, install: Any, name: str) -> None:
+    """A plugin that cannot be loaded is shown by doctor and backends with its cause; the rest goes on."""
+    code, cause = BROKEN[name]
+    env = install("broken_plugin", code)
+    doctor = program("doctor", env=env)
+    assert doctor.returncode == 7
+    assert cause in " ".join(doctor.stdout.split())
+    assert "✗ 1 thing is broken." in doctor.stdout
+    assert cause in json.loads(program("backends", "--json", env=env).stdout)["failures"][0]["reason"]
+    assert program("chat", "-m", "echo", "still here", env=env).stdout == "still here\n"
+
+
+def test_a_backend_that_hangs_is_found_out(program: Any, install: Any) -> None:
+    """A backend that does not answer in time is broken, and doctor says so rather than hang."""
+    code = """
+        import threading
+        from llama4sdk.backend import Backend, BackendInfo
+        from llama4sdk.hookspecs import hookimpl
+
+        @hookimpl
+        def llama4sdk_backends():
+            return [BackendInfo(name="hangs", summary="Hangs.", cls="hanging:Hangs")]
+
+        class Hangs(Backend):
+            name = "hangs"
+            def offer(self, need, hardware):
+                threading.Event().wait()
+            def load(self, plan):
+                raise NotImplementedError
+    """
+    doctor = program("doctor", env=install("hanging", code) | {"LLAMA4SDK_OFFER_DEADLINE": "0.5"}, timeout=30)
+    assert doctor.returncode == 7
+    assert "did not answer within 0.5 s" in " ".join(doctor.stdout.split())
