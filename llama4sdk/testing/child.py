@@ -54,8 +54,8 @@ def offer_report(plugin: str, backend: str, question: Question, *, timeout: floa
 
 def _run(arguments: list[str], plugin: str, stdin: str = "", timeout: float = 120) -> str:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "LLAMA4SDK_PLUGINS": plugin}
-    return subprocess.run(  # noqa: S603 - this very module, with this very interpreter
-        [sys.executable, "-m", "llama4sdk.testing.child", *arguments],
+    return subprocess.run(  # noqa: S603 - this very module; -P lets no working directory stand in for it
+        [sys.executable, "-P", "-m", "llama4sdk.testing.child", *arguments],
         input=stdin,
         env=environment,
         capture_output=True,

@@ -46,7 +46,7 @@ try:
 except ConfigurationError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
     assert "pytest is not installed" in done.stdout
     assert "pip install 'pytest>=8'" in done.stdout
 
@@ -58,5 +58,5 @@ import sys
 import llama4sdk.testing.registry, llama4sdk.testing.machines, llama4sdk.testing.child, llama4sdk.client
 print("pytest" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
