@@ -55,6 +55,7 @@ WRONGS = {
     "Misnamed": {"test_name_matches"},
     "Misplaced": {"test_the_card_names_this_class"},
     "SaysNothing": {"test_the_summary_says_something"},
+    "MisspellsOption": {"test_declared_options_exist"},
     "Singleton": {"test_it_is_made_without_arguments"},
     "NotInstalled": {"test_the_entry_point_leads_to_it"},
 }

@@ -353,6 +353,10 @@ class SaysNothing(Right):
         return super().card().model_copy(update={"summary": "Backend."})
 
 
+class MisspellsOption(Right):
+    capabilities = DECLARED.model_copy(update={"sampling": DECLARED.sampling | {"temprature"}})
+
+
 class Singleton(Right):
     only: ClassVar[list[Right]] = []
 
