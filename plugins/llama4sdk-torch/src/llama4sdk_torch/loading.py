@@ -95,7 +95,7 @@ class _Loader:
         )
 
     def _tensor(self, name: str) -> Tensor:
-        return self._stacked([name])
+        return self._read(name).to(self._device, self._dtype)
 
     def _stacked(self, names: list[str]) -> Tensor:
         """Tensors of equal width as one, in this order."""

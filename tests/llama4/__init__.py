@@ -1,0 +1,1 @@
+"""Llama 4 itself: tokenizer, template, stops."""

@@ -1,0 +1,40 @@
+"""A small byte-level tokenizer, trained here, with the control tokens of two families."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer as Encoder
+
+CORPUS = [
+    "The llama eats grass. It's 2024; the llama's wool isn't grey.",
+    "im_start im_end eot <| |> system user\n",
+] * 20
+CONTROL = ["<|begin_of_text|>", "<|eot|>", "<|im_start|>", "<|im_end|>"]
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    """What Hugging Face's tokenizers make of it; control tokens in the text are parsed."""
+    encoder = Encoder(models.BPE())
+    encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    encoder.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    encoder.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet))
+    encoder.add_special_tokens([AddedToken(token, special=True) for token in CONTROL])
+    begin = encoder.token_to_id(CONTROL[0])
+    encoder.post_processor = processors.TemplateProcessing(
+        single=f"{CONTROL[0]} $A", special_tokens=[(CONTROL[0], begin)]
+    )
+    return encoder
+
+
+@pytest.fixture(scope="session")
+def tokenizer_json(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same as the text of a ``tokenizer.json``."""
+    path: Path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    encoder.save(str(path))
+    return json.dumps(json.loads(path.read_text(encoding="utf-8")))

@@ -1,0 +1,246 @@
+"""Opening checkpoints of both formats, whole and damaged."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from llama4sdk.errors import CheckpointError, WeightsNotFoundError
+from llama4sdk.llama4.config import RopeScaling
+from llama4sdk.weights.checkpoint import open_checkpoint
+from tests.weights.checkpoints import DIM, HF_CONFIG, VOCABULARY, hf_tensors, unfused, write_gguf, write_hf
+
+
+@pytest.fixture(scope="module")
+def gguf_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole GGUF file of a small Llama 4 network."""
+    return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+@pytest.fixture(scope="module")
+def hf_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network as a Hugging Face directory."""
+    return write_hf(tmp_path_factory.mktemp("hf") / "tiny", hf_tensors())
+
+
+def test_both_formats_describe_one_network(gguf_file: Path, hf_directory: Path) -> None:
+    """Hyper-parameters read from GGUF equal those from config.json, chunk size apart, which GGUF does not say."""
+    gguf, hf = open_checkpoint(gguf_file).config, open_checkpoint(hf_directory).config
+    assert gguf.chunk_size == 8192
+    assert gguf == hf.model_copy(update={"chunk_size": 8192})
+
+
+def test_both_formats_hold_the_same_values(gguf_file: Path, tmp_path: Path) -> None:
+    """Every tensor of the GGUF file, under its common name, has the values of the Hugging Face one."""
+    expected = unfused(hf_tensors())
+    gguf = open_checkpoint(gguf_file)
+    apart = open_checkpoint(write_hf(tmp_path / "apart", expected))
+    assert gguf.tensors.keys() == apart.tensors.keys() == expected.keys()
+    for checkpoint in (gguf, apart):
+        checkpoint.verify()
+        for name, values in expected.items():
+            assert checkpoint.tensors[name].shape == values.shape
+            np.testing.assert_array_equal(checkpoint.read(name).astype(np.float32), values.astype(np.float32))
+
+
+def test_one_expert_can_be_read_alone(hf_directory: Path) -> None:
+    """An index reads one entry of a fused tensor, in its stored precision."""
+    checkpoint = open_checkpoint(hf_directory)
+    name = "model.layers.1.feed_forward.experts.gate_up_proj"
+    one = checkpoint.read(name, 2)
+    assert one.dtype == ml_dtypes.bfloat16
+    np.testing.assert_array_equal(one, hf_tensors()[name][2])
+
+
+def test_quantized_values_are_unpacked(tmp_path: Path) -> None:
+    """A Q8_0 tensor reads as float32 within the quantization's error."""
+    checkpoint = open_checkpoint(write_gguf(tmp_path / "q8.gguf", quantized=True))
+    name = "model.layers.0.self_attn.q_proj.weight"
+    values, exact = checkpoint.read(name).astype(float), hf_tensors()[name].astype(float)
+    assert checkpoint.dtype == checkpoint.tensors[name].dtype == "Q8_0"
+    assert checkpoint.read(name).dtype == np.float32
+    assert np.abs(values - exact).max() < np.abs(exact).max() / 100
+
+
+def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
+    """Tensors are found in whichever shard holds them."""
+    checkpoint = open_checkpoint(write_hf(tmp_path / "sharded", hf_tensors(), shards=3))
+    checkpoint.verify()
+    assert checkpoint.dtype == "BF16"
+
+
+def test_prefixed_names_are_the_same_names(tmp_path: Path) -> None:
+    """A multimodal checkpoint's ``language_model.`` is left off, and its vision tower left alone."""
+    tensors = {f"language_model.{name}": values for name, values in hf_tensors().items()}
+    tensors["vision_model.class_embedding"] = np.zeros(4, dtype=np.float32)
+    config = {"model_type": "llama4", "text_config": HF_CONFIG}
+    checkpoint = open_checkpoint(write_hf(tmp_path / "prefixed", tensors, config))
+    checkpoint.verify()
+    assert checkpoint.config == open_checkpoint(write_hf(tmp_path / "plain", hf_tensors())).config
+
+
+def test_tokenizer_template_and_stops_come_from_gguf_metadata(gguf_file: Path) -> None:
+    """A GGUF file carries its tokenizer, its chat template, and all ids that end a turn."""
+    checkpoint = open_checkpoint(gguf_file)
+    tokenizer = checkpoint.tokenizer()
+    assert tokenizer.encode("abc") == [VOCABULARY.index("ab"), VOCABULARY.index("c")]
+    assert checkpoint.stop_ids == {VOCABULARY.index("<|eot|>"), VOCABULARY.index("<|im_end|>")}
+    template = checkpoint.chat_template()
+    assert template is not None
+    assert template.source.startswith("{{ messages")
+
+
+def test_generation_settings_come_from_the_directory(tmp_path: Path) -> None:
+    """Stops and sampling defaults are those of generation_config.json, or else the published ones."""
+    folder = write_hf(tmp_path / "tiny", hf_tensors())
+    assert open_checkpoint(folder).generation_defaults.temperature == 0.6
+    settings = {"eos_token_id": [3, 4], "temperature": 0.7, "top_p": 0.8}
+    (folder / "generation_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    checkpoint = open_checkpoint(folder)
+    assert checkpoint.stop_ids == {3, 4}
+    assert (checkpoint.generation_defaults.temperature, checkpoint.generation_defaults.top_p) == (0.7, 0.8)
+
+
+def test_the_scaling_rule_is_recovered_from_its_divisors(tmp_path: Path) -> None:
+    """GGUF lists a divisor per frequency; the rule behind them is found again, and an unknown one refused."""
+    rule = RopeScaling(factor=16.0, low_freq_factor=1.0, high_freq_factor=1.0, original_context=8192)
+    frequencies = [500000.0 ** (-2 * n / DIM) for n in range(DIM // 2)]
+    divisors = np.array([rule.divisor(f) for f in frequencies], dtype=np.float32)
+    path = write_gguf(tmp_path / "scaled.gguf", rope_factors=divisors)
+    assert open_checkpoint(path).config.rope_scaling == rule
+    odd = write_gguf(tmp_path / "odd.gguf", rope_factors=np.array([1, 2, 3, 4], dtype=np.float32))
+    with pytest.raises(CheckpointError, match="scaling rule"):
+        open_checkpoint(odd)
+
+
+def test_a_file_cut_anywhere_is_an_error(gguf_file: Path, tmp_path: Path) -> None:
+    """In the magic, a count, the metadata, a tensor's description or its data: a cut is always noticed."""
+    whole = gguf_file.read_bytes()
+    cuts = [0, 3, 4, 6, 12, 23, 30, *range(40, len(whole), len(whole) // 60), len(whole) - 33]
+    for cut in cuts:
+        path = tmp_path / "cut.gguf"
+        path.write_bytes(whole[:cut])
+        with pytest.raises(CheckpointError, match=r"truncated|not a GGUF file"):
+            open_checkpoint(path)
+
+
+def test_damaged_headers_are_errors(gguf_file: Path, tmp_path: Path) -> None:
+    """Whatever single byte of the header is wrong, there is an answer or a CheckpointError, never another error."""
+    whole = bytearray(gguf_file.read_bytes())
+    path = tmp_path / "damaged.gguf"
+    for place in range(0, 6000, 7):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            checkpoint = open_checkpoint(path)
+            checkpoint.verify()
+            checkpoint.tokenizer()
+        except CheckpointError:
+            continue
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "llama"])
+def test_other_architectures_are_refused(tmp_path: Path, architecture: str) -> None:
+    """A network of another kind is named; a Llama with experts (Mixtral) is one, too."""
+    path = write_gguf(tmp_path / "other.gguf", architecture=architecture)
+    with pytest.raises(CheckpointError, match=r"qwen3|Mixtral"):
+        open_checkpoint(path)
+
+
+def test_an_unknown_word_splitter_is_refused(tmp_path: Path) -> None:
+    """The GGUF file opens, but its tokenizer says which rule it does not know."""
+    checkpoint = open_checkpoint(write_gguf(tmp_path / "odd.gguf", pre="tekken"))
+    with pytest.raises(CheckpointError, match="tekken"):
+        checkpoint.tokenizer()
+
+
+def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
+    """A tensor the network needs but the file lacks is named with its shape."""
+    tensors = hf_tensors()
+    del tensors["model.layers.2.self_attn.k_proj.weight"]
+    with pytest.raises(CheckpointError, match=r"layers\.2\.self_attn\.k_proj\.weight.*\[16, 32\]"):
+        open_checkpoint(write_hf(tmp_path / "gap", tensors)).verify()
+
+
+def test_a_misshapen_tensor_is_named_with_both_shapes(tmp_path: Path) -> None:
+    """A tensor of another shape than the network's is named with both."""
+    tensors = hf_tensors() | {"model.norm.weight": np.zeros(31, dtype=np.float32)}
+    with pytest.raises(CheckpointError, match=r"model\.norm\.weight.*\[31\].*\[32\]"):
+        open_checkpoint(write_hf(tmp_path / "bent", tensors)).verify()
+
+
+def test_a_tensor_too_many_is_an_error(tmp_path: Path) -> None:
+    """A bias or a scale that would be ignored changes the network: it is refused, by name."""
+    tensors = hf_tensors() | {"model.layers.0.self_attn.q_proj.bias": np.zeros(32, dtype=np.float32)}
+    with pytest.raises(CheckpointError, match=r"q_proj\.bias"):
+        open_checkpoint(write_hf(tmp_path / "more", tensors)).verify()
+
+
+@pytest.mark.parametrize("keep", [0, 5, 8, 100, -1])
+def test_truncated_safetensors_are_errors(hf_directory: Path, tmp_path: Path, keep: int) -> None:
+    """A shard that is cut short, in its header or its data, raises CheckpointError."""
+    folder = write_hf(tmp_path / "cut", hf_tensors())
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged or truncated"):
+        open_checkpoint(folder)
+
+
+def test_an_absent_shard_is_named(tmp_path: Path) -> None:
+    """A shard the index speaks of but that is not there is named."""
+    folder = write_hf(tmp_path / "sharded", hf_tensors(), shards=2)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="model-00002-of-00002"):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ({"model_type": "llama"}, "llama"),
+        ({**HF_CONFIG, "num_attention_heads": 0}, "config.json"),
+        ({**HF_CONFIG, "hidden_size": "wide"}, "hidden_size"),
+        ({**HF_CONFIG, "quantization_config": {"quant_method": "fp8"}}, "quantized"),
+        ([1, 2], "JSON object"),
+    ],
+)
+def test_configs_of_other_kinds_are_refused(tmp_path: Path, content: object, problem: str) -> None:
+    """A config.json of another architecture, without sense, or quantized in an unknown way is refused."""
+    folder = write_hf(tmp_path / "odd", hf_tensors())
+    (folder / "config.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=problem):
+        open_checkpoint(folder)
+
+
+def test_an_empty_directory_is_no_checkpoint(tmp_path: Path) -> None:
+    """What is missing is named: config.json, weights, or the tokenizer."""
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        open_checkpoint(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(HF_CONFIG), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        open_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
+        open_checkpoint(write_hf(tmp_path, hf_tensors())).tokenizer()
+
+
+def test_nothing_there_is_not_found(tmp_path: Path) -> None:
+    """A path with nothing at it raises WeightsNotFoundError."""
+    with pytest.raises(WeightsNotFoundError):
+        open_checkpoint(tmp_path / "nothing.gguf")
+
+
+def test_opening_needs_no_torch(gguf_file: Path, hf_directory: Path) -> None:
+    """A planner can look into both formats without loading torch."""
+    code = (
+        "import sys; from llama4sdk.weights.checkpoint import open_checkpoint\n"
+        "for path in sys.argv[1:]: open_checkpoint(path).verify()\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(gguf_file), str(hf_directory)], check=True)
