@@ -65,29 +65,29 @@ class Conversation:
     def _answer(self, line: str) -> None:
         question = Message(role="user", content=line)
         try:
-            stream = self._client.chat([*self._opening, *self._said, question], stream=True, **self._options)
-            with stream:
-                self._write(stream)
+            answer = self._write([*self._opening, *self._said, question])
         except ContextLengthError as error:
             report(error)
             note("The conversation no longer fits into the context; /clear starts anew.")
-            return
         except BackendError:
             raise
         except Llama4Error as error:
             report(error)
-            return
-        if stream.partial.text:
-            self._said += [question, stream.partial.message]
+        else:
+            self._said += [question, answer] if answer.text else []
 
-    def _write(self, stream: Stream) -> None:
+    def _write(self, messages: Sequence[Message]) -> Message:
+        """Print the answer as it comes; what had come of it before Ctrl-C is an answer as well."""
+        stream: Stream | None = None
         try:
-            for piece in stream.text_deltas():
-                write(piece)
+            with self._client.chat(messages, stream=True, **self._options) as stream:
+                for piece in stream.text_deltas():
+                    write(piece)
             write("\n")
         except KeyboardInterrupt:
             write("\n")
             note("Stopped.")
+        return stream.partial.message if stream else Message(role="assistant")
 
 
 def _read() -> str | None:

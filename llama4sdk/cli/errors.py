@@ -70,7 +70,7 @@ def guarded(work: Callable[[], None]) -> None:
         report(error)
         raise typer.Exit(exit_code(error)) from None
     except (KeyboardInterrupt, typer.Abort):
-        print(file=sys.stderr)
+        print("\nInterrupted.", file=sys.stderr)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except BrokenPipeError:
         # 'llama4sdk … | head': the reader has what it wanted. Nothing more may be flushed into the pipe at exit.

@@ -158,14 +158,14 @@ class Terminal:
         before, _, self.seen = self.seen.partition(text)
         return before + text
 
-    def interrupt(self) -> None:
-        """Press Ctrl-C until the program has gone: a press just before it begins to read can be lost in Python."""
+    def interrupt(self, expected: str) -> None:
+        """Press Ctrl-C until this is said: Python can lose a press that comes just before it begins to read."""
         for _ in range(20):
             self.press("\x03")
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(1)
+            with contextlib.suppress(AssertionError):
+                self.expect(expected, within=1)
                 return
-        raise AssertionError(f"it did not go: {self.seen!r}")
+        raise AssertionError(f"{expected!r} never came; this did: {self.seen!r}")
 
     def finish(self) -> int:
         """Read to the end; the exit status."""

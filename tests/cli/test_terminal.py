@@ -57,8 +57,7 @@ def test_ctrl_c_at_the_prompt_drops_the_line(terminal: Any) -> None:
         screen.expect("> ")
         screen.press("never")
         screen.expect("never")
-        screen.press(CTRL_C)
-        screen.expect("Ctrl-D leaves.")
+        screen.interrupt("Ctrl-D leaves.")
         screen.press("sent\r")
         screen.expect("sent\r\nsent\r\n> ")
         screen.press(CTRL_D)
@@ -90,7 +89,7 @@ def test_ctrl_c_at_the_question(terminal: Any) -> None:
     """Ctrl-C instead of an answer is exit status 130."""
     with terminal("pull", "demo") as screen:
         screen.expect("? [Y/n] ")
-        screen.interrupt()
+        screen.interrupt("Interrupted.")
         assert screen.finish() == 130
         assert "Traceback" not in screen.seen
 
