@@ -67,6 +67,7 @@ class Need(Value):
     """A catalogue name, a path, a repository id, or a name the backend declares in ``BackendInfo.models``."""
     features: frozenset[Feature] = frozenset()
     context_length: int | None = Field(default=None, ge=1)
+    """Tokens of prompt and answer; an offer may have more, never less."""
     quantization: Quantization | None = None
     device: str | None = None
 
@@ -107,7 +108,8 @@ class Engine(ABC):
         """Answer a request as deltas followed by exactly one ``Finish``.
 
         The iterator is a generator (or has ``close``): closing it early frees whatever the request held.
-        Raises ContextLengthError before the first event when the prompt does not fit.
+        Raises ContextLengthError before the first event when the prompt, or the prompt and ``max_tokens``, do not fit
+        into the context; ``llama4sdk.context.room_for_answer`` is that rule.
         """
 
     def astream(self, request: Request) -> AsyncIterator[Event]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import field_serializer
+from pydantic import AfterValidator, field_serializer
 
 from llama4sdk._values import Value
 from llama4sdk.requests import SamplingParams
@@ -16,11 +16,17 @@ Feature: TypeAlias = Literal["generate", "chat", "embed", "images", "tools", "co
 ALL_SAMPLING_OPTIONS: Final = frozenset(SamplingParams.model_fields)
 
 
+def _known(options: frozenset[str]) -> frozenset[str]:
+    if unknown := options - ALL_SAMPLING_OPTIONS:
+        raise ValueError(f"there is no sampling option {', '.join(sorted(unknown))}")
+    return options
+
+
 class Capabilities(Value):
     """What is on offer. Everything not named is refused."""
 
     features: frozenset[Feature] = frozenset({"generate", "chat"})
-    sampling: frozenset[str] = ALL_SAMPLING_OPTIONS
+    sampling: Annotated[frozenset[str], AfterValidator(_known)] = ALL_SAMPLING_OPTIONS
     """The ``SamplingParams`` fields that are honoured."""
     remote: bool = False
     """Whether prompts leave the machine."""

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from typing import ClassVar, Final
 
 from llama4sdk.backend import Backend, BackendInfo, Capabilities, Engine, Need, Offer, Unavailable
-from llama4sdk.errors import ContextLengthError, StreamClosedError
+from llama4sdk.context import room_for_answer
+from llama4sdk.errors import StreamClosedError
 from llama4sdk.events import Event, Finish, TextDelta, Usage
 from llama4sdk.hardware import Hardware
 from llama4sdk.hookspecs import hookimpl
@@ -73,14 +74,7 @@ class EchoEngine(Engine):
         """The last message's words, one delta each."""
         words = _words(request)
         read = self.count_tokens(request)
-        if read > self.context_length:
-            raise ContextLengthError(
-                f"The request has {read} words; the context holds {self.context_length}.",
-                limit=self.context_length,
-                requested=read,
-                hint="Send less.",
-            )
-        limit = request.sampling.max_tokens or len(words)
+        limit = room_for_answer(read, request.sampling.max_tokens, self.context_length)
         for word in words[:limit]:
             if self._closed:
                 raise StreamClosedError("The echo engine was closed while it was answering.")

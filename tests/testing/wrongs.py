@@ -162,6 +162,14 @@ class IgnoresMaxTokens(Right):
             return super().stream(request.model_copy(update={"sampling": unlimited}))
 
 
+class CutsInSilence(Right):
+    class engine(RightEngine):
+        def stream(self, request: Request) -> Iterator[Event]:
+            room = max(1, self.context_length - self.count_tokens(request))
+            fewer = request.sampling.model_copy(update={"max_tokens": min(request.sampling.max_tokens or room, room)})
+            return super().stream(request.model_copy(update={"sampling": fewer}))
+
+
 class LeaksStop(Right):
     class engine(RightEngine):
         def stream(self, request: Request) -> Iterator[Event]:
@@ -351,10 +359,6 @@ class SaysNothing(Right):
     @classmethod
     def card(cls) -> BackendInfo:
         return super().card().model_copy(update={"summary": "Backend."})
-
-
-class MisspellsOption(Right):
-    capabilities = DECLARED.model_copy(update={"sampling": DECLARED.sampling | {"temprature"}})
 
 
 class Singleton(Right):

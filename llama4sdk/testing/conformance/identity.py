@@ -6,7 +6,6 @@ import importlib
 from typing import Final
 
 from llama4sdk.backend import CONTRACT_VERSION, BackendInfo
-from llama4sdk.capabilities import ALL_SAMPLING_OPTIONS
 from llama4sdk.registry import Registered
 from llama4sdk.testing.child import imports_of
 from llama4sdk.testing.conformance.asserts import assert_sentence, assert_that
@@ -51,15 +50,6 @@ class Identity(Ground):
     def test_the_summary_says_something(self, info: BackendInfo) -> None:
         """The card's summary, shown by ``llama4sdk backends``, is a sentence."""
         assert_sentence(info.summary, "BackendInfo.summary")
-
-    def test_declared_options_exist(self, info: BackendInfo) -> None:
-        """The sampling options the card declares are options that requests have."""
-        unknown = info.capabilities.sampling - ALL_SAMPLING_OPTIONS
-        assert_that(
-            not unknown,
-            f"Capabilities.sampling names {sorted(unknown)}, which no request can carry.",
-            fix=f"choose among {', '.join(sorted(ALL_SAMPLING_OPTIONS))}.",
-        )
 
     def test_it_speaks_this_contract(self, info: BackendInfo) -> None:
         """The card is written for the contract of the installed core."""

@@ -78,6 +78,18 @@ class Limits(Ground):
                 fix="pass limit=self.context_length and requested=the prompt's tokens.",
             )
 
+    def test_more_tokens_than_the_context_has_are_refused(self, engine: Engine, can: Capabilities) -> None:
+        """A ``max_tokens`` that cannot be had raises ContextLengthError rather than being cut in silence."""
+        require_option(can, "max_tokens")
+        request = self.request(can, max_tokens=engine.context_length)
+        outcome = attempt(lambda: engine.stream(request), most=1)
+        assert_that(
+            isinstance(outcome.error, ContextLengthError) and not outcome.events,
+            f"max_tokens={engine.context_length} behind a prompt, in a context of {engine.context_length}, gave "
+            f"{len(outcome.events)} events and {outcome.error!r}.",
+            fix="ask llama4sdk.context.room_for_answer before the first event.",
+        )
+
     def test_the_engine_has_the_planned_context(self, engine: Engine, working_plan: Plan) -> None:
         """The engine's context is the plan's."""
         planned = working_plan.context_length

@@ -7,7 +7,8 @@ from importlib.resources import files
 from itertools import islice, pairwise
 
 from llama4sdk.backend import Backend, Engine, Need, Offer, Unavailable
-from llama4sdk.errors import ContextLengthError, StreamClosedError
+from llama4sdk.context import room_for_answer
+from llama4sdk.errors import StreamClosedError
 from llama4sdk.events import Event, Finish, TextDelta, Usage
 from llama4sdk.hardware import Hardware
 from llama4sdk.llama4.stops import cut
@@ -62,9 +63,7 @@ class ExampleEngine(Engine):
     def stream(self, request: Request) -> Iterator[Event]:
         """Words up to the end of a sentence, a stop string or ``max_tokens``."""
         prompt = _words(request)
-        if (read := len(prompt)) > (limit := self.context_length):
-            raise ContextLengthError(f"{read} words exceed the context of {limit}.", limit=limit, requested=read)
-        room = min(request.sampling.max_tokens or limit, limit - read)
+        room = room_for_answer(len(prompt), request.sampling.max_tokens, self.context_length)
         word, held, stopped, written = "", "", False, 0
         for word in islice(self._sentence(prompt[-1], request.sampling), room):
             if self._closed:
@@ -78,7 +77,7 @@ class ExampleEngine(Engine):
         if held:
             yield TextDelta(text=held)
         ended = stopped or word.endswith(".")
-        yield Finish(reason="stop" if ended else "length", usage=Usage(input_tokens=read, output_tokens=written))
+        yield Finish(reason="stop" if ended else "length", usage=Usage(input_tokens=len(prompt), output_tokens=written))
 
     def count_tokens(self, request: Request) -> int:
         """Words in the prompt, or in all messages."""
