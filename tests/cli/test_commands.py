@@ -186,3 +186,20 @@ def test_pull_of_what_is_here(cli: Cli, tmp_path: Path) -> None:
     """A model that is here is only named."""
     assert cli("pull", str(tmp_path)).stdout == f"{tmp_path}\n"
     assert json.loads(cli("pull", str(tmp_path), "--json").stdout)["path"] == str(tmp_path)
+
+
+def test_embed_takes_arguments_files_and_stdin(program: Any, measuring: Any, tmp_path: Path) -> None:
+    """One vector per argument, per line of a file, or per line on stdin; blank lines are none."""
+    file = tmp_path / "texts.txt"
+    file.write_text("a line\n\nanother one here\n")
+    given = program("embed", "-m", "measure", "--json", "hello", "-f", str(file), env=measuring)
+    assert json.loads(given.stdout)["vectors"] == [[5.0, 1.0], [6.0, 2.0], [16.0, 3.0]]
+    piped = program("embed", "-m", "measure", "--json", env=measuring, input="one\n\ntwo words\n")
+    assert json.loads(piped.stdout)["vectors"] == [[3.0, 1.0], [9.0, 2.0]]
+
+
+def test_embed_shows_short_vectors(program: Any, measuring: Any) -> None:
+    """For people, each text stands beside the first numbers of its vector; brackets in a text are text."""
+    shown = program("embed", "-m", "measure", "a [bold] word", env=measuring).stdout
+    assert "a [bold] word" in shown
+    assert "+13.0000 +3.0000" in shown
