@@ -12,15 +12,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from llama4sdk import catalog, settings, weights
+from llama4sdk import __version__, catalog, settings, weights
 from llama4sdk._values import Value
 from llama4sdk.backend import Need, Offer
+from llama4sdk.client import Client
 from llama4sdk.errors import Llama4Error
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning import planner
 from llama4sdk.planning.offers import Answer, Fault, collect
 from llama4sdk.planning.plan import Plan
 from llama4sdk.planning.policy import Policy
+from llama4sdk.probe import probe
 from llama4sdk.registry import PluginFailure, Registered, Registry
 from llama4sdk.text import gb
 
@@ -85,16 +87,12 @@ class Report(Value):
 
 def gather() -> Facts:
     """Look at this machine and installation. Loads no model, and raises for no plugin's sake."""
-    import llama4sdk
-
     registry = Registry.discover()
-    from llama4sdk.probe import probe
-
     file = settings.hardware_file()
     hardware = Hardware.from_file(file) if file else probe()
     answers, plan, no_plan = _planned(registry, hardware)
     return Facts(
-        version=llama4sdk.__version__,
+        version=__version__,
         python=platform.python_version(),
         hardware=hardware,
         hardware_file=file,
@@ -147,8 +145,6 @@ def _absent(modules: Sequence[str]) -> Iterator[str]:
 
 
 def _echo(registry: Registry, hardware: Hardware) -> str | None:
-    from llama4sdk.client import Client
-
     if "echo" not in registry.names:
         return None
     try:
