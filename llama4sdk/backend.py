@@ -9,6 +9,7 @@ The contract's version changes only when a conforming plugin would break.
 
 from __future__ import annotations
 
+import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from typing import ClassVar, Final
@@ -39,6 +40,13 @@ __all__ = [
 CONTRACT_VERSION: Final = 1
 
 
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # the parent package of a dotted name is missing, or is half-loaded
+        return False
+
+
 class BackendInfo(Value):
     """A backend's visiting card. Making one must import nothing heavy."""
 
@@ -54,6 +62,10 @@ class BackendInfo(Value):
     install: str | None = None
     """The command that installs what ``requires`` names."""
     contract: int = CONTRACT_VERSION
+
+    def missing_modules(self) -> tuple[str, ...]:
+        """Those of ``requires`` that are not installed. Imports none of them."""
+        return tuple(name for name in self.requires if not _installed(name))
 
     def knows(self, model: str | None) -> bool:
         """Whether it makes sense to ask for this model; ``None`` leaves the model to the backend."""
@@ -95,6 +107,8 @@ class Unavailable(Value):
     fix: str | None = None
     need_memory: int | None = None
     have_memory: int | None = None
+    damaged: bool = False
+    """Whether the weights are here but cannot be read: truncated, damaged, or of another architecture."""
 
 
 class Engine(ABC):

@@ -6,9 +6,8 @@ wrong answers. What is merely absent (a GPU, a model, an optional package) is sa
 
 from __future__ import annotations
 
-import importlib.util
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -99,7 +98,7 @@ def gather() -> Facts:
         home=settings.home(),
         backends=registry.backends,
         failures=registry.failures,
-        absent={entry.info.name: tuple(_absent(entry.info.requires)) for entry in registry.backends},
+        absent={entry.info.name: entry.info.missing_modules() for entry in registry.backends},
         answers=answers,
         models={spec.name: weights.locate(spec.name) for spec in catalog.MODELS if spec.released},
         plan=plan,
@@ -132,16 +131,6 @@ def _planned(registry: Registry, hardware: Hardware) -> tuple[tuple[Answer, ...]
     except Llama4Error as error:
         return answers, None, error.message
     return answers, plan, None
-
-
-def _absent(modules: Sequence[str]) -> Iterator[str]:
-    for name in modules:
-        try:
-            found = importlib.util.find_spec(name) is not None
-        except (ImportError, ValueError):  # the parent package of a dotted name is missing, or is half-loaded
-            found = False
-        if not found:
-            yield name
 
 
 def _echo(registry: Registry, hardware: Hardware) -> str | None:

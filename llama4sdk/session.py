@@ -164,7 +164,7 @@ class Session:
     def _load(self, plan: Plan) -> Engine:
         from llama4sdk import weights
 
-        if self._download and plan.source is None and plan.placement.kind != "remote" and weights.can_pull(plan.model):
+        if self._download and weights.missing(plan):
             weights.pull(plan.model)
             plan = self._plan = self._make_plan()
         if plan.notice:

@@ -9,7 +9,7 @@ import pytest
 
 from llama4sdk import catalog
 from llama4sdk.backend import Backend, BackendInfo, Capabilities, Engine, Need, Offer, Unavailable
-from llama4sdk.errors import ConfigurationError, InsufficientMemoryError, NoBackendError
+from llama4sdk.errors import CheckpointError, ConfigurationError, InsufficientMemoryError, NoBackendError
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning import planner
 from llama4sdk.planning.offers import Answer, collect
@@ -204,3 +204,18 @@ def test_backends_with_models_of_their_own_are_not_asked_for_others() -> None:
     needs = [Need(model=catalog.SCOUT.name), Need(model="echo"), Need()]
     answers = collect(registry, ["echo"], needs, H100_X8, deadline=5)
     assert [a.need.model for a in answers] == ["echo", None]
+
+
+def test_files_that_cannot_be_read_are_what_the_error_is_about() -> None:
+    """A truncated checkpoint is no matter of backends or memory."""
+    bad = Unavailable(reason="m.gguf is truncated.", fix="Fetch it again.", damaged=True)
+    with pytest.raises(CheckpointError, match=r"^m\.gguf is truncated\. Hint: Fetch it again\.$"):
+        choose(answer("torch", "m.gguf", bad), answer("other", "m.gguf", Unavailable(reason="no.", need_memory=5)))
+
+
+def test_a_backend_whose_modules_are_missing_is_not_imported() -> None:
+    """The reason names them, and the fix is the backend's own command."""
+    card = BackendInfo(name="x", summary="", cls="nowhere:X", requires=("no_such_module",), install="pip install it")
+    registry = Registry([Registered(info=card, plugin="p", distribution="d", version="1")])
+    (given,) = collect(registry, ["x"], [Need()], LAPTOP, deadline=5)
+    assert given.result == Unavailable(reason="it needs no_such_module, not installed.", fix="pip install it")

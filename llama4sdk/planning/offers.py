@@ -83,6 +83,9 @@ def _ask(
 
 
 def _offer(registry: Registry, name: str, need: Need, hardware: Hardware) -> Offer | Unavailable:
+    info = registry.info(name)
+    if missing := info.missing_modules():
+        return Unavailable(reason=f"it needs {', '.join(missing)}, not installed.", fix=info.install)
     try:
         result: object = registry.backend(name).offer(need, hardware)
     except PluginError as error:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from llama4sdk import catalog
 from llama4sdk.backend import Need, Offer, Unavailable
-from llama4sdk.errors import ConfigurationError, InsufficientMemoryError, NoBackendError
+from llama4sdk.errors import CheckpointError, ConfigurationError, InsufficientMemoryError, NoBackendError
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.offers import Answer
 from llama4sdk.planning.plan import Decision, Plan, Quantization, Rejection
@@ -67,7 +67,7 @@ def choose(answers: Sequence[Answer], hardware: Hardware, policy: Policy, *, bac
     """The best plan these answers allow.
 
     Raises NoBackendError, or InsufficientMemoryError where memory is what stands in the way; both carry every
-    rejection.
+    rejection. Raises CheckpointError where the files of the model that was named cannot be read.
     """
     asked = {answer.need.model: None for answer in answers}  # in order, once each
     rejections: list[Rejection] = []
@@ -191,7 +191,11 @@ def _notice(model: str, hardware: Hardware) -> str | None:
     )
 
 
-def _nothing(answers: Sequence[Answer], rejections: Sequence[Rejection]) -> NoBackendError:
+def _nothing(answers: Sequence[Answer], rejections: Sequence[Rejection]) -> CheckpointError | NoBackendError:
+    refusals = [answer.result for answer in answers if isinstance(answer.result, Unavailable)]
+    for refusal in refusals:
+        if refusal.damaged:  # what stands in the way is the files, not the backends
+            return CheckpointError(refusal.reason, hint=refusal.fix)
     names = sorted({f"'{answer.need.model}'" for answer in answers if answer.need.model})
     what = " or ".join(names) or "any model"
     distinct = dict.fromkeys(f"{r.backend}: {r.reason.rstrip('.')}" for r in rejections)
@@ -199,7 +203,7 @@ def _nothing(answers: Sequence[Answer], rejections: Sequence[Rejection]) -> NoBa
     fixes = list(dict.fromkeys(r.fix for r in rejections if r.fix))
     message = f"No backend can run {what} here: {reasons}."
     hint = " ".join(fixes) or "Install a backend: pip install 'llama4sdk[torch]'."
-    short = [r for a in answers if isinstance(r := a.result, Unavailable) and r.need_memory is not None]
+    short = [refusal for refusal in refusals if refusal.need_memory is not None]
     if short:
         least = min(short, key=lambda r: r.need_memory or 0)
         need, have = least.need_memory or 0, least.have_memory or 0

@@ -38,7 +38,7 @@ class TorchBackend(Backend):
         try:
             subject = _subject(need.model)
         except CheckpointError as error:
-            return Unavailable(reason=error.message, fix=error.hint)
+            return Unavailable(reason=error.message, fix=error.hint, damaged=True)
         if subject is None:
             return Unavailable(
                 reason=f"'{need.model}' is neither a known model nor a checkpoint on this machine.",
