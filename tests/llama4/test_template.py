@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -52,12 +53,9 @@ def hugging_face(
     source: str, conversation: list[dict[str, Any]], *, prompted: bool = True, tools: list[dict[str, Any]] | None = None
 ) -> str:
     """The text that transformers renders."""
+    functions: list[dict[Any, Any] | Callable[..., Any]] | None = None if tools is None else [*tools]
     rendered: object = render_jinja_template(
-        [conversation],
-        tools=None if tools is None else [*tools],
-        chat_template=source,
-        add_generation_prompt=prompted,
-        bos_token=BEGIN,
+        [conversation], functions, chat_template=source, add_generation_prompt=prompted, bos_token=BEGIN
     )
     assert isinstance(rendered, tuple)
     return str(rendered[0][0])

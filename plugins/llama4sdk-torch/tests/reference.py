@@ -1,8 +1,10 @@
-"""The oracle: the same weights in transformers' Llama 4 class."""
+"""Small networks for tests, and the oracle: the same weights in transformers' Llama 4 class."""
 
 from __future__ import annotations
 
 import torch
+from tokenizers import Tokenizer as Encoder
+from tokenizers import decoders, models, pre_tokenizers
 from transformers import Llama4ForCausalLM, Llama4TextConfig
 
 from llama4sdk.weights.checkpoint import Checkpoint
@@ -58,6 +60,14 @@ def tiny_model(**overrides: object) -> Llama4ForCausalLM:
     return model
 
 
+def characters_tokenizer() -> str:
+    """A ``tokenizer.json`` of 95 tokens, each one printable character, for the networks of ``tiny_config``."""
+    encoder = Encoder(models.BPE({chr(33 + n): n for n in range(94)} | {"Ġ": 94}, []))
+    encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    encoder.decoder = decoders.ByteLevel()
+    return encoder.to_str()
+
+
 def transformers_twin(checkpoint: Checkpoint) -> Llama4ForCausalLM:
     """A dense checkpoint's weights in transformers' class, in float32."""
     c = checkpoint.config
@@ -74,7 +84,7 @@ def transformers_twin(checkpoint: Checkpoint) -> Llama4ForCausalLM:
         num_local_experts=1,
         no_rope_layers=[1] * c.num_layers,
         layer_types=["full_attention"] * c.num_layers,
-        attention_chunk_size=None,
+        attention_chunk_size=c.max_context,  # no layer uses it, but the class asks for it
         use_qk_norm=False,
         attn_temperature_tuning=False,
         rope_parameters={"rope_type": "default", "rope_theta": c.rope_theta},

@@ -50,7 +50,7 @@ class Sampler:
         self._dice = torch.Generator(like.device)
         self._dice.seed() if params.seed is None else self._dice.manual_seed(params.seed % 2**63)
         self._seen = torch.zeros(like.shape[-1], dtype=torch.bool, device=like.device)
-        self._seen[torch.tensor(prompt, device=like.device)] = True
+        self._seen[torch.tensor(prompt, dtype=torch.long, device=like.device)] = True
 
     @torch.inference_mode()
     def draw(self, logits: Tensor) -> Draw:

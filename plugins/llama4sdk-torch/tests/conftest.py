@@ -1,0 +1,72 @@
+"""The demo model, and small random networks, each loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from llama4sdk_torch.engine import TorchEngine
+from llama4sdk_torch.loading import load_model
+from llama4sdk_torch.model import TextModel
+
+from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
+from llama4sdk.weights.store import locate
+
+from .reference import MAVERICK_LIKE, SCOUT_LIKE, characters_tokenizer, tiny_model
+
+
+@pytest.fixture(scope="session")
+def demo() -> Checkpoint:
+    """The demo model's file. CI always has it."""
+    path = locate("demo")
+    if path is None:
+        pytest.skip("the demo model is not here; run 'llama4sdk pull demo'")
+    return open_checkpoint(path)
+
+
+@pytest.fixture(scope="session")
+def demo_network(demo: Checkpoint) -> TextModel:
+    """Its network in float32."""
+    return load_model(demo, device=torch.device("cpu"), dtype=torch.float32)
+
+
+@pytest.fixture(scope="session")
+def demo_engine(demo: Checkpoint, demo_network: TextModel) -> TorchEngine:
+    """It, ready to answer, with a context of 512 tokens."""
+    return TorchEngine(demo, demo_network, model="demo", context_length=512)
+
+
+@pytest.fixture(scope="session")
+def save_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, torch.nn.Module]]:
+    """Makes a random network of transformers' class, and the directory it was saved to."""
+
+    def save(**overrides: object) -> tuple[Path, torch.nn.Module]:
+        model = tiny_model(**overrides)
+        folder = tmp_path_factory.mktemp("tiny")
+        model.save_pretrained(folder)
+        return folder, model
+
+    return save
+
+
+@pytest.fixture(scope="session", params=["scout", "maverick"])
+def tiny(
+    request: pytest.FixtureRequest, save_tiny: Callable[..., tuple[Path, torch.nn.Module]]
+) -> tuple[TextModel, torch.nn.Module]:
+    """A network of either kind in ours and in transformers' class."""
+    folder, theirs = save_tiny(**(SCOUT_LIKE if request.param == "scout" else MAVERICK_LIKE))
+    return load_model(open_checkpoint(folder), device=torch.device("cpu"), dtype=torch.float32), theirs
+
+
+@pytest.fixture
+def tiny_engine(save_tiny: Callable[..., tuple[Path, torch.nn.Module]]) -> Iterator[TorchEngine]:
+    """A random network of 96 printable characters as tokens, without a chat template, and a context of 64."""
+    folder, _ = save_tiny(**MAVERICK_LIKE)
+    (folder / "tokenizer.json").write_text(characters_tokenizer(), encoding="utf-8")
+    checkpoint = open_checkpoint(folder)
+    network = load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32)
+    engine = TorchEngine(checkpoint, network, model="tiny", context_length=64)
+    yield engine
+    engine.close()

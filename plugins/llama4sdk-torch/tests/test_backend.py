@@ -1,0 +1,171 @@
+"""Offers for machines nobody here owns, and loading what was planned."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from llama4sdk_torch import CAPABILITIES
+from llama4sdk_torch.backend import TorchBackend
+from llama4sdk_torch.offering import memory_bytes
+
+from llama4sdk import catalog
+from llama4sdk.backend import Need, Offer, Unavailable
+from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
+from llama4sdk.hardware import Hardware
+from llama4sdk.planning.plan import Placement, Plan, Quantization
+from llama4sdk.testing.machines import CRAMPED, GPU_24GB, H100_X8, LAPTOP, MAC_64GB, machine
+
+from .reference import MAVERICK_LIKE, characters_tokenizer
+
+
+def offer(hardware: Hardware, **need: object) -> Offer:
+    """What is offered; fails when nothing is."""
+    answer = TorchBackend().offer(Need.model_validate({"model": "demo"} | need), hardware)
+    assert isinstance(answer, Offer), answer
+    return answer
+
+
+def refusal(hardware: Hardware, **need: object) -> Unavailable:
+    """Why nothing is offered; fails when something is."""
+    answer = TorchBackend().offer(Need.model_validate({"model": "demo"} | need), hardware)
+    assert isinstance(answer, Unavailable), answer
+    assert answer.fix
+    return answer
+
+
+def plan(path: Path, **changes: object) -> Plan:
+    """A plan to load ``path`` on the processor."""
+    fields: dict[str, object] = {
+        "model": "tiny",
+        "backend": "torch",
+        "source": str(path),
+        "placement": Placement(kind="local", devices=("cpu",)),
+        "context_length": 64,
+        "capabilities": CAPABILITIES,
+    }
+    return Plan.model_validate(fields | changes)
+
+
+def test_the_processor_serves_where_there_is_nothing_else() -> None:
+    """A laptop gets an offer on its CPU, in the model's own precision, with the memory it takes."""
+    answer = offer(LAPTOP)
+    assert answer.placement.devices == ("cpu",)
+    assert answer.quantization is Quantization.FP32
+    assert answer.context_length == 8192
+    assert catalog.DEMO.config is not None
+    assert answer.memory == {"cpu": memory_bytes(catalog.DEMO.config, Quantization.FP32, 8192)}
+
+
+def test_a_gpu_goes_first() -> None:
+    """Where a CUDA device has room it is taken; where it has none, the next with room is."""
+    assert offer(GPU_24GB).placement.devices == ("cuda:0",)
+    full = GPU_24GB.devices[0].model_copy(update={"free_memory": 10**8})
+    assert offer(machine(full)).placement.devices == ("cpu",)
+    emptier = GPU_24GB.devices[0].model_copy(update={"index": 1, "free_memory": 25 * 10**9})
+    assert offer(machine(GPU_24GB.devices[0], emptier)).placement.devices == ("cuda:1",)
+
+
+def test_choices_are_kept_or_refused_never_replaced() -> None:
+    """Device, precision and context that were asked for are in the offer, or there is none."""
+    assert offer(GPU_24GB, device="cpu").placement.devices == ("cpu",)
+    assert offer(GPU_24GB, device="cuda").placement.devices == ("cuda:0",)
+    assert offer(LAPTOP, quantization="bf16").quantization is Quantization.BF16
+    assert offer(LAPTOP, context_length=100).context_length == 100
+    assert "cuda:3" in refusal(GPU_24GB, device="cuda:3").reason
+    assert "int4" in refusal(LAPTOP, quantization="int4").reason
+    assert "8192" in refusal(LAPTOP, context_length=9000).reason
+    assert "mps" in refusal(MAC_64GB, device="mps").reason
+
+
+def test_little_memory_means_a_shorter_context() -> None:
+    """The cache shrinks before the model is refused; a context that was asked for is not shortened."""
+    assert catalog.DEMO.config is not None
+    enough = memory_bytes(catalog.DEMO.config, Quantization.FP32, 2048)
+    small = machine(memory=2 * enough, free=enough)
+    assert offer(small).context_length == 2048
+    assert "2048" in str(refusal(small, context_length=8192).fix)
+
+
+def test_what_does_not_fit_says_how_much_is_missing() -> None:
+    """Scout on one GPU is refused with both sizes, in numbers and in words."""
+    answer = refusal(H100_X8, model="scout", device="cuda")
+    assert answer.need_memory is not None
+    assert answer.have_memory is not None
+    assert answer.need_memory > 215e9
+    assert "GB" in answer.reason
+    assert refusal(CRAMPED).have_memory == CRAMPED.free_memory
+
+
+def test_models_that_are_not_here_are_offered_where_they_fit() -> None:
+    """A plan can be made before the weights are fetched: the offer has no source."""
+    vast = machine(memory=2**40)
+    answer = offer(vast, model="Llama4-Scout")
+    assert answer.source is None
+    assert answer.quantization is Quantization.BF16
+
+
+@pytest.mark.parametrize("model", ["nobodys-model", "/no/such/path.gguf", None])
+def test_unknown_models_are_refused(model: str | None) -> None:
+    """A name that is neither a model nor a path, or no name at all, gets a sentence."""
+    assert refusal(LAPTOP, model=model).reason
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    """The planner hears what is wrong with the file."""
+    file = tmp_path / "broken.gguf"
+    file.write_bytes(b"GGUF\x03\x00\x00\x00")
+    assert "truncated" in refusal(LAPTOP, model=str(file)).reason
+
+
+def test_a_model_without_a_template_is_not_offered_for_chat(
+    save_tiny: Callable[..., tuple[Path, torch.nn.Module]],
+) -> None:
+    """An offer says what this model can do here, when that is less than the backend can."""
+    folder, _ = save_tiny(**MAVERICK_LIKE)
+    answer = offer(LAPTOP, model=str(folder))
+    assert answer.capabilities is not None
+    assert "chat" not in answer.capabilities.features
+
+
+def test_a_directory_is_loaded_and_answers(save_tiny: Callable[..., tuple[Path, torch.nn.Module]]) -> None:
+    """A plan becomes an engine with the plan's name and context."""
+    folder, _ = save_tiny(**MAVERICK_LIKE)
+    (folder / "tokenizer.json").write_text(characters_tokenizer(), encoding="utf-8")
+    engine = TorchBackend().load(plan(folder, quantization="bf16"))
+    assert (engine.model, engine.context_length) == ("tiny", 64)
+    engine.close()
+
+
+def test_what_cannot_be_loaded_says_why(save_tiny: Callable[..., tuple[Path, torch.nn.Module]], tmp_path: Path) -> None:
+    """Absent weights name the command that fetches them; a missing tensor and a missing device are named."""
+    with pytest.raises(WeightsNotFoundError, match="llama4sdk pull scout"):
+        TorchBackend().load(plan(tmp_path, model="scout", source=None))
+    with pytest.raises(WeightsNotFoundError, match=r"gone\.gguf"):
+        TorchBackend().load(plan(tmp_path / "gone.gguf"))
+    folder, _ = save_tiny(**MAVERICK_LIKE)
+    config = (folder / "config.json").read_text(encoding="utf-8")
+    (folder / "config.json").write_text(config.replace('"num_hidden_layers": 4', '"num_hidden_layers": 5'))
+    with pytest.raises(CheckpointError, match=r"no tensor 'model\.layers\.4"):
+        TorchBackend().load(plan(folder))
+    (folder / "config.json").write_text(config, encoding="utf-8")
+    missing = Placement(kind="local", devices=(f"cuda:{torch.cuda.device_count()}",))
+    with pytest.raises(ModelLoadError, match="cuda"):
+        TorchBackend().load(plan(folder, placement=missing))
+
+
+def test_offering_loads_no_torch() -> None:
+    """The offer for the demo model, and for a model that is not here, is made without torch."""
+    code = (
+        "import sys\n"
+        "from llama4sdk.backend import Need\n"
+        "from llama4sdk.testing.machines import LAPTOP\n"
+        "from llama4sdk_torch.backend import TorchBackend\n"
+        "for model in ('demo', 'scout'): TorchBackend().offer(Need(model=model), LAPTOP)\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
