@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  (the name everybody knows it by)
 
 from llama4sdk.backend import Engine
+from llama4sdk.context import room_for_answer
 from llama4sdk.errors import (
     CheckpointError,
-    ContextLengthError,
     InvalidRequestError,
     StreamClosedError,
     UnsupportedFeatureError,
@@ -56,7 +56,7 @@ class TorchEngine(Engine):
         """
         network = self._open()
         prompt = self._prompt(request)
-        count = self._room(len(prompt), request.sampling.max_tokens)
+        count = room_for_answer(len(prompt), request.sampling.max_tokens, self.context_length)
         return self._answer(network, request, prompt, count)
 
     def embed(self, request: EmbedRequest) -> Embeddings:
@@ -68,7 +68,7 @@ class TorchEngine(Engine):
         network = self._open()
         texts = [self._tokenizer.encode(text) for text in request.inputs]
         for ids in texts:
-            self._room(len(ids), 0)
+            room_for_answer(len(ids), 0, self.context_length)
         vectors: dict[int, tuple[float, ...]] = {}
         with memory_errors(network.device):
             for batch in _batches(texts):
@@ -133,18 +133,6 @@ class TorchEngine(Engine):
         if not ids:
             raise InvalidRequestError("Nothing is left of this request once it is written as the model reads it.")
         return ids
-
-    def _room(self, prompt: int, max_tokens: int | None) -> int:
-        """How many tokens may be generated."""
-        least = 1 if max_tokens is None else max_tokens
-        if prompt + least > self.context_length:
-            raise ContextLengthError(
-                f"{prompt} tokens of prompt and {least} to be generated exceed the context of {self.context_length}.",
-                limit=self.context_length,
-                requested=prompt + least,
-                hint="Shorten the prompt, lower max_tokens, or load the model with a larger context_length.",
-            )
-        return self.context_length - prompt if max_tokens is None else max_tokens
 
 
 def _batches(texts: list[list[int]]) -> Iterator[list[int]]:
