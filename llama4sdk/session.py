@@ -165,6 +165,7 @@ class Session:
         from llama4sdk import weights
 
         if self._download and weights.missing(plan):
+            logger.warning("Downloading the weights of '%s'.", plan.model)
             weights.pull(plan.model)
             plan = self._plan = self._make_plan()
         if plan.notice:
