@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 from llama4sdk import settings
 from llama4sdk.checks import check_request, require
-from llama4sdk.errors import BackendError, ClientClosedError, Llama4Error, UnknownModelError
+from llama4sdk.errors import BackendError, ClientClosedError, Llama4Error, NoBackendError, UnknownModelError
 from llama4sdk.streams import AsyncStream, Stream
 from llama4sdk.text import nearest
 
@@ -141,7 +141,12 @@ class Session:
         names = self._names(self._registry)
         needs = planner.needs(self._need, self._policy, backend=self._backend)
         answers = collect(self._registry, names, needs, self._hardware, deadline=settings.offer_deadline())
-        return planner.choose(answers, self._hardware, self._policy, backend=self._backend)
+        try:
+            return planner.choose(answers, self._hardware, self._policy, backend=self._backend)
+        except NoBackendError as error:
+            if broken := "; ".join(f"{failure.distribution}: {failure.reason}" for failure in self._registry.failures):
+                error.hint = f"{error.hint or ''} A plugin that might help is broken: {broken}.".lstrip()
+            raise
 
     def _names(self, registry: Registry) -> tuple[str, ...]:
         """Who is asked: the backend that was named, those whose own model it is, or all."""

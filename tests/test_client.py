@@ -17,6 +17,7 @@ from llama4sdk.errors import (
     ClientClosedError,
     InvalidRequestError,
     ModelLoadError,
+    NoBackendError,
     StreamClosedError,
     UnknownBackendError,
     UnknownModelError,
@@ -26,6 +27,7 @@ from llama4sdk.errors import (
 from llama4sdk.events import Finish, TextDelta
 from llama4sdk.messages import ImagePart, Message, TextPart
 from llama4sdk.planning.plan import Placement
+from llama4sdk.registry import PluginFailure, Registry
 from llama4sdk.requests import Tool
 from llama4sdk.testing.machines import LAPTOP
 from llama4sdk.testing.registry import scripted_registry
@@ -216,6 +218,13 @@ def test_names_nobody_knows_are_refused_with_the_nearest() -> None:
         Client(backend="scriptd", registry=registry, hardware=LAPTOP).plan()
     with pytest.raises(WeightsNotFoundError, match=r"no file or directory '\./nothing\.gguf'"):
         Client("./nothing.gguf", registry=registry, hardware=LAPTOP).plan()
+
+
+def test_a_broken_plugin_is_mentioned_when_nothing_else_helps() -> None:
+    """Who lacks a backend because its plugin is broken reads that where they look first."""
+    failure = PluginFailure(plugin="torch", distribution="llama4sdk-torch", version="1", reason="ImportError: no libc")
+    with pytest.raises(NoBackendError, match="is broken: llama4sdk-torch: ImportError: no libc"):
+        Client(registry=Registry([], [failure]), hardware=LAPTOP).plan()
 
 
 def test_the_notice_of_a_plan_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -196,13 +196,17 @@ def _nothing(answers: Sequence[Answer], rejections: Sequence[Rejection]) -> Chec
     for refusal in refusals:
         if refusal.damaged:  # what stands in the way is the files, not the backends
             return CheckpointError(refusal.reason, hint=refusal.fix)
+    if not answers:
+        return NoBackendError(
+            "No installed backend runs Llama 4 checkpoints.", hint="Install one: pip install 'llama4sdk[torch]'."
+        )
     names = sorted({f"'{answer.need.model}'" for answer in answers if answer.need.model})
     what = " or ".join(names) or "any model"
     distinct = dict.fromkeys(f"{r.backend}: {r.reason.rstrip('.')}" for r in rejections)
-    reasons = "; ".join(distinct) or "no installed backend takes it"
+    reasons = "; ".join(distinct)
     fixes = list(dict.fromkeys(r.fix for r in rejections if r.fix))
     message = f"No backend can run {what} here: {reasons}."
-    hint = " ".join(fixes) or "Install a backend: pip install 'llama4sdk[torch]'."
+    hint = " ".join(fixes) or None
     short = [refusal for refusal in refusals if refusal.need_memory is not None]
     if short:
         least = min(short, key=lambda r: r.need_memory or 0)
