@@ -134,16 +134,16 @@ def _no_room(
             f"'{subject.model}' in {precision} with {context} tokens of context needs {gb(size)}; "
             f"{most.device} has {gb(most.free)} free."
         ),
-        fix=_way_out(subject, precision, need, most),
+        fix=_way_out(subject, precision, need, most, size),
         need_memory=size,
         have_memory=most.free,
     )
 
 
-def _way_out(subject: Subject, precision: Quantization, need: Need, place: _Place) -> str:
+def _way_out(subject: Subject, precision: Quantization, need: Need, place: _Place, size: int) -> str:
     shorter = _context_that_fits(subject.config, precision, place.free)
     if need.context_length is not None and shorter:
         return f"Ask for a context_length of {shorter}."
     if precision is Quantization.FP32 and _context_that_fits(subject.config, Quantization.BF16, place.free):
         return "Pass quantization='bf16'."
-    return "Free memory, or choose a smaller model."
+    return f"Use a machine with {gb(size)} free in one place, or a smaller model."
