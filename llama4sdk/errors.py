@@ -194,6 +194,11 @@ class ModelLoadError(BackendError):
 class CheckpointError(ModelLoadError):
     """A checkpoint is truncated, damaged, or of another architecture than expected."""
 
+    def __init__(
+        self, message: str, *, hint: str | None = "Fetch the checkpoint again, all of its files, or use another."
+    ) -> None:
+        super().__init__(message, hint=hint)
+
 
 class WeightsNotFoundError(BackendError, FileNotFoundError):
     """The weights are not on this machine; the hint is the command that fetches them."""

@@ -6,7 +6,7 @@ All memory is in bytes. ``None`` means that it could not be read; ``problems`` s
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from pydantic import ValidationError
 
@@ -15,6 +15,8 @@ from llama4sdk.errors import ConfigurationError
 from llama4sdk.text import in_words
 
 __all__ = ["Cpu", "Device", "DeviceKind", "Hardware"]
+
+_HOW_TO_WRITE_ONE: Final = "Write one with 'llama4sdk doctor --json > machine.json'."
 
 DeviceKind: TypeAlias = Literal["cuda", "rocm", "mps"]
 
@@ -71,10 +73,12 @@ class Hardware(Value):
             data = json.loads(Path(path).read_text(encoding="utf-8"))
             return cls.model_validate(data.get("hardware", data) if isinstance(data, dict) else data)
         except OSError as error:
-            raise ConfigurationError(f"Cannot read the hardware file {path}: {error.strerror or error}.") from error
+            raise ConfigurationError(
+                f"Cannot read the hardware file {path}: {error.strerror or error}.", hint=_HOW_TO_WRITE_ONE
+            ) from error
         except ValueError as error:
             cause = in_words(error) if isinstance(error, ValidationError) else str(error)
             raise ConfigurationError(
                 f"The hardware file {path} does not describe a machine: {cause}.",
-                hint="Write one with 'llama4sdk doctor --json > machine.json'.",
+                hint=_HOW_TO_WRITE_ONE,
             ) from error

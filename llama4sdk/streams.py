@@ -36,7 +36,10 @@ class _Ledger:
         if self._ended:
             return False
         if self._closed:
-            raise StreamClosedError("This stream, or the client it belongs to, was closed before it ended.")
+            raise StreamClosedError(
+                "This stream, or the client it belongs to, was closed before it ended.",
+                hint="Read a stream to its end inside the client's with block; .partial has what had arrived.",
+            )
         return True
 
     def _admit(self, event: Event) -> Event:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
@@ -25,22 +25,30 @@ MessagesInput: TypeAlias = str | MessageLike | Sequence[MessageLike]
 
 T = TypeVar("T")
 
+_MESSAGE_HINT: Final = (
+    "Pass at least one message, as text, or with a role (system, user, assistant, tool) and content: "
+    "{'role': 'user', 'content': 'Hello'}."
+)
+
 
 def chat_request(messages: MessagesInput, tools: Sequence[Tool], options: SamplingOptions) -> Request:
     """A chat request. Raises InvalidRequestError or UnknownOptionError."""
     given = _as_messages(messages)
-    return _checked(lambda: Request(messages=given, tools=tuple(tools), sampling=_sampling(options)), "request")
+    sampling = _sampling(options)
+    return _checked(lambda: Request(messages=given, tools=tuple(tools), sampling=sampling), "request", _MESSAGE_HINT)
 
 
 def generate_request(prompt: str, options: SamplingOptions) -> Request:
     """A request to continue raw text. Raises InvalidRequestError or UnknownOptionError."""
-    return _checked(lambda: Request(prompt=prompt, sampling=_sampling(options)), "request")
+    sampling = _sampling(options)
+    return _checked(lambda: Request(prompt=prompt, sampling=sampling), "request", "Pass some text to continue.")
 
 
 def embed_request(inputs: str | Sequence[str], pooling: Pooling, *, normalize: bool) -> EmbedRequest:
     """An embedding request; one string is one input. Raises InvalidRequestError."""
     texts = (inputs,) if isinstance(inputs, str) else tuple(inputs)
-    return _checked(lambda: EmbedRequest(inputs=texts, pooling=pooling, normalize=normalize), "request")
+    hint = "Pass one text or a list of texts, none of them empty."
+    return _checked(lambda: EmbedRequest(inputs=texts, pooling=pooling, normalize=normalize), "request", hint)
 
 
 def need(
@@ -50,7 +58,9 @@ def need(
     from llama4sdk.backend import Need
 
     if context_length is not None and context_length < 1:
-        raise ConfigurationError(f"context_length is {context_length}; it must be at least 1 token.")
+        raise ConfigurationError(
+            f"context_length is {context_length}.", hint="It counts tokens of prompt and answer; pass at least 1."
+        )
     return Need(
         model=None if model is None else str(model),
         device=device,
@@ -72,7 +82,7 @@ def _as_messages(messages: MessagesInput) -> tuple[Message, ...]:
 def _as_message(message: MessageLike, place: int) -> Message:
     if isinstance(message, Message):
         return message
-    return _checked(lambda: Message.model_validate(message), f"message {place}")
+    return _checked(lambda: Message.model_validate(message), f"message {place}", _MESSAGE_HINT)
 
 
 def _sampling(options: SamplingOptions) -> SamplingParams:
@@ -82,17 +92,18 @@ def _sampling(options: SamplingOptions) -> SamplingParams:
         if name not in SamplingParams.model_fields:
             hint = nearest(name, SamplingParams.model_fields, "Options")
             raise UnknownOptionError(f"There is no option '{name}'.", hint=hint)
-    return SamplingParams.model_validate(options)
+    hint = "llama4sdk.SamplingParams lists every option with its range."
+    return _checked(lambda: SamplingParams.model_validate(options), "option", hint)
 
 
 _DEFAULTS = SamplingParams()
 
 
-def _checked(build: Callable[[], T], what: str) -> T:
+def _checked(build: Callable[[], T], what: str, hint: str) -> T:
     try:
         return build()
     except ValidationError as error:
-        raise InvalidRequestError(f"Invalid {what}: {in_words(error)}.") from error
+        raise InvalidRequestError(f"Invalid {what}: {in_words(error)}.", hint=hint) from error
 
 
 def _quantization(value: Quantization | str) -> Quantization:

@@ -79,8 +79,9 @@ def test_an_image_has_exactly_one_source(bad: dict[str, object]) -> None:
 )
 def test_bad_messages_are_named(messages: object, words: str) -> None:
     """The error says which message, which field and what is wrong."""
-    with pytest.raises(InvalidRequestError, match=words):
+    with pytest.raises(InvalidRequestError, match=words) as caught:
         chat_request(messages, (), {})  # type: ignore[arg-type]
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -92,8 +93,9 @@ def test_bad_messages_are_named(messages: object, words: str) -> None:
 )  # fmt: skip
 def test_values_out_of_range_are_refused_by_name(option: str, value: object) -> None:
     """Each option has its range, and the error names option and value."""
-    with pytest.raises(InvalidRequestError, match=option):
+    with pytest.raises(InvalidRequestError, match=option) as caught:
         generate_request("x", {option: value})  # type: ignore[misc]
+    assert "SamplingParams" in (caught.value.hint or "")
 
 
 def test_an_unknown_option_names_the_nearest() -> None:
@@ -119,7 +121,7 @@ def test_embedding_requests_refuse_nothing_to_embed() -> None:
 
 def test_needs_refuse_what_cannot_be() -> None:
     """A context of nothing and a quantization nobody knows."""
-    with pytest.raises(ConfigurationError, match="at least 1"):
+    with pytest.raises(ConfigurationError, match="context_length is 0"):
         need(None, None, None, 0)
     with pytest.raises(ConfigurationError, match="'int8'"):
         need(None, None, "int9", None)
