@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
-from llama4sdk import Client, Finish, Plan, TextDelta
-from llama4sdk.backend import Backend, BackendInfo, Engine, Event, Hardware, Need, Offer, Placement, Request
+from llama4sdk import Client, Event, Finish, Hardware, Plan, TextDelta
+from llama4sdk.backend import Backend, BackendInfo, Engine, Need, Offer
+from llama4sdk.planning.plan import Placement
 from llama4sdk.registry import Registered, Registry
+from llama4sdk.requests import Request
 
 
 class Shout(Backend, Engine):
