@@ -33,8 +33,9 @@ def chat(
 ) -> None:
     """Ask a question, or have a conversation.
 
-    With a message, or one piped in, the answer is printed and that is all. Without, on a terminal, a conversation
-    starts: Ctrl-C stops an answer, Ctrl-D leaves.
+    With a message, or one piped in, the answer is printed and that is all.
+
+    Without, on a terminal, a conversation starts: Ctrl-C stops an answer, Ctrl-D leaves.
     """
     from llama4sdk.cli.clients import opened, waiting
     from llama4sdk.cli.conversation import Conversation
