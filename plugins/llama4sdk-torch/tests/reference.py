@@ -52,7 +52,12 @@ def tiny_config(**overrides: object) -> Llama4TextConfig:
 
 def tiny_model(**overrides: object) -> Llama4ForCausalLM:
     """Random weights, large enough that routing, norms and temperature matter."""
-    torch.manual_seed(0)
+    return random_model(0, **overrides)
+
+
+def random_model(seed: int, **overrides: object) -> Llama4ForCausalLM:
+    """The same for any seed."""
+    torch.manual_seed(seed)
     model = Llama4ForCausalLM(tiny_config(**overrides)).eval()
     with torch.no_grad():
         for parameter in model.parameters():

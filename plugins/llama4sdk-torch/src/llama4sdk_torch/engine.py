@@ -148,12 +148,13 @@ def _batches(texts: list[list[int]]) -> Iterator[list[int]]:
 
 @torch.inference_mode()
 def _pooled(network: TextModel, texts: list[list[int]], pooling: Pooling) -> Tensor:
-    """One float32 vector per text, [texts, hidden]. Padding comes last, so that no real token sees it."""
-    longest = max(map(len, texts))
-    tokens = torch.tensor([ids + [0] * (longest - len(ids)) for ids in texts], device=network.device)
-    lengths = torch.tensor([len(ids) for ids in texts], device=network.device)
-    states = network.hidden(tokens, network.new_cache(longest, batch=len(texts))).float()  # [texts, tokens, hidden]
+    """One float32 vector per text, [texts, hidden]."""
+    counts = [len(ids) for ids in texts]
+    cache = network.new_cache(max(counts), batch=len(texts))
+    tokens = torch.tensor([ids + [0] * (max(counts) - len(ids)) for ids in texts], device=network.device)
     if pooling == "last":
-        return states[torch.arange(len(texts), device=network.device), lengths - 1]
-    real = torch.arange(longest, device=network.device) < lengths.unsqueeze(1)  # [texts, tokens]
-    return (states * real.unsqueeze(-1)).sum(1) / lengths.unsqueeze(1)
+        return network.prefill(tokens, cache, counts).float()
+    states = network.hidden(tokens, cache, counts).float()  # [texts, tokens, hidden]
+    lengths = torch.tensor(counts, device=network.device).unsqueeze(1)
+    real = torch.arange(max(counts), device=network.device) < lengths  # [texts, tokens]
+    return (states * real.unsqueeze(-1)).sum(1) / lengths

@@ -6,9 +6,8 @@ mixtures and with rotation everywhere. Weights are [out, in]; queries, keys and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -16,11 +15,9 @@ from torch.nn import functional as F  # noqa: N812  (the name everybody knows it
 
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk_torch.cache import KVCache
+from llama4sdk_torch.spans import Slots, Span
 
 __all__ = ["Attention", "Dense", "Layer", "Mixture", "TextModel", "Weights"]
-
-BLOCK = 512
-"""Tokens that go through the network at once while a prompt is read: bounds the memory of a long prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,14 +106,13 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Span:
-    """What all layers of one kind share while tokens [start, end) go through: computed once."""
+class _Shared:
+    """What all layers of one kind share while a span goes through: computed once. ``rows`` is 1 where all are alike."""
 
-    rotation: Tensor | None  # [tokens, 1, dim / 2], complex; None in NoPE layers
-    temperature: Tensor | None  # [tokens, 1, 1], on the query; None where it is 1 throughout
-    first: int  # the first position that may be seen
-    mask: Tensor | None  # [tokens, end - first]
-    causal: bool  # the plain triangle, for which no mask is made
+    slots: Slots
+    mask: Tensor | None  # [rows, 1, tokens, seen]
+    rotation: Tensor | None  # [rows, tokens, 1, dim / 2], complex; None in NoPE layers
+    temperature: Tensor | None  # [rows, tokens, 1, 1], on the query; None where it is 1 throughout
 
 
 class TextModel:
@@ -129,102 +125,102 @@ class TextModel:
         self.dtype = weights.embedding.dtype
         self._frequencies = _frequencies(config).to(self.device)
 
-    def new_cache(self, capacity: int, *, batch: int = 1) -> KVCache:
-        """An empty cache on the model's device."""
-        return KVCache(self.config, capacity, device=self.device, dtype=self.dtype, batch=batch)
+    def new_cache(self, capacity: int, *, batch: int = 1, origin: int = 0) -> KVCache:
+        """An empty cache on the model's device; see ``KVCache``."""
+        return KVCache(self.config, capacity, device=self.device, dtype=self.dtype, batch=batch, origin=origin)
 
     @torch.inference_mode()
-    def hidden(self, tokens: Tensor, cache: KVCache) -> Tensor:
+    def hidden(self, tokens: Tensor, cache: KVCache, counts: Sequence[int] | None = None) -> Tensor:
         """The final normed states of ``tokens`` [batch, tokens], which come behind what the cache holds.
 
-        Gives [batch, tokens, hidden]. Goes through the network in blocks that end where chunks end.
+        Of row ``r`` only the first ``counts[r]`` are real (all, by default); the rest is padding, which leaves no trace
+        in the cache. Gives [batch, max(counts), hidden]; a state where there is padding means nothing. Goes through the
+        network in blocks that end where chunks end. Raises ContextLengthError when the cache was made for less.
         """
-        states = [self._span(block, cache) for block in self._blocks(tokens, cache)]
+        states = [self._through(tokens, span, cache) for span in cache.spans(_counts(tokens, counts))]
         return states[0] if len(states) == 1 else torch.cat(states, dim=1)
 
     @torch.inference_mode()
-    def prefill(self, tokens: Tensor, cache: KVCache) -> Tensor:
-        """Like ``hidden``, but only the last token's state, [batch, hidden]: long prompts leave nothing else."""
-        *blocks, last = self._blocks(tokens, cache)
-        for block in blocks:
-            self._span(block, cache)
-        return self._span(last, cache)[:, -1]
+    def prefill(self, tokens: Tensor, cache: KVCache, counts: Sequence[int] | None = None) -> Tensor:
+        """Like ``hidden``, but only each row's last state, [batch, hidden]: long prompts leave nothing else.
+
+        A row may have no tokens at all, such as a finished one in a batch that goes on; its state then means nothing.
+        """
+        first, *others = cache.spans(_counts(tokens, counts))
+        last = first.last(self._through(tokens, first, cache), None)
+        for span in others:
+            last = span.last(self._through(tokens, span, cache), last)
+        return last
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., hidden] -> [..., vocabulary], float32."""
         return F.linear(hidden, self.weights.head).float()
 
-    def _blocks(self, tokens: Tensor, cache: KVCache) -> tuple[Tensor, ...]:
-        cuts = list(_cuts(cache.length, cache.length + tokens.shape[1], self.config.chunk_size))
-        return torch.split(tokens, [end - start for start, end in pairwise(cuts)], dim=1)
-
-    def _span(self, tokens: Tensor, cache: KVCache) -> Tensor:
-        start, end = cache.length, cache.length + tokens.shape[1]
-        shared: dict[tuple[bool, bool], _Span] = {}
-        x = F.embedding(tokens, self.weights.embedding)  # [batch, tokens, hidden]
+    def _through(self, tokens: Tensor, span: Span, cache: KVCache) -> Tensor:
+        positions = span.positions(self.device)
+        shared: dict[tuple[bool, bool], _Shared] = {}
+        x = F.embedding(tokens[:, span.begin : span.end], self.weights.embedding)  # [batch, tokens, hidden]
         for number, layer in enumerate(self.weights.layers):
             kind = (number in self.config.nope_layers, number in self.config.chunked_layers)
             if kind not in shared:
-                shared[kind] = self._prepare(start, end, nope=kind[0], chunked=kind[1])
+                shared[kind] = self._share(span, positions, cache.origin, nope=kind[0], chunked=kind[1])
             h = self._norm(x, layer.attention_norm)
             x = x + self._attend(h, layer.attention, number, shared[kind], cache)
             x = x + layer.feed_forward(self._norm(x, layer.feed_forward_norm))
-        cache.advance(end - start)
+        cache.advance(span)
         return self._norm(x, self.weights.norm)
 
-    def _prepare(self, start: int, end: int, *, nope: bool, chunked: bool) -> _Span:
-        first = start - start % (self.config.chunk_size or 1) if chunked else 0
-        # A single token sees all it is shown; a block at the beginning is the plain triangle; else spell it out.
-        plain = end - start == 1 or start == first
-        mask = None if plain else torch.ones(end - start, end - first, dtype=torch.bool, device=self.device)
-        return _Span(
-            rotation=None if nope else self._rotation(start, end, origin=first),
-            temperature=self._temperature(start, end) if nope and self.config.temperature_tuning else None,
-            first=first,
-            mask=None if mask is None else mask.tril(start - first),
-            causal=end - start > 1 and start == first,
+    def _share(self, span: Span, positions: Tensor, origin: int, *, nope: bool, chunked: bool) -> _Shared:
+        slots = span.slots(positions, chunk=self.config.chunk_size if chunked else None)
+        tuned = nope and self.config.temperature_tuning
+        return _Shared(
+            slots=slots,
+            mask=slots.mask(),
+            # Rotation is relative: counted from the chunk's beginning, its float32 angles stay exact at any length.
+            rotation=None if nope else self._rotation(slots.of_tokens),
+            temperature=self._temperature(positions + origin) if tuned and self._tempered(span, origin) else None,
         )
 
-    def _rotation(self, start: int, end: int, *, origin: int) -> Tensor:
-        """Positions count from the chunk's beginning: rotation is relative, and float32 angles stay exact."""
-        positions = torch.arange(start - origin, end - origin, device=self.device, dtype=torch.float32)
-        angles = torch.outer(positions, self._frequencies)  # [tokens, dim / 2]
-        return torch.polar(torch.ones_like(angles), angles).unsqueeze(1)
+    def _rotation(self, positions: Tensor) -> Tensor:
+        angles = (positions.float().unsqueeze(-1) * self._frequencies).unsqueeze(2)  # [rows, tokens, 1, dim / 2]
+        return torch.polar(torch.ones_like(angles), angles)
 
-    def _temperature(self, start: int, end: int) -> Tensor | None:
+    def _tempered(self, span: Span, origin: int) -> bool:
+        return origin + max(span.starts) + span.tokens >= self.config.floor_scale
+
+    def _temperature(self, positions: Tensor) -> Tensor:
         c = self.config
-        if end < c.floor_scale:
-            return None
-        positions = torch.arange(start + 1, end + 1, device=self.device, dtype=torch.float32)
-        return (1 + c.attn_scale * torch.log1p((positions / c.floor_scale).floor())).view(-1, 1, 1)
+        steps = ((positions + 1).float() / c.floor_scale).floor()
+        return (1 + c.attn_scale * torch.log1p(steps)).view(*positions.shape, 1, 1)
 
-    def _attend(self, h: Tensor, weights: Attention, number: int, span: _Span, cache: KVCache) -> Tensor:
+    def _attend(self, h: Tensor, weights: Attention, number: int, shared: _Shared, cache: KVCache) -> Tensor:
         c = self.config
         qkv = F.linear(h, weights.qkv).view(*h.shape[:2], -1, c.head_dim)  # [batch, tokens, heads, dim]
         turned, v = torch.split(qkv, [c.num_heads + c.num_kv_heads, c.num_kv_heads], dim=2)
-        if span.rotation is not None:
-            turned = _rotate(turned, span.rotation)
+        if shared.rotation is not None:
+            turned = _rotate(turned, shared.rotation)
             if c.qk_norm:
                 turned = _rms(turned, c.norm_eps)
         q, k = torch.split(turned, [c.num_heads, c.num_kv_heads], dim=2)
-        if span.temperature is not None:
-            q = (q * span.temperature).to(q.dtype)
-        keys, values = cache.append(number, k.transpose(1, 2), v.transpose(1, 2), span.first)
-        return F.linear(_attention(q, keys, values, span), weights.output)
+        if shared.temperature is not None:
+            q = (q * shared.temperature).to(q.dtype)
+        keys, values = cache.append(number, k.transpose(1, 2), v.transpose(1, 2), shared.slots)
+        return F.linear(_attention(q, keys, values, shared), weights.output)
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return _rms(x, self.config.norm_eps) * weight
 
 
-def _attention(q: Tensor, keys: Tensor, values: Tensor, span: _Span) -> Tensor:
+def _attention(q: Tensor, keys: Tensor, values: Tensor, shared: _Shared) -> Tensor:
     """q: [batch, tokens, heads, dim]; keys, values: [batch, kv_heads, seen, dim] -> [batch, tokens, heads * dim]."""
     batch, tokens, heads, dim = q.shape
     if tokens == 1:  # a head's queries become rows, so that shared keys are read once, not once per query head
         rows = q.view(batch, keys.shape[1], -1, dim)  # [batch, kv_heads, group, dim]
-        return F.scaled_dot_product_attention(rows, keys, values).reshape(batch, 1, heads * dim)
+        return F.scaled_dot_product_attention(rows, keys, values, attn_mask=shared.mask).reshape(batch, 1, heads * dim)
+    triangle = shared.slots.triangular
     out = F.scaled_dot_product_attention(
-        q.transpose(1, 2), keys, values, attn_mask=span.mask, is_causal=span.causal, enable_gqa=True
+        q.transpose(1, 2), keys, values, attn_mask=shared.mask, is_causal=triangle, enable_gqa=True
     )
     return out.transpose(1, 2).reshape(batch, tokens, heads * dim)
 
@@ -249,10 +245,9 @@ def _frequencies(config: TextConfig) -> Tensor:
     return plain / torch.tensor([config.rope_scaling.divisor(f) for f in plain.tolist()])
 
 
-def _cuts(start: int, end: int, chunk: int | None) -> Iterator[int]:
-    """Where blocks begin, and the end: at most ``BLOCK`` tokens each, none across the border of a chunk."""
-    while start < end:
-        yield start
-        border = (start // chunk + 1) * chunk if chunk else end
-        start = min(end, start + BLOCK, border)
-    yield end
+def _counts(tokens: Tensor, counts: Sequence[int] | None) -> Sequence[int]:
+    if counts is None:
+        return [tokens.shape[1]] * tokens.shape[0]
+    if len(counts) != tokens.shape[0] or not 0 < max(counts) <= tokens.shape[1] or min(counts) < 0:
+        raise ValueError(f"counts {list(counts)} do not fit tokens of shape {list(tokens.shape)}")
+    return counts

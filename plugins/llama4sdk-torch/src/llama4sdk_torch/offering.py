@@ -73,7 +73,7 @@ def make_offer(subject: Subject, need: Need, hardware: Hardware) -> Offer | Unav
 
 def memory_bytes(config: TextConfig, precision: Quantization, context: int) -> int:
     """Everything a device must have room for: weights, the cache of one sequence, work space, the runtime."""
-    cache = kv_cache_bytes(config, context, value_bytes=precision.bits // 8)
+    cache = kv_cache_bytes(config, context, value_bytes=precision.bits // 8, chunk_aware=True)
     return weight_bytes(config, precision) + cache + _workspace(config, context) + RUNTIME
 
 
