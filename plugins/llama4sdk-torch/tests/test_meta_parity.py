@@ -1,0 +1,45 @@
+"""The same numbers as Meta's own code, where that is installed (``pip install --no-deps llama-models``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from llama4sdk_torch.loading import load_model
+
+from llama4sdk.weights.checkpoint import open_checkpoint
+
+from .reference import MAVERICK_LIKE, SCOUT_LIKE
+
+pytest.importorskip("llama_models")
+
+WIDTHS = {"num_hidden_layers": 8, "intermediate_size": 51, "intermediate_size_mlp": 102}
+"""The inner widths that Meta derives from 32 hidden ones."""
+
+SCALING = {"rope_parameters": SCOUT_LIKE["rope_parameters"] | {"original_max_position_embeddings": 8192}}
+"""Meta's code knows no other original length."""
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [SCOUT_LIKE | SCALING, MAVERICK_LIKE, MAVERICK_LIKE | {"num_experts_per_tok": 2, "attention_chunk_size": 64}],
+    ids=["scout", "maverick", "two-experts-one-chunk"],
+)
+@pytest.mark.parametrize("sizes", [[30], [5, 1, 7, 10, 1, 6], [1] * 30], ids=["whole", "ragged", "single"])
+def test_random_networks_equal_metas_code(
+    save_tiny: Callable[..., tuple[Path, torch.nn.Module]], overrides: dict[str, object], sizes: list[int]
+) -> None:
+    """However we read them, logits agree to 1e-5 with Meta's pass over all tokens, across chunks and temperatures.
+
+    Meta's code is asked for one pass only: token by token it loses sight of chunks, and disagrees with itself.
+    """
+    from .meta import MetaNetwork
+
+    folder, theirs = save_tiny(**(overrides | WIDTHS))
+    ours = load_model(open_checkpoint(folder), device=torch.device("cpu"), dtype=torch.float32)
+    tokens = torch.randint(0, 96, (2, 30), generator=torch.Generator().manual_seed(1))
+    cache = ours.new_cache(30, batch=2)
+    logits = torch.cat([ours.logits(ours.hidden(part, cache)) for part in tokens.split(sizes, dim=1)], dim=1)
+    torch.testing.assert_close(logits, MetaNetwork(theirs)(tokens), atol=1e-5, rtol=0)
