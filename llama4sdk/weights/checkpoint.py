@@ -84,14 +84,15 @@ class Checkpoint(ABC):
 
         Raises CheckpointError naming the tensor. Reads no weights.
         """
-        expected = dict(_expected(self.config, fused=self.fused_experts))
-        for name, shape in expected.items():
+        expected = set[str]()
+        for name, shape in _expected(self.config, fused=self.fused_experts):  # ends at the first that is missing
+            expected.add(name)
             found = self.tensors.get(name)
             if found is None:
                 raise CheckpointError(f"{self.path} has no tensor '{name}', which should be {_spell(shape)}.")
             if found.shape != shape:
                 raise CheckpointError(f"Tensor '{name}' of {self.path} is {_spell(found.shape)}, not {_spell(shape)}.")
-        for name in self.tensors.keys() - expected.keys():
+        for name in self.tensors.keys() - expected:
             if not (_OTHER_PARTS.match(name) or (name == _HEAD and self.config.tied_embeddings)):
                 raise CheckpointError(
                     f"{self.path} has a tensor '{name}' that is no part of a Llama 4 network.",
