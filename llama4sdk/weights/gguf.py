@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import ml_dtypes
 import numpy as np
@@ -68,6 +68,8 @@ TURN_ENDS: Final = (
 
 class GGUFCheckpoint(Checkpoint):
     """A GGUF file, mapped into memory; tensors are dequantized as they are read."""
+
+    format: ClassVar[str] = "GGUF"
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,8 @@ _SHARDS: Final = TypeAdapter(dict[str, str])
 
 class HuggingFaceCheckpoint(Checkpoint):
     """A directory as ``save_pretrained`` writes it; the files stay mapped while this lives."""
+
+    format: ClassVar[str] = "Hugging Face"
 
     def __init__(self, path: Path) -> None:
         self.path = path
