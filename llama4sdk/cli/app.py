@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "app"]
 
-COMMANDS: Final = ("doctor", "plan", "chat", "generate", "embed", "pull", "models", "backends", "version")
+COMMANDS: Final = ("doctor", "plan", "chat", "generate", "embed", "pull", "inspect", "models", "backends", "version")
 
 SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
 

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
 from llama4sdk._values import Value
 from llama4sdk.errors import CheckpointError
 
-__all__ = ["RopeScaling", "TextConfig", "number"]
+__all__ = ["MOST", "RopeScaling", "TextConfig", "layer_count", "number"]
 
 Positive = Annotated[int, Field(ge=1)]
+
+MOST: Final = 4096
+"""Layers and experts beyond this are no network but a damaged file; what is made for each must stay small."""
 
 
 class RopeScaling(Value):
@@ -51,7 +54,7 @@ class TextConfig(Value):
     """Inner width of a routed or shared expert."""
     dense_size: Positive
     """Inner width of a dense feed-forward layer."""
-    num_experts: int = 0
+    num_experts: Annotated[int, Field(le=MOST)] = 0
     experts_per_token: int = 1
     moe_layers: frozenset[int] = frozenset()
     nope_layers: frozenset[int] = frozenset()
@@ -106,7 +109,7 @@ _NUMBERS: TypeAdapter[dict[str, float | str | None]] = TypeAdapter(dict[str, flo
 
 
 def _read_hf(c: Mapping[str, JsonValue]) -> TextConfig:
-    layers = int(number(c, "num_hidden_layers"))
+    layers = layer_count(c, "num_hidden_layers")
     experts = int(number(c, "num_local_experts", 16))
     heads = int(number(c, "num_attention_heads"))
     hidden = int(number(c, "hidden_size"))
@@ -150,6 +153,14 @@ def number(c: Mapping[str, JsonValue], key: str, default: float | None = None) -
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{key} is {value!r}, not a number")
     return value
+
+
+def layer_count(c: Mapping[str, JsonValue], key: str) -> int:
+    """The number of layers under ``key``. Raises what ``number`` raises, and ValueError when it is absurd."""
+    layers = int(number(c, key))
+    if not 1 <= layers <= MOST:
+        raise ValueError(f"{key} is {layers}, not between 1 and {MOST}")
+    return layers
 
 
 def _moe_layers(c: Mapping[str, JsonValue], layers: int) -> frozenset[int]:

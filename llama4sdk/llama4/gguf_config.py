@@ -13,7 +13,7 @@ from typing import Final
 from pydantic import JsonValue, ValidationError
 
 from llama4sdk.errors import CheckpointError
-from llama4sdk.llama4.config import RopeScaling, TextConfig, number
+from llama4sdk.llama4.config import RopeScaling, TextConfig, layer_count, number
 
 __all__ = ["config_from_gguf"]
 
@@ -48,7 +48,7 @@ def config_from_gguf(
 def _read_llama4(f: Mapping[str, JsonValue], rope_factors: Sequence[float], *, tied: bool) -> TextConfig:
     """What the format leaves out (chunk size, NoPE interval, QK norm by expert count) is as llama.cpp has it."""
     experts = int(number(f, "expert_count"))
-    layers = int(number(f, "block_count"))
+    layers = layer_count(f, "block_count")
     step = int(number(f, "interleave_moe_layer_step"))
     everywhere_full = f.get("attention.sliding_window") == 0
     nope = frozenset() if everywhere_full else frozenset(range(3, layers, 4))
@@ -88,7 +88,7 @@ def _base(f: Mapping[str, JsonValue], rope_factors: Sequence[float], *, tied: bo
     return TextConfig(
         vocab_size=int(number(f, "vocab_size")),
         hidden_size=hidden,
-        num_layers=int(number(f, "block_count")),
+        num_layers=layer_count(f, "block_count"),
         num_heads=heads,
         num_kv_heads=int(number(f, "attention.head_count_kv", heads)),
         head_dim=head_dim,
@@ -106,12 +106,12 @@ def _scaling_of(factors: Sequence[float], theta: float, head_dim: int) -> RopeSc
     """The scaling rule whose divisors the file lists; the rule's own constants are not in the format."""
     if not factors or max(factors) == 1:
         return None
+    if len(factors) != head_dim // 2:
+        raise ValueError(f"rope_freqs.weight has {len(factors)} divisors for {head_dim // 2} pairs")
     for low, high in _STATED_SCALINGS:
         rule = RopeScaling(factor=max(factors), low_freq_factor=low, high_freq_factor=high, original_context=8192)
         expected = [rule.divisor(theta ** (-2 * i / head_dim)) for i in range(head_dim // 2)]
-        if len(expected) == len(factors) and all(
-            math.isclose(a, b, rel_tol=1e-4) for a, b in zip(expected, factors, strict=True)
-        ):
+        if all(math.isclose(a, b, rel_tol=1e-4) for a, b in zip(expected, factors, strict=True)):
             return rule
     raise ValueError("rope_freqs.weight follows no known scaling rule")
 

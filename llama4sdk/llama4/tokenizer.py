@@ -9,11 +9,12 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 from tokenizers import Regex, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Encoder
 
@@ -73,12 +74,10 @@ class Tokenizer:
             raise CheckpointError("tokenizer.json is not a byte-level tokenizer, as Llama 4's is.")
         control = {token.content: token.id for token in added if _is_control(token)}
         plain = [token for token in added if token.content not in control]
-        try:
+        with _refusing("tokenizer.json is no valid tokenizer file"):
             data |= {"added_tokens": [token.model_dump() for token in plain], "model": _without(data["model"], control)}
             encoder = Encoder.from_str(json.dumps(data))
-        except Exception as error:
-            raise CheckpointError(f"tokenizer.json is no valid tokenizer file: {error}.") from error
-        prefix = encoder.encode("", add_special_tokens=True).ids
+            prefix = encoder.encode("", add_special_tokens=True).ids
         return cls(encoder, control, prefix=prefix, verbatim=[token.id for token in plain])
 
     @classmethod
@@ -101,10 +100,8 @@ class Tokenizer:
                 f"The tokenizer cuts words by a rule named {splitter!r} that is not known.",
                 hint=f"Known rules: {', '.join(SPLITTERS)}.",
             )
-        try:
+        with _refusing("The tokenizer's merges do not fit its vocabulary"):
             model = models.BPE(dict(vocabulary), list(merges), ignore_merges=rule == LLAMA3_WORDS)
-        except Exception as error:
-            raise CheckpointError(f"The tokenizer's merges do not fit its vocabulary: {error}.") from error
         encoder = Encoder(model)
         encoder.pre_tokenizer = _pre_tokenizer(rule)
         encoder.decoder = decoders.ByteLevel()
@@ -202,13 +199,24 @@ class Detokenizer:
 
 class _Added(BaseModel, extra="allow"):
     id: int
-    content: str
+    content: Annotated[str, Field(min_length=1)]
     special: bool
 
 
 _JSON_OBJECT: Final = TypeAdapter(dict[str, JsonValue])
 _ADDED: Final = TypeAdapter(list[_Added])
 _PRIVATE_USE: Final = range(0xE000, 0xF900)
+
+
+@contextmanager
+def _refusing(problem: str) -> Iterator[None]:
+    """What the tokenizers package raises, as CheckpointError; its panics are no ``Exception``."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise CheckpointError(f"{problem}: {error}.") from error
 
 
 def _is_control(token: _Added) -> bool:

@@ -9,13 +9,14 @@ Names are those of the Hugging Face text model, without ``language_model.``: ``m
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from llama4sdk.errors import CheckpointError, WeightsNotFoundError
 from llama4sdk.llama4.config import TextConfig
@@ -37,6 +38,11 @@ class TensorInfo(NamedTuple):
     dtype: str
     nbytes: int
 
+    @property
+    def size(self) -> int:
+        """The number of values."""
+        return math.prod(self.shape)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationDefaults:
@@ -52,6 +58,8 @@ class Checkpoint(ABC):
     ``dtype`` names how most weights are stored: ``F32``, ``BF16``, ``F16`` or a GGUF quantization such as ``Q4_1``.
     """
 
+    format: ClassVar[str]
+    """What people call this kind of checkpoint."""
     path: Path
     name: str
     config: TextConfig
@@ -84,14 +92,15 @@ class Checkpoint(ABC):
 
         Raises CheckpointError naming the tensor. Reads no weights.
         """
-        expected = dict(_expected(self.config, fused=self.fused_experts))
-        for name, shape in expected.items():
+        expected = set[str]()
+        for name, shape in _expected(self.config, fused=self.fused_experts):  # ends at the first that is missing
+            expected.add(name)
             found = self.tensors.get(name)
             if found is None:
                 raise CheckpointError(f"{self.path} has no tensor '{name}', which should be {_spell(shape)}.")
             if found.shape != shape:
                 raise CheckpointError(f"Tensor '{name}' of {self.path} is {_spell(found.shape)}, not {_spell(shape)}.")
-        for name in self.tensors.keys() - expected.keys():
+        for name in self.tensors.keys() - expected:
             if not (_OTHER_PARTS.match(name) or (name == _HEAD and self.config.tied_embeddings)):
                 raise CheckpointError(
                     f"{self.path} has a tensor '{name}' that is no part of a Llama 4 network.",

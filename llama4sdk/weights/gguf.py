@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import ml_dtypes
 import numpy as np
@@ -15,6 +16,7 @@ from gguf.quants import dequantize
 from pydantic import JsonValue
 
 from llama4sdk.errors import CheckpointError
+from llama4sdk.llama4.config import MOST
 from llama4sdk.llama4.gguf_config import config_from_gguf
 from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
@@ -24,6 +26,8 @@ from llama4sdk.weights.gguf_header import Tensor, read_header
 __all__ = ["GGUFCheckpoint"]
 
 ROPE_FACTORS: Final = "rope_freqs.weight"
+LARGEST_HEAD: Final = 4096
+"""More rotated pairs than any head has."""
 NOT_TEXT: Final = (3, 4, 5)
 """Token types control, user-defined and unused; all others are pieces of text."""
 
@@ -65,6 +69,8 @@ TURN_ENDS: Final = (
 class GGUFCheckpoint(Checkpoint):
     """A GGUF file, mapped into memory; tensors are dequantized as they are read."""
 
+    format: ClassVar[str] = "GGUF"
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._header = read_header(path)
@@ -74,7 +80,7 @@ class GGUFCheckpoint(Checkpoint):
         self.config = config_from_gguf(
             self._completed(),
             tied_embeddings="output.weight" not in stored,
-            rope_factors=[] if factors is None else self._values(factors).astype(float).tolist(),
+            rope_factors=[] if factors is None else self._rope_factors(factors),
         )
         self.name = str(self._metadata.get("general.name") or path.stem)
         self._places = {name: place for tensor in stored.values() for name, place in _places(tensor)}
@@ -130,6 +136,11 @@ class GGUFCheckpoint(Checkpoint):
                 hint="Use a file quantized in another way, such as Q8_0 or Q4_K_M.",
             ) from error
 
+    def _rope_factors(self, tensor: Tensor) -> list[float]:
+        if math.prod(tensor.shape) > LARGEST_HEAD:
+            raise CheckpointError(f"{self.path} is a damaged GGUF file: {ROPE_FACTORS} is {list(tensor.shape)}.")
+        return [float(value) for value in self._values(tensor).flatten().astype(float)]
+
     @cached_property
     def _tokens(self) -> list[str]:
         return self._strings("tokenizer.ggml.tokens")
@@ -138,7 +149,8 @@ class GGUFCheckpoint(Checkpoint):
     def _control(self) -> dict[str, int]:
         types = self._header.numbers("tokenizer.ggml.token_type")
         numbers = np.flatnonzero(np.isin(types, NOT_TEXT)).tolist()
-        return {self._tokens[number]: number for number in numbers if number < len(self._tokens)}
+        named = {self._tokens[number]: number for number in numbers if number < len(self._tokens)}
+        return {token: number for token, number in named.items() if token}
 
     def _strings(self, key: str) -> list[str]:
         try:
@@ -151,7 +163,11 @@ class GGUFCheckpoint(Checkpoint):
 
     def _special_tokens(self) -> dict[str, str]:
         numbers = {kind: self._metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("bos", "eos")}
-        return {f"{kind}_token": self._tokens[n] for kind, n in numbers.items() if isinstance(n, int)}
+        return {
+            f"{kind}_token": self._tokens[n]
+            for kind, n in numbers.items()
+            if isinstance(n, int) and 0 <= n < len(self._tokens)
+        }
 
     def _completed(self) -> dict[str, JsonValue]:
         """The metadata, with the vocabulary's size where a file states it only by the length of its list."""
@@ -171,7 +187,7 @@ def _places(tensor: Tensor) -> Iterator[tuple[str, tuple[Tensor, int | None]]]:
     prefix = f"model.layers.{layer}."
     if head == "blk" and suffix and kind in LAYER_NAMES:
         yield f"{prefix}{LAYER_NAMES[kind]}.weight", (tensor, None)
-    elif head == "blk" and suffix and kind in EXPERT_NAMES:
+    elif head == "blk" and suffix and kind in EXPERT_NAMES and len(tensor.shape) == 3 and tensor.shape[0] <= MOST:
         for expert in range(tensor.shape[0]):
             yield f"{prefix}feed_forward.experts.{expert}.{EXPERT_NAMES[kind]}.weight", (tensor, expert)
     else:

@@ -37,6 +37,7 @@ NUMBERS: Final = {
     GGUFValueType.INT64: "<q",
     GGUFValueType.FLOAT64: "<d",
 }
+MOST_DIMENSIONS: Final = 4
 LENGTH: Final = struct.Struct("<Q")
 
 
@@ -177,14 +178,17 @@ def _parse(data: mmap.mmap) -> Header:
 
 def _entry(cursor: _Cursor) -> tuple[str, tuple[int, ...], GGMLQuantizationType, int]:
     name = cursor.string()
-    shape = tuple(cursor.count() for _ in range(int(cursor.number("<I"))))[::-1]
+    dimensions = int(cursor.number("<I"))
+    if dimensions > MOST_DIMENSIONS:
+        raise ValueError(f"tensor '{name}' has {dimensions} dimensions")
+    shape = tuple(cursor.count() for _ in range(dimensions))[::-1]
     return name, shape, GGMLQuantizationType(int(cursor.number("<I"))), cursor.count()
 
 
 def _tensor(entry: tuple[str, tuple[int, ...], GGMLQuantizationType, int], begin: int, size: int) -> Tensor:
     name, shape, kind, offset = entry
     block, block_bytes = GGML_QUANT_SIZES[kind]
-    if not shape or shape[-1] % block:
+    if not shape or not all(shape) or shape[-1] % block:
         raise ValueError(f"tensor '{name}' of shape {list(shape)} does not divide into blocks of {block}")
     nbytes = int(np.prod(shape, dtype=object)) // block * block_bytes
     if begin + offset + nbytes > size:

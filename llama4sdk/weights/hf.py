@@ -5,47 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import ClassVar, Final
 
-import ml_dtypes  # noqa: F401  (teaches numpy, and safetensors through it, what bfloat16 is)
 import numpy as np
 import numpy.typing as npt
 from pydantic import JsonValue, TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
 
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.weights.checkpoint import Checkpoint, GenerationDefaults, TensorInfo, commonest_dtype
+from llama4sdk.weights.safetensors import SafetensorsFile
+from llama4sdk.weights.store import is_plain_name
 
 __all__ = ["HuggingFaceCheckpoint"]
 
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
-READABLE: Final = {"F32": 4, "F16": 2, "BF16": 2}
-"""Storage types that can be read, and the bytes of one value."""
+READABLE: Final = ("F32", "F16", "BF16")
+"""Storage types of weights as they are."""
 
 _OBJECT: Final = TypeAdapter(dict[str, JsonValue])
 _SHARDS: Final = TypeAdapter(dict[str, str])
 
 
-class _Slice(Protocol):
-    def get_shape(self) -> list[int]: ...
-    def get_dtype(self) -> str: ...
-    def __getitem__(self, index: int) -> npt.NDArray[np.generic]: ...
-
-
-class _File(Protocol):
-    """What ``safe_open`` gives; the package does not say."""
-
-    def keys(self) -> list[str]: ...
-    def get_tensor(self, name: str) -> npt.NDArray[np.generic]: ...
-    def get_slice(self, name: str) -> _Slice: ...
-
-
 class HuggingFaceCheckpoint(Checkpoint):
     """A directory as ``save_pretrained`` writes it; the files stay mapped while this lives."""
+
+    format: ClassVar[str] = "Hugging Face"
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,7 +56,8 @@ class HuggingFaceCheckpoint(Checkpoint):
         if dtype not in READABLE:
             raise CheckpointError(f"Tensor '{name}' of {self.path} is stored as {dtype}, which cannot be read.")
         file, key = self._files[name]
-        return file.get_tensor(key) if index is None else file.get_slice(key)[index]
+        values = file.read(key)
+        return values if index is None else values[index]
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
@@ -93,15 +82,15 @@ class HuggingFaceCheckpoint(Checkpoint):
         source = _read_text(file) if file.is_file() else _default_template(settings.get("chat_template"))
         return None if source is None else ChatTemplate(source, _special_tokens(settings))
 
-    def _open_shards(self) -> tuple[dict[str, tuple[_File, str]], dict[str, TensorInfo]]:
-        files: dict[str, tuple[_File, str]] = {}
+    def _open_shards(self) -> tuple[dict[str, tuple[SafetensorsFile, str]], dict[str, TensorInfo]]:
+        files: dict[str, tuple[SafetensorsFile, str]] = {}
         tensors: dict[str, TensorInfo] = {}
         for shard in _shards(self.path):
-            file = _open(shard)
-            for key in file.keys():  # noqa: SIM118  (it is no mapping)
+            file = SafetensorsFile(shard)
+            for key, info in file.tensors.items():
                 name = key.removeprefix("language_model.")
                 files[name] = (file, key)
-                tensors[name] = _info(file, key)
+                tensors[name] = info
         return files, tensors
 
 
@@ -115,22 +104,14 @@ def _shards(path: Path) -> list[Path]:
     except ValidationError as error:
         raise CheckpointError(f"{path / INDEX} has no valid 'weight_map'.") from error
     for name in sorted(names):
+        if not is_plain_name(name):
+            raise CheckpointError(
+                f"The index of {path} names the file {name!r}, which is not in that directory.",
+                hint="Such an index is not what a publisher writes: do not trust this checkpoint.",
+            )
         if not (path / name).is_file():
             raise CheckpointError(f"{path} lacks {name}, which its index names.", hint="Fetch the missing file.")
     return [path / name for name in sorted(names)]
-
-
-def _open(file: Path) -> _File:
-    try:
-        return cast("_File", safe_open(file, framework="numpy"))
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file} is damaged or truncated: {error}.", hint="Fetch the file again.") from error
-
-
-def _info(file: _File, key: str) -> TensorInfo:
-    entry = file.get_slice(key)
-    shape, dtype = tuple(entry.get_shape()), entry.get_dtype()
-    return TensorInfo(shape, dtype, int(np.prod(shape, dtype=object)) * READABLE.get(dtype, 1))
 
 
 def _read_text(file: Path) -> str:
@@ -163,7 +144,7 @@ def _defaults(generation: Mapping[str, JsonValue]) -> GenerationDefaults:
 def _default_template(value: JsonValue) -> str | None:
     """One template, or a list of named ones."""
     if isinstance(value, list):
-        named = {str(entry["name"]): entry["template"] for entry in value if isinstance(entry, dict)}
+        named = {str(entry.get("name")): entry.get("template") for entry in value if isinstance(entry, dict)}
         value = named.get("default")
     return value if isinstance(value, str) else None
 
@@ -171,7 +152,7 @@ def _default_template(value: JsonValue) -> str | None:
 def _special_tokens(settings: Mapping[str, JsonValue]) -> dict[str, str]:
     """``bos_token`` and its like, each written as text or as an object with ``content``."""
     texts = {
-        key: value["content"] if isinstance(value, dict) else value
+        key: value.get("content") if isinstance(value, dict) else value
         for key, value in settings.items()
         if key.endswith("_token")
     }

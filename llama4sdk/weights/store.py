@@ -18,7 +18,7 @@ from llama4sdk import settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["DEMO", "DEMO_FILE", "DEMO_SIZE", "is_whole", "locate", "model_dir"]
+__all__ = ["DEMO", "DEMO_FILE", "DEMO_SIZE", "is_plain_name", "is_whole", "locate", "model_dir"]
 
 DEMO: Final = "demo"
 DEMO_FILE: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -48,6 +48,11 @@ def locate(model: str) -> Path | None:
 def is_whole(path: Path, size: int) -> bool:
     """Whether a file of this size is there; one that was cut or damaged later does not count."""
     return path.is_file() and path.stat().st_size == size
+
+
+def is_plain_name(name: object) -> bool:
+    """Whether this names a file right in a directory, and cannot lead out of it on any system."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\:\0")
 
 
 def _catalogued(model: str) -> Path | None:
@@ -105,4 +110,4 @@ def _shards_present(folder: Path) -> bool:
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, AttributeError, TypeError):
         return False
-    return all((folder / shard).is_file() for shard in shards)
+    return all(is_plain_name(shard) and (folder / shard).is_file() for shard in shards)

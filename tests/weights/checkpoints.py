@@ -18,6 +18,24 @@ Array = npt.NDArray[np.generic]
 HIDDEN, HEADS, KV_HEADS, DIM, DENSE, EXPERT, EXPERTS, LAYERS = 32, 4, 2, 8, 64, 32, 4, 4
 VOCABULARY = [*"abcdefgh", "ab", "<|eot|>", "<|im_end|>", "Ġ"]
 
+TOKENIZER: dict[str, object] = {
+    "version": "1.0",
+    "added_tokens": [
+        {"id": number, "content": token, "special": True, "single_word": False}
+        | {"lstrip": False, "rstrip": False, "normalized": False}
+        for number, token in enumerate(VOCABULARY)
+        if token.startswith("<|")
+    ],
+    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+    "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+    "model": {
+        "type": "BPE",
+        "vocab": {token: number for number, token in enumerate(VOCABULARY) if not token.startswith("<|")},
+        "merges": [["a", "b"]],
+    },
+}
+"""A ``tokenizer.json`` of ``VOCABULARY``."""
+
 HF_CONFIG: dict[str, object] = {
     "model_type": "llama4_text",
     "vocab_size": len(VOCABULARY),

@@ -244,3 +244,25 @@ def test_opening_needs_no_torch(gguf_file: Path, hf_directory: Path) -> None:
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(gguf_file), str(hf_directory)], check=True)
+
+
+@pytest.mark.parametrize("name", ["../outside.safetensors", "/etc/hostname", "..", "a\\b.safetensors", "a\0b"])
+def test_an_index_cannot_name_files_elsewhere(tmp_path: Path, name: str) -> None:
+    """A shard's name that leads out of the directory is refused, whether or not there is such a file."""
+    write_hf(tmp_path, hf_tensors())
+    (tmp_path / "model.safetensors").rename(tmp_path / "outside.safetensors")
+    folder = write_hf(tmp_path / "inside", hf_tensors(), shards=2)
+    index = {"weight_map": dict.fromkeys(hf_tensors(), name)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="not in that directory"):
+        open_checkpoint(folder)
+
+
+def test_links_to_shards_are_followed(tmp_path: Path) -> None:
+    """The hub's cache keeps files elsewhere and links to them: that is no way out of a directory."""
+    folder = write_hf(tmp_path / "snapshot", hf_tensors(), shards=2)
+    for shard in list(folder.glob("*.safetensors")):
+        (tmp_path / f"blob-{shard.name}").write_bytes(shard.read_bytes())
+        shard.unlink()
+        shard.symlink_to(f"../blob-{shard.name}")
+    open_checkpoint(folder).verify()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from llama4sdk_torch.engine import TorchEngine
 from llama4sdk_torch.loading import load_model, memory_errors
+from safetensors.torch import load_file, save_file
 
 from llama4sdk.errors import (
     CheckpointError,
@@ -245,3 +246,17 @@ def test_the_last_event_is_finish(tiny_engine: TorchEngine) -> None:
     assert [type(event) for event in events[:-1]] == [TextDelta] * (len(events) - 1)
     assert isinstance(events[-1], Finish)
     assert events[-1].usage.input_tokens == 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_no_numbers_are_named(
+    save_tiny: Callable[..., tuple[Path, torch.nn.Module]], tmp_path: Path, value: float
+) -> None:
+    """A NaN or an infinity anywhere in a checkpoint is found while it is loaded, and its tensor named."""
+    folder, _ = save_tiny(**MAVERICK_LIKE)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.feed_forward.experts.down_proj"][2, 3, 4] = value
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    with pytest.raises(CheckpointError, match=r"layers\.1\.feed_forward\.experts\.down_proj.*finite"):
+        load_model(open_checkpoint(tmp_path), device=torch.device("cpu"), dtype=torch.float32)

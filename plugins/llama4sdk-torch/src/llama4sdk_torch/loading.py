@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from llama4sdk.errors import DeviceMemoryError
+from llama4sdk.errors import CheckpointError, DeviceMemoryError
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk_torch.model import Attention, Dense, Layer, Mixture, TextModel, Weights
 
@@ -21,7 +21,7 @@ __all__ = ["load_model", "memory_errors"]
 def load_model(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> TextModel:
     """Read the whole network. At its peak this takes the loaded size and one tensor (of a mixture, one expert).
 
-    Raises CheckpointError when a tensor is missing or misshapen, DeviceMemoryError when the device is full.
+    Raises CheckpointError when a tensor is missing, misshapen or not finite, DeviceMemoryError when the device is full.
     """
     checkpoint.verify()
     with memory_errors(device), torch.inference_mode():
@@ -116,10 +116,17 @@ class _Loader:
 
     def _read(self, name: str, index: int | None = None) -> Tensor:
         """On the host, as stored. Assigning it converts, and copies to the device."""
-        values = self._checkpoint.read(name, index)
-        if values.dtype == ml_dtypes.bfloat16:  # torch does not know numpy's bfloat16, but has the same bits
-            return torch.from_numpy(_writable(values.view(np.int16))).view(torch.bfloat16)
-        return torch.from_numpy(_writable(values))
+        tensor = _to_torch(self._checkpoint.read(name, index))
+        low, high = tensor.aminmax()  # these see a NaN, and make no copy
+        if not (low.isfinite() and high.isfinite()):
+            raise CheckpointError(f"Tensor '{name}' of {self._checkpoint.path} holds values that are no finite number.")
+        return tensor
+
+
+def _to_torch(values: npt.NDArray[np.generic]) -> Tensor:
+    if values.dtype == ml_dtypes.bfloat16:  # torch does not know numpy's bfloat16, but has the same bits
+        return torch.from_numpy(_writable(values.view(np.int16))).view(torch.bfloat16)
+    return torch.from_numpy(_writable(values))
 
 
 def _writable(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:

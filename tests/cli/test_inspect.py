@@ -1,0 +1,67 @@
+"""``llama4sdk inspect``: what a checkpoint is, and why it cannot be loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llama4sdk.weights.inspection import inspect
+from tests.weights.checkpoints import TOKENIZER, hf_tensors, write_gguf, write_hf
+
+Cli = Callable[..., Any]
+
+
+def test_a_whole_checkpoint_is_described(cli: Cli, tmp_path: Path) -> None:
+    """Its sizes, its parts by precision, and that it can be loaded; exit code 0."""
+    result = cli("inspect", str(write_gguf(tmp_path / "tiny.gguf", quantized=True)))
+    assert result.exit_code == 0
+    for text in (
+        "(GGUF)",
+        "4 in 2 layers, 1 per token",
+        "routed experts   Q8_0",
+        "chat template  yes",
+        "no vision tower",
+    ):
+        assert text in result.stdout
+    assert "Every tensor is there" in result.stdout
+
+
+def test_programs_get_every_figure(cli: Cli, tmp_path: Path) -> None:
+    """The parts of the JSON document add up to the whole, as it is in the files."""
+    folder = write_hf(tmp_path / "tiny", hf_tensors())
+    (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER), encoding="utf-8")
+    found = json.loads(cli("inspect", str(folder), "--json").stdout)
+    expected = sum(values.size for values in hf_tensors().values())
+    assert sum(part["parameters"] for part in found["parts"]) == found["parameters"] == expected
+    assert sum(part["nbytes"] for part in found["parts"]) == found["nbytes"] == 2 * expected
+    assert (found["format"], found["tokenizer"], found["problems"]) == ("Hugging Face", 12, [])
+
+
+def test_what_cannot_be_loaded_is_said_and_why(cli: Cli, tmp_path: Path) -> None:
+    """All problems are listed, not only the first; exit code 4, and the JSON document is still there."""
+    folder = write_hf(tmp_path / "bent", hf_tensors() | {"model.norm.weight": np.zeros(31, np.float32)})
+    found = inspect(folder)
+    assert len(found.problems) == 2
+    assert "'model.norm.weight'" in found.problems[0]
+    assert "tokenizer.json" in found.problems[1]
+    result = cli("inspect", str(folder), "--json")
+    assert result.exit_code == 4
+    assert json.loads(result.stdout)["problems"] == list(found.problems)
+    assert "cannot be loaded" in result.stderr
+
+
+def test_an_unreadable_format_is_named(tmp_path: Path) -> None:
+    """A tensor whose storage nobody here can read is a problem before anything is loaded."""
+    wide = {name: values.astype(np.float64) for name, values in hf_tensors().items()}
+    assert any("F64" in problem for problem in inspect(write_hf(tmp_path / "wide", wide)).problems)
+
+
+def test_nothing_to_look_into(cli: Cli, tmp_path: Path) -> None:
+    """A path with nothing at it, and a file that is no checkpoint, end with exit code 4."""
+    (tmp_path / "notes.txt").write_text("no weights here")
+    assert cli("inspect", str(tmp_path / "nothing")).exit_code == 4
+    assert cli("inspect", str(tmp_path / "notes.txt")).exit_code == 4

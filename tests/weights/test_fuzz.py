@@ -1,0 +1,182 @@
+"""Whatever a checkpoint's bytes are: an answer or one of the SDK's errors, and no memory beyond twice the file's size.
+
+The default is a quick look. ``FUZZ_CASES=10000 pytest tests/weights/test_fuzz.py`` tries that many files of each kind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llama4sdk.errors import Llama4Error
+from llama4sdk.weights.checkpoint import open_checkpoint
+from tests.weights.checkpoints import TOKENIZER, hf_tensors, write_gguf, write_hf
+
+CASES = settings(
+    max_examples=int(os.environ.get("FUZZ_CASES", "40")),
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+SPARE = 4_000_000
+"""Bytes that Python, jinja2 and numpy take for themselves."""
+
+
+def _look(path: Path) -> None:
+    """Everything that loading a model does with a checkpoint before weights reach an engine."""
+    checkpoint = open_checkpoint(path)
+    checkpoint.verify()
+    for name in checkpoint.tensors:
+        checkpoint.read(name)
+    assert isinstance(checkpoint.stop_ids, frozenset)
+    checkpoint.chat_template()
+    checkpoint.tokenizer().encode("a llama")
+
+
+def _survives(path: Path, size: int) -> None:
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    with contextlib.suppress(Llama4Error):
+        _look(path)
+    assert tracemalloc.get_traced_memory()[1] - before < 2 * size + SPARE
+
+
+@pytest.fixture(autouse=True)
+def _traced() -> Iterator[None]:
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+NUMBERS = st.sampled_from([0, 1, 3, 255, 2**31 - 1, 2**31, 2**32 - 1, 2**48, 2**63 - 1, 2**64 - 1])
+EDITS = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), NUMBERS, st.sampled_from([1, 4, 8])), max_size=6)
+ODDITIES: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    7,
+    10**6,
+    10**12,
+    10**30,
+    1e308,
+    0.5,
+    float("nan"),
+    float("inf"),
+    "x",
+    [],
+    {},
+]
+VALUES: st.SearchStrategy[Any] = st.one_of(
+    st.sampled_from(ODDITIES),
+    st.text(max_size=8),
+    st.lists(st.one_of(st.integers(-2, 10**18), st.text(max_size=3), st.none()), max_size=3),
+    st.dictionaries(st.text(max_size=4), st.integers(), max_size=2),
+)
+CHANGES = st.lists(st.tuples(st.integers(0, 10**6), VALUES), min_size=1, max_size=3)
+
+
+def _edited(whole: bytes, edits: list[tuple[float, int, int]], *, head: int, cut: float) -> bytes:
+    """The file with numbers written over its first ``head`` bytes, and perhaps cut."""
+    damaged = bytearray(whole)
+    for where, number, size in edits:
+        place = int(where * head)
+        damaged[place : place + size] = (number % 2 ** (8 * size)).to_bytes(size, "little")
+    return bytes(damaged[: int(cut * len(whole))])
+
+
+def _places(document: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) of a JSON document."""
+    pairs = list(document.items() if isinstance(document, dict) else enumerate(document))
+    inner = [place for _, value in pairs if isinstance(value, (dict, list)) for place in _places(value)]
+    return [(document, key) for key, _ in pairs] + inner
+
+
+def _changed(source: object, changes: list[tuple[int, Any]]) -> Any:
+    document = json.loads(json.dumps(source))
+    for number, value in changes:
+        places = _places(document)
+        if places:
+            container, key = places[number % len(places)]
+            container[key] = value
+    return document
+
+
+@pytest.fixture(scope="module")
+def gguf_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A whole GGUF file."""
+    return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole Hugging Face directory in two shards, for tests that put back what they change."""
+    folder = write_hf(tmp_path_factory.mktemp("hf") / "tiny", hf_tensors(), shards=2)
+    (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER), encoding="utf-8")
+    _look(folder)
+    return folder
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+@CASES
+@given(edits=EDITS, cut=st.sampled_from([1.0, 1.0, 0.99, 0.5, 0.01]))
+def test_gguf_headers(gguf_bytes: bytes, tmp_path: Path, edits: list[tuple[float, int, int]], cut: float) -> None:
+    """Absurd counts, lengths, kinds and offsets anywhere in a GGUF header."""
+    path = tmp_path / "fuzzed.gguf"
+    path.write_bytes(_edited(gguf_bytes, edits, head=6000, cut=cut))
+    _survives(path, len(gguf_bytes))
+
+
+@CASES
+@given(edits=EDITS, cut=st.sampled_from([1.0, 1.0, 0.99, 0.5, 0.01]))
+def test_safetensors_bytes(folder: Path, edits: list[tuple[float, int, int]], cut: float) -> None:
+    """Any damage to the length or the text of a safetensors header."""
+    file = folder / "model-00001-of-00002.safetensors"
+    whole = file.read_bytes()
+    try:
+        file.write_bytes(_edited(whole, edits, head=1500, cut=cut))
+        _survives(folder, _size(folder))
+    finally:
+        file.write_bytes(whole)
+
+
+@CASES
+@given(changes=CHANGES)
+def test_safetensors_headers(folder: Path, changes: list[tuple[int, Any]]) -> None:
+    """A header that is JSON, but says something absurd of a tensor."""
+    file = folder / "model-00001-of-00002.safetensors"
+    whole = file.read_bytes()
+    end = 8 + int.from_bytes(whole[:8], "little")
+    header = json.dumps(_changed(json.loads(whole[8:end]), changes)).encode()
+    try:
+        file.write_bytes(len(header).to_bytes(8, "little") + header + whole[end:])
+        _survives(folder, _size(folder))
+    finally:
+        file.write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json", "tokenizer.json"])
+@CASES
+@given(changes=CHANGES)
+def test_json_files(folder: Path, name: str, changes: list[tuple[int, Any]]) -> None:
+    """Values of every kind and size in the place of what the file should say."""
+    file = folder / name
+    whole = file.read_text(encoding="utf-8")
+    try:
+        file.write_text(json.dumps(_changed(json.loads(whole), changes)), encoding="utf-8")
+        _survives(folder, _size(folder))
+    finally:
+        file.write_text(whole, encoding="utf-8")
