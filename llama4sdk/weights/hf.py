@@ -1,4 +1,4 @@
-"""Hugging Face directories: ``config.json``, safetensors (one file or shards with an index), ``tokenizer.json``."""
+"""Hugging Face directories: ``config.json``, safetensors (one file or shards with an index), tokenizer."""
 
 from __future__ import annotations
 
@@ -80,11 +80,15 @@ class HuggingFaceCheckpoint(Checkpoint):
         return frozenset(token for token in ids if isinstance(token, int))
 
     def tokenizer(self) -> Tokenizer:
-        """Read from ``tokenizer.json``."""
-        file = self.path / "tokenizer.json"
-        if not file.is_file():
-            raise CheckpointError(f"{self.path} has no tokenizer.json.", hint="Fetch the checkpoint's tokenizer files.")
-        return Tokenizer.from_json(_read_text(file))
+        """Read from ``tokenizer.json``, or else from Meta's ``tokenizer.model``."""
+        if (file := self.path / "tokenizer.json").is_file():
+            return Tokenizer.from_json(_read_text(file))
+        if (file := self.path / "tokenizer.model").is_file():
+            return Tokenizer.from_tiktoken(file)
+        raise CheckpointError(
+            f"{self.path} has neither tokenizer.json nor tokenizer.model.",
+            hint="Fetch the checkpoint's tokenizer files.",
+        )
 
     def chat_template(self) -> ChatTemplate | None:
         """``chat_template.jinja``, or the one inside ``tokenizer_config.json``."""
