@@ -13,11 +13,23 @@ from typing import Final
 
 from llama4sdk.errors import CheckpointError
 
-__all__ = ["LONGEST_RUN", "LONGEST_TEXT", "control_tokens", "is_llama4", "merges", "pieces", "read_ranks"]
+__all__ = [
+    "LLAMA4_MARKS",
+    "LONGEST_RUN",
+    "LONGEST_TEXT",
+    "control_tokens",
+    "is_llama4",
+    "merges",
+    "pieces",
+    "read_ranks",
+]
 
 LONGEST_TEXT: Final = 400_000
 LONGEST_RUN: Final = 25_000
 """Meta's tokenizer encodes at most so many characters, and so many with or without space in a row, as one text."""
+
+LLAMA4_MARKS: Final = frozenset({"<|begin_of_text|>", "<|header_start|>", "<|header_end|>", "<|eom|>", "<|eot|>"})
+"""Control tokens that no other vocabulary has together."""
 
 CONTROL_TOKENS: Final = 2048
 
@@ -52,7 +64,7 @@ def control_tokens(first: int) -> dict[str, int]:
 
 def is_llama4(control: Mapping[str, int]) -> bool:
     """Whether a vocabulary with these control tokens is Llama 4's."""
-    return {"<|begin_of_text|>", "<|header_start|>", "<|header_end|>", "<|eom|>", "<|eot|>"} <= control.keys()
+    return control.keys() >= LLAMA4_MARKS
 
 
 def pieces(text: str) -> Iterator[str]:

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer as Encoder
 
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4 import ranks
+from llama4sdk.llama4.prompt import Control, Llama4Prompt, Piece
 from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.messages import Message
 from llama4sdk.requests import Tool
@@ -141,7 +142,7 @@ class Tokenizer:
 
     def encode_chat(
         self,
-        template: ChatTemplate,
+        template: ChatTemplate | Llama4Prompt,
         messages: Sequence[Message],
         *,
         tools: Sequence[Tool] = (),
@@ -149,8 +150,11 @@ class Tokenizer:
     ) -> list[int]:
         """The ids of a rendered conversation; control tokens come from the template alone.
 
-        Raises what ``ChatTemplate.render`` raises.
+        Raises what ``ChatTemplate.render`` raises, and CheckpointError when a vocabulary lacks what the prompt needs.
         """
+        if isinstance(template, Llama4Prompt):
+            pieces = template.pieces(messages, tools=tools, add_generation_prompt=add_generation_prompt)
+            return [token for piece in pieces for token in self._encode_piece(piece)]
         unmarked = template.render(messages, tools=tools, add_generation_prompt=add_generation_prompt)
         mark = next(chr(code) for code in _PRIVATE_USE if chr(code) not in unmarked)
         marked = template.render(
@@ -194,6 +198,13 @@ class Tokenizer:
     @cached_property
     def _control_names(self) -> dict[int, str]:
         return {token: name for name, token in self.control.items()}
+
+    def _encode_piece(self, piece: Piece) -> list[int]:
+        if not isinstance(piece, Control):
+            return self._plain(piece)
+        if piece.name not in self.control:
+            raise CheckpointError(f"The tokenizer has no control token '{piece.name}', which Llama 4's prompts need.")
+        return [self.control[piece.name]]
 
     def _encode_marked(self, text: str, mark: str) -> list[int]:
         ids: list[int] = []

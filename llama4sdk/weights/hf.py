@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.config import TextConfig
+from llama4sdk.llama4.ranks import LLAMA4_MARKS, is_llama4
 from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.weights.checkpoint import Checkpoint, GenerationDefaults, TensorInfo, commonest_dtype
@@ -89,6 +91,14 @@ class HuggingFaceCheckpoint(Checkpoint):
             f"{self.path} has neither tokenizer.json nor tokenizer.model.",
             hint="Fetch the checkpoint's tokenizer files.",
         )
+
+    @property
+    def has_llama4_vocabulary(self) -> bool:
+        """Looked up in ``tokenizer.json`` without building it; ``tokenizer.model`` is read as nothing else."""
+        if not (file := self.path / "tokenizer.json").is_file():
+            return (self.path / "tokenizer.model").is_file()
+        text = _read_text(file)
+        return is_llama4({name: 0 for name in LLAMA4_MARKS if json.dumps(name) in text})
 
     def chat_template(self) -> ChatTemplate | None:
         """``chat_template.jinja``, or the one inside ``tokenizer_config.json``."""

@@ -6,7 +6,6 @@ A short run draws some hundreds of strings; ``TOKENIZER_CASES=10000`` in the env
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 import os
 import sys
@@ -20,9 +19,8 @@ from hypothesis import strategies as st
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4 import ranks
 from llama4sdk.llama4.tokenizer import Tokenizer
+from tests.llama4.conftest import Meta
 
-spec = importlib.util.find_spec("llama_models")
-pytestmark = pytest.mark.skipif(spec is None, reason="Meta's llama-models is not installed")
 CASES = int(os.environ.get("TOKENIZER_CASES", "600"))
 
 WORDS = st.sampled_from(
@@ -39,37 +37,6 @@ EXTREME = st.builds(
 )
 ANY = st.text(alphabet=st.characters(exclude_categories=()))
 TEXTS = st.lists(st.one_of(ANY, WORDS, EXTREME, st.text("ab ' \n0/", max_size=40)), max_size=8).map("".join)
-
-
-class Meta:
-    """What Meta's tokenizer says."""
-
-    def __init__(self, path: Path) -> None:
-        from llama_models.llama4.tokenizer import Tokenizer as Theirs
-
-        self._theirs = Theirs(path)
-        self.control: dict[str, int] = self._theirs.special_tokens
-
-    def encode(self, text: str) -> list[int]:
-        return list(self._theirs.encode(text, bos=True, eos=False))
-
-
-@pytest.fixture(scope="session")
-def model_file() -> Path:
-    """The published ``tokenizer.model``."""
-    assert spec is not None
-    assert spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / "llama4" / "tokenizer.model"
-
-
-@pytest.fixture(scope="session")
-def meta(model_file: Path) -> Meta:
-    return Meta(model_file)
-
-
-@pytest.fixture(scope="session")
-def ours(model_file: Path) -> Tokenizer:
-    return Tokenizer.from_tiktoken(model_file)
 
 
 @pytest.fixture(scope="session")
