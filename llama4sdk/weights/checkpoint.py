@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from llama4sdk.llama4.prompt import Llama4Prompt
     from llama4sdk.llama4.template import ChatTemplate
     from llama4sdk.llama4.tokenizer import Tokenizer
 
@@ -86,6 +87,17 @@ class Checkpoint(ABC):
     @abstractmethod
     def chat_template(self) -> ChatTemplate | None:
         """The checkpoint's chat template; ``None`` when it is no chat model."""
+
+    @property
+    def has_llama4_vocabulary(self) -> bool:
+        """Whether its tokenizer is Llama 4's, so that Llama 4's own prompt format can be read by it."""
+        return self.tokenizer().is_llama4
+
+    def prompt_format(self) -> ChatTemplate | Llama4Prompt | None:
+        """How a conversation is written: the checkpoint's own template, or else Llama 4's where the vocabulary is."""
+        from llama4sdk.llama4.prompt import Llama4Prompt
+
+        return self.chat_template() or (Llama4Prompt() if self.has_llama4_vocabulary else None)
 
     def verify(self) -> None:
         """Check that every tensor the network needs is there in its right shape, and that no other part of it is.

@@ -18,6 +18,7 @@ from pydantic import JsonValue
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.config import MOST
 from llama4sdk.llama4.gguf_config import config_from_gguf
+from llama4sdk.llama4.ranks import is_llama4
 from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.weights.checkpoint import Checkpoint, GenerationDefaults, TensorInfo, commonest_dtype
@@ -116,6 +117,11 @@ class GGUFCheckpoint(Checkpoint):
             splitter=str(self._metadata.get("tokenizer.ggml.pre", "default")),
             prefix=[begin] if prefixed and isinstance(begin, int) else [],
         )
+
+    @property
+    def has_llama4_vocabulary(self) -> bool:
+        """Read from the names of its control tokens."""
+        return "tokenizer.ggml.tokens" in self._header.arrays and is_llama4(self._control)
 
     def chat_template(self) -> ChatTemplate | None:
         """The metadata's ``tokenizer.chat_template``."""

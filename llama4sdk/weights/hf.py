@@ -1,7 +1,8 @@
-"""Hugging Face directories: ``config.json``, safetensors (one file or shards with an index), ``tokenizer.json``."""
+"""Hugging Face directories: ``config.json``, safetensors (one file or shards with an index), tokenizer."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.config import TextConfig
+from llama4sdk.llama4.ranks import LLAMA4_MARKS, is_llama4
 from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.weights.checkpoint import Checkpoint, GenerationDefaults, TensorInfo, commonest_dtype
@@ -69,11 +71,23 @@ class HuggingFaceCheckpoint(Checkpoint):
         return frozenset(token for token in ids if isinstance(token, int))
 
     def tokenizer(self) -> Tokenizer:
-        """Read from ``tokenizer.json``."""
-        file = self.path / "tokenizer.json"
-        if not file.is_file():
-            raise CheckpointError(f"{self.path} has no tokenizer.json.", hint="Fetch the checkpoint's tokenizer files.")
-        return Tokenizer.from_json(_read_text(file))
+        """Read from ``tokenizer.json``, or else from Meta's ``tokenizer.model``."""
+        if (file := self.path / "tokenizer.json").is_file():
+            return Tokenizer.from_json(_read_text(file))
+        if (file := self.path / "tokenizer.model").is_file():
+            return Tokenizer.from_tiktoken(file)
+        raise CheckpointError(
+            f"{self.path} has neither tokenizer.json nor tokenizer.model.",
+            hint="Fetch the checkpoint's tokenizer files.",
+        )
+
+    @property
+    def has_llama4_vocabulary(self) -> bool:
+        """Looked up in ``tokenizer.json`` without building it; ``tokenizer.model`` is read as nothing else."""
+        if not (file := self.path / "tokenizer.json").is_file():
+            return (self.path / "tokenizer.model").is_file()
+        text = _read_text(file)
+        return is_llama4({name: 0 for name in LLAMA4_MARKS if json.dumps(name) in text})
 
     def chat_template(self) -> ChatTemplate | None:
         """``chat_template.jinja``, or the one inside ``tokenizer_config.json``."""

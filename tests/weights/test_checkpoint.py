@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -13,6 +14,9 @@ import pytest
 
 from llama4sdk.errors import CheckpointError, WeightsNotFoundError
 from llama4sdk.llama4.config import RopeScaling
+from llama4sdk.llama4.prompt import Llama4Prompt
+from llama4sdk.llama4.ranks import control_tokens
+from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.weights.checkpoint import open_checkpoint
 from tests.weights.checkpoints import DIM, HF_CONFIG, VOCABULARY, hf_tensors, unfused, write_gguf, write_hf
 
@@ -228,6 +232,40 @@ def test_an_empty_directory_is_no_checkpoint(tmp_path: Path) -> None:
         open_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
         open_checkpoint(write_hf(tmp_path, hf_tensors())).tokenizer()
+
+
+def test_metas_tokenizer_serves_where_there_is_no_other(tmp_path: Path) -> None:
+    """A directory that holds only ``tokenizer.model`` has its tokenizer, control tokens included."""
+    folder = write_hf(tmp_path / "meta", hf_tensors())
+    lines = [b"%s %d" % (base64.b64encode(bytes([byte])), byte) for byte in range(256)]
+    (folder / "tokenizer.model").write_bytes(b"\n".join(lines))
+    tokenizer = open_checkpoint(folder).tokenizer()
+    assert tokenizer.encode("a<|eot|>")[:2] == [256, ord("a")]
+    assert tokenizer.decode(tokenizer.encode("a<|eot|>")) == "a<|eot|>"
+    assert tokenizer.control["<|eot|>"] == 256 + 8
+
+
+def test_a_llama4_vocabulary_without_a_template_has_llama4s_prompts(tmp_path: Path) -> None:
+    """Without a template, Llama 4's own format is used where the vocabulary is Llama 4's, and none elsewhere."""
+    folder = write_hf(tmp_path / "meta", hf_tensors())
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": []}), encoding="utf-8")
+    assert open_checkpoint(folder).prompt_format() is None
+    marks = [{"content": name} for name in control_tokens(0)]
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": marks}), encoding="utf-8")
+    assert open_checkpoint(folder).prompt_format() == Llama4Prompt()
+    (folder / "tokenizer.json").unlink()
+    assert open_checkpoint(folder).prompt_format() is None
+    (folder / "tokenizer.model").touch()
+    assert open_checkpoint(folder).prompt_format() == Llama4Prompt()
+    (folder / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
+    assert isinstance(open_checkpoint(folder).prompt_format(), ChatTemplate)
+
+
+def test_a_gguf_files_own_template_comes_first(gguf_file: Path) -> None:
+    """A GGUF file whose vocabulary is not Llama 4's has no format but its own template."""
+    checkpoint = open_checkpoint(gguf_file)
+    assert not checkpoint.has_llama4_vocabulary
+    assert isinstance(checkpoint.prompt_format(), ChatTemplate)
 
 
 def test_nothing_there_is_not_found(tmp_path: Path) -> None:

@@ -1,0 +1,130 @@
+"""What one written tool call, or list of calls, means. Pure; Python's syntax is read as data and never run."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from typing import Final, NamedTuple
+
+from pydantic import JsonValue
+
+__all__ = ["Call", "json_calls", "python_calls", "tagged_call"]
+
+
+class Call(NamedTuple):
+    """``arguments`` is the text of a JSON object."""
+
+    name: str
+    arguments: str
+
+
+MALFORMED: Final = (ValueError, SyntaxError, TypeError, LookupError, RecursionError, MemoryError)
+WORDS: Final[dict[str, JsonValue]] = {"true": True, "false": False, "null": None}
+"""JSON's words, which models write in Python, too."""
+
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+_KNOWN_ESCAPES: Final = "\n\\'\"abfnrtvx0123NuU"
+
+
+def python_calls(text: str) -> list[Call]:
+    """The calls in a Python list of calls with keyword arguments; empty when it is anything else."""
+    # An escape that Python does not know (r"\d") would be a warning, and is meant as it stands.
+    source = _ESCAPE.sub(lambda found: found[0] if found[1] in _KNOWN_ESCAPES else f"\\{found[0]}", text)
+    try:
+        tree = ast.parse(source, mode="eval").body
+        return [_python_call(node) for node in tree.elts] if isinstance(tree, ast.List) else []
+    except MALFORMED:
+        return []
+
+
+def json_calls(text: str) -> list[Call]:
+    """The calls in a JSON object or list of objects; empty when one of them is no call."""
+    try:
+        value = _load(text)
+        return [_json_call(item) for item in (value if isinstance(value, list) else [value])]
+    except MALFORMED:
+        return []
+
+
+def tagged_call(name: str, text: str) -> list[Call]:
+    """The call of ``name`` with the arguments in ``text``; empty when that is no JSON object."""
+    try:
+        return [Call(name, _arguments(_load(text)))]
+    except MALFORMED:
+        return []
+
+
+def _python_call(node: ast.expr) -> Call:
+    if not isinstance(node, ast.Call) or node.args:
+        raise ValueError("it is no call with keyword arguments alone")
+    arguments: dict[str, JsonValue] = {}
+    for keyword in node.keywords:
+        value = _literal(keyword.value)
+        given = value if keyword.arg is None else {keyword.arg: value}
+        if not isinstance(given, dict) or arguments.keys() & given:
+            raise ValueError("an argument is given twice, or what is unpacked is no dict")
+        arguments |= given
+    return Call(_dotted(node.func), _dump(arguments))
+
+
+def _dotted(node: ast.expr) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value)}.{node.attr}"
+    if isinstance(node, ast.Name):
+        return node.id
+    raise ValueError("a function is called by its name")
+
+
+def _literal(node: ast.expr) -> JsonValue:
+    match node:
+        case ast.Constant(value=None | bool() | int() | float() | str() as value):
+            return value
+        case ast.List(elts=items) | ast.Tuple(elts=items):
+            return [_literal(item) for item in items]
+        case ast.Dict(keys=keys, values=values):
+            return {_key(key): _literal(value) for key, value in zip(keys, values, strict=True)}
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+            return -number
+        case ast.Name(id=word):
+            return WORDS[word]
+    raise ValueError("it is no literal")
+
+
+def _key(node: ast.expr | None) -> str:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    raise ValueError("a key is a string")
+
+
+def _json_call(item: JsonValue) -> Call:
+    if not isinstance(item, dict):
+        raise ValueError("it is no object")
+    function = item.get("function", item)
+    if isinstance(function, str):
+        function = item | {"name": function}
+    if not isinstance(function, dict) or not isinstance(name := function["name"], str) or not name:
+        raise ValueError("it names no function")
+    given = function["parameters"] if "parameters" in function else function.get("arguments")
+    if given is None and item.get("type") == "function":
+        given = {}
+    return Call(name, _arguments(_load(given) if isinstance(given, str) else given))
+
+
+def _arguments(value: JsonValue) -> str:
+    if not isinstance(value, dict):
+        raise ValueError("arguments are an object")
+    return _dump(value)
+
+
+def _load(text: str) -> JsonValue:
+    value: JsonValue = json.loads(text, strict=False, parse_constant=_refuse)
+    return value
+
+
+def _dump(value: JsonValue) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _refuse(constant: str) -> JsonValue:
+    raise ValueError(f"{constant} is no JSON")

@@ -1,0 +1,236 @@
+"""Tool calls found in streamed text, wherever it is cut."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import JsonValue
+
+from llama4sdk.llama4.prompt import Llama4Prompt
+from llama4sdk.llama4.toolcalls import ToolCallParser
+from llama4sdk.messages import Message, ToolCall
+from llama4sdk.results import fold
+
+NAMES = ("get_weather", "get_time", "search.web")
+LIMA = ("get_weather", {"city": "Lima"})
+
+Found = tuple[str, list[tuple[str, object]]]
+
+
+def read(pieces: list[str], *, first: int = 0) -> tuple[str, tuple[ToolCall, ...]]:
+    """The text and the calls of an answer that came in these pieces."""
+    parser = ToolCallParser(NAMES, first=first)
+    events = [event for piece in pieces for event in parser.push(piece)] + parser.end()
+    answer = fold(events, model="m", backend="b")
+    assert parser.calls == len(answer.tool_calls)
+    return answer.text, answer.tool_calls
+
+
+def found(text: str) -> Found:
+    """The same with parsed arguments, for one piece; one character at a time gives no other result."""
+    shown, calls = read([text])
+    assert read(list(text)) == (shown, calls)
+    return shown, [(call.name, call.parsed()) for call in calls]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[get_weather(city="Lima")]',
+        "[get_weather(city='Lima')]",
+        '<|python_start|>[get_weather(city="Lima")]<|python_end|>',
+        '\n <|python_start|> [ get_weather ( city = "Lima" , ) ] <|python_end|>\n',
+        '[get_weather(**{"city": "Lima"})]',
+        '{"name": "get_weather", "parameters": {"city": "Lima"}}',
+        '{"type": "function", "name": "get_weather", "parameters": {"city": "Lima"}}',
+        '{"type": "function", "function": {"name": "get_weather", "arguments": {"city": "Lima"}}}',
+        '{"name": "get_weather", "arguments": "{\\"city\\": \\"Lima\\"}"}',
+        '{"parameters": {"city": "Lima"}, "type": "function", "function": "get_weather"}',
+        '[{"name": "get_weather", "parameters": {"city": "Lima"}}]',
+        '<|python_start|>{"name": "get_weather", "parameters": {"city": "Lima"}}<|python_end|>',
+        '<function=get_weather>{"city": "Lima"}</function>',
+        '<function=get_weather>\n{"city": "Lima"}',
+    ],
+)
+def test_every_form_is_a_call(text: str) -> None:
+    """All published forms, with the wrapper and without, are one call and no text."""
+    assert found(text) == ("", [LIMA])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[get_weather(city="Lima"), get_time(zone=-5)]',
+        '[get_weather(city="Lima")]\n[get_time(zone=-5)]',
+        '{"name": "get_weather", "parameters": {"city": "Lima"}}; {"name": "get_time", "parameters": {"zone": -5}}',
+        '[{"name": "get_weather", "parameters": {"city": "Lima"}}, {"name": "get_time", "parameters": {"zone": -5}}]',
+        '<function=get_weather>{"city": "Lima"}</function>\n<function=get_time>{"zone": -5}</function>',
+        '<|python_start|>[get_weather(city="Lima")]<|python_end|><|python_start|>[get_time(zone=-5)]<|python_end|>',
+    ],
+)
+def test_parallel_calls_are_all_found(text: str) -> None:
+    """Several calls in one answer come in their order, without what separates them."""
+    assert found(text) == ("", [LIMA, ("get_time", {"zone": -5})])
+
+
+def test_values_may_be_nested() -> None:
+    """Lists, dicts, JSON's and Python's words, escapes and brackets inside strings arrive as they were meant."""
+    text = r"""[get_weather(a=[1, [2.5, {"b": (True, null)}]], c="]) \"q\" \d \u00e9", d='{', e=None, f=false)]"""
+    arguments = {"a": [1, [2.5, {"b": [True, None]}]], "c": ']) "q" \\d é', "d": "{", "e": None, "f": False}
+    assert found(text) == ("", [("get_weather", arguments)])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        '[get_weather(city="Lima")]',
+        '{"name": "get_weather", "parameters": {"city": "Lima"}}',
+        '<function=get_weather>{"city": "Lima"}</function>',
+        '<|python_start|>[get_weather(city="Lima")]<|python_end|>',
+    ],
+)
+def test_prose_around_calls_is_text(call: str) -> None:
+    """Words before a call and after it are shown as they are."""
+    assert found(f"Let me look [1]. {call}") == ("Let me look [1]. ", [LIMA])
+    assert found(f"First:\n{call}\nand more") == ("First:\n\nand more", [LIMA])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " \n",
+        "Plain words, a[0] < b, {x} and <b>bold</b>.",
+        '{"city": "Lima", "name": "Bob"}',
+        '{"name": "Bob", "age": 3}',
+        '[1, 2] and [link](https://example.org) and [[x]] and {{"a"}}',
+        "[get_weather(city=)]",
+        "[get_weather('Lima')]",
+        "[get_weather(city=open('f'))]",
+        "[get_weather(city=f'{x}')]",
+        "[get_weather(city={1, 2})]",
+        "[get_weather(city=1e999)]",
+        "[get_weather(city=town)]",
+        "[get_weather(city=1, city=2)]",
+        "[get_weather(**5)]",
+        "[get_weather(city='Lima'), 5]",
+        "[get_weather(city='Lima'",
+        "[get_weather(city=']}",
+        "[get_weather(city=(1]]",
+        "[(get_weather)(city=(" + "[" * 200,
+        "[get_weather(city=" + "[" * 200 + "]" * 200 + ")]",
+        '{"name": "get_weather", "parameters": {"city": NaN}}',
+        '{"name": "get_weather", "parameters": 5}',
+        '{"name": "", "parameters": {}}',
+        '{"name": "get_weather", "parameters"',
+        '[{"name": "get_weather", "parameters": {}}, 5]',
+        '<function=get_weather>{"city": }</function>',
+        "<function=get_weather>Lima</function>",
+        "<function=",
+        'Use [fetch(url=\'x\')] or {"name": "fetch", "parameters": {}} there.',
+        "a <function=fetch>{}</function>",
+    ],
+)
+def test_what_is_no_call_is_text(text: str) -> None:
+    """Anything malformed, unfinished, or of an unknown tool within prose is text, to the last character."""
+    assert found(text) == (text, [])
+
+
+def test_the_wrapper_is_never_shown() -> None:
+    """Around what is no call the wrapper vanishes, and the rest is text."""
+    assert found("<|python_start|>print('hi')<|python_end|>") == ("print('hi')", [])
+    assert found("<|python_start|>[get_weather(city=<|python_end|>") == ("[get_weather(city=", [])
+
+
+def test_an_unknown_tool_is_called_where_calls_are_expected() -> None:
+    """A call of a tool that does not exist is a call at the beginning: its caller learns of it."""
+    assert found("[fetch(url='x')]") == ("", [("fetch", {"url": "x"})])
+    assert found("Well. <|python_start|>[fetch(url='x')]") == ("Well. ", [("fetch", {"url": "x"})])
+    assert found("[search.web(q='x')]") == ("", [("search.web", {"q": "x"})])
+
+
+def test_ids_go_on_from_the_conversation() -> None:
+    """Ids are counted through a conversation, so that none comes twice."""
+    _, calls = read(['[get_time(), get_time()] {"name": "get_time", "parameters": {}}'], first=3)
+    assert [call.id for call in calls] == ["call_3", "call_4", "call_5"]
+
+
+def test_text_does_not_wait() -> None:
+    """Words are shown as they come; only what may become a call is held back."""
+    parser = ToolCallParser(NAMES)
+    assert fold(parser.push("The answer is {x: 1} and ["), model="", backend="").text == "The answer is {x: 1} and "
+    assert parser.push("get_weather") == []
+    assert fold(parser.push("er] is"), model="", backend="").text == "[get_weatherer] is"
+
+
+def test_a_long_call_in_small_pieces_is_read_once() -> None:
+    """Held text is scanned once, not again with every piece: half a million characters are no matter."""
+    value = "x" * 500_000
+    text = f'[get_weather(city="{value}")]'
+    assert read([text[at : at + 50] for at in range(0, len(text), 50)])[1][0].parsed() == {"city": value}
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        *[
+            "<|python_start|>",
+            "<|python_end|>",
+            *"[](){}\"'\\,; \n:=<>1é",
+            "word",
+            "get_weather",
+            "fetch",
+            "city='Lima'",
+        ],
+        *[
+            "[get_weather(",
+            '{"name": ',
+            '"get_weather"',
+            '"parameters": {}',
+            "<function=",
+            "</function>",
+            "[fetch(a=1)]",
+        ],
+        *['[get_weather(city="Lima")]', '{"name": "get_time", "parameters": {"a": [1]}}'],
+        '<function=get_time>{"a": 1}</function>',
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(FRAGMENTS, max_size=14).map("".join), st.data())
+def test_cuts_do_not_matter(text: str, data: st.DataObject) -> None:
+    """However a text is cut into pieces, its text and its calls are those of the whole."""
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    shown, calls = whole = read([text])
+    assert read(pieces) == whole
+    assert read(list(text)) == whole
+    assert "<|python" not in shown
+    assert all(isinstance(json.loads(call.arguments), dict) for call in calls)
+
+
+NUMBERS = st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False)
+VALUES: st.SearchStrategy[JsonValue] = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(NAMES), st.dictionaries(st.text(), VALUES, max_size=3)), min_size=1, max_size=3),
+    st.sampled_from(["pythonic", "json"]),
+)
+def test_what_is_written_into_prompts_is_read_back(calls: list[tuple[str, dict[str, JsonValue]]], style: str) -> None:
+    """Calls with any JSON arguments, written as the prompt format does, are read back the same."""
+    written = [ToolCall(id="x", name=name, arguments=json.dumps(arguments)) for name, arguments in calls]
+    message = Message(role="assistant", tool_calls=tuple(written))
+    prompt = Llama4Prompt(tool_style="json" if style == "json" else "pythonic")
+    text = "".join(
+        piece for piece in list(prompt.pieces([message], add_generation_prompt=False))[5:-1] if isinstance(piece, str)
+    )
+    assert found(text) == ("", calls)
