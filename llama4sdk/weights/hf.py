@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
+from llama4sdk.llama4.vision_config import VisionConfig
 from llama4sdk.weights.checkpoint import Checkpoint, GenerationDefaults, TensorInfo, commonest_dtype
 
 __all__ = ["HuggingFaceCheckpoint"]
@@ -25,6 +27,9 @@ SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 READABLE: Final = {"F32": 4, "F16": 2, "BF16": 2}
 """Storage types that can be read, and the bytes of one value."""
+
+_WRAPPER: Final = re.compile(r"^(language_model\.|model\.(?=vision_|multi_modal_))")
+"""What multimodal checkpoints put before the names of their parts."""
 
 _OBJECT: Final = TypeAdapter(dict[str, JsonValue])
 _SHARDS: Final = TypeAdapter(dict[str, str])
@@ -57,6 +62,8 @@ class HuggingFaceCheckpoint(Checkpoint):
             )
         self.config = TextConfig.from_hf(self._config)
         self._files, self.tensors = self._open_shards()
+        if any(name.startswith("vision_model.") for name in self.tensors):
+            self.vision = VisionConfig.from_hf(self._config)
         self.name = path.resolve().name
         self.dtype = commonest_dtype(self.tensors)
         self._generation = _read_json(path / "generation_config.json")
@@ -99,7 +106,7 @@ class HuggingFaceCheckpoint(Checkpoint):
         for shard in _shards(self.path):
             file = _open(shard)
             for key in file.keys():  # noqa: SIM118  (it is no mapping)
-                name = key.removeprefix("language_model.")
+                name = _WRAPPER.sub("", key, count=1)
                 files[name] = (file, key)
                 tensors[name] = _info(file, key)
         return files, tensors
