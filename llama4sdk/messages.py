@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import Field, JsonValue, model_validator
 
 from llama4sdk._values import Value
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from PIL import Image
 
 __all__ = ["ImagePart", "Message", "Part", "Role", "TextPart", "ToolCall"]
 
@@ -40,6 +45,26 @@ class ImagePart(Value):
     def from_path(cls, path: str | Path) -> ImagePart:
         """Read an image file whole. Raises OSError when it cannot be read."""
         return cls(data=Path(path).read_bytes())
+
+    @classmethod
+    def from_pil(cls, image: Image.Image) -> ImagePart:
+        """Keep a Pillow image as a PNG: upright 8-bit RGB, transparency on white.
+
+        Raises InvalidRequestError for float pixels and for an image too large to decode again.
+        """
+        from llama4sdk.llama4.images.decoding import encode, to_rgb
+
+        return cls(data=encode(to_rgb(image)), media_type="image/png")
+
+    @classmethod
+    def from_array(cls, array: npt.NDArray[np.generic]) -> ImagePart:
+        """Keep an array as a PNG: [height, width], or with 1, 3 or 4 channels last; needs pillow.
+
+        Values are uint8, uint16, bool, or floats from 0 to 1. Raises InvalidRequestError for anything else.
+        """
+        from llama4sdk.llama4.images.decoding import encode, from_array
+
+        return cls(data=encode(from_array(array)), media_type="image/png")
 
 
 Part: TypeAlias = Annotated[TextPart | ImagePart, Field(discriminator="type")]

@@ -16,6 +16,7 @@ __all__ = [
     "hub_url",
     "index_url",
     "offer_deadline",
+    "private_image_urls",
 ]
 
 
@@ -55,6 +56,14 @@ def offer_deadline() -> float:
     if not 0 < seconds < float("inf"):
         raise ConfigurationError(f"LLAMA4SDK_OFFER_DEADLINE must be a positive number of seconds, not {value!r}.")
     return seconds
+
+
+def private_image_urls() -> bool:
+    """``LLAMA4SDK_PRIVATE_IMAGE_URLS=1``: images may be fetched from this machine's own network, too."""
+    value = os.environ.get("LLAMA4SDK_PRIVATE_IMAGE_URLS", "0")
+    if value not in ("0", "1", ""):
+        raise ConfigurationError(f"LLAMA4SDK_PRIVATE_IMAGE_URLS must be 0 or 1, not {value!r}.")
+    return value == "1"
 
 
 def index_url() -> str:

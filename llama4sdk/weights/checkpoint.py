@@ -5,6 +5,8 @@ Names are those of the Hugging Face text model, without ``language_model.``: ``m
 
     model.layers.0.feed_forward.experts.gate_up_proj          [experts, in, 2 * out], gate then up; down_proj likewise
     model.layers.0.feed_forward.experts.7.gate_proj.weight    [out, in]; up_proj and down_proj likewise
+
+The vision network's tensors begin with ``vision_model.`` and ``multi_modal_projector.``: see ``weights.vision``.
 """
 
 from __future__ import annotations
@@ -15,11 +17,14 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from llama4sdk.errors import CheckpointError, WeightsNotFoundError
 from llama4sdk.llama4.config import TextConfig
+from llama4sdk.llama4.vision_config import VisionConfig
+from llama4sdk.weights.vision import vision_tensors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,6 +69,8 @@ class Checkpoint(ABC):
     path: Path
     name: str
     config: TextConfig
+    vision: VisionConfig | None = None
+    """The vision network; ``None`` when there is none among the weights."""
     dtype: str
     tensors: Mapping[str, TensorInfo]
     generation_defaults: GenerationDefaults
@@ -105,7 +112,9 @@ class Checkpoint(ABC):
         Raises CheckpointError naming the tensor. Reads no weights.
         """
         expected = set[str]()
-        for name, shape in _expected(self.config, fused=self.fused_experts):  # ends at the first that is missing
+        vision = {} if self.vision is None else vision_tensors(self.vision, self.config.hidden_size)
+        text = _expected(self.config, fused=self.fused_experts)
+        for name, shape in chain(text, vision.items()):  # ends at the first that is missing
             expected.add(name)
             found = self.tensors.get(name)
             if found is None:
@@ -113,7 +122,7 @@ class Checkpoint(ABC):
             if found.shape != shape:
                 raise CheckpointError(f"Tensor '{name}' of {self.path} is {_spell(found.shape)}, not {_spell(shape)}.")
         for name in self.tensors.keys() - expected:
-            if not (_OTHER_PARTS.match(name) or (name == _HEAD and self.config.tied_embeddings)):
+            if not ((self.vision is None and _VISION.match(name)) or (name == _HEAD and self.config.tied_embeddings)):
                 raise CheckpointError(
                     f"{self.path} has a tensor '{name}' that is no part of a Llama 4 network.",
                     hint="It is of another architecture, or quantized in a way that cannot be read.",
@@ -152,8 +161,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
 
 
 _HEAD: Final = "lm_head.weight"
-_OTHER_PARTS: Final = re.compile(r"(model\.)?(vision_model|multi_modal_projector|vision_tower)\.")
-"""The vision tower's tensors, which a text engine leaves alone."""
+_VISION: Final = re.compile(r"(vision_model|multi_modal_projector|vision_tower)\.")
+"""The vision network's tensors. Where nothing describes the network, they are left alone."""
 
 
 def _expected(c: TextConfig, *, fused: bool) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.ranks import LLAMA4_MARKS, is_llama4
 from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
+from llama4sdk.llama4.vision_config import VisionConfig
 from llama4sdk.weights.checkpoint import Checkpoint, GenerationDefaults, TensorInfo, commonest_dtype
 from llama4sdk.weights.safetensors import SafetensorsFile
 from llama4sdk.weights.store import is_plain_name
@@ -27,6 +29,9 @@ SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 READABLE: Final = ("F32", "F16", "BF16")
 """Storage types of weights as they are."""
+
+_WRAPPER: Final = re.compile(r"^(language_model\.|model\.(?=vision_|multi_modal_))")
+"""What multimodal checkpoints put before the names of their parts."""
 
 _OBJECT: Final = TypeAdapter(dict[str, JsonValue])
 _SHARDS: Final = TypeAdapter(dict[str, str])
@@ -47,6 +52,8 @@ class HuggingFaceCheckpoint(Checkpoint):
             )
         self.config = TextConfig.from_hf(self._config)
         self._files, self.tensors = self._open_shards()
+        if any(name.startswith("vision_model.") for name in self.tensors):
+            self.vision = VisionConfig.from_hf(self._config)
         self.name = path.resolve().name
         self.dtype = commonest_dtype(self.tensors)
         self._generation = _read_json(path / "generation_config.json")
@@ -102,7 +109,7 @@ class HuggingFaceCheckpoint(Checkpoint):
         for shard in _shards(self.path):
             file = SafetensorsFile(shard)
             for key, info in file.tensors.items():
-                name = key.removeprefix("language_model.")
+                name = _WRAPPER.sub("", key, count=1)
                 files[name] = (file, key)
                 tensors[name] = info
         return files, tensors

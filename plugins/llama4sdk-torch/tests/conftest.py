@@ -10,11 +10,19 @@ import torch
 from llama4sdk_torch.engine import TorchEngine
 from llama4sdk_torch.loading import load_model
 from llama4sdk_torch.model import TextModel
+from transformers import Llama4ForConditionalGeneration
 
 from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
 from llama4sdk.weights.store import locate
 
-from .reference import MAVERICK_LIKE, SCOUT_LIKE, characters_tokenizer, tiny_model
+from .reference import (
+    MAVERICK_LIKE,
+    SCOUT_LIKE,
+    characters_tokenizer,
+    tiny_model,
+    tiny_seeing_model,
+    tiny_vision,
+)
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +78,12 @@ def tiny_engine(save_tiny: Callable[..., tuple[Path, torch.nn.Module]]) -> Itera
     engine = TorchEngine(checkpoint, network, model="tiny", context_length=64)
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="session")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Llama4ForConditionalGeneration]:
+    """A random network that sees, in tiles of 12 pixels and 4 tokens: its directory, and transformers' class."""
+    folder = tmp_path_factory.mktemp("seeing")
+    model = tiny_seeing_model(tiny_vision(), **SCOUT_LIKE)
+    model.save_pretrained(folder)
+    return folder, model

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from tokenizers import Tokenizer as Encoder
 from tokenizers import decoders, models, pre_tokenizers
-from transformers import Llama4ForCausalLM, Llama4TextConfig
+from transformers import (
+    Llama4Config,
+    Llama4ForCausalLM,
+    Llama4ForConditionalGeneration,
+    Llama4TextConfig,
+    Llama4VisionConfig,
+)
 
 from llama4sdk.weights.checkpoint import Checkpoint
+
+Model = TypeVar("Model", bound=torch.nn.Module)
 
 SCOUT_LIKE = {
     "interleave_moe_layer_step": 1,
@@ -50,6 +60,42 @@ def tiny_config(**overrides: object) -> Llama4TextConfig:
     return Llama4TextConfig(**(base | overrides))
 
 
+def tiny_vision(
+    *, heads: int = 2, head_dim: int = 8, layers: int = 2, grid: int = 4, patch: int = 3, adapter: int = 20
+) -> Llama4VisionConfig:
+    """Tiles of a few patches; everything that has to be equal somewhere in the published configuration is so here."""
+    hidden = heads * head_dim
+    return Llama4VisionConfig(
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * hidden,
+        image_size=grid * patch,
+        patch_size=patch,
+        projector_input_dim=adapter,
+        projector_output_dim=adapter,
+        vision_output_dim=adapter,
+    )
+
+
+def tiny_seeing_model(
+    vision: Llama4VisionConfig, *, seed: int = 0, image_token: int = 91, **overrides: object
+) -> Llama4ForConditionalGeneration:
+    """Random weights of a network that sees; ``image_token`` is the token whose places image features take."""
+    torch.manual_seed(seed)
+    config = Llama4Config(
+        vision_config=vision, text_config=tiny_config(**overrides), image_token_index=image_token, pad_token_id=None
+    )
+    return _randomized(Llama4ForConditionalGeneration(config).eval())
+
+
+def _randomized(model: Model) -> Model:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(1.0 if parameter.dim() == 1 else 0.0, 0.2)
+    return model
+
+
 def tiny_model(**overrides: object) -> Llama4ForCausalLM:
     """Random weights, large enough that routing, norms and temperature matter."""
     return random_model(0, **overrides)
@@ -58,11 +104,7 @@ def tiny_model(**overrides: object) -> Llama4ForCausalLM:
 def random_model(seed: int, **overrides: object) -> Llama4ForCausalLM:
     """The same for any seed."""
     torch.manual_seed(seed)
-    model = Llama4ForCausalLM(tiny_config(**overrides)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(1.0 if parameter.dim() == 1 else 0.0, 0.2)
-    return model
+    return _randomized(Llama4ForCausalLM(tiny_config(**overrides)).eval())
 
 
 def characters_tokenizer() -> str:

@@ -14,8 +14,9 @@ from torch import Tensor
 from llama4sdk.errors import CheckpointError, DeviceMemoryError
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk_torch.model import Attention, Dense, Layer, Mixture, TextModel, Weights
+from llama4sdk_torch.vision import Affine, VisionLayer, VisionModel, VisionWeights
 
-__all__ = ["load_model", "memory_errors"]
+__all__ = ["load_model", "load_vision", "memory_errors"]
 
 
 def load_model(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> TextModel:
@@ -26,6 +27,16 @@ def load_model(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dty
     checkpoint.verify()
     with memory_errors(device), torch.inference_mode():
         return TextModel(checkpoint.config, _Loader(checkpoint, device, dtype).weights())
+
+
+def load_vision(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> VisionModel | None:
+    """Read the vision network of a checkpoint that has one. Raises what ``load_model`` does."""
+    if checkpoint.vision is None:
+        return None
+    checkpoint.verify()
+    with memory_errors(device), torch.inference_mode():
+        loader = _Loader(checkpoint, device, dtype)
+        return VisionModel(checkpoint.vision, loader.vision_weights(checkpoint.vision.num_layers))
 
 
 @contextmanager
@@ -69,6 +80,37 @@ class _Loader:
             feed_forward_norm=self._tensor(f"{prefix}post_attention_layernorm.weight"),
             feed_forward=self._mixture(feed_forward) if moe else self._dense(feed_forward),
         )
+
+    def vision_weights(self, layers: int) -> VisionWeights:
+        model = "vision_model."
+        return VisionWeights(
+            patches=self._tensor(f"{model}patch_embedding.linear.weight"),
+            class_token=self._tensor(f"{model}class_embedding"),
+            positions=self._tensor(f"{model}positional_embedding_vlm"),
+            first_norm=self._affine(f"{model}layernorm_pre"),
+            layers=tuple(self._vision_layer(f"{model}model.layers.{number}.") for number in range(layers)),
+            last_norm=self._affine(f"{model}layernorm_post"),
+            adapter=(
+                self._tensor(f"{model}vision_adapter.mlp.fc1.weight"),
+                self._tensor(f"{model}vision_adapter.mlp.fc2.weight"),
+            ),
+            projector=self._tensor("multi_modal_projector.linear_1.weight"),
+        )
+
+    def _vision_layer(self, prefix: str) -> VisionLayer:
+        return VisionLayer(
+            attention_norm=self._affine(f"{prefix}input_layernorm"),
+            qkv=self._affine(*(f"{prefix}self_attn.{part}_proj" for part in "qkv")),
+            output=self._affine(f"{prefix}self_attn.o_proj"),
+            mlp_norm=self._affine(f"{prefix}post_attention_layernorm"),
+            up=self._affine(f"{prefix}mlp.fc1"),
+            down=self._affine(f"{prefix}mlp.fc2"),
+        )
+
+    def _affine(self, *names: str) -> Affine:
+        """One layer, or several that read the same input as one."""
+        weight, bias = (self._stacked([f"{name}.{part}" for name in names]) for part in ("weight", "bias"))
+        return Affine(weight=weight, bias=bias)
 
     def _dense(self, prefix: str) -> Dense:
         gate_up = self._stacked([f"{prefix}gate_proj.weight", f"{prefix}up_proj.weight"])

@@ -1,0 +1,143 @@
+"""Images behind a URL, fetched so that a prompt's author cannot reach what only this machine can.
+
+Only https; every address a name stands for must be public, at every redirect, and the connection goes to the very
+address that was checked. Size and time are bounded.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from llama4sdk.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Limits", "Resolver", "addresses_of", "fetch"]
+
+Resolver: TypeAlias = Callable[[str, int], Sequence[str]]
+"""Gives the IP addresses of a host and port. May raise OSError."""
+
+_Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one image may cost: bytes, seconds altogether, and redirects."""
+
+    size: int = 20 * 2**20
+    seconds: float = 15.0
+    redirects: int = 5
+
+
+def addresses_of(host: str, port: int) -> list[str]:
+    """What the system's resolver says."""
+    return [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+def fetch(
+    url: str,
+    *,
+    limits: Limits = Limits(),
+    allow_private: bool = False,
+    resolve: Resolver = addresses_of,
+    transport: httpx.BaseTransport | None = None,
+) -> bytes:
+    """The bytes at an https URL. ``allow_private`` also lets it lead into this machine's own network.
+
+    Raises InvalidRequestError for other schemes, private addresses, and whatever fails or exceeds the limits.
+    """
+    import httpx
+
+    target = _parsed(url)
+    deadline = time.monotonic() + limits.seconds
+    # No proxy: it would be asked for the bare address. Redirects are followed here, each checked like the first.
+    verify = httpx.create_ssl_context()
+    try:
+        with httpx.Client(transport=transport, trust_env=False, follow_redirects=False, verify=verify) as client:
+            for _ in range(limits.redirects + 1):
+                request = _request(client, target, allow_private=allow_private, resolve=resolve, deadline=deadline)
+                response = client.send(request, stream=True)
+                try:
+                    if not response.has_redirect_location:
+                        return _body(response, target, limits, deadline)
+                    target = target.join(response.headers["Location"])
+                finally:
+                    response.close()
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+        raise _failed(target, str(error) or type(error).__name__) from error
+    raise _failed(target, f"it was redirected more than {limits.redirects} times")
+
+
+def _parsed(url: str) -> httpx.URL:
+    import httpx
+
+    try:
+        return httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise InvalidRequestError("An image's URL is none.", hint=f"{error}. Write https://host/path.") from error
+
+
+def _request(
+    client: httpx.Client, target: httpx.URL, *, allow_private: bool, resolve: Resolver, deadline: float
+) -> httpx.Request:
+    if target.scheme != "https" or not target.host or target.userinfo:
+        raise InvalidRequestError(
+            f"An image can be fetched by https only, without a password, not from {_shown(target)}.",
+            hint="Read the image yourself and pass its bytes, or use ImagePart.from_path.",
+        )
+    addresses = resolve(target.host, target.port or 443)
+    private = [address for address in addresses if not _is_public(ipaddress.ip_address(address.partition("%")[0]))]
+    if not addresses or (private and not allow_private):
+        raise InvalidRequestError(
+            f"{_shown(target)} leads to {private[0] if private else 'nowhere'}, which is no public address.",
+            hint="Pass the image's bytes, or allow private addresses with LLAMA4SDK_PRIVATE_IMAGE_URLS=1.",
+        )
+    return client.build_request(
+        "GET",
+        target.copy_with(host=addresses[0]),
+        headers={"Host": target.netloc.decode(), "Accept": "image/*", "Accept-Encoding": "identity"},
+        extensions={"sni_hostname": target.host},
+        timeout=max(0.1, deadline - time.monotonic()),
+    )
+
+
+def _is_public(address: _Address) -> bool:
+    """Whether it is out in the internet; of an IPv6 address that stands for an IPv4 one, whether that is."""
+    if isinstance(address, ipaddress.IPv6Address):
+        translated = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF) if address in _NAT64 else None
+        inner = address.ipv4_mapped or address.sixtofour or translated
+        if inner is not None:
+            return _is_public(inner)
+    return address.is_global and not address.is_multicast
+
+
+def _body(response: httpx.Response, target: httpx.URL, limits: Limits, deadline: float) -> bytes:
+    if not response.is_success:
+        raise _failed(target, f"the server answered {response.status_code}")
+    body = bytearray()
+    for chunk in response.iter_raw():
+        body += chunk
+        if len(body) > limits.size:
+            raise _failed(target, f"it has more than {limits.size} bytes")
+        if time.monotonic() > deadline:
+            raise _failed(target, f"it took longer than {limits.seconds:g} seconds")
+    return bytes(body)
+
+
+def _failed(target: httpx.URL, why: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"The image at {_shown(target)} could not be fetched: {why}.", hint="Pass the image's bytes instead."
+    )
+
+
+def _shown(target: httpx.URL) -> str:
+    """Without the query, which may be a signature, and without a password."""
+    return str(target.copy_with(query=None, fragment=None, userinfo=b""))

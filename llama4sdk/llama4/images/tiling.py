@@ -1,0 +1,37 @@
+"""An image as the square tiles the vision network looks at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from llama4sdk.llama4.images.canvas import TILE, TILES, Canvas, choose_canvas
+
+__all__ = ["Tiles", "cut_tiles"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiles:
+    """``pixels``: [tiles, 3, side, side], RGB from 0 to 255; the grid row by row, then the whole image once more."""
+
+    canvas: Canvas
+    pixels: npt.NDArray[np.uint8]
+
+
+def cut_tiles(image: Image.Image, *, tile: int = TILE, most: int = TILES) -> Tiles:
+    """Fit an RGB image to its canvas, black to the right and below, and cut that up.
+
+    When that makes several tiles, the last one shows the whole image, stretched to a square as in training.
+    """
+    canvas = choose_canvas(image.height, image.width, tile=tile, most=most)
+    whole = Image.new("RGB", (canvas.columns * tile, canvas.rows * tile))
+    whole.paste(image.resize((canvas.width, canvas.height), Image.Resampling.BILINEAR))
+    grid = np.asarray(whole).reshape(canvas.rows, tile, canvas.columns, tile, 3)
+    pixels = grid.transpose(0, 2, 4, 1, 3).reshape(-1, 3, tile, tile)
+    if len(pixels) > 1:
+        square = np.asarray(image.resize((tile, tile), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+        pixels = np.concatenate([pixels, square[np.newaxis]])
+    return Tiles(canvas=canvas, pixels=np.ascontiguousarray(pixels))

@@ -1,0 +1,1 @@
+"""Tests of llama4sdk.llama4.images."""
