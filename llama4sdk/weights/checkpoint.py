@@ -112,9 +112,9 @@ class Checkpoint(ABC):
         Raises CheckpointError naming the tensor. Reads no weights.
         """
         expected = set[str]()
-        vision = {} if self.vision is None else vision_tensors(self.vision, self.config.hidden_size)
+        vision = () if self.vision is None else vision_tensors(self.vision, self.config.hidden_size)
         text = _expected(self.config, fused=self.fused_experts)
-        for name, shape in chain(text, vision.items()):  # ends at the first that is missing
+        for name, shape in chain(text, vision):  # ends at the first that is missing
             expected.add(name)
             found = self.tensors.get(name)
             if found is None:
