@@ -52,16 +52,16 @@ def tiny_config(**overrides: object) -> Llama4TextConfig:
 
 def tiny_model(**overrides: object) -> Llama4ForCausalLM:
     """Random weights, large enough that routing, norms and temperature matter."""
-    return random_model(0, **overrides)
+    return random_model(0, 0.2, **overrides)
 
 
-def random_model(seed: int, **overrides: object) -> Llama4ForCausalLM:
-    """The same for any seed."""
+def random_model(seed: int, spread: float, **overrides: object) -> Llama4ForCausalLM:
+    """The same for any seed and any standard deviation of the weights."""
     torch.manual_seed(seed)
     model = Llama4ForCausalLM(tiny_config(**overrides)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.normal_(1.0 if parameter.dim() == 1 else 0.0, 0.2)
+            parameter.normal_(1.0 if parameter.dim() == 1 else 0.0, spread)
     return model
 
 
