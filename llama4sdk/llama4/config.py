@@ -109,6 +109,8 @@ _NUMBERS: TypeAdapter[dict[str, float | str | None]] = TypeAdapter(dict[str, flo
 
 
 def _read_hf(c: Mapping[str, JsonValue]) -> TextConfig:
+    if c.get("hidden_act", "silu") != "silu":
+        raise ValueError(f"its activation is {c['hidden_act']!r}, not 'silu'")
     layers = layer_count(c, "num_hidden_layers")
     experts = int(number(c, "num_local_experts", 16))
     heads = int(number(c, "num_attention_heads"))

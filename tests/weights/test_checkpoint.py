@@ -211,6 +211,7 @@ def test_an_absent_shard_is_named(tmp_path: Path) -> None:
         ({"model_type": "llama"}, "llama"),
         ({**HF_CONFIG, "num_attention_heads": 0}, "config.json"),
         ({**HF_CONFIG, "hidden_size": "wide"}, "hidden_size"),
+        ({**HF_CONFIG, "hidden_act": "gelu"}, "gelu"),
         ({**HF_CONFIG, "quantization_config": {"quant_method": "fp8"}}, "quantized"),
         ([1, 2], "JSON object"),
     ],

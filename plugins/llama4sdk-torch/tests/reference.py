@@ -89,22 +89,22 @@ def tiny_seeing_model(
     return _randomized(Llama4ForConditionalGeneration(config).eval())
 
 
-def _randomized(model: Model) -> Model:
+def _randomized(model: Model, spread: float = 0.2) -> Model:
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.normal_(1.0 if parameter.dim() == 1 else 0.0, 0.2)
+            parameter.normal_(1.0 if parameter.dim() == 1 else 0.0, spread)
     return model
 
 
 def tiny_model(**overrides: object) -> Llama4ForCausalLM:
     """Random weights, large enough that routing, norms and temperature matter."""
-    return random_model(0, **overrides)
+    return random_model(0, 0.2, **overrides)
 
 
-def random_model(seed: int, **overrides: object) -> Llama4ForCausalLM:
-    """The same for any seed."""
+def random_model(seed: int, spread: float, **overrides: object) -> Llama4ForCausalLM:
+    """The same for any seed and any standard deviation of the weights."""
     torch.manual_seed(seed)
-    return _randomized(Llama4ForCausalLM(tiny_config(**overrides)).eval())
+    return _randomized(Llama4ForCausalLM(tiny_config(**overrides)).eval(), spread)
 
 
 def characters_tokenizer() -> str:

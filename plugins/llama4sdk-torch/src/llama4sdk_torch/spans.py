@@ -65,13 +65,9 @@ class Span:
         return self.full and len(set(self.starts)) == 1
 
     def positions(self, device: torch.device) -> Tensor:
-        """Of each token, [1 or rows, tokens]. Padding stands where its row ends, and sees nothing but real tokens."""
-        columns = torch.arange(self.tokens, device=device)
-        if self.even:
-            return (columns + self.starts[0]).unsqueeze(0)
-        last = torch.tensor([count - 1 for count in self.counts], device=device).unsqueeze(1)
-        starts = torch.tensor(self.starts, device=device).unsqueeze(1)
-        return (starts + columns.minimum(last)).clamp(min=0)  # [rows, tokens]
+        """Of each token, [1 or rows, tokens]; padding goes on counting."""
+        starts = self.starts[:1] if self.even else self.starts
+        return torch.tensor(starts, device=device).unsqueeze(1) + torch.arange(self.tokens, device=device)
 
     def slots(self, positions: Tensor, *, chunk: int | None) -> Slots:
         """Where ``positions`` are in layers that keep one ``chunk``, or everything."""

@@ -1,0 +1,133 @@
+"""The engine's minimal conformance, point by point as the project's Llama 4 specification numbers it (section 14).
+
+Points 5 (images) and 7 (sizes on disk) are not about text, and are tested elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from llama4sdk_torch.loading import load_model
+from llama4sdk_torch.model import Dense, Mixture, TextModel, _rotate
+
+from llama4sdk.weights.checkpoint import open_checkpoint
+
+from . import equations
+from .reference import MAVERICK_LIKE, SCOUT_LIKE
+
+SaveTiny = Callable[..., tuple[Path, torch.nn.Module]]
+CPU = torch.device("cpu")
+
+
+def _network(save_tiny: SaveTiny, **overrides: object) -> TextModel:
+    folder, _ = save_tiny(**overrides)
+    return load_model(open_checkpoint(folder), device=CPU, dtype=torch.float32)
+
+
+def _tokens(count: int) -> torch.Tensor:
+    return torch.randint(0, 96, (count,), generator=torch.Generator().manual_seed(count))
+
+
+def _logits(network: TextModel, tokens: torch.Tensor, sizes: list[int], *, origin: int = 0) -> torch.Tensor:
+    cache = network.new_cache(len(tokens), origin=origin)
+    return torch.cat([network.logits(network.hidden(part.unsqueeze(0), cache))[0] for part in tokens.split(sizes)])
+
+
+def _close(ours: torch.Tensor, exact: torch.Tensor) -> None:
+    torch.testing.assert_close(ours.double(), exact, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("flavour", [SCOUT_LIKE, MAVERICK_LIKE], ids=["scout", "maverick"])
+@torch.inference_mode()
+def test_1_full_ragged_and_single_equal_the_equations(save_tiny: SaveTiny, flavour: dict[str, object]) -> None:
+    """14.1: chunk 8, floor 4, 8 layers: prefill, ragged blocks and single tokens agree with the equations to 1e-5."""
+    network = _network(save_tiny, **flavour, num_hidden_layers=8)
+    tokens = _tokens(30)
+    exact = equations.logits(network.config, network.weights, tokens)
+    for sizes in ([30], [5, 1, 7, 10, 1, 6], [1] * 30):
+        _close(_logits(network, tokens, sizes), exact)
+
+
+def test_2_chunks_are_isolated_in_rotated_layers_only(save_tiny: SaveTiny) -> None:
+    """14.2: a token changed in chunk 0 changes nothing in chunk 1 without NoPE layers, and does change it with one."""
+    tokens = _tokens(16)
+    other = tokens.clone()
+    other[3] = (other[3] + 1) % 96
+    for flags, isolated in (([1, 1, 1, 1], True), ([1, 0, 1, 1], False)):
+        network = _network(save_tiny, **MAVERICK_LIKE, no_rope_layers=flags)
+        for sizes in ([16], [1] * 16):
+            one, two = (_logits(network, t, sizes) for t in (tokens, other))
+            assert torch.equal(one[8:], two[8:]) is isolated
+            assert not torch.equal(one[3:8], two[3:8])
+
+
+@torch.inference_mode()
+def test_3_the_router_scales_inputs() -> None:
+    """14.3: the mixture is the chosen expert on the scaled input, plus the shared one; a scaled output differs."""
+    dice = torch.Generator().manual_seed(3)
+    router, gate_up, down = (torch.randn(*s, generator=dice) for s in ((4, 8), (4, 12, 8), (4, 8, 6)))
+    shared = Dense(gate_up=torch.randn(12, 8, generator=dice), down=torch.randn(8, 6, generator=dice))
+    mixture = Mixture(router=router, gate_up=gate_up, down=down, shared=shared, experts_per_token=1)
+    for token in torch.randn(9, 8, generator=dice):
+        score, chosen = (router @ token).max(dim=0)
+        expert = Dense(gate_up=gate_up[chosen], down=down[chosen])
+        actual = mixture(token.view(1, 1, 8))[0, 0]
+        torch.testing.assert_close(actual, shared(token) + expert(token * score.sigmoid()), atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(actual, shared(token) + expert(token) * score.sigmoid(), atol=1e-3)
+
+
+def test_4_temperature_begins_with_the_8192nd_token(save_tiny: SaveTiny) -> None:
+    """14.4: with the published floor, tuning changes nothing up to 8191 tokens, and position 8191 differs."""
+    rules = {"num_hidden_layers": 1, "no_rope_layers": [0], "attention_chunk_size": 8192, "floor_scale": 8192}
+    tuned, plain = (_network(save_tiny, **MAVERICK_LIKE, **rules, attn_temperature_tuning=on) for on in (True, False))
+    tokens = _tokens(8193)
+    on, off = (_logits(network, tokens, [8190, 1, 1, 1]) for network in (tuned, plain))
+    assert torch.equal(on[:8191], off[:8191])
+    assert not torch.allclose(on[8191], off[8191], atol=1e-6)
+    assert not torch.allclose(on[8192], off[8192], atol=1e-6)
+
+
+def test_6_pairs_are_adjacent(save_tiny: SaveTiny) -> None:
+    """14.6: a hand-made query turns in its adjacent pairs, (0, 1) by the position in radians and (2, 3) by less.
+
+    (Fused and separate experts loading alike is ``test_apart_and_fused_experts_load_alike``.)
+    """
+    rope = {"rope_type": "default", "rope_theta": 100.0}
+    network = _network(save_tiny, **MAVERICK_LIKE, head_dim=4, rope_parameters=rope)
+    q = torch.tensor([1.0, 0.0, 0.0, 2.0]).view(1, 1, 1, 4)
+    angles = torch.tensor([3.0, 0.3])  # at position 3; 100 ** (-2 / 4) = 0.1
+    expected = [angles[0].cos(), angles[0].sin(), -2 * angles[1].sin(), 2 * angles[1].cos()]
+    torch.testing.assert_close(_rotate(q, network._rotation(torch.tensor([[3]]))).flatten(), torch.stack(expected))
+
+
+@pytest.mark.parametrize("flavour", [SCOUT_LIKE, MAVERICK_LIKE], ids=["scout", "maverick"])
+@pytest.mark.parametrize(("chunk", "floor"), [(8192, 8192), (8, 4)])
+@torch.inference_mode()
+def test_ten_million_tokens_on_nothing_decays(
+    save_tiny: SaveTiny, flavour: dict[str, object], chunk: int, floor: int
+) -> None:
+    """Behind 10M tokens logits still equal the float64 equations to 1e-5: rotation counts from the chunk's beginning.
+
+    No table as long as the context is needed, and the cache takes what the tokens at hand need.
+    """
+    rules = {"attention_chunk_size": chunk, "floor_scale": floor, "max_position_embeddings": 10_485_760}
+    network = _network(save_tiny, **(flavour | rules))
+    assert network.config.max_context == 10_485_760
+    origin, tokens = 10_485_760 - 8192, _tokens(60)
+    exact = equations.logits(network.config, network.weights, tokens, origin=origin)
+    for sizes in ([60], [1] * 60):
+        _close(_logits(network, tokens, sizes, origin=origin), exact)
+    assert (exact - equations.logits(network.config, network.weights, tokens)).abs().max() > 1e-3  # the temperature
+
+
+def test_the_temperature_is_exact_at_any_position(save_tiny: SaveTiny) -> None:
+    """Every step up to 10M tokens begins at its position, not one earlier or later, for odd floors too."""
+    for floor in (8192, 8191, 3000):
+        network = _network(save_tiny, **MAVERICK_LIKE, floor_scale=floor)
+        steps = torch.arange(1, 10_485_760 // floor) * floor
+        positions = torch.cat([steps - 2, steps - 1, steps])
+        actual = network._temperature(positions).flatten()
+        _close(actual, equations.temperature(network.config, positions))
