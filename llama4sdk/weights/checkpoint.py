@@ -13,7 +13,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
@@ -93,7 +93,7 @@ class Checkpoint(ABC):
         Raises CheckpointError naming the tensor. Reads no weights.
         """
         expected = set[str]()
-        for name, shape in _expected(self.config, fused=self.fused_experts):  # ends at the first that is missing
+        for name, shape in _expected(self.config, self.fused_experts):  # ends at the first that is missing
             expected.add(name)
             found = self.tensors.get(name)
             if found is None:
@@ -107,10 +107,9 @@ class Checkpoint(ABC):
                     hint="It is of another architecture, or quantized in a way that cannot be read.",
                 )
 
-    @property
-    def fused_experts(self) -> bool:
-        """Whether the routed experts of a layer are one tensor."""
-        return any(name.endswith(".experts.gate_up_proj") for name in self.tensors)
+    def fused_experts(self, layer: int) -> bool:
+        """Whether the routed experts of this layer are one tensor; in partly quantized checkpoints layers differ."""
+        return f"model.layers.{layer}.feed_forward.experts.gate_up_proj" in self.tensors
 
 
 def commonest_dtype(tensors: Mapping[str, TensorInfo]) -> str:
@@ -144,7 +143,7 @@ _OTHER_PARTS: Final = re.compile(r"(model\.)?(vision_model|multi_modal_projector
 """The vision tower's tensors, which a text engine leaves alone."""
 
 
-def _expected(c: TextConfig, *, fused: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _expected(c: TextConfig, fused: Callable[[int], bool]) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "model.embed_tokens.weight", (c.vocab_size, c.hidden_size)
     yield "model.norm.weight", (c.hidden_size,)
     if not c.tied_embeddings:
@@ -153,7 +152,9 @@ def _expected(c: TextConfig, *, fused: bool) -> Iterator[tuple[str, tuple[int, .
         prefix = f"model.layers.{layer}."
         for name, shape in _attention(c):
             yield prefix + name, shape
-        for name, shape in _experts(c, fused=fused) if layer in c.moe_layers else _swiglu(c.hidden_size, c.dense_size):
+        for name, shape in (
+            _experts(c, fused=fused(layer)) if layer in c.moe_layers else _swiglu(c.hidden_size, c.dense_size)
+        ):
             yield f"{prefix}feed_forward.{name}", shape
 
 

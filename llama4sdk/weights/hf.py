@@ -16,6 +16,7 @@ from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.weights.checkpoint import Checkpoint, GenerationDefaults, TensorInfo, commonest_dtype
+from llama4sdk.weights.compressed import check_scheme, quantized_weights, restore
 from llama4sdk.weights.safetensors import SafetensorsFile
 from llama4sdk.weights.store import is_plain_name
 
@@ -38,25 +39,27 @@ class HuggingFaceCheckpoint(Checkpoint):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._config = _read_json(path / "config.json", needed=True)
-        if "quantization_config" in self._config:
-            raise CheckpointError(
-                f"{path} is quantized in a Hugging Face format, which cannot be read.",
-                hint="Use the unquantized checkpoint, or a GGUF file.",
-            )
+        quantized = check_scheme(self._config)
         self.config = TextConfig.from_hf(self._config)
-        self._files, self.tensors = self._open_shards()
+        self._files, self._stored = self._open_shards()
+        self.tensors, self._quantized = self._stored, frozenset[str]()
+        if quantized:
+            self.tensors, self._quantized = quantized_weights(self._stored, self._values)
         self.name = path.resolve().name
         self.dtype = commonest_dtype(self.tensors)
         self._generation = _read_json(path / "generation_config.json")
         self.generation_defaults = _defaults(self._generation)
 
     def read(self, name: str, index: int | None = None) -> npt.NDArray[np.generic]:
-        """As the base class says; the values as they are stored."""
-        dtype = self.tensors[name].dtype
-        if dtype not in READABLE:
-            raise CheckpointError(f"Tensor '{name}' of {self.path} is stored as {dtype}, which cannot be read.")
-        file, key = self._files[name]
-        values = file.read(key)
+        """As the base class says; quantization is undone."""
+        if name in self._quantized:
+            values: npt.NDArray[np.generic] = restore(name, self._stored, self._values)
+        elif self.tensors[name].dtype in READABLE:
+            values = self._values(name)
+        else:
+            raise CheckpointError(
+                f"Tensor '{name}' of {self.path} is stored as {self.tensors[name].dtype}, which cannot be read."
+            )
         return values if index is None else values[index]
 
     @cached_property
@@ -81,6 +84,11 @@ class HuggingFaceCheckpoint(Checkpoint):
         file = self.path / "chat_template.jinja"
         source = _read_text(file) if file.is_file() else _default_template(settings.get("chat_template"))
         return None if source is None else ChatTemplate(source, _special_tokens(settings))
+
+    def _values(self, name: str) -> npt.NDArray[np.generic]:
+        """The values of one tensor as they are stored."""
+        file, key = self._files[name]
+        return file.read(key)
 
     def _open_shards(self) -> tuple[dict[str, tuple[SafetensorsFile, str]], dict[str, TensorInfo]]:
         files: dict[str, tuple[SafetensorsFile, str]] = {}

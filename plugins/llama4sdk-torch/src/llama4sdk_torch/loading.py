@@ -62,24 +62,25 @@ class _Loader:
         prefix = f"model.layers.{number}."
         heads = [f"{prefix}self_attn.{part}_proj.weight" for part in "qkv"]
         feed_forward = f"{prefix}feed_forward."
+        fused = self._checkpoint.fused_experts(number)
         moe = number in self._config.moe_layers
         return Layer(
             attention_norm=self._tensor(f"{prefix}input_layernorm.weight"),
             attention=Attention(qkv=self._stacked(heads), output=self._tensor(f"{prefix}self_attn.o_proj.weight")),
             feed_forward_norm=self._tensor(f"{prefix}post_attention_layernorm.weight"),
-            feed_forward=self._mixture(feed_forward) if moe else self._dense(feed_forward),
+            feed_forward=self._mixture(feed_forward, fused=fused) if moe else self._dense(feed_forward),
         )
 
     def _dense(self, prefix: str) -> Dense:
         gate_up = self._stacked([f"{prefix}gate_proj.weight", f"{prefix}up_proj.weight"])
         return Dense(gate_up=gate_up, down=self._tensor(f"{prefix}down_proj.weight"))
 
-    def _mixture(self, prefix: str) -> Mixture:
+    def _mixture(self, prefix: str, *, fused: bool) -> Mixture:
         c = self._config
         gate_up = self._empty(c.num_experts, 2 * c.expert_size, c.hidden_size)
         down = self._empty(c.num_experts, c.hidden_size, c.expert_size)
         for expert in range(c.num_experts):
-            if self._checkpoint.fused_experts:  # stored [in, out]
+            if fused:  # stored [in, out]
                 gate_up[expert] = self._read(f"{prefix}experts.gate_up_proj", expert).T
                 down[expert] = self._read(f"{prefix}experts.down_proj", expert).T
             else:
