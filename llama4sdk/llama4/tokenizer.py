@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
@@ -19,6 +20,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Encoder
 
 from llama4sdk.errors import CheckpointError
+from llama4sdk.llama4 import ranks
 from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.messages import Message
 from llama4sdk.requests import Tool
@@ -59,6 +61,7 @@ class Tokenizer:
         self._encoder = encoder
         self._prefix = list(prefix)
         self._verbatim = frozenset(verbatim)
+        self.is_llama4 = ranks.is_llama4(control)
         self._controls = re.compile("|".join(re.escape(t) for t in sorted(control, key=len, reverse=True)) or r"(?!)")
         self._openings = re.compile("[" + re.escape("".join(sorted({token[0] for token in control} or {"<"}))) + "]")
 
@@ -81,6 +84,23 @@ class Tokenizer:
         return cls(encoder, control, prefix=prefix, verbatim=[token.id for token in plain])
 
     @classmethod
+    def from_tiktoken(cls, path: str | Path) -> Tokenizer:
+        """Read the ``tokenizer.model`` that Meta publishes with Llama 4.
+
+        Raises CheckpointError when it cannot be read, is damaged, or is of another kind.
+        """
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error}.") from error
+        known = ranks.read_ranks(data)
+        control = ranks.control_tokens(len(known))
+        merges = [(_spell(left), _spell(right)) for left, right in ranks.merges(known)]
+        vocabulary = {_spell(token): number for token, number in known.items()}
+        begin = control["<|begin_of_text|>"]
+        return cls.from_vocabulary(vocabulary, merges, control, splitter="llama4", prefix=[begin])
+
+    @classmethod
     def from_vocabulary(
         cls,
         vocabulary: Mapping[str, int],
@@ -101,7 +121,7 @@ class Tokenizer:
                 hint=f"Known rules: {', '.join(SPLITTERS)}.",
             )
         with _refusing("The tokenizer's merges do not fit its vocabulary"):
-            model = models.BPE(dict(vocabulary), list(merges), ignore_merges=rule == LLAMA3_WORDS)
+            model = models.BPE(dict(vocabulary), list(merges), ignore_merges=rule in (LLAMA3_WORDS, O200K_WORDS))
         encoder = Encoder(model)
         encoder.pre_tokenizer = _pre_tokenizer(rule)
         encoder.decoder = decoders.ByteLevel()
@@ -114,7 +134,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of plain text, after whatever this tokenizer begins every text with."""
-        return self._prefix + self._encoder.encode(text, add_special_tokens=False).ids
+        return self._prefix + self._plain(text)
 
     def encode_chat(
         self,
@@ -182,7 +202,11 @@ class Tokenizer:
         return ids + self._plain(text[end:].replace(mark, ""))
 
     def _plain(self, text: str) -> list[int]:
-        return self._encoder.encode(text, add_special_tokens=False).ids if text else []
+        """Ids of text in which nothing is a control token. Half a character (a lone surrogate) becomes U+FFFD."""
+        if _SURROGATE.search(text):
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        parts = ranks.pieces(text) if self.is_llama4 else (text,)
+        return [token for part in parts for token in self._encoder.encode(part, add_special_tokens=False).ids]
 
 
 class Detokenizer:
@@ -205,6 +229,7 @@ class _Added(BaseModel, extra="allow"):
 
 _JSON_OBJECT: Final = TypeAdapter(dict[str, JsonValue])
 _ADDED: Final = TypeAdapter(list[_Added])
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _PRIVATE_USE: Final = range(0xE000, 0xF900)
 
 
@@ -250,4 +275,9 @@ def _byte_alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in visible} | {chr(256 + n): byte for n, byte in enumerate(hidden)}
 
 
+def _spell(token: bytes) -> str:
+    return "".join(map(_CHARS.__getitem__, token))
+
+
 _BYTES: Final = _byte_alphabet()
+_CHARS: Final = {byte: char for char, byte in _BYTES.items()}

@@ -121,12 +121,16 @@ def commonest_dtype(tensors: Mapping[str, TensorInfo]) -> str:
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Open a GGUF file or a Hugging Face directory; reads headers only.
+    """Open a GGUF file, a Hugging Face directory or one of Meta's own; reads headers only.
 
     Raises WeightsNotFoundError when there is nothing at ``path``, CheckpointError when it is damaged, truncated, of an
     unknown format or of another architecture.
     """
     place = Path(path)
+    if place.is_dir() and (place / "params.json").is_file() and not (place / "config.json").is_file():
+        from llama4sdk.weights.meta import MetaCheckpoint
+
+        return MetaCheckpoint(place)
     if place.is_dir():
         from llama4sdk.weights.hf import HuggingFaceCheckpoint
 

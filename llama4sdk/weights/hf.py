@@ -1,4 +1,4 @@
-"""Hugging Face directories: ``config.json``, safetensors (one file or shards with an index), ``tokenizer.json``."""
+"""Hugging Face directories: ``config.json``, safetensors (one file or shards with an index), tokenizer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from llama4sdk.weights.compressed import check_scheme, quantized_weights, restor
 from llama4sdk.weights.safetensors import SafetensorsFile
 from llama4sdk.weights.store import is_plain_name
 
-__all__ = ["HuggingFaceCheckpoint"]
+__all__ = ["HuggingFaceCheckpoint", "read_json", "read_text", "read_tokenizer"]
 
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
@@ -38,7 +38,7 @@ class HuggingFaceCheckpoint(Checkpoint):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._config = _read_json(path / "config.json", needed=True)
+        self._config = read_json(path / "config.json", needed=True)
         quantized = check_scheme(self._config)
         self.config = TextConfig.from_hf(self._config)
         self._files, self._stored = self._open_shards()
@@ -47,7 +47,7 @@ class HuggingFaceCheckpoint(Checkpoint):
             self.tensors, self._quantized = quantized_weights(self._stored, self._values)
         self.name = path.resolve().name
         self.dtype = commonest_dtype(self.tensors)
-        self._generation = _read_json(path / "generation_config.json")
+        self._generation = read_json(path / "generation_config.json")
         self.generation_defaults = _defaults(self._generation)
 
     def read(self, name: str, index: int | None = None) -> npt.NDArray[np.generic]:
@@ -72,17 +72,14 @@ class HuggingFaceCheckpoint(Checkpoint):
         return frozenset(token for token in ids if isinstance(token, int))
 
     def tokenizer(self) -> Tokenizer:
-        """Read from ``tokenizer.json``."""
-        file = self.path / "tokenizer.json"
-        if not file.is_file():
-            raise CheckpointError(f"{self.path} has no tokenizer.json.", hint="Fetch the checkpoint's tokenizer files.")
-        return Tokenizer.from_json(_read_text(file))
+        """Read from ``tokenizer.json``, or else from Meta's ``tokenizer.model``."""
+        return read_tokenizer(self.path)
 
     def chat_template(self) -> ChatTemplate | None:
         """``chat_template.jinja``, or the one inside ``tokenizer_config.json``."""
-        settings = _read_json(self.path / "tokenizer_config.json")
+        settings = read_json(self.path / "tokenizer_config.json")
         file = self.path / "chat_template.jinja"
-        source = _read_text(file) if file.is_file() else _default_template(settings.get("chat_template"))
+        source = read_text(file) if file.is_file() else _default_template(settings.get("chat_template"))
         return None if source is None else ChatTemplate(source, _special_tokens(settings))
 
     def _values(self, name: str) -> npt.NDArray[np.generic]:
@@ -108,7 +105,7 @@ def _shards(path: Path) -> list[Path]:
             raise CheckpointError(f"{path} has neither {SINGLE} nor {INDEX}.", hint="Fetch the checkpoint's weights.")
         return [path / SINGLE]
     try:
-        names = set(_SHARDS.validate_python(_read_json(path / INDEX).get("weight_map")).values())
+        names = set(_SHARDS.validate_python(read_json(path / INDEX).get("weight_map")).values())
     except ValidationError as error:
         raise CheckpointError(f"{path / INDEX} has no valid 'weight_map'.") from error
     for name in sorted(names):
@@ -122,20 +119,33 @@ def _shards(path: Path) -> list[Path]:
     return [path / name for name in sorted(names)]
 
 
-def _read_text(file: Path) -> str:
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer in a directory. Raises CheckpointError when there is none, or it is damaged."""
+    if (file := folder / "tokenizer.json").is_file():
+        return Tokenizer.from_json(read_text(file))
+    if (file := folder / "tokenizer.model").is_file():
+        return Tokenizer.from_tiktoken(file)
+    raise CheckpointError(
+        f"{folder} has neither tokenizer.json nor tokenizer.model.", hint="Fetch the checkpoint's tokenizer files."
+    )
+
+
+def read_text(file: Path) -> str:
+    """A file's text. Raises CheckpointError when it cannot be read."""
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}.") from error
 
 
-def _read_json(file: Path, *, needed: bool = False) -> dict[str, JsonValue]:
+def read_json(file: Path, *, needed: bool = False) -> dict[str, JsonValue]:
+    """A JSON object; empty when there is none and it is not ``needed``. Raises CheckpointError."""
     if not needed and not file.is_file():
         return {}
     if not file.is_file():
         raise CheckpointError(f"{file.parent} has no {file.name}.", hint="Give a directory with a checkpoint in it.")
     try:
-        return _OBJECT.validate_json(_read_text(file))
+        return _OBJECT.validate_json(read_text(file))
     except ValidationError as error:
         raise CheckpointError(f"{file} is no JSON object.", hint="Fetch the file again.") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -228,6 +229,17 @@ def test_an_empty_directory_is_no_checkpoint(tmp_path: Path) -> None:
         open_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
         open_checkpoint(write_hf(tmp_path, hf_tensors())).tokenizer()
+
+
+def test_metas_tokenizer_serves_where_there_is_no_other(tmp_path: Path) -> None:
+    """A directory that holds only ``tokenizer.model`` has its tokenizer, control tokens included."""
+    folder = write_hf(tmp_path / "meta", hf_tensors())
+    lines = [b"%s %d" % (base64.b64encode(bytes([byte])), byte) for byte in range(256)]
+    (folder / "tokenizer.model").write_bytes(b"\n".join(lines))
+    tokenizer = open_checkpoint(folder).tokenizer()
+    assert tokenizer.encode("a<|eot|>")[:2] == [256, ord("a")]
+    assert tokenizer.decode(tokenizer.encode("a<|eot|>")) == "a<|eot|>"
+    assert tokenizer.control["<|eot|>"] == 256 + 8
 
 
 def test_nothing_there_is_not_found(tmp_path: Path) -> None:
