@@ -152,7 +152,7 @@ def write_gguf(
     *,
     architecture: str = "llama4",
     pre: str = "llama4",
-    quantized: bool = False,
+    kind: GGMLQuantizationType = GGMLQuantizationType.F32,
     rope_factors: Array | None = None,
 ) -> Path:
     """The same network as a GGUF file in the names llama.cpp's converter uses."""
@@ -179,8 +179,7 @@ def write_gguf(
     writer.add_chat_template("{{ messages[0].content }}<|eot|>")
     extra = {} if rope_factors is None else {"rope_freqs.weight": rope_factors}
     for name, values in (_gguf_tensors() | extra).items():
-        if quantized and values.ndim > 1:
-            kind = GGMLQuantizationType.Q8_0
+        if values.ndim > 1 and kind is not GGMLQuantizationType.F32:
             writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
         else:
             writer.add_tensor(name, values)
