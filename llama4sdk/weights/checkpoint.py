@@ -107,6 +107,10 @@ class Checkpoint(ABC):
                     hint="It is of another architecture, or quantized in a way that cannot be read.",
                 )
 
+    def needed(self) -> Iterator[str]:
+        """The names of the tensors that the text network is made of."""
+        return (name for name, _ in _expected(self.config, self.fused_experts))
+
     def fused_experts(self, layer: int) -> bool:
         """Whether the routed experts of this layer are one tensor; in partly quantized checkpoints layers differ."""
         return f"model.layers.{layer}.feed_forward.experts.gate_up_proj" in self.tensors

@@ -59,3 +59,20 @@ def _through(values: Array, kind: GGMLQuantizationType) -> Array:
         return exact
     unpacked: Array = dequantize(quantize(exact, kind), kind)
     return unpacked
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_loading_says_how_far_it_is(tmp_path: Path, *, fused: bool) -> None:
+    """The bytes read grow with every tensor, and end at the total, which is that of the tensors in the files."""
+    tensors = hf_tensors() if fused else unfused(hf_tensors())
+    checkpoint = open_checkpoint(write_hf(tmp_path / "tiny", tensors))
+    seen: list[tuple[int, int]] = []
+
+    def progress(done: int, total: int) -> None:
+        seen.append((done, total))
+
+    load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32, progress=progress)
+    assert {total for _, total in seen} == {sum(values.nbytes for values in tensors.values())}
+    steps = [done for done, _ in seen]
+    assert steps == sorted(set(steps))
+    assert seen[-1][0] == seen[-1][1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import ml_dtypes
@@ -15,17 +15,24 @@ from llama4sdk.errors import CheckpointError, DeviceMemoryError
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk_torch.model import Attention, Dense, Layer, Mixture, TextModel, Weights
 
-__all__ = ["load_model", "memory_errors"]
+__all__ = ["Progress", "load_model", "memory_errors"]
 
 
-def load_model(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> TextModel:
+Progress = Callable[[int, int], None]
+"""Called with the bytes read so far and the bytes there are, both as stored."""
+
+
+def load_model(
+    checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, progress: Progress | None = None
+) -> TextModel:
     """Read the whole network. At its peak this takes the loaded size and one tensor (of a mixture, one expert).
 
+    ``progress`` is called after each tensor, or expert of a fused one, in the thread that loads.
     Raises CheckpointError when a tensor is missing, misshapen or not finite, DeviceMemoryError when the device is full.
     """
     checkpoint.verify()
     with memory_errors(device), torch.inference_mode():
-        return TextModel(checkpoint.config, _Loader(checkpoint, device, dtype).weights())
+        return TextModel(checkpoint.config, _Loader(checkpoint, device, dtype, progress).weights())
 
 
 @contextmanager
@@ -43,11 +50,16 @@ def memory_errors(device: torch.device) -> Iterator[None]:
 
 
 class _Loader:
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, progress: Progress | None
+    ) -> None:
         self._checkpoint = checkpoint
         self._config = checkpoint.config
         self._device = device
         self._dtype = dtype
+        self._progress = progress
+        self._done = 0
+        self._total = sum(checkpoint.tensors[name].nbytes for name in checkpoint.needed())
 
     def weights(self) -> Weights:
         embedding = self._tensor("model.embed_tokens.weight")
@@ -121,6 +133,10 @@ class _Loader:
         low, high = tensor.aminmax()  # these see a NaN, and make no copy
         if not (low.isfinite() and high.isfinite()):
             raise CheckpointError(f"Tensor '{name}' of {self._checkpoint.path} holds values that are no finite number.")
+        if self._progress is not None:
+            info = self._checkpoint.tensors[name]
+            self._done += info.nbytes if index is None else info.nbytes // info.shape[0]
+            self._progress(self._done, self._total)
         return tensor
 
 
