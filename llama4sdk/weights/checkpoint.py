@@ -15,7 +15,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -113,8 +113,7 @@ class Checkpoint(ABC):
         """
         expected = set[str]()
         vision = () if self.vision is None else vision_tensors(self.vision, self.config.hidden_size)
-        text = _expected(self.config, fused=self.fused_experts)
-        for name, shape in chain(text, vision):  # ends at the first that is missing
+        for name, shape in chain(_expected(self.config, self.fused_experts), vision):  # ends at the first missing
             expected.add(name)
             found = self.tensors.get(name)
             if found is None:
@@ -128,10 +127,13 @@ class Checkpoint(ABC):
                     hint="It is of another architecture, or quantized in a way that cannot be read.",
                 )
 
-    @property
-    def fused_experts(self) -> bool:
-        """Whether the routed experts of a layer are one tensor."""
-        return any(name.endswith(".experts.gate_up_proj") for name in self.tensors)
+    def needed(self) -> Iterator[str]:
+        """The names of the tensors that the text network is made of."""
+        return (name for name, _ in _expected(self.config, self.fused_experts))
+
+    def fused_experts(self, layer: int) -> bool:
+        """Whether the routed experts of this layer are one tensor; in partly quantized checkpoints layers differ."""
+        return f"model.layers.{layer}.feed_forward.experts.gate_up_proj" in self.tensors
 
 
 def commonest_dtype(tensors: Mapping[str, TensorInfo]) -> str:
@@ -143,12 +145,16 @@ def commonest_dtype(tensors: Mapping[str, TensorInfo]) -> str:
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Open a GGUF file or a Hugging Face directory; reads headers only.
+    """Open a GGUF file, a Hugging Face directory or one of Meta's own; reads headers only.
 
     Raises WeightsNotFoundError when there is nothing at ``path``, CheckpointError when it is damaged, truncated, of an
     unknown format or of another architecture.
     """
     place = Path(path)
+    if place.is_dir() and (place / "params.json").is_file() and not (place / "config.json").is_file():
+        from llama4sdk.weights.meta import MetaCheckpoint
+
+        return MetaCheckpoint(place)
     if place.is_dir():
         from llama4sdk.weights.hf import HuggingFaceCheckpoint
 
@@ -165,7 +171,7 @@ _VISION: Final = re.compile(r"(vision_model|multi_modal_projector|vision_tower)\
 """The vision network's tensors. Where nothing describes the network, they are left alone."""
 
 
-def _expected(c: TextConfig, *, fused: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _expected(c: TextConfig, fused: Callable[[int], bool]) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "model.embed_tokens.weight", (c.vocab_size, c.hidden_size)
     yield "model.norm.weight", (c.hidden_size,)
     if not c.tied_embeddings:
@@ -174,7 +180,9 @@ def _expected(c: TextConfig, *, fused: bool) -> Iterator[tuple[str, tuple[int, .
         prefix = f"model.layers.{layer}."
         for name, shape in _attention(c):
             yield prefix + name, shape
-        for name, shape in _experts(c, fused=fused) if layer in c.moe_layers else _swiglu(c.hidden_size, c.dense_size):
+        for name, shape in (
+            _experts(c, fused=fused(layer)) if layer in c.moe_layers else _swiglu(c.hidden_size, c.dense_size)
+        ):
             yield f"{prefix}feed_forward.{name}", shape
 
 

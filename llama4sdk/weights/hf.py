@@ -20,10 +20,11 @@ from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.llama4.vision_config import VisionConfig
 from llama4sdk.weights.checkpoint import Checkpoint, GenerationDefaults, TensorInfo, commonest_dtype
+from llama4sdk.weights.compressed import check_scheme, quantized_weights, restore
 from llama4sdk.weights.safetensors import SafetensorsFile
 from llama4sdk.weights.store import is_plain_name
 
-__all__ = ["HuggingFaceCheckpoint"]
+__all__ = ["HuggingFaceCheckpoint", "read_json", "read_text", "read_tokenizer"]
 
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
@@ -44,28 +45,30 @@ class HuggingFaceCheckpoint(Checkpoint):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._config = _read_json(path / "config.json", needed=True)
-        if "quantization_config" in self._config:
-            raise CheckpointError(
-                f"{path} is quantized in a Hugging Face format, which cannot be read.",
-                hint="Use the unquantized checkpoint, or a GGUF file.",
-            )
+        self._config = read_json(path / "config.json", needed=True)
+        quantized = check_scheme(self._config)
         self.config = TextConfig.from_hf(self._config)
-        self._files, self.tensors = self._open_shards()
+        self._files, self._stored = self._open_shards()
+        self.tensors, self._quantized = self._stored, frozenset[str]()
+        if quantized:
+            self.tensors, self._quantized = quantized_weights(self._stored, self._values)
         if any(name.startswith("vision_model.") for name in self.tensors):
             self.vision = VisionConfig.from_hf(self._config)
         self.name = path.resolve().name
         self.dtype = commonest_dtype(self.tensors)
-        self._generation = _read_json(path / "generation_config.json")
+        self._generation = read_json(path / "generation_config.json")
         self.generation_defaults = _defaults(self._generation)
 
     def read(self, name: str, index: int | None = None) -> npt.NDArray[np.generic]:
-        """As the base class says; the values as they are stored."""
-        dtype = self.tensors[name].dtype
-        if dtype not in READABLE:
-            raise CheckpointError(f"Tensor '{name}' of {self.path} is stored as {dtype}, which cannot be read.")
-        file, key = self._files[name]
-        values = file.read(key)
+        """As the base class says; quantization is undone."""
+        if name in self._quantized:
+            values: npt.NDArray[np.generic] = restore(name, self._stored, self._values)
+        elif self.tensors[name].dtype in READABLE:
+            values = self._values(name)
+        else:
+            raise CheckpointError(
+                f"Tensor '{name}' of {self.path} is stored as {self.tensors[name].dtype}, which cannot be read."
+            )
         return values if index is None else values[index]
 
     @cached_property
@@ -79,29 +82,27 @@ class HuggingFaceCheckpoint(Checkpoint):
 
     def tokenizer(self) -> Tokenizer:
         """Read from ``tokenizer.json``, or else from Meta's ``tokenizer.model``."""
-        if (file := self.path / "tokenizer.json").is_file():
-            return Tokenizer.from_json(_read_text(file))
-        if (file := self.path / "tokenizer.model").is_file():
-            return Tokenizer.from_tiktoken(file)
-        raise CheckpointError(
-            f"{self.path} has neither tokenizer.json nor tokenizer.model.",
-            hint="Fetch the checkpoint's tokenizer files.",
-        )
+        return read_tokenizer(self.path)
 
     @property
     def has_llama4_vocabulary(self) -> bool:
         """Looked up in ``tokenizer.json`` without building it; ``tokenizer.model`` is read as nothing else."""
         if not (file := self.path / "tokenizer.json").is_file():
             return (self.path / "tokenizer.model").is_file()
-        text = _read_text(file)
+        text = read_text(file)
         return is_llama4({name: 0 for name in LLAMA4_MARKS if json.dumps(name) in text})
 
     def chat_template(self) -> ChatTemplate | None:
         """``chat_template.jinja``, or the one inside ``tokenizer_config.json``."""
-        settings = _read_json(self.path / "tokenizer_config.json")
+        settings = read_json(self.path / "tokenizer_config.json")
         file = self.path / "chat_template.jinja"
-        source = _read_text(file) if file.is_file() else _default_template(settings.get("chat_template"))
+        source = read_text(file) if file.is_file() else _default_template(settings.get("chat_template"))
         return None if source is None else ChatTemplate(source, _special_tokens(settings))
+
+    def _values(self, name: str) -> npt.NDArray[np.generic]:
+        """The values of one tensor as they are stored."""
+        file, key = self._files[name]
+        return file.read(key)
 
     def _open_shards(self) -> tuple[dict[str, tuple[SafetensorsFile, str]], dict[str, TensorInfo]]:
         files: dict[str, tuple[SafetensorsFile, str]] = {}
@@ -121,7 +122,7 @@ def _shards(path: Path) -> list[Path]:
             raise CheckpointError(f"{path} has neither {SINGLE} nor {INDEX}.", hint="Fetch the checkpoint's weights.")
         return [path / SINGLE]
     try:
-        names = set(_SHARDS.validate_python(_read_json(path / INDEX).get("weight_map")).values())
+        names = set(_SHARDS.validate_python(read_json(path / INDEX).get("weight_map")).values())
     except ValidationError as error:
         raise CheckpointError(f"{path / INDEX} has no valid 'weight_map'.") from error
     for name in sorted(names):
@@ -135,20 +136,33 @@ def _shards(path: Path) -> list[Path]:
     return [path / name for name in sorted(names)]
 
 
-def _read_text(file: Path) -> str:
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer in a directory. Raises CheckpointError when there is none, or it is damaged."""
+    if (file := folder / "tokenizer.json").is_file():
+        return Tokenizer.from_json(read_text(file))
+    if (file := folder / "tokenizer.model").is_file():
+        return Tokenizer.from_tiktoken(file)
+    raise CheckpointError(
+        f"{folder} has neither tokenizer.json nor tokenizer.model.", hint="Fetch the checkpoint's tokenizer files."
+    )
+
+
+def read_text(file: Path) -> str:
+    """A file's text. Raises CheckpointError when it cannot be read."""
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}.") from error
 
 
-def _read_json(file: Path, *, needed: bool = False) -> dict[str, JsonValue]:
+def read_json(file: Path, *, needed: bool = False) -> dict[str, JsonValue]:
+    """A JSON object; empty when there is none and it is not ``needed``. Raises CheckpointError."""
     if not needed and not file.is_file():
         return {}
     if not file.is_file():
         raise CheckpointError(f"{file.parent} has no {file.name}.", hint="Give a directory with a checkpoint in it.")
     try:
-        return _OBJECT.validate_json(_read_text(file))
+        return _OBJECT.validate_json(read_text(file))
     except ValidationError as error:
         raise CheckpointError(f"{file} is no JSON object.", hint="Fetch the file again.") from error
 

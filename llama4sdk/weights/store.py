@@ -95,8 +95,10 @@ def _snapshots(repo: Path) -> list[Path]:
 
 
 def _checkpoint(folder: Path) -> Path | None:
-    """The directory when it holds every shard it speaks of, or the one GGUF file in it."""
+    """The directory when it holds every shard it speaks of, or Meta's own files; or the one GGUF file in it."""
     if (folder / "config.json").is_file() and _shards_present(folder):
+        return folder
+    if (folder / "params.json").is_file() and any(folder.glob("consolidated.*.pth")):
         return folder
     files = [path for path in folder.glob("*.gguf") if path.is_file()]
     return files[0] if len(files) == 1 else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gguf import GGMLQuantizationType
 
 from llama4sdk.weights.inspection import inspect
 from tests.weights.checkpoints import TOKENIZER, hf_tensors, write_gguf, write_hf
@@ -17,7 +18,7 @@ Cli = Callable[..., Any]
 
 def test_a_whole_checkpoint_is_described(cli: Cli, tmp_path: Path) -> None:
     """Its sizes, its parts by precision, and that it can be loaded; exit code 0."""
-    result = cli("inspect", str(write_gguf(tmp_path / "tiny.gguf", quantized=True)))
+    result = cli("inspect", str(write_gguf(tmp_path / "tiny.gguf", kind=GGMLQuantizationType.Q8_0)))
     assert result.exit_code == 0
     for text in (
         "(GGUF)",

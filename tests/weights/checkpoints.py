@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import quantize
-from safetensors.numpy import save_file
+from safetensors import TensorSpec, serialize
 
 Array = npt.NDArray[np.generic]
 
@@ -114,14 +114,26 @@ def write_hf(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     if shards == 1:
-        save_file(dict(tensors), folder / "model.safetensors")
+        write_safetensors(folder / "model.safetensors", tensors)
         return folder
     names = [f"model-{n + 1:05}-of-{shards:05}.safetensors" for n in range(shards)]
     where = {tensor: names[n % shards] for n, tensor in enumerate(tensors)}
     for name in names:
-        save_file({tensor: tensors[tensor] for tensor in tensors if where[tensor] == name}, folder / name)
+        write_safetensors(folder / name, {tensor: tensors[tensor] for tensor in tensors if where[tensor] == name})
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}), encoding="utf-8")
     return folder
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Array]) -> None:
+    """The package's own file; by its bytes, for its way from numpy knows no 8-bit floats."""
+    arrays = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
+    specs = {
+        name: TensorSpec(
+            dtype=values.dtype.name, shape=list(values.shape), data_ptr=values.ctypes.data, data_len=values.nbytes
+        )
+        for name, values in arrays.items()
+    }
+    path.write_bytes(serialize(specs, None))
 
 
 GGUF_NAMES = {
@@ -140,7 +152,7 @@ def write_gguf(
     *,
     architecture: str = "llama4",
     pre: str = "llama4",
-    quantized: bool = False,
+    kind: GGMLQuantizationType = GGMLQuantizationType.F32,
     rope_factors: Array | None = None,
 ) -> Path:
     """The same network as a GGUF file in the names llama.cpp's converter uses."""
@@ -167,8 +179,7 @@ def write_gguf(
     writer.add_chat_template("{{ messages[0].content }}<|eot|>")
     extra = {} if rope_factors is None else {"rope_freqs.weight": rope_factors}
     for name, values in (_gguf_tensors() | extra).items():
-        if quantized and values.ndim > 1:
-            kind = GGMLQuantizationType.Q8_0
+        if values.ndim > 1 and kind is not GGMLQuantizationType.F32:
             writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
         else:
             writer.add_tensor(name, values)

@@ -11,6 +11,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from gguf import GGMLQuantizationType
 
 from llama4sdk.errors import CheckpointError, WeightsNotFoundError
 from llama4sdk.llama4.config import RopeScaling
@@ -64,7 +65,7 @@ def test_one_expert_can_be_read_alone(hf_directory: Path) -> None:
 
 def test_quantized_values_are_unpacked(tmp_path: Path) -> None:
     """A Q8_0 tensor reads as float32 within the quantization's error."""
-    checkpoint = open_checkpoint(write_gguf(tmp_path / "q8.gguf", quantized=True))
+    checkpoint = open_checkpoint(write_gguf(tmp_path / "q8.gguf", kind=GGMLQuantizationType.Q8_0))
     name = "model.layers.0.self_attn.q_proj.weight"
     values, exact = checkpoint.read(name).astype(float), hf_tensors()[name].astype(float)
     assert checkpoint.dtype == checkpoint.tensors[name].dtype == "Q8_0"

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from llama4sdk.errors import Llama4Error
 from llama4sdk.weights.checkpoint import open_checkpoint
 from tests.weights.checkpoints import TOKENIZER, hf_tensors, write_gguf, write_hf
+from tests.weights.meta import write_meta
 
 CASES = settings(
     max_examples=int(os.environ.get("FUZZ_CASES", "40")),
@@ -180,3 +181,28 @@ def test_json_files(folder: Path, name: str, changes: list[tuple[int, Any]]) -> 
         _survives(folder, _size(folder))
     finally:
         file.write_text(whole, encoding="utf-8")
+
+
+@CASES
+@given(edits=EDITS, cut=st.sampled_from([1.0, 1.0, 0.99, 0.5, 0.01]), place=st.sampled_from(["pickle", "directory"]))
+def test_torch_files(ranks: Path, edits: list[tuple[float, int, int]], cut: float, place: str) -> None:
+    """Any damage to the pickle of a ``.pth`` file, or to the archive's directory."""
+    file = ranks / "consolidated.00.pth"
+    whole = file.read_bytes()
+    damaged = _edited(whole[:9000], edits, head=9000, cut=1.0) + whole[9000:]
+    if place == "directory":
+        damaged = whole[:-9000] + _edited(whole[-9000:], edits, head=9000, cut=cut)
+    try:
+        file.write_bytes(damaged)
+        _survives(ranks, _size(ranks))
+    finally:
+        file.write_bytes(whole)
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole directory of Meta's, for a test that puts back what it changes."""
+    folder = write_meta(tmp_path_factory.mktemp("meta") / "tiny", hf_tensors())
+    (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER), encoding="utf-8")
+    _look(folder)
+    return folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import ml_dtypes
@@ -16,17 +16,24 @@ from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk_torch.model import Attention, Dense, Layer, Mixture, TextModel, Weights
 from llama4sdk_torch.vision import Affine, VisionLayer, VisionModel, VisionWeights
 
-__all__ = ["load_model", "load_vision", "memory_errors"]
+__all__ = ["Progress", "load_model", "load_vision", "memory_errors"]
 
 
-def load_model(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> TextModel:
+Progress = Callable[[int, int], None]
+"""Called with the bytes read so far and the bytes there are, both as stored."""
+
+
+def load_model(
+    checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, progress: Progress | None = None
+) -> TextModel:
     """Read the whole network. At its peak this takes the loaded size and one tensor (of a mixture, one expert).
 
+    ``progress`` is called after each tensor, or expert of a fused one, in the thread that loads.
     Raises CheckpointError when a tensor is missing, misshapen or not finite, DeviceMemoryError when the device is full.
     """
     checkpoint.verify()
     with memory_errors(device), torch.inference_mode():
-        return TextModel(checkpoint.config, _Loader(checkpoint, device, dtype).weights())
+        return TextModel(checkpoint.config, _Loader(checkpoint, device, dtype, progress).weights())
 
 
 def load_vision(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> VisionModel | None:
@@ -54,11 +61,16 @@ def memory_errors(device: torch.device) -> Iterator[None]:
 
 
 class _Loader:
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, progress: Progress | None = None
+    ) -> None:
         self._checkpoint = checkpoint
         self._config = checkpoint.config
         self._device = device
         self._dtype = dtype
+        self._progress = progress
+        self._done = 0
+        self._total = sum(checkpoint.tensors[name].nbytes for name in checkpoint.needed())
 
     def weights(self) -> Weights:
         embedding = self._tensor("model.embed_tokens.weight")
@@ -73,12 +85,13 @@ class _Loader:
         prefix = f"model.layers.{number}."
         heads = [f"{prefix}self_attn.{part}_proj.weight" for part in "qkv"]
         feed_forward = f"{prefix}feed_forward."
+        fused = self._checkpoint.fused_experts(number)
         moe = number in self._config.moe_layers
         return Layer(
             attention_norm=self._tensor(f"{prefix}input_layernorm.weight"),
             attention=Attention(qkv=self._stacked(heads), output=self._tensor(f"{prefix}self_attn.o_proj.weight")),
             feed_forward_norm=self._tensor(f"{prefix}post_attention_layernorm.weight"),
-            feed_forward=self._mixture(feed_forward) if moe else self._dense(feed_forward),
+            feed_forward=self._mixture(feed_forward, fused=fused) if moe else self._dense(feed_forward),
         )
 
     def vision_weights(self, layers: int) -> VisionWeights:
@@ -116,12 +129,12 @@ class _Loader:
         gate_up = self._stacked([f"{prefix}gate_proj.weight", f"{prefix}up_proj.weight"])
         return Dense(gate_up=gate_up, down=self._tensor(f"{prefix}down_proj.weight"))
 
-    def _mixture(self, prefix: str) -> Mixture:
+    def _mixture(self, prefix: str, *, fused: bool) -> Mixture:
         c = self._config
         gate_up = self._empty(c.num_experts, 2 * c.expert_size, c.hidden_size)
         down = self._empty(c.num_experts, c.hidden_size, c.expert_size)
         for expert in range(c.num_experts):
-            if self._checkpoint.fused_experts:  # stored [in, out]
+            if fused:  # stored [in, out]
                 gate_up[expert] = self._read(f"{prefix}experts.gate_up_proj", expert).T
                 down[expert] = self._read(f"{prefix}experts.down_proj", expert).T
             else:
@@ -162,6 +175,10 @@ class _Loader:
         low, high = tensor.aminmax()  # these see a NaN, and make no copy
         if not (low.isfinite() and high.isfinite()):
             raise CheckpointError(f"Tensor '{name}' of {self._checkpoint.path} holds values that are no finite number.")
+        if self._progress is not None:
+            info = self._checkpoint.tensors[name]
+            self._done += info.nbytes if index is None else info.nbytes // info.shape[0]
+            self._progress(self._done, self._total)
         return tensor
 
 

@@ -1,0 +1,138 @@
+"""Checkpoints that the compressed-tensors package quantized are read as that package reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from compressed_tensors.compressors.naive_quantized import FloatQuantizationCompressor, IntQuantizationCompressor
+from compressed_tensors.compressors.pack_quantized import PackedQuantizationCompressor
+from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+from compressed_tensors.quantization.utils import calculate_qparams
+
+from llama4sdk.errors import CheckpointError
+from llama4sdk.weights.checkpoint import open_checkpoint
+from tests.weights.checkpoints import HF_CONFIG, Array, hf_tensors, unfused, write_hf
+
+KINDS: dict[str, tuple[str, Any, dict[str, Any]]] = {
+    "fp8": ("float-quantized", FloatQuantizationCompressor, {"num_bits": 8, "type": "float", "strategy": "channel"}),
+    "int8": ("int-quantized", IntQuantizationCompressor, {"num_bits": 8, "type": "int", "strategy": "channel"}),
+    "w4a16": ("pack-quantized", PackedQuantizationCompressor, {"num_bits": 4, "strategy": "group", "group_size": 8}),
+    "w4a16-asymmetric": (
+        "pack-quantized",
+        PackedQuantizationCompressor,
+        {"num_bits": 4, "strategy": "group", "group_size": 8, "symmetric": False},
+    ),
+    "w8a16": ("pack-quantized", PackedQuantizationCompressor, {"num_bits": 8, "strategy": "channel"}),
+}
+NAME = "model.layers.1.feed_forward.experts.2.gate_proj.weight"
+
+
+def _compressed(values: Array, compressor: Any, arguments: dict[str, Any]) -> tuple[dict[str, Array], Array]:
+    """What the package stores for a weight, and what it reads back, both named after the module."""
+    args = QuantizationArgs(**arguments)
+    scheme = QuantizationScheme(targets=["Linear"], weights=args)
+    weight = torch.from_numpy(values.astype(np.float32))
+    groups = weight.reshape(len(weight), -1, args.group_size or weight.shape[1])
+    scale, zero = calculate_qparams(groups.amin(-1), groups.amax(-1), args)
+    state = {"weight": weight, "weight_scale": scale, "weight_zero_point": zero}
+    stored = compressor.compress(state, scheme)
+    back = compressor.decompress(dict(stored), scheme)["weight"].numpy()
+    return {key: _to_numpy(tensor) for key, tensor in stored.items()}, back
+
+
+def _to_numpy(tensor: torch.Tensor) -> Array:
+    if tensor.dtype == torch.float8_e4m3fn:
+        floats: Array = tensor.view(torch.uint8).numpy().view(ml_dtypes.float8_e4m3fn)
+        return floats
+    return tensor.numpy()
+
+
+def _config(form: str, **more: object) -> dict[str, object]:
+    quantization = {"quant_method": "compressed-tensors", "format": form, "config_groups": {}, "ignore": ["lm_head"]}
+    return HF_CONFIG | {"quantization_config": quantization | more}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_are_those_of_the_package(tmp_path: Path, kind: str) -> None:
+    """Every routed expert, in each format, has the values that compressed-tensors itself decompresses."""
+    form, compressor, arguments = KINDS[kind]
+    tensors, expected = dict[str, Array](), dict[str, npt.NDArray[Any]]()
+    for name, values in unfused(hf_tensors()).items():
+        if ".experts." in name:
+            stored, expected[name] = _compressed(values, compressor, arguments)
+            tensors |= {f"{name.removesuffix('weight')}{key}": part for key, part in stored.items()}
+        else:
+            tensors[name] = values
+    checkpoint = open_checkpoint(write_hf(tmp_path / kind, tensors, _config(form)))
+    checkpoint.verify()
+    assert len(expected) == 24
+    for name, values in expected.items():
+        assert checkpoint.read(name).dtype == np.float32
+        np.testing.assert_allclose(checkpoint.read(name).astype(float), values.astype(float), rtol=1e-6, atol=1e-7)
+    assert checkpoint.tensors[NAME].dtype == {"fp8": "F8_E4M3", "int8": "I8", "w8a16": "I8"}.get(kind, "I4")
+
+
+@pytest.mark.parametrize(
+    ("form", "more", "named"),
+    [
+        ("nvfp4-pack-quantized", {}, "nvfp4-pack-quantized"),
+        ("dense", {"quant_method": "bitsandbytes"}, "bitsandbytes"),
+        ("float-quantized", {"quant_method": "fp8"}, "fp8"),
+    ],
+)
+def test_other_formats_are_refused_by_name(tmp_path: Path, form: str, more: dict[str, object], named: str) -> None:
+    """A quantization that cannot be undone is named, with those that can."""
+    with pytest.raises(CheckpointError, match=named) as raised:
+        open_checkpoint(write_hf(tmp_path / "odd", hf_tensors(), _config(form, **more)))
+    assert "pack-quantized" in str(raised.value.hint)
+
+
+PARTS: dict[str, Array] = {
+    "_packed": np.zeros((32, 4), np.int32),
+    "_scale": np.ones((32, 4), np.float32),
+    "_shape": np.array([32, 32], np.int64),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"_shape": np.array([32, 10**12], np.int64)}, "columns"),
+        ({"_shape": np.array([32], np.int64)}, "pair of numbers"),
+        ({"_packed": np.zeros((31, 4), np.int32)}, "31 rows"),
+        ({"_packed": np.zeros((32, 4), np.int8)}, "I8"),
+        ({"_scale": np.ones((32, 5), np.float32)}, "fit together"),
+        ({"_scale": np.ones((4, 4), np.float32)}, "fit together"),
+        ({"_g_idx": np.full(32, 9, np.int32)}, "fit together"),
+    ],
+)
+def test_parts_that_do_not_fit_are_named(tmp_path: Path, change: dict[str, Array], problem: str) -> None:
+    """Packed words, scales, shape and order that contradict each other are an error that names the tensor."""
+    tensors = unfused(hf_tensors())
+    del tensors[NAME]
+    tensors |= {f"{NAME}{kind}": part for kind, part in (PARTS | change).items()}
+    with pytest.raises(CheckpointError, match=problem) as raised:
+        open_checkpoint(write_hf(tmp_path / "odd", tensors, _config("pack-quantized"))).read(NAME)
+    assert "experts.2.gate_proj" in raised.value.message
+
+
+def test_a_scale_decides_not_the_list_of_ignored_modules(tmp_path: Path) -> None:
+    """One quantized expert among plain ones loads, and scales of activations are passed over."""
+    values = unfused(hf_tensors())[NAME]
+    eighth = (values.astype(np.float32) * 0.125).astype(ml_dtypes.float8_e4m3fn)
+    module = NAME.removesuffix("weight")
+    parts: dict[str, Array] = {
+        NAME: eighth,
+        f"{module}weight_scale": np.full((32, 1), 8, ml_dtypes.bfloat16),
+        f"{module}input_scale": np.ones(1, np.float32),
+    }
+    checkpoint = open_checkpoint(write_hf(tmp_path / "one", unfused(hf_tensors()) | parts, _config("naive-quantized")))
+    checkpoint.verify()
+    np.testing.assert_array_equal(checkpoint.read(NAME), eighth.astype(np.float32) * 8)
+    assert checkpoint.dtype == "BF16"
