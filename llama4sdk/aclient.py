@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import inspect
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Literal, Self, Unpack, overload
 
@@ -12,10 +13,11 @@ from llama4sdk.capabilities import Feature
 from llama4sdk.client import BaseClient
 from llama4sdk.events import Event
 from llama4sdk.planning.plan import Plan
-from llama4sdk.requests import Pooling, Request, SamplingOptions, Tool
+from llama4sdk.requests import Pooling, Request, SamplingOptions
 from llama4sdk.results import Completion, Embeddings
 from llama4sdk.streams import AsyncStream
-from llama4sdk.validation import MessagesInput, chat_request, embed_request, generate_request
+from llama4sdk.tools import ToolLike, ToolRun
+from llama4sdk.validation import MessagesInput, as_messages, chat_request, embed_request, generate_request
 
 __all__ = ["AsyncClient"]
 
@@ -28,7 +30,7 @@ class AsyncClient(BaseClient):
         self,
         messages: MessagesInput,
         *,
-        tools: Sequence[Tool] = (),
+        tools: Sequence[ToolLike] = (),
         stream: Literal[False] = False,
         **options: Unpack[SamplingOptions],
     ) -> Completion: ...
@@ -38,7 +40,7 @@ class AsyncClient(BaseClient):
         self,
         messages: MessagesInput,
         *,
-        tools: Sequence[Tool] = (),
+        tools: Sequence[ToolLike] = (),
         stream: Literal[True],
         **options: Unpack[SamplingOptions],
     ) -> AsyncStream: ...
@@ -47,13 +49,37 @@ class AsyncClient(BaseClient):
         self,
         messages: MessagesInput,
         *,
-        tools: Sequence[Tool] = (),
+        tools: Sequence[ToolLike] = (),
         stream: bool = False,
         **options: Unpack[SamplingOptions],
     ) -> Completion | AsyncStream:
-        """Answer a conversation. A string is one user message; ``options`` are the fields of ``SamplingParams``."""
+        """Answer a conversation. A string is one user message; ``options`` are the fields of ``SamplingParams``.
+
+        ``tools`` are ``Tool`` values, pydantic models or functions; they are described to the model, not called.
+        """
         events = await self._stream(chat_request(messages, tools, options), "chat")
         return events if stream else await _whole(events)
+
+    async def run_tools(
+        self,
+        messages: MessagesInput,
+        *,
+        tools: Sequence[Callable[..., object]],
+        max_steps: int = 10,
+        **options: Unpack[SamplingOptions],
+    ) -> Completion:
+        """As ``Client.run_tools``. Results that can be awaited are; plain functions run in threads, one at a time."""
+        run = ToolRun(as_messages(messages), tools, max_steps, wait=True)
+        while calls := run.take(answer := await self.chat(run.messages, tools=run.tools, **options)):
+            for call in calls:
+                try:
+                    result = await asyncio.to_thread(run.work(call))
+                    if inspect.isawaitable(result):
+                        result = await result
+                except Exception as error:  # noqa: BLE001 - whatever a tool raises is for the model to know
+                    result = error
+                run.give(call, result)
+        return answer
 
     @overload
     async def generate(

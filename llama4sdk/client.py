@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 
-from llama4sdk.requests import Pooling, SamplingOptions, Tool
+from llama4sdk.requests import Pooling, SamplingOptions
 from llama4sdk.results import Completion, Embeddings
 from llama4sdk.session import Session
 from llama4sdk.streams import Stream
-from llama4sdk.validation import MessagesInput, chat_request, embed_request, generate_request, need
+from llama4sdk.tools import ToolLike, ToolRun
+from llama4sdk.validation import MessagesInput, as_messages, chat_request, embed_request, generate_request, need
 
 if TYPE_CHECKING:
     from llama4sdk.hardware import Hardware
@@ -76,7 +77,7 @@ class Client(BaseClient):
         self,
         messages: MessagesInput,
         *,
-        tools: Sequence[Tool] = (),
+        tools: Sequence[ToolLike] = (),
         stream: Literal[False] = False,
         **options: Unpack[SamplingOptions],
     ) -> Completion: ...
@@ -86,7 +87,7 @@ class Client(BaseClient):
         self,
         messages: MessagesInput,
         *,
-        tools: Sequence[Tool] = (),
+        tools: Sequence[ToolLike] = (),
         stream: Literal[True],
         **options: Unpack[SamplingOptions],
     ) -> Stream: ...
@@ -95,13 +96,39 @@ class Client(BaseClient):
         self,
         messages: MessagesInput,
         *,
-        tools: Sequence[Tool] = (),
+        tools: Sequence[ToolLike] = (),
         stream: bool = False,
         **options: Unpack[SamplingOptions],
     ) -> Completion | Stream:
-        """Answer a conversation. A string is one user message; ``options`` are the fields of ``SamplingParams``."""
+        """Answer a conversation. A string is one user message; ``options`` are the fields of ``SamplingParams``.
+
+        ``tools`` are ``Tool`` values, pydantic models or functions; they are described to the model, not called.
+        """
         events = self._session.stream(chat_request(messages, tools, options), "chat")
         return events if stream else events.completion()
+
+    def run_tools(
+        self,
+        messages: MessagesInput,
+        *,
+        tools: Sequence[Callable[..., object]],
+        max_steps: int = 10,
+        **options: Unpack[SamplingOptions],
+    ) -> Completion:
+        """The model's plain answer, after calling these functions for it as often as it asks.
+
+        Functions are described by their names, annotations and docstrings. What one returns goes to the model as text
+        or JSON; so do its exceptions, as words. Raises ToolLimitError when answer number ``max_steps`` calls tools.
+        """
+        run = ToolRun(as_messages(messages), tools, max_steps, wait=False)
+        while calls := run.take(answer := self.chat(run.messages, tools=run.tools, **options)):
+            for call in calls:
+                try:
+                    result = run.work(call)()
+                except Exception as error:  # noqa: BLE001 - whatever a tool raises is for the model to know
+                    result = error
+                run.give(call, result)
+        return answer
 
     @overload
     def generate(

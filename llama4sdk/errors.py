@@ -31,6 +31,7 @@
     │  └─ APIStatusError
     ├─ ContextLengthError (ValueError) carries limit and requested, in tokens
     ├─ ContentFilteredError
+    ├─ ToolLimitError                  carries the conversation so far
     └─ StreamError
        ├─ StreamInterruptedError       carries what had arrived
        └─ StreamClosedError (RuntimeError)
@@ -45,6 +46,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from llama4sdk.messages import Message
     from llama4sdk.planning.plan import Rejection
     from llama4sdk.results import Completion
 
@@ -78,6 +80,7 @@ __all__ = [
     "StreamClosedError",
     "StreamError",
     "StreamInterruptedError",
+    "ToolLimitError",
     "UnknownBackendError",
     "UnknownModelError",
     "UnknownOptionError",
@@ -297,6 +300,14 @@ class ContextLengthError(Llama4Error, ValueError):
 
 class ContentFilteredError(Llama4Error):
     """A content filter refused the request or the answer."""
+
+
+class ToolLimitError(Llama4Error):
+    """The model went on calling tools past the step limit. ``messages`` is the conversation so far."""
+
+    def __init__(self, message: str, *, messages: Sequence[Message] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.messages = tuple(messages)
 
 
 class StreamError(Llama4Error):

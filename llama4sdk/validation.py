@@ -10,14 +10,15 @@ from pydantic import ValidationError
 
 from llama4sdk.errors import ConfigurationError, InvalidRequestError, UnknownOptionError
 from llama4sdk.messages import Message
-from llama4sdk.requests import EmbedRequest, Pooling, Request, SamplingOptions, SamplingParams, Tool
+from llama4sdk.requests import EmbedRequest, Pooling, Request, SamplingOptions, SamplingParams
 from llama4sdk.text import in_words, nearest
+from llama4sdk.tools import ToolLike, as_tools
 
 if TYPE_CHECKING:
     from llama4sdk.backend import Need
     from llama4sdk.planning.plan import Quantization
 
-__all__ = ["MessageLike", "MessagesInput", "chat_request", "embed_request", "generate_request", "need"]
+__all__ = ["MessageLike", "MessagesInput", "as_messages", "chat_request", "embed_request", "generate_request", "need"]
 
 MessageLike: TypeAlias = Message | Mapping[str, object]
 MessagesInput: TypeAlias = str | MessageLike | Sequence[MessageLike]
@@ -31,11 +32,12 @@ _MESSAGE_HINT: Final = (
 )
 
 
-def chat_request(messages: MessagesInput, tools: Sequence[Tool], options: SamplingOptions) -> Request:
+def chat_request(messages: MessagesInput, tools: Sequence[ToolLike], options: SamplingOptions) -> Request:
     """A chat request. Raises InvalidRequestError or UnknownOptionError."""
-    given = _as_messages(messages)
+    given = as_messages(messages)
     sampling = _sampling(options)
-    return _checked(lambda: Request(messages=given, tools=tuple(tools), sampling=sampling), "request", _MESSAGE_HINT)
+    described = as_tools(tools)
+    return _checked(lambda: Request(messages=given, tools=described, sampling=sampling), "request", _MESSAGE_HINT)
 
 
 def generate_request(prompt: str, options: SamplingOptions) -> Request:
@@ -69,7 +71,8 @@ def need(
     )
 
 
-def _as_messages(messages: MessagesInput) -> tuple[Message, ...]:
+def as_messages(messages: MessagesInput) -> tuple[Message, ...]:
+    """Messages from any of the ways to write them. Raises InvalidRequestError."""
     if isinstance(messages, str):
         if not messages:
             raise InvalidRequestError("The message is empty.", hint="Write something for the model to answer.")

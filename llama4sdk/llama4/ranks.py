@@ -17,6 +17,7 @@ __all__ = [
     "LLAMA4_MARKS",
     "LONGEST_RUN",
     "LONGEST_TEXT",
+    "TURN_ENDS",
     "control_tokens",
     "is_llama4",
     "merges",
@@ -31,6 +32,7 @@ LONGEST_RUN: Final = 25_000
 LLAMA4_MARKS: Final = frozenset({"<|begin_of_text|>", "<|header_start|>", "<|header_end|>", "<|eom|>", "<|eot|>"})
 """Control tokens that no other vocabulary has together."""
 
+TURN_ENDS: Final = ("<|end_of_text|>", "<|eom|>", "<|eot|>")
 CONTROL_TOKENS: Final = 2048
 
 

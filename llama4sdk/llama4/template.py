@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import NoReturn
@@ -33,6 +34,11 @@ class ChatTemplate:
             self._template = _environment().from_string(source)
         except jinja2.TemplateError as error:
             raise CheckpointError(f"The checkpoint's chat template is no valid template: {error}.") from error
+
+    @property
+    def takes_tools(self) -> bool:
+        """Whether it looks at ``tools`` at all."""
+        return re.search(r"\btools\b", self.source) is not None
 
     def render(
         self,

@@ -133,6 +133,11 @@ class Tokenizer:
         """One more than the highest id."""
         return max((*self._spellings, *self._control_names), default=-1) + 1
 
+    @property
+    def turn_ends(self) -> frozenset[int]:
+        """The tokens with which Llama 4 ends an answer; none for other vocabularies."""
+        return frozenset(self.control[mark] for mark in ranks.TURN_ENDS if mark in self.control and self.is_llama4)
+
     def encode(self, text: str) -> list[int]:
         """The ids of plain text, after whatever this tokenizer begins every text with."""
         return self._prefix + self._plain(text)

@@ -18,10 +18,13 @@ EVERYTHING: Final = Capabilities(features=frozenset({"generate", "chat", "embed"
 def scripted_registry(
     steps: Sequence[Step] = ANSWER,
     *,
+    later: Sequence[Sequence[Step]] = (),
     answer: Offer | Unavailable | BaseException = OFFER,
     capabilities: Capabilities = EVERYTHING,
 ) -> tuple[Registry, ScriptedBackend]:
     """The registry, and the backend in it, so that a test can see what was asked of it.
+
+    ``steps`` answer the first request, each of ``later`` one after it.
 
     Use it as ``Client("scripted", registry=registry)``.
     """
@@ -35,5 +38,5 @@ def scripted_registry(
     registry = Registry([Registered(info=info, plugin="scripted", distribution="llama4sdk", version="0")])
     backend = registry.backend(info.name)
     assert isinstance(backend, ScriptedBackend)  # noqa: S101 - it was named two lines above
-    backend.answer, backend.steps = answer, tuple(steps)
+    backend.answer, backend.steps, backend.later = answer, tuple(steps), tuple(later)
     return registry, backend

@@ -37,12 +37,22 @@ POLL_SECONDS: Final = 0.01
 class ScriptedEngine(Engine):
     """Plays its steps for every request, and remembers what was done to it.
 
+    ``later`` are the steps for the second request and those after it; its last are played again and again.
+
     ``requests`` are the requests seen, ``open_streams`` counts streams begun and not yet ended, ``closed`` is true
     after ``close``. Streams still open then end with StreamClosedError, even while they wait.
     """
 
-    def __init__(self, steps: Sequence[Step] = ANSWER, *, model: str = "scripted", context_length: int = 4096) -> None:
+    def __init__(
+        self,
+        steps: Sequence[Step] = ANSWER,
+        *,
+        later: Sequence[Sequence[Step]] = (),
+        model: str = "scripted",
+        context_length: int = 4096,
+    ) -> None:
         self.steps = tuple(steps)
+        self.later = tuple(later)
         self.model = model
         self.context_length = context_length
         self.requests: list[Request] = []
@@ -52,10 +62,12 @@ class ScriptedEngine(Engine):
 
     def stream(self, request: Request) -> Iterator[Event]:
         """The script's events in order. Raises whatever exception the script holds."""
+        scripts = (self.steps, *self.later)
+        script = scripts[min(len(self.requests), len(scripts) - 1)]
         self.requests.append(request)
         self._count(1)
         try:
-            for step in self.steps:
+            for step in script:
                 self._check_open()
                 if isinstance(step, threading.Event):
                     self._wait(step)
@@ -84,7 +96,8 @@ class ScriptedEngine(Engine):
 
 
 class ScriptedBackend(Backend):
-    """Makes scripted engines. Subclass it to give it a name, another ``answer`` to ``offer``, or other ``steps``.
+    """Makes scripted engines. Subclass it to give it a name, another ``answer`` to ``offer``, or other ``steps``
+    (``later`` for those of later requests).
 
     When ``fails`` is set, ``load`` raises it. ``engines`` are those it made, in order; ``plans`` what they were made
     from; ``asked`` what it was asked to offer for.
@@ -93,6 +106,7 @@ class ScriptedBackend(Backend):
     name: ClassVar[str] = "scripted"
     answer: Offer | Unavailable | BaseException = OFFER
     steps: Sequence[Step] = ANSWER
+    later: Sequence[Sequence[Step]] = ()
     fails: Exception | None = None
 
     def __init__(self) -> None:
@@ -112,6 +126,6 @@ class ScriptedBackend(Backend):
         self.plans.append(plan)
         if self.fails is not None:
             raise self.fails
-        engine = ScriptedEngine(self.steps, model=plan.model, context_length=plan.context_length)
+        engine = ScriptedEngine(self.steps, later=self.later, model=plan.model, context_length=plan.context_length)
         self.engines.append(engine)
         return engine

@@ -106,6 +106,12 @@ class Checkpoint(ABC):
 
         return self.chat_template() or (Llama4Prompt() if self.has_llama4_vocabulary else None)
 
+    @property
+    def calls_tools(self) -> bool:
+        """Whether tools can be described to it in its prompts, and its calls be read from its answers."""
+        template = self.chat_template()
+        return self.has_llama4_vocabulary and (template is None or template.takes_tools)
+
     def verify(self) -> None:
         """Check that every tensor the network needs is there in its right shape, and that no other part of it is.
 

@@ -50,6 +50,13 @@ def test_events_are_played_and_errors_raised() -> None:
     assert engine.requests == [REQUEST]
 
 
+def test_later_requests_can_have_other_answers() -> None:
+    """Each request plays the next script; the last is played again and again."""
+    first, second = Finish(reason="length"), Finish(reason="stop")
+    engine = ScriptedEngine([first], later=[[TextDelta(text="b"), second]])
+    assert [list(engine.stream(REQUEST))[-1] for _ in range(3)] == [first, second, second]
+
+
 def test_a_gate_holds_the_stream_back() -> None:
     """A threading.Event among the steps is waited for."""
     gate, seen = threading.Event(), list[Event | Exception]()

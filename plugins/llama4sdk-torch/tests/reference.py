@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TypeVar
 
 import torch
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Encoder
-from tokenizers import decoders, models, pre_tokenizers
 from transformers import (
     Llama4Config,
     Llama4ForCausalLM,
@@ -112,6 +112,19 @@ def characters_tokenizer() -> str:
     encoder = Encoder(models.BPE({chr(33 + n): n for n in range(94)} | {"Ġ": 94}, []))
     encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     encoder.decoder = decoders.ByteLevel()
+    return encoder.to_str()
+
+
+CONTROL = ["<|begin_of_text|>", "<|end_of_text|>", "<|header_start|>", "<|header_end|>", "<|eom|>", "<|eot|>"]
+PYTHON = ["<|python_start|>", "<|python_end|>"]
+
+
+def llama4_characters_tokenizer() -> str:
+    """The same 95 tokens, a line break, and Llama 4's control tokens from 96 on: 104 in all."""
+    encoder = Encoder(models.BPE({chr(33 + n): n for n in range(94)} | {"Ġ": 94, "Ċ": 95}, []))
+    encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    encoder.decoder = decoders.ByteLevel()
+    encoder.add_special_tokens([AddedToken(name, special=True) for name in CONTROL + PYTHON])
     return encoder.to_str()
 
 

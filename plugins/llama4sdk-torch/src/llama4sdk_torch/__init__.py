@@ -5,7 +5,7 @@ from llama4sdk.hookspecs import hookimpl
 
 __all__ = ["CAPABILITIES", "llama4sdk_backends"]
 
-CAPABILITIES = Capabilities(features=frozenset({"generate", "chat", "embed", "count_tokens"}))
+CAPABILITIES = Capabilities(features=frozenset({"generate", "chat", "embed", "tools", "count_tokens"}))
 
 
 @hookimpl

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from llama4sdk import catalog
-from llama4sdk.backend import Backend, Need, Offer, Unavailable
+from llama4sdk.backend import Backend, Capabilities, Need, Offer, Unavailable
 from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.estimate import weight_bytes
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TorchBackend"]
 
+LLAMA4_VOCABULARY: Final = 202_048
 STORED: Final = {"F32": Quantization.FP32, "BF16": Quantization.BF16, "F16": Quantization.BF16}
 
 
@@ -78,19 +79,29 @@ def _subject(model: str) -> Subject | None:
     """What is known of a model: from its checkpoint when it is here, else from the catalogue."""
     if (path := locate(model)) is not None:
         checkpoint = open_checkpoint(path)
-        chat = checkpoint.chat_template() is not None
-        without = CAPABILITIES.model_copy(update={"features": CAPABILITIES.features - {"chat"}})
         return Subject(
             model=model,
             source=path,
             config=checkpoint.config,
             precision=_precision(checkpoint),
-            capabilities=None if chat else without,
+            capabilities=_capabilities(chat=checkpoint.prompt_format() is not None, tools=checkpoint.calls_tools),
         )
     spec = catalog.find(model)
     if spec is None or spec.config is None:
         return None
-    return Subject(model=model, source=None, config=spec.config, precision=spec.published_precision)
+    return Subject(
+        model=model,
+        source=None,
+        config=spec.config,
+        precision=spec.published_precision,
+        capabilities=_capabilities(chat=True, tools=spec.config.vocab_size == LLAMA4_VOCABULARY),
+    )
+
+
+def _capabilities(*, chat: bool, tools: bool) -> Capabilities:
+    """What the backend can, less what this model cannot."""
+    lacking = {name for name, able in (("chat", chat), ("tools", tools)) if not able}
+    return CAPABILITIES.model_copy(update={"features": CAPABILITIES.features - lacking})
 
 
 def _precision(checkpoint: Checkpoint) -> Quantization:

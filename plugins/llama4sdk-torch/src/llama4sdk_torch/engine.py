@@ -20,6 +20,7 @@ from llama4sdk.events import Event, Finish, Usage
 from llama4sdk.requests import EmbedRequest, Pooling, Request
 from llama4sdk.results import Embeddings
 from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk_torch.calls import AnswerEvents, visible_marks
 from llama4sdk_torch.generation import AnswerText, generate
 from llama4sdk_torch.loading import memory_errors
 from llama4sdk_torch.model import TextModel
@@ -39,8 +40,9 @@ class TorchEngine(Engine):
         self.context_length = context_length
         self._network: TextModel | None = network
         self._tokenizer = checkpoint.tokenizer()
-        self._template = checkpoint.chat_template()
-        self._stop_ids = checkpoint.stop_ids
+        self._template = checkpoint.prompt_format()
+        self._calls_tools = checkpoint.calls_tools
+        self._stop_ids = checkpoint.stop_ids | self._tokenizer.turn_ends
         self._defaults = checkpoint.generation_defaults
         if self._tokenizer.size > network.config.vocab_size:
             raise CheckpointError(
@@ -49,10 +51,11 @@ class TorchEngine(Engine):
             )
 
     def stream(self, request: Request) -> Iterator[Event]:
-        """Text deltas, then one ``Finish``.
+        """Text and tool calls, then one ``Finish``.
 
         Raises ContextLengthError when prompt and ``max_tokens`` together exceed the context, UnsupportedFeatureError
-        for images, tools, and messages to a model without a chat template, DeviceMemoryError when memory runs out.
+        for images, for messages to a model without a chat template and tools to one that was not made for them,
+        DeviceMemoryError when memory runs out.
         """
         network = self._open()
         prompt = self._prompt(request)
@@ -92,7 +95,9 @@ class TorchEngine(Engine):
         self._network = None
 
     def _answer(self, network: TextModel, request: Request, prompt: list[int], count: int) -> Iterator[Event]:
-        answer = AnswerText(self._tokenizer, self._stop_ids, request.sampling.stop)
+        marks = visible_marks(self._tokenizer, request)
+        answer = AnswerText(self._tokenizer, self._stop_ids, request.sampling.stop, marks)
+        events = AnswerEvents(request)
         tokens = generate(network, prompt, lambda like: self._sampler(request, prompt, like), count)
         try:
             while answer.finished is None:
@@ -100,13 +105,11 @@ class TorchEngine(Engine):
                 with memory_errors(network.device):
                     token = next(tokens, None)
                 delta = answer.end() if token is None else answer.push(token)
-                if delta is not None:
-                    yield delta
+                yield from events.read(delta, last=answer.finished is not None)
         finally:
             tokens.close()
-        yield Finish(
-            reason=answer.finished, usage=Usage(input_tokens=len(prompt), output_tokens=answer.count, cached_tokens=0)
-        )
+        usage = Usage(input_tokens=len(prompt), output_tokens=answer.count, cached_tokens=0)
+        yield Finish(reason=events.reason(answer.finished), usage=usage)
 
     def _sampler(self, request: Request, prompt: list[int], like: Tensor) -> Sampler:
         return Sampler(request.sampling, self._defaults, prompt, like=like)
@@ -118,14 +121,14 @@ class TorchEngine(Engine):
         return network
 
     def _prompt(self, request: Request) -> list[int]:
-        if request.tools:
-            raise UnsupportedFeatureError("torch", "tools")
+        if request.tools and not (self._calls_tools and request.messages):
+            raise UnsupportedFeatureError("torch", "tools", hint=f"'{self.model}' is not told of tools in its prompts.")
         if any(message.has_images for message in request.messages):
             raise UnsupportedFeatureError("torch", "images", hint="Send text only.")
         if request.prompt is not None:
             ids = self._tokenizer.encode(request.prompt)
         elif self._template is not None:
-            ids = self._tokenizer.encode_chat(self._template, request.messages)
+            ids = self._tokenizer.encode_chat(self._template, request.messages, tools=request.tools)
         else:
             raise UnsupportedFeatureError(
                 "torch", "chat", hint=f"'{self.model}' has no chat template; use generate with a plain prompt."

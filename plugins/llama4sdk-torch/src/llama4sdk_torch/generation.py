@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -85,15 +85,19 @@ class AnswerText:
     """Turns tokens into text deltas, and finds the end of the answer.
 
     ``finished`` says why it ended, once it has; ``count`` is the number of tokens drawn, the stopping one included.
+    ``marks`` are control tokens that are text here: for what reads the answer next, not for people.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop_ids: frozenset[int], stops: Sequence[str]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, stop_ids: frozenset[int], stops: Sequence[str], marks: Mapping[int, str]
+    ) -> None:
         self.count = 0
         self.finished: FinishReason | None = None
         self._tokenizer = tokenizer
         self._detokenizer = tokenizer.detokenizer()
         self._stop_ids = stop_ids
         self._stops = stops
+        self._marks = marks
         self._held = ""
         self._logprobs: list[TokenLogprob] = []
 
@@ -105,7 +109,7 @@ class AnswerText:
             return self._delta(self._held)
         if token.logprob is not None:
             self._logprobs.append(self._described(token, token.logprob))
-        safe, self._held, stopped = cut(self._held + self._detokenizer.push(token.id), self._stops)
+        safe, self._held, stopped = cut(self._held + self._text_of(token.id), self._stops)
         if stopped:
             self.finished = "stop"
         return self._delta(safe)
@@ -114,6 +118,9 @@ class AnswerText:
         """No token will follow: what was held back in case of a stop string is text after all."""
         self.finished = "length"
         return self._delta(self._held)
+
+    def _text_of(self, token: int) -> str:
+        return self._detokenizer.push(token) + self._marks.get(token, "")
 
     def _delta(self, text: str) -> TextDelta | None:
         """Log-probabilities wait for the text they belong to, or for the end."""

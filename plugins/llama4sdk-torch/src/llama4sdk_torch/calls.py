@@ -1,0 +1,51 @@
+"""From the text of an answer to its events, tool calls told apart where the request has tools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llama4sdk.events import FinishReason, TextDelta, TokenLogprob, ToolCallDelta
+from llama4sdk.llama4.tokenizer import Tokenizer
+from llama4sdk.llama4.toolcalls import MARKS, ToolCallParser
+from llama4sdk.requests import Request
+
+__all__ = ["AnswerEvents", "visible_marks"]
+
+
+def visible_marks(tokenizer: Tokenizer, request: Request) -> dict[int, str]:
+    """The control tokens that must reach the parser of tool calls, and how it knows them."""
+    return {tokenizer.control[mark]: mark for mark in MARKS if mark in tokenizer.control} if request.tools else {}
+
+
+class AnswerEvents:
+    """Passes text on; for a request with tools, tells the calls in it apart.
+
+    Ids are counted through the conversation, so that no two calls share one.
+    """
+
+    def __init__(self, request: Request) -> None:
+        earlier = sum(len(message.tool_calls) for message in request.messages)
+        names = [tool.name for tool in request.tools]
+        self._parser = ToolCallParser(names, first=earlier) if request.tools else None
+        self._logprobs: tuple[TokenLogprob, ...] = ()
+
+    def read(self, delta: TextDelta | None, *, last: bool) -> Iterator[TextDelta | ToolCallDelta]:
+        """The events that this text makes certain. Log-probabilities go with the next text, or come at the end."""
+        if self._parser is None:
+            if delta is not None:
+                yield delta
+            return
+        if delta is not None:
+            self._logprobs += delta.logprobs
+        for event in [*self._parser.push(delta.text if delta else ""), *(self._parser.end() if last else ())]:
+            yield self._with_logprobs(event.text) if isinstance(event, TextDelta) else event
+        if last and self._logprobs:
+            yield self._with_logprobs("")
+
+    def reason(self, finished: FinishReason) -> FinishReason:
+        """An answer that ended by itself and called tools wants their results."""
+        return "tool_calls" if finished == "stop" and self._parser and self._parser.calls else finished
+
+    def _with_logprobs(self, text: str) -> TextDelta:
+        logprobs, self._logprobs = self._logprobs, ()
+        return TextDelta(text=text, logprobs=logprobs)
