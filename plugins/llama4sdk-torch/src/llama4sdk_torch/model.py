@@ -134,6 +134,11 @@ class TextModel:
         return KVCache(self.config, capacity, device=self.device, dtype=self.dtype, batch=batch)
 
     @torch.inference_mode()
+    def embed(self, tokens: Tensor) -> Tensor:
+        """[batch, tokens] -> [batch, tokens, hidden]: what ``hidden`` and ``prefill`` take in place of ids, too."""
+        return F.embedding(tokens, self.weights.embedding)
+
+    @torch.inference_mode()
     def hidden(self, tokens: Tensor, cache: KVCache) -> Tensor:
         """The final normed states of ``tokens`` [batch, tokens], which come behind what the cache holds.
 
@@ -162,7 +167,7 @@ class TextModel:
     def _span(self, tokens: Tensor, cache: KVCache) -> Tensor:
         start, end = cache.length, cache.length + tokens.shape[1]
         shared: dict[tuple[bool, bool], _Span] = {}
-        x = F.embedding(tokens, self.weights.embedding)  # [batch, tokens, hidden]
+        x = self.embed(tokens) if tokens.dim() == 2 else tokens  # [batch, tokens, hidden]
         for number, layer in enumerate(self.weights.layers):
             kind = (number in self.config.nope_layers, number in self.config.chunked_layers)
             if kind not in shared:
