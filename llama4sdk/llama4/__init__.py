@@ -1,1 +1,1 @@
-"""Llama 4 itself: hyper-parameters, tokenizer, chat template, where an answer ends."""
+"""Llama 4 itself: hyper-parameters, tokenizer, chat template, images, where an answer ends."""

@@ -14,7 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import JsonValue
 
 from llama4sdk.errors import CheckpointError, InvalidRequestError
-from llama4sdk.messages import Message
+from llama4sdk.messages import Message, TextPart
 from llama4sdk.requests import Tool
 
 __all__ = ["ChatTemplate"]
@@ -48,7 +48,7 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         escape: Callable[[str], str] = str,
     ) -> str:
-        """The conversation's text parts as one text, ready for the answer.
+        """The conversation as one text, with the template's own mark where an image is, ready for the answer.
 
         ``escape`` is applied to every string that comes from the messages and tools, but not to the template's own.
         Raises InvalidRequestError when the template refuses the messages, CheckpointError when it fails.
@@ -98,7 +98,7 @@ def _tojson(
 
 def _message(message: Message) -> dict[str, JsonValue]:
     """As templates know it. An empty ``tool_calls`` is left out: Llama 4's template drops such a message whole."""
-    known: dict[str, JsonValue] = {"role": message.role, "content": message.text}
+    known: dict[str, JsonValue] = {"role": message.role, "content": _content(message)}
     if message.tool_calls:
         known["tool_calls"] = [
             {
@@ -113,6 +113,16 @@ def _message(message: Message) -> dict[str, JsonValue]:
     if message.name is not None:
         known["name"] = message.name
     return known
+
+
+def _content(message: Message) -> JsonValue:
+    """Text, or parts where there are images: templates put their own mark in an image's place."""
+    if not message.has_images:
+        return message.text
+    return [
+        {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": "image"}
+        for part in message.parts
+    ]
 
 
 def _arguments(text: str) -> JsonValue:

@@ -59,7 +59,7 @@ def fetch(
     target = _parsed(url)
     deadline = time.monotonic() + limits.seconds
     # No proxy: it would be asked for the bare address. Redirects are followed here, each checked like the first.
-    verify = httpx.create_ssl_context()
+    verify = httpx.create_ssl_context() if transport is None else True
     try:
         with httpx.Client(transport=transport, trust_env=False, follow_redirects=False, verify=verify) as client:
             for _ in range(limits.redirects + 1):

@@ -164,3 +164,15 @@ def transformers_twin(checkpoint: Checkpoint) -> Llama4ForCausalLM:
     rotary = model.model.rotary_emb
     model.model.rotary_emb = type(rotary)(config)  # its frequencies are no weights, so they are still on "meta"
     return model.eval()
+
+
+def seeing_tokenizer() -> str:
+    """A ``tokenizer.json`` of characters, and of the control tokens that Llama 4's template and images are made of."""
+    characters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,?!<>|_Ġ"
+    encoder = Encoder(models.BPE({char: n for n, char in enumerate([*characters, "Ċ"])}, []))
+    encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    encoder.decoder = decoders.ByteLevel()
+    images = ("image_start", "image_end", "tile_x_separator", "tile_y_separator", "patch", "image")
+    names = ("begin_of_text", "header_start", "header_end", "eot", *images)
+    encoder.add_special_tokens([AddedToken(f"<|{name}|>", special=True) for name in names])
+    return encoder.to_str()

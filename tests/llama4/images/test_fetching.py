@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import ssl
+import subprocess
+import threading
 from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import httpx
 import pytest
@@ -142,6 +148,59 @@ def test_the_system_resolver_knows_this_machine() -> None:
     """Without a resolver of its own, a name for this machine is refused as well."""
     with pytest.raises(InvalidRequestError, match="no public address"):
         fetch("https://localhost/x.png")
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The port of a real https server on this machine, whose certificate is trusted and says ``pictures.test``."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    pem = tmp_path / "both.pem"
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=pictures.test"]
+    names = ["-addext", "subjectAltName=DNS:pictures.test", "-keyout", "key.pem", "-out", "cert.pem"]
+    subprocess.run([*command, *names], cwd=tmp_path, check=True, capture_output=True)
+    pem.write_bytes((tmp_path / "key.pem").read_bytes() + (tmp_path / "cert.pem").read_bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Pictures)
+    http.socket = context.wrap_socket(http.socket, server_side=True)
+    thread = threading.Thread(target=http.serve_forever)
+    thread.start()
+    yield http.server_port
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+class Pictures(BaseHTTPRequestHandler):
+    """Sends its visitors from ``/`` to ``/x.png``."""
+
+    def do_GET(self) -> None:
+        """One redirect, one picture."""
+        self.send_response(302 if self.path == "/" else 200)
+        self.send_header("Location", "/x.png")
+        self.send_header("Content-Length", "0" if self.path == "/" else "3")
+        self.end_headers()
+        if self.path != "/":
+            self.wfile.write(b"png")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class's name)
+        """Say nothing."""
+
+
+def test_a_real_server_is_known_by_its_name_not_its_address(server: int) -> None:
+    """Over real TLS, the checked address is connected to and the certificate must be the host's."""
+
+    def here(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    assert fetch(f"https://pictures.test:{server}/", resolve=here, allow_private=True) == b"png"
+    with pytest.raises(InvalidRequestError, match="certificate"):
+        fetch(f"https://other.test:{server}/", resolve=here, allow_private=True)
+    with pytest.raises(InvalidRequestError, match="no public address"):
+        fetch(f"https://pictures.test:{server}/", resolve=here)
 
 
 def test_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from llama4sdk import catalog
 from llama4sdk.backend import Backend, Capabilities, Need, Offer, Unavailable
+from llama4sdk.capabilities import Feature
 from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.estimate import weight_bytes
 from llama4sdk.planning.plan import Plan, Quantization
 from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
 from llama4sdk.weights.store import locate
+from llama4sdk.weights.vision import vision_parameters
 from llama4sdk_torch import CAPABILITIES
 from llama4sdk_torch.offering import SMALL, Subject, make_offer
 
@@ -34,8 +36,6 @@ class TorchBackend(Backend):
         """An offer for any model that fits, on disk or not. Of a checkpoint only the header is read."""
         if need.model is None:
             return Unavailable(reason="it must be told which model to run.", fix="Pass a model's name or path.")
-        if missing := need.features - CAPABILITIES.features:
-            return Unavailable(reason=f"it does not support {', '.join(sorted(missing))}.")
         try:
             subject = _subject(need.model)
         except CheckpointError as error:
@@ -45,6 +45,8 @@ class TorchBackend(Backend):
                 reason=f"'{need.model}' is neither a known model nor a checkpoint on this machine.",
                 fix="Pass 'demo', 'scout', 'maverick', a path, or a repository id that was fetched.",
             )
+        if missing := need.features - (subject.capabilities or CAPABILITIES).features:
+            return Unavailable(reason=f"with '{subject.model}' it does not support {', '.join(sorted(missing))}.")
         return make_offer(subject, need, hardware)
 
     def load(self, plan: Plan) -> TorchEngine:
@@ -62,7 +64,7 @@ class TorchBackend(Backend):
         import torch
 
         from llama4sdk_torch.engine import TorchEngine
-        from llama4sdk_torch.loading import load_model
+        from llama4sdk_torch.loading import load_model, load_vision
 
         device = torch.device(plan.placement.devices[0].replace("rocm", "cuda"))  # torch calls AMD's devices so, too
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -72,19 +74,24 @@ class TorchBackend(Backend):
         precision = plan.quantization or _precision(checkpoint)
         dtype = torch.float32 if precision is Quantization.FP32 else torch.bfloat16
         network = load_model(checkpoint, device=device, dtype=dtype)
-        return TorchEngine(checkpoint, network, model=plan.model, context_length=plan.context_length)
+        vision = load_vision(checkpoint, device=device, dtype=dtype)
+        return TorchEngine(checkpoint, network, vision, model=plan.model, context_length=plan.context_length)
 
 
 def _subject(model: str) -> Subject | None:
     """What is known of a model: from its checkpoint when it is here, else from the catalogue."""
     if (path := locate(model)) is not None:
         checkpoint = open_checkpoint(path)
+        vision = checkpoint.vision
         return Subject(
             model=model,
             source=path,
             config=checkpoint.config,
             precision=_precision(checkpoint),
-            capabilities=_capabilities(chat=checkpoint.prompt_format() is not None, tools=checkpoint.calls_tools),
+            capabilities=_capabilities(
+                chat=checkpoint.prompt_format() is not None, tools=checkpoint.calls_tools, images=vision is not None
+            ),
+            vision_parameters=vision_parameters(vision, checkpoint.config.hidden_size) if vision else 0,
         )
     spec = catalog.find(model)
     if spec is None or spec.config is None:
@@ -94,13 +101,17 @@ def _subject(model: str) -> Subject | None:
         source=None,
         config=spec.config,
         precision=spec.published_precision,
-        capabilities=_capabilities(chat=True, tools=spec.config.vocab_size == LLAMA4_VOCABULARY),
+        capabilities=_capabilities(
+            chat=True, tools=spec.config.vocab_size == LLAMA4_VOCABULARY, images=spec.vision_parameters > 0
+        ),
+        vision_parameters=spec.vision_parameters,
     )
 
 
-def _capabilities(*, chat: bool, tools: bool) -> Capabilities:
-    """What the backend can, less what this model cannot."""
-    lacking = {name for name, able in (("chat", chat), ("tools", tools)) if not able}
+def _capabilities(*, chat: bool, tools: bool, images: bool) -> Capabilities:
+    """The backend's, less what this model cannot do. Images and tools are part of a chat."""
+    able: dict[Feature, bool] = {"chat": chat, "tools": chat and tools, "images": chat and images}
+    lacking = {feature for feature, can in able.items() if not can}
     return CAPABILITIES.model_copy(update={"features": CAPABILITIES.features - lacking})
 
 

@@ -17,6 +17,7 @@ from llama4sdk.errors import (
     UnsupportedFeatureError,
 )
 from llama4sdk.events import Event, Finish, Usage
+from llama4sdk.messages import ImagePart
 from llama4sdk.requests import EmbedRequest, Pooling, Request
 from llama4sdk.results import Embeddings
 from llama4sdk.weights.checkpoint import Checkpoint
@@ -24,7 +25,9 @@ from llama4sdk_torch.calls import AnswerEvents, visible_marks
 from llama4sdk_torch.generation import AnswerText, generate
 from llama4sdk_torch.loading import memory_errors
 from llama4sdk_torch.model import TextModel
+from llama4sdk_torch.prompts import Prompt, Sight
 from llama4sdk_torch.sampling import Sampler
+from llama4sdk_torch.vision import VisionModel
 
 __all__ = ["TorchEngine"]
 
@@ -35,11 +38,20 @@ EMBED_TOKENS = 4096
 class TorchEngine(Engine):
     """Serves several threads at once; each stream has a cache of its own, freed with the stream."""
 
-    def __init__(self, checkpoint: Checkpoint, network: TextModel, *, model: str, context_length: int) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        network: TextModel,
+        vision: VisionModel | None = None,
+        *,
+        model: str,
+        context_length: int,
+    ) -> None:
         self.model = model
         self.context_length = context_length
         self._network: TextModel | None = network
         self._tokenizer = checkpoint.tokenizer()
+        self._sight = None if vision is None else Sight(vision, self._tokenizer.control)
         self._template = checkpoint.prompt_format()
         self._calls_tools = checkpoint.calls_tools
         self._stop_ids = checkpoint.stop_ids | self._tokenizer.turn_ends
@@ -54,12 +66,13 @@ class TorchEngine(Engine):
         """Text and tool calls, then one ``Finish``.
 
         Raises ContextLengthError when prompt and ``max_tokens`` together exceed the context, UnsupportedFeatureError
-        for images, for messages to a model without a chat template and tools to one that was not made for them,
-        DeviceMemoryError when memory runs out.
+        for images to a model that cannot see, for messages to one without a chat template and tools to one that was not
+        made for them, InvalidRequestError for images that cannot be fetched or decoded, DeviceMemoryError when memory
+        runs out.
         """
         network = self._open()
-        prompt = self._prompt(request)
-        count = room_for_answer(len(prompt), request.sampling.max_tokens, self.context_length)
+        prompt = self._input(request)
+        count = room_for_answer(len(prompt.ids), request.sampling.max_tokens, self.context_length)
         return self._answer(network, request, prompt, count)
 
     def embed(self, request: EmbedRequest) -> Embeddings:
@@ -87,18 +100,22 @@ class TorchEngine(Engine):
         )
 
     def count_tokens(self, request: Request) -> int:
-        """Tokens of the prompt, or of the messages with everything the chat template adds."""
-        return len(self._prompt(request))
+        """Tokens of the prompt, or of the messages with their images and everything the chat template adds."""
+        return len(self._input(request).ids)
 
     def close(self) -> None:
         """Free the weights. Streams still open end with StreamClosedError at their next token."""
         self._network = None
+        self._sight = None
 
-    def _answer(self, network: TextModel, request: Request, prompt: list[int], count: int) -> Iterator[Event]:
+    def _answer(self, network: TextModel, request: Request, prompt: Prompt, count: int) -> Iterator[Event]:
         marks = visible_marks(self._tokenizer, request)
         answer = AnswerText(self._tokenizer, self._stop_ids, request.sampling.stop, marks)
         events = AnswerEvents(request)
-        tokens = generate(network, prompt, lambda like: self._sampler(request, prompt, like), count)
+        with memory_errors(network.device):
+            inputs = self._taken_in(network, prompt)
+            tokens = generate(network, inputs, lambda like: self._sampler(request, prompt.ids, like), count)
+            del inputs  # embedded, a long prompt takes memory, and is needed only until it is read
         try:
             while answer.finished is None:
                 self._open()
@@ -108,8 +125,16 @@ class TorchEngine(Engine):
                 yield from events.read(delta, last=answer.finished is not None)
         finally:
             tokens.close()
-        usage = Usage(input_tokens=len(prompt), output_tokens=answer.count, cached_tokens=0)
+        usage = Usage(input_tokens=len(prompt.ids), output_tokens=answer.count, cached_tokens=0)
         yield Finish(reason=events.reason(answer.finished), usage=usage)
+
+    def _taken_in(self, network: TextModel, prompt: Prompt) -> Tensor:
+        tokens = torch.tensor([prompt.ids], device=network.device)
+        if prompt.pixels is None:
+            return tokens
+        if self._sight is None:
+            raise _closed()
+        return self._sight.vectors(network, tokens, prompt.pixels)
 
     def _sampler(self, request: Request, prompt: list[int], like: Tensor) -> Sampler:
         return Sampler(request.sampling, self._defaults, prompt, like=like)
@@ -117,14 +142,20 @@ class TorchEngine(Engine):
     def _open(self) -> TextModel:
         network = self._network
         if network is None:
-            raise StreamClosedError("The engine was closed.", hint="Make a new client.")
+            raise _closed()
         return network
+
+    def _input(self, request: Request) -> Prompt:
+        images = [part for message in request.messages for part in message.parts if isinstance(part, ImagePart)]
+        if not images:
+            return Prompt(ids=self._prompt(request))
+        if self._sight is None:
+            raise UnsupportedFeatureError("torch", "images", hint=f"'{self.model}' cannot see; send text only.")
+        return self._sight.prompt(self._prompt(request), images)
 
     def _prompt(self, request: Request) -> list[int]:
         if request.tools and not (self._calls_tools and request.messages):
             raise UnsupportedFeatureError("torch", "tools", hint=f"'{self.model}' is not told of tools in its prompts.")
-        if any(message.has_images for message in request.messages):
-            raise UnsupportedFeatureError("torch", "images", hint="Send text only.")
         if request.prompt is not None:
             ids = self._tokenizer.encode(request.prompt)
         elif self._template is not None:
@@ -136,6 +167,10 @@ class TorchEngine(Engine):
         if not ids:
             raise InvalidRequestError("Nothing is left of this request once it is written as the model reads it.")
         return ids
+
+
+def _closed() -> StreamClosedError:
+    return StreamClosedError("The engine was closed.", hint="Make a new client.")
 
 
 def _batches(texts: list[list[int]]) -> Iterator[list[int]]:

@@ -28,15 +28,18 @@ class Token:
 
 
 def generate(
-    model: TextModel, prompt: Sequence[int], make_sampler: Callable[[Tensor], Sampler], count: int
+    model: TextModel, prompt: Tensor, make_sampler: Callable[[Tensor], Sampler], count: int
 ) -> Generator[Token]:
-    """At most ``count`` tokens that follow ``prompt``. The cache lives as long as the iterator.
+    """At most ``count`` tokens that follow ``prompt``, [1, tokens] or embedded [1, tokens, hidden].
+
+    The cache lives as long as the iterator.
 
     On an accelerator the next step is launched before the last token is read, so that the host's work costs no time; on
     the CPU, where the two are one, no step is begun that may not be wanted.
     """
-    cache = model.new_cache(len(prompt) + count)
-    logits = model.logits(model.prefill(torch.tensor([prompt], device=model.device), cache))[0]
+    cache = model.new_cache(prompt.shape[1] + count)
+    logits = model.logits(model.prefill(prompt, cache))[0]
+    del prompt  # not needed while the answer grows
     sampler = make_sampler(logits)
     pending = _Reading(sampler.draw(logits))
     ahead = model.device.type != "cpu"

@@ -130,6 +130,11 @@ class TextModel:
         return KVCache(self.config, capacity, device=self.device, dtype=self.dtype, batch=batch, origin=origin)
 
     @torch.inference_mode()
+    def embed(self, tokens: Tensor) -> Tensor:
+        """[batch, tokens] -> [batch, tokens, hidden]: what ``hidden`` and ``prefill`` take in place of ids, too."""
+        return F.embedding(tokens, self.weights.embedding)
+
+    @torch.inference_mode()
     def hidden(self, tokens: Tensor, cache: KVCache, counts: Sequence[int] | None = None) -> Tensor:
         """The final normed states of ``tokens`` [batch, tokens], which come behind what the cache holds.
 
@@ -160,7 +165,8 @@ class TextModel:
     def _through(self, tokens: Tensor, span: Span, cache: KVCache) -> Tensor:
         positions = span.positions(self.device)
         shared: dict[tuple[bool, bool], _Shared] = {}
-        x = F.embedding(tokens[:, span.begin : span.end], self.weights.embedding)  # [batch, tokens, hidden]
+        part = tokens[:, span.begin : span.end]
+        x = self.embed(part) if part.dim() == 2 else part  # [batch, tokens, hidden]
         for number, layer in enumerate(self.weights.layers):
             kind = (number in self.config.nope_layers, number in self.config.chunked_layers)
             if kind not in shared:

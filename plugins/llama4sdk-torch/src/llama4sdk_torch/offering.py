@@ -26,6 +26,9 @@ BLOCK: Final = 512
 RUNTIME: Final = 512 * 2**20
 """Torch's own libraries, or a device's context, in bytes."""
 
+VISION_WORKSPACE: Final = 512 * 2**20
+"""Activations of the tiles that are encoded at once, in the published network and float32."""
+
 SMALL: Final = 4 * 10**9
 """A quantized file is unpacked to float32 when that takes no more than this."""
 
@@ -42,6 +45,7 @@ class Subject:
     precision: Quantization
     """What it is held in unless the caller chooses."""
     capabilities: Capabilities | None = None
+    vision_parameters: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,16 +69,20 @@ def make_offer(subject: Subject, need: Need, hardware: Hardware) -> Offer | Unav
         )
     places = [place for place in _places(hardware) if _matches(place.device, need.device)]
     for place in places:
-        context = need.context_length or _context_that_fits(subject.config, precision, place.free)
-        if context and memory_bytes(subject.config, precision, context) <= place.free:
+        context = need.context_length or _context_that_fits(subject, precision, place.free)
+        if context and memory_bytes(subject.config, precision, context, vision=subject.vision_parameters) <= place.free:
             return _offer(subject, precision, place, context)
     return _no_room(subject, precision, need, places, hardware)
 
 
-def memory_bytes(config: TextConfig, precision: Quantization, context: int) -> int:
-    """Everything a device must have room for: weights, the cache of one sequence, work space, the runtime."""
+def memory_bytes(config: TextConfig, precision: Quantization, context: int, *, vision: int = 0) -> int:
+    """Everything a device must have room for: weights, the cache of one sequence, work space, the runtime.
+
+    ``vision`` is the number of the vision network's parameters.
+    """
     cache = kv_cache_bytes(config, context, value_bytes=precision.bits // 8, chunk_aware=True)
-    return weight_bytes(config, precision) + cache + _workspace(config, context) + RUNTIME
+    weights = weight_bytes(config, precision, other_parameters=vision)
+    return weights + cache + max(_workspace(config, context), VISION_WORKSPACE if vision else 0) + RUNTIME
 
 
 def _workspace(config: TextConfig, context: int) -> int:
@@ -85,12 +93,16 @@ def _workspace(config: TextConfig, context: int) -> int:
     return activations + BLOCK * context + 4 * config.vocab_size * 4 + config.vocab_size * config.hidden_size * 4
 
 
-def _context_that_fits(config: TextConfig, precision: Quantization, free: int) -> int:
+def _context_that_fits(subject: Subject, precision: Quantization, free: int) -> int:
     """The usual context, or half of it, and so on; 0 when not even the least fits."""
-    context = min(config.max_context, USUAL_CONTEXT)
-    while memory_bytes(config, precision, context) > free and context > LEAST_CONTEXT:
+    context = min(subject.config.max_context, USUAL_CONTEXT)
+
+    def size() -> int:
+        return memory_bytes(subject.config, precision, context, vision=subject.vision_parameters)
+
+    while size() > free and context > LEAST_CONTEXT:
         context //= 2
-    return context if memory_bytes(config, precision, context) <= free else 0
+    return context if size() <= free else 0
 
 
 def _places(hardware: Hardware) -> Iterator[_Place]:
@@ -107,7 +119,7 @@ def _matches(device: str, wanted: str | None) -> bool:
 
 
 def _offer(subject: Subject, precision: Quantization, place: _Place, context: int) -> Offer:
-    size = memory_bytes(subject.config, precision, context)
+    size = memory_bytes(subject.config, precision, context, vision=subject.vision_parameters)
     return Offer(
         model=subject.model,
         source=None if subject.source is None else str(subject.source),
@@ -128,7 +140,7 @@ def _no_room(
         return Unavailable(reason=f"there is no device '{need.device}' it can use.", fix=f"Choose among: {known}.")
     most = max(places, key=lambda place: place.free)
     context = need.context_length or min(subject.config.max_context, LEAST_CONTEXT)
-    size = memory_bytes(subject.config, precision, context)
+    size = memory_bytes(subject.config, precision, context, vision=subject.vision_parameters)
     return Unavailable(
         reason=(
             f"'{subject.model}' in {precision} with {context} tokens of context needs {gb(size)}; "
@@ -141,9 +153,9 @@ def _no_room(
 
 
 def _way_out(subject: Subject, precision: Quantization, need: Need, place: _Place, size: int) -> str:
-    shorter = _context_that_fits(subject.config, precision, place.free)
+    shorter = _context_that_fits(subject, precision, place.free)
     if need.context_length is not None and shorter:
         return f"Ask for a context_length of {shorter}."
-    if precision is Quantization.FP32 and _context_that_fits(subject.config, Quantization.BF16, place.free):
+    if precision is Quantization.FP32 and _context_that_fits(subject, Quantization.BF16, place.free):
         return "Pass quantization='bf16'."
     return f"Use a machine with {gb(size)} free in one place, or a smaller model."
