@@ -6,6 +6,7 @@ import os
 import sys
 
 import pytest
+from hypothesis import settings
 
 KEPT = {"LLAMA4SDK_HOME"}
 
@@ -18,8 +19,15 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse connections to other machines, by an audit hook that no library can go around."""
+    """Refuse connections to other machines, by an audit hook that no library can go around.
+
+    What hypothesis tries is the same in every run, so that a failure is one of the change at hand; HYPOTHESIS=random
+    looks further.
+    """
     sys.addaudithook(_only_this_machine)
+    settings.register_profile("repeatable", derandomize=True, database=None)
+    if os.environ.get("HYPOTHESIS") != "random":
+        settings.load_profile("repeatable")
 
 
 def _only_this_machine(event: str, args: tuple[object, ...]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import keyword
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -137,7 +138,8 @@ def _python_call(call: ToolCall) -> str:
 
 
 def _python_argument(name: str, value: JsonValue) -> str:
-    if name.isidentifier() and not keyword.iskeyword(name):
+    # Python reads an identifier in its compatibility form, which may be another name.
+    if name.isidentifier() and not keyword.iskeyword(name) and unicodedata.normalize("NFKC", name) == name:
         return f"{name}={_literal(value)}"
     return f"**{{{_literal(name)}: {_literal(value)}}}"
 
