@@ -73,8 +73,10 @@ def make_offer(subject: Subject, need: Need, hardware: Hardware) -> Offer | Unav
 
 def memory_bytes(config: TextConfig, precision: Quantization, context: int) -> int:
     """Everything a device must have room for: weights, the cache of one sequence, work space, the runtime."""
-    cache = kv_cache_bytes(config, context, value_bytes=precision.bits // 8, chunk_aware=True)
-    return weight_bytes(config, precision) + cache + _workspace(config, context) + RUNTIME
+    width = precision.bits // 8
+    cache = kv_cache_bytes(config, context, value_bytes=width, chunk_aware=True)
+    growing = kv_cache_bytes(config, context, value_bytes=width) // config.num_layers  # one layer's, old and new
+    return weight_bytes(config, precision) + cache + growing + _workspace(config, context) + RUNTIME
 
 
 def _workspace(config: TextConfig, context: int) -> int:
