@@ -80,9 +80,12 @@ def memory_bytes(config: TextConfig, precision: Quantization, context: int, *, v
 
     ``vision`` is the number of the vision network's parameters.
     """
-    cache = kv_cache_bytes(config, context, value_bytes=precision.bits // 8, chunk_aware=True)
+    width = precision.bits // 8
     weights = weight_bytes(config, precision, other_parameters=vision)
-    return weights + cache + max(_workspace(config, context), VISION_WORKSPACE if vision else 0) + RUNTIME
+    cache = kv_cache_bytes(config, context, value_bytes=width, chunk_aware=True)
+    growing = kv_cache_bytes(config, context, value_bytes=width) // config.num_layers  # one layer's, old and new
+    workspace = max(_workspace(config, context), VISION_WORKSPACE if vision else 0)
+    return weights + cache + growing + workspace + RUNTIME
 
 
 def _workspace(config: TextConfig, context: int) -> int:

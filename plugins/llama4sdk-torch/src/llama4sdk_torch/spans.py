@@ -66,8 +66,9 @@ class Span:
 
     def positions(self, device: torch.device) -> Tensor:
         """Of each token, [1 or rows, tokens]; padding goes on counting."""
-        starts = self.starts[:1] if self.even else self.starts
-        return torch.tensor(starts, device=device).unsqueeze(1) + torch.arange(self.tokens, device=device)
+        if self.even:  # made on the device: a step of decoding sends nothing there
+            return torch.arange(self.starts[0], self.starts[0] + self.tokens, device=device).unsqueeze(0)
+        return torch.tensor(self.starts, device=device).unsqueeze(1) + torch.arange(self.tokens, device=device)
 
     def slots(self, positions: Tensor, *, chunk: int | None) -> Slots:
         """Where ``positions`` are in layers that keep one ``chunk``, or everything."""
