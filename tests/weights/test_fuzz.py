@@ -1,6 +1,7 @@
 """Whatever a checkpoint's bytes are: an answer or one of the SDK's errors, and no memory beyond twice the file's size.
 
-The default is a quick look. ``FUZZ_CASES=10000 pytest tests/weights/test_fuzz.py`` tries that many files of each kind.
+The default is a quick look. ``FUZZ_CASES=1430 pytest tests/weights/test_fuzz.py`` tries that many damaged files of each
+of the seven kinds, 10 010 in all, within a few minutes.
 """
 
 from __future__ import annotations
