@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
-from llama4sdk_torch import CAPABILITIES
+from llama4sdk_torch import CAPABILITIES, llama4sdk_backends
 from llama4sdk_torch.backend import TorchBackend
 from llama4sdk_torch.offering import memory_bytes
 
@@ -169,3 +171,17 @@ def test_offering_loads_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_module_the_card_requires_comes_with_the_wheels() -> None:
+    """What is checked before an offer is what the wheels install, so that a fresh installation can run."""
+    (card,) = llama4sdk_backends()
+    declared = {
+        re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
+        for distribution in ("llama4sdk", "llama4sdk-torch")
+        for requirement in metadata.requires(distribution) or []
+    }
+    brought_by = metadata.packages_distributions()
+    for module in card.requires:
+        names = {name.lower().replace("_", "-") for name in brought_by[module]}
+        assert names & declared, f"{module} is required, but no wheel of ours installs {names}"

@@ -16,7 +16,7 @@ def llama4sdk_backends() -> list[BackendInfo]:
             name="torch",
             summary="Runs checkpoints on this machine's GPU or CPU with PyTorch.",
             cls="llama4sdk_torch.backend:TorchBackend",
-            requires=("torch", "gguf", "jinja2", "ml_dtypes", "numpy", "PIL", "safetensors", "tokenizers"),
+            requires=("torch", "gguf", "jinja2", "ml_dtypes", "numpy", "PIL", "tokenizers"),
             install="pip install llama4sdk-torch",
             capabilities=CAPABILITIES,
         )
