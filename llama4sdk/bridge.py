@@ -34,9 +34,7 @@ async def bridge(source: Callable[[], Iterator[T]], *, capacity: int = CAPACITY)
                 break
         if batch.error is not None:
             raise batch.error
-    except asyncio.CancelledError:
-        raise  # a cancelled task must not wait for the producer's current step
-    except BaseException:
+    except GeneratorExit:  # closed early; a cancelled task, though, must not wait for the producer's current step
         pump.stop()
         await pump.finished()
         raise
