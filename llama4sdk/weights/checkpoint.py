@@ -96,9 +96,12 @@ class Checkpoint(ABC):
         """The checkpoint's chat template; ``None`` when it is no chat model."""
 
     @property
+    @abstractmethod
     def has_llama4_vocabulary(self) -> bool:
-        """Whether its tokenizer is Llama 4's, so that Llama 4's own prompt format can be read by it."""
-        return self.tokenizer().is_llama4
+        """Whether its tokenizer is Llama 4's, so that Llama 4's own prompt format can be read by it.
+
+        Asked for every offer: it must not take building the tokenizer.
+        """
 
     def prompt_format(self) -> ChatTemplate | Llama4Prompt | None:
         """How a conversation is written: the checkpoint's own template, or else Llama 4's where the vocabulary is."""

@@ -24,7 +24,7 @@ from llama4sdk.weights.compressed import check_scheme, quantized_weights, restor
 from llama4sdk.weights.safetensors import SafetensorsFile
 from llama4sdk.weights.store import is_plain_name
 
-__all__ = ["HuggingFaceCheckpoint", "read_json", "read_text", "read_tokenizer"]
+__all__ = ["HuggingFaceCheckpoint", "has_llama4_tokenizer", "read_json", "read_text", "read_tokenizer"]
 
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
@@ -86,11 +86,8 @@ class HuggingFaceCheckpoint(Checkpoint):
 
     @property
     def has_llama4_vocabulary(self) -> bool:
-        """Looked up in ``tokenizer.json`` without building it; ``tokenizer.model`` is read as nothing else."""
-        if not (file := self.path / "tokenizer.json").is_file():
-            return (self.path / "tokenizer.model").is_file()
-        text = read_text(file)
-        return is_llama4({name: 0 for name in LLAMA4_MARKS if json.dumps(name) in text})
+        """Looked up without building the tokenizer."""
+        return has_llama4_tokenizer(self.path)
 
     def chat_template(self) -> ChatTemplate | None:
         """``chat_template.jinja``, or the one inside ``tokenizer_config.json``."""
@@ -145,6 +142,17 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     raise CheckpointError(
         f"{folder} has neither tokenizer.json nor tokenizer.model.", hint="Fetch the checkpoint's tokenizer files."
     )
+
+
+def has_llama4_tokenizer(folder: Path) -> bool:
+    """Whether ``read_tokenizer`` would give Llama 4's, without the seconds that building it takes.
+
+    ``tokenizer.model`` is read as nothing else. Raises CheckpointError when ``tokenizer.json`` cannot be read.
+    """
+    if not (file := folder / "tokenizer.json").is_file():
+        return (folder / "tokenizer.model").is_file()
+    text = read_text(file)
+    return is_llama4({name: 0 for name in LLAMA4_MARKS if json.dumps(name) in text})
 
 
 def read_text(file: Path) -> str:

@@ -22,7 +22,7 @@ from llama4sdk.llama4.config import RopeScaling, TextConfig, layer_count, number
 from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.weights.checkpoint import Checkpoint, GenerationDefaults, TensorInfo, commonest_dtype
-from llama4sdk.weights.hf import read_json, read_text, read_tokenizer
+from llama4sdk.weights.hf import has_llama4_tokenizer, read_json, read_text, read_tokenizer
 from llama4sdk.weights.torch_file import TorchFile
 
 __all__ = ["MetaCheckpoint"]
@@ -101,6 +101,11 @@ class MetaCheckpoint(Checkpoint):
     def tokenizer(self) -> Tokenizer:
         """Read from ``tokenizer.model``, or a ``tokenizer.json`` that was put beside the weights."""
         return read_tokenizer(self.path)
+
+    @property
+    def has_llama4_vocabulary(self) -> bool:
+        """Looked up without building the tokenizer."""
+        return has_llama4_tokenizer(self.path)
 
     def chat_template(self) -> ChatTemplate | None:
         """``chat_template.jinja``, where one was put beside the weights."""
