@@ -32,12 +32,15 @@ def temperature(config: TextConfig, positions: Tensor) -> Tensor:
 
 
 def rotate(x: Tensor, positions: Tensor, config: TextConfig) -> Tensor:
-    """Turn the pairs (0, 1), (2, 3), ... of the last axis; x: [tokens, heads, dim]."""
+    """Turn the pairs (0, 1), (2, 3), ... of the last axis; x: [tokens, heads, dim].
+
+    A frequency is a float32 number, as in the code that networks were trained with; everything else is exact.
+    """
     turned = torch.empty_like(x)
     for pair in range(config.head_dim // 2):
-        frequency = config.rope_theta ** (-2 * pair / config.head_dim)
+        frequency = float(1 / torch.tensor(config.rope_theta) ** torch.tensor(2 * pair / config.head_dim))
         if config.rope_scaling is not None:
-            frequency /= config.rope_scaling.divisor(frequency)
+            frequency = float(torch.tensor(frequency) / config.rope_scaling.divisor(frequency))
         angle = (positions.double() * frequency).unsqueeze(1)
         even, odd = x[..., 2 * pair], x[..., 2 * pair + 1]
         turned[..., 2 * pair] = even * angle.cos() - odd * angle.sin()

@@ -15,6 +15,7 @@ from transformers import (
     Llama4VisionConfig,
 )
 
+from llama4sdk.catalog import ModelSpec
 from llama4sdk.weights.checkpoint import Checkpoint
 
 Model = TypeVar("Model", bound=torch.nn.Module)
@@ -87,6 +88,38 @@ def tiny_seeing_model(
         vision_config=vision, text_config=tiny_config(**overrides), image_token_index=image_token, pad_token_id=None
     )
     return _randomized(Llama4ForConditionalGeneration(config).eval())
+
+
+def full_size_model(spec: ModelSpec) -> Llama4ForConditionalGeneration:
+    """A published network in its full size, of transformers' class, without weights."""
+    c = spec.config
+    assert c is not None
+    text = Llama4TextConfig(
+        vocab_size=c.vocab_size,
+        hidden_size=c.hidden_size,
+        num_hidden_layers=c.num_layers,
+        num_attention_heads=c.num_heads,
+        num_key_value_heads=c.num_kv_heads,
+        head_dim=c.head_dim,
+        intermediate_size=c.expert_size,
+        intermediate_size_mlp=c.dense_size,
+        num_local_experts=c.num_experts,
+        moe_layers=sorted(c.moe_layers),
+        pad_token_id=None,
+    )
+    vision = Llama4VisionConfig(
+        hidden_size=1408,
+        num_hidden_layers=34,
+        num_attention_heads=16,
+        intermediate_size=5632,
+        image_size=336,
+        patch_size=14,
+        projector_input_dim=4096,
+        projector_output_dim=4096,
+        vision_output_dim=4096,
+    )
+    with torch.device("meta"):
+        return Llama4ForConditionalGeneration(Llama4Config(vision_config=vision, text_config=text, pad_token_id=None))
 
 
 def _randomized(model: Model, spread: float = 0.2) -> Model:

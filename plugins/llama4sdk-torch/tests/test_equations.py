@@ -1,6 +1,6 @@
 """The engine's minimal conformance, point by point as the project's Llama 4 specification numbers it (section 14).
 
-Points 5 (images) and 7 (sizes on disk) are not about text, and are tested elsewhere.
+``test_1_`` to ``test_7_`` are its seven points; what follows them are the same equations far from the beginning.
 """
 
 from __future__ import annotations
@@ -10,13 +10,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from llama4sdk_torch.loading import load_model
+from llama4sdk_torch.loading import load_model, load_vision
 from llama4sdk_torch.model import Dense, Mixture, TextModel, _rotate
+from llama4sdk_torch.prompts import Sight
+from llama4sdk_torch.spans import Span
+from PIL import Image
 
+from llama4sdk.catalog import MAVERICK, SCOUT, ModelSpec
+from llama4sdk.llama4.images.canvas import IMAGE, PATCH, choose_canvas, image_tokens
+from llama4sdk.messages import ImagePart
+from llama4sdk.planning.estimate import weight_bytes
+from llama4sdk.planning.plan import Quantization
 from llama4sdk.weights.checkpoint import open_checkpoint
 
 from . import equations
-from .reference import MAVERICK_LIKE, SCOUT_LIKE
+from .reference import MAVERICK_LIKE, SCOUT_LIKE, full_size_model, tiny_seeing_model, tiny_vision
 
 SaveTiny = Callable[..., tuple[Path, torch.nn.Module]]
 CPU = torch.device("cpu")
@@ -90,6 +98,35 @@ def test_4_temperature_begins_with_the_8192nd_token(save_tiny: SaveTiny) -> None
     assert not torch.allclose(on[8192], off[8192], atol=1e-6)
 
 
+@torch.inference_mode()
+def test_5_an_image_takes_147_or_145n_and_147_tokens(tmp_path: Path) -> None:
+    """14.5: one tile takes 147 tokens, n of them 145 n + 147, and 144 vectors for every tile go where the patches are.
+
+    The network is small, but its tiles have 24 x 24 patches, and so 144 tokens, as Llama 4's have.
+    """
+    tiny_seeing_model(tiny_vision(grid=24, patch=1, layers=1), **SCOUT_LIKE).save_pretrained(tmp_path)
+    checkpoint = open_checkpoint(tmp_path)
+    network = load_model(checkpoint, device=CPU, dtype=torch.float32)
+    vision = load_vision(checkpoint, device=CPU, dtype=torch.float32)
+    assert vision is not None
+    side = vision.config.tile_size
+    names = dict.fromkeys(image_tokens(choose_canvas(2 * side, 2 * side, tile=side), 1))
+    sight = Sight(vision, {name: 80 + number for number, name in enumerate(names)})
+    for rows, columns in ((1, 1), (1, 2), (2, 2), (2, 3), (4, 4), (1, 16)):
+        picture = ImagePart.from_pil(Image.new("RGB", (columns * side, rows * side), (200, 100, 0)))
+        prompt = sight.prompt([1, 80 + list(names).index(IMAGE), 2], [picture])
+        tiles = rows * columns
+        assert len(prompt.ids) - 2 == (147 if tiles == 1 else 145 * tiles + 147)
+        assert prompt.pixels is not None
+        features = vision.encode(prompt.pixels)
+        assert len(features) == 144 * (tiles if tiles == 1 else tiles + 1)
+        tokens = torch.tensor([prompt.ids])
+        vectors, plain = sight.vectors(network, tokens, prompt.pixels), network.embed(tokens)
+        places = tokens == 80 + list(names).index(PATCH)
+        assert torch.equal(vectors[places], features)
+        assert torch.equal(vectors[~places], plain[~places])
+
+
 def test_6_pairs_are_adjacent(save_tiny: SaveTiny) -> None:
     """14.6: a hand-made query turns in its adjacent pairs, (0, 1) by the position in radians and (2, 3) by less.
 
@@ -100,7 +137,40 @@ def test_6_pairs_are_adjacent(save_tiny: SaveTiny) -> None:
     q = torch.tensor([1.0, 0.0, 0.0, 2.0]).view(1, 1, 1, 4)
     angles = torch.tensor([3.0, 0.3])  # at position 3; 100 ** (-2 / 4) = 0.1
     expected = [angles[0].cos(), angles[0].sin(), -2 * angles[1].sin(), 2 * angles[1].cos()]
-    torch.testing.assert_close(_rotate(q, network._rotation(torch.tensor([[3]]))).flatten(), torch.stack(expected))
+    torch.testing.assert_close(
+        _rotate(q, network._rotation(torch.tensor([[3]]), far=False)).flatten(), torch.stack(expected)
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "tensors", "bf16", "fp8", "int4"),
+    [
+        (SCOUT, 1133, 217_283_587_072, 111_659_674_624, 60_390_403_072),
+        (MAVERICK, 1061, 803_167_562_752, 404_813_212_672, 211_456_125_952),
+    ],
+    ids=["scout", "maverick"],
+)
+def test_7_model_bytes_equal_section_5_4(spec: ModelSpec, tensors: int, bf16: int, fp8: int, int4: int) -> None:
+    """14.7: the published network, built by transformers without memory, has section 5.4's bytes; so has the catalogue.
+
+    What else a file has is its header: see ``test_7_a_file_is_its_weights_and_a_header``.
+    """
+    state = full_size_model(spec).state_dict()
+    assert len(state) == tensors
+    assert sum(tensor.numel() * 2 for tensor in state.values()) == bf16 == spec.weight_bytes(Quantization.BF16)
+    assert spec.weight_bytes(Quantization.FP8) == fp8
+    assert spec.weight_bytes(Quantization.INT4) == int4
+
+
+@pytest.mark.parametrize("flavour", [SCOUT_LIKE, MAVERICK_LIKE], ids=["scout", "maverick"])
+def test_7_a_file_is_its_weights_and_a_header(save_tiny: SaveTiny, flavour: dict[str, object]) -> None:
+    """14.7: on disk a network takes the bytes that its shape says, and safetensors' header besides."""
+    folder, model = save_tiny(**flavour)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    checkpoint, file = open_checkpoint(folder), folder / "model.safetensors"
+    expected = weight_bytes(checkpoint.config, Quantization.BF16)
+    header = 8 + int.from_bytes(file.read_bytes()[:8], "little")
+    assert sum(tensor.nbytes for tensor in checkpoint.tensors.values()) == expected == file.stat().st_size - header
 
 
 @pytest.mark.parametrize("flavour", [SCOUT_LIKE, MAVERICK_LIKE], ids=["scout", "maverick"])
@@ -131,3 +201,28 @@ def test_the_temperature_is_exact_at_any_position(save_tiny: SaveTiny) -> None:
         positions = torch.cat([steps - 2, steps - 1, steps])
         actual = network._temperature(positions).flatten()
         _close(actual, equations.temperature(network.config, positions))
+
+
+@pytest.mark.parametrize("flavour", [SCOUT_LIKE, MAVERICK_LIKE], ids=["scout", "maverick"])
+@pytest.mark.parametrize("start", [8192, 131_000, 999_950, 10_485_000])
+def test_angles_are_exact_at_a_million(save_tiny: SaveTiny, flavour: dict[str, object], start: int) -> None:
+    """Layers that rotate without chunks turn by the exact angle however far: float32's would be visibly wrong."""
+    rules = {"attention_chunk_size": 64, "layer_types": ["full_attention"] * 4, "no_rope_layers": [1] * 4}
+    network = _network(save_tiny, **flavour, **rules, head_dim=128)
+    span = Span(0, 4, (start,), (4,))
+    rotation = network._share(span, span.positions(CPU), 0, nope=False, chunked=False).rotation
+    assert rotation is not None
+    x = torch.randn(4, 1, 128, generator=torch.Generator().manual_seed(5))
+    exact = equations.rotate(x.double(), torch.arange(start, start + 4), network.config)
+    torch.testing.assert_close(_rotate(x.unsqueeze(0), rotation)[0].double(), exact, atol=2e-6, rtol=0)
+    rounded = _rotate(x.unsqueeze(0), network._rotation(span.positions(CPU), far=False))[0]
+    assert (rounded.double() - exact).abs().max() > 1e-4
+
+
+def test_angles_depend_on_the_position_alone(save_tiny: SaveTiny) -> None:
+    """A token before position 8192 turns alike whether or not it is read together with those beyond."""
+    network = _network(save_tiny, **MAVERICK_LIKE)
+    positions = torch.arange(8100, 8300).unsqueeze(0)
+    together, near = (network._rotation(positions, far=far) for far in (True, False))
+    torch.testing.assert_close(together[:, :92], near[:, :92], atol=1e-6, rtol=0)
+    assert (together[:, 92:] - near[:, 92:]).abs().max() > 1e-5

@@ -80,6 +80,26 @@ def test_variants_equal_transformers(
     torch.testing.assert_close(_logits(ours, tokens, [TOKENS]), expected, atol=1e-5, rtol=0)
 
 
+def test_transformers_tunes_by_padded_positions(tiny: tuple[TextModel, torch.nn.Module]) -> None:
+    """Of a left-padded row transformers takes the temperature as if padding were tokens, whatever ``position_ids`` say.
+
+    So it gives, exactly, the logits of the row that begins one chunk further on, and not those of the row alone; our
+    rows of unequal length have the latter.
+    """
+    ours, theirs = tiny
+    row = torch.randint(0, 96, (1, 20), generator=torch.Generator().manual_seed(3))
+    padded, mask = torch.nn.functional.pad(row, (8, 0)), torch.tensor([[0] * 8 + [1] * 20])
+    with torch.no_grad():
+        alone = theirs(row).logits
+        left_padded = theirs(padded, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0)).logits[:, 8:]
+    shifted = ours.logits(ours.hidden(row, ours.new_cache(20, origin=8)))
+    torch.testing.assert_close(left_padded, shifted, atol=1e-5, rtol=0)
+    assert (left_padded - alone).abs().max() > 1e-2
+    longer = torch.cat([row, row[:, :8]], dim=1)
+    batch = ours.hidden(torch.cat([longer, longer]), ours.new_cache(28, batch=2), [28, 20])
+    torch.testing.assert_close(ours.logits(batch[1:, :20]), alone, atol=1e-5, rtol=0)
+
+
 def test_bf16_follows_float32(save_tiny: Callable[..., tuple[Path, torch.nn.Module]]) -> None:
     """In bf16 the network runs as a whole, and its logits stay near those in float32."""
     folder, _ = save_tiny(**MAVERICK_LIKE)

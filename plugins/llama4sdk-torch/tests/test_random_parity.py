@@ -121,7 +121,9 @@ def _rotation(draw: Callable[..., object], _: int) -> Spelling:
         rope = {"rope_type": "llama3", "original_max_position_embeddings": 16, **dict(zip(names, scaling, strict=True))}
     new = {"rope_parameters": rope | {"rope_theta": theta}}
     old = {"rope_theta": theta, "rope_scaling": rope if scaling else None}
-    return draw(st.sampled_from([new, old])), new
+    renamed = {"type" if name == "rope_type" else name: value for name, value in rope.items()}
+    oldest = {"rope_theta": theta, "rope_scaling": renamed}
+    return draw(st.sampled_from([new, old, oldest])), new
 
 
 @given(network=networks(), data=st.data(), seed=st.integers(0, 2**31))
@@ -145,7 +147,7 @@ def test_any_network_equals_transformers(network: Network, data: st.DataObject, 
     lengths = data.draw(st.lists(st.integers(1, length), min_size=ROWS, max_size=ROWS))
     prompts = [data.draw(st.integers(1, whole)) for whole in lengths]
     _check_unequal(ours, tokens, lengths, prompts, expected)
-    if not network.plain["attn_temperature_tuning"]:  # with it, transformers counts padding as positions
+    if not network.plain["attn_temperature_tuning"]:  # else see test_transformers_tunes_by_padded_positions
         _check_left_padded(theirs, tokens, lengths, expected)
 
 

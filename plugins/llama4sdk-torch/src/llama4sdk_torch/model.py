@@ -19,6 +19,9 @@ from llama4sdk_torch.spans import Slots, Span
 
 __all__ = ["Attention", "Dense", "Layer", "Mixture", "TextModel", "Weights"]
 
+NEAR = 8192
+"""Up to here angles are the float32 numbers of the published code; at 1,000,000 those would be off by 0.03 radians."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:
@@ -184,13 +187,17 @@ class TextModel:
             slots=slots,
             mask=slots.mask(),
             # Rotation is relative: counted from the chunk's beginning, its float32 angles stay exact at any length.
-            rotation=None if nope else self._rotation(slots.of_tokens),
+            rotation=None if nope else self._rotation(slots.of_tokens, far=slots.seen > NEAR),
             temperature=self._temperature(positions + origin) if tuned and self._tempered(span, origin) else None,
         )
 
-    def _rotation(self, positions: Tensor) -> Tensor:
-        angles = (positions.float().unsqueeze(-1) * self._frequencies).unsqueeze(2)  # [rows, tokens, 1, dim / 2]
-        return torch.polar(torch.ones_like(angles), angles)
+    def _rotation(self, positions: Tensor, *, far: bool) -> Tensor:
+        """``far`` says whether any position is ``NEAR`` or beyond. [rows, tokens] -> [rows, tokens, 1, dim / 2]."""
+        steps = positions.view(*positions.shape, 1, 1)
+        angles = steps.float() * self._frequencies
+        if far:
+            angles = torch.where(steps < NEAR, angles.double(), steps * self._frequencies.double())
+        return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
 
     def _tempered(self, span: Span, origin: int) -> bool:
         return origin + max(span.starts) + span.tokens >= self.config.floor_scale
