@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Encoder
+from tokenizers.pre_tokenizers import ByteLevel
 
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.template import ChatTemplate
@@ -82,6 +85,44 @@ def test_characters_are_shown_whole(tokenizer: Tokenizer) -> None:
     assert "".join(pieces) == text
     assert "\ufffd" not in "".join(pieces)
     assert len([piece for piece in pieces if not piece]) > 5
+
+
+def from_gguf() -> Tokenizer:
+    """As a GGUF file's vocabulary is read: every byte, and a few pairs."""
+    alphabet = sorted(ByteLevel.alphabet())
+    pairs = [(alphabet[n], alphabet[-1 - n]) for n in range(40)]
+    vocabulary = {spelling: n for n, spelling in enumerate([*alphabet, *map("".join, pairs)])}
+    return Tokenizer.from_vocabulary(vocabulary, pairs, {"<|eot|>": 296}, splitter="smollm")
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "ours", from_gguf], ids=["json", "tiktoken", "gguf"])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_sequence_of_ids_shows_a_broken_character(
+    request: pytest.FixtureRequest, kind: str | Callable[[], Tokenizer], data: st.DataObject
+) -> None:
+    """Of any ids, sense or none, what is shown piece by piece is the whole, less a character that is never finished.
+
+    So U+FFFD is shown only where the whole has one, too.
+    """
+    tokenizer: Tokenizer = request.getfixturevalue(kind) if isinstance(kind, str) else kind()
+    some = st.integers(0, 299) | st.integers(0, tokenizer.size + 2)
+    text = st.text(alphabet="a🦙é日👩🚀", max_size=3).map(lambda words: tokenizer.encode(words)[-6:])
+    ids = [token for part in data.draw(st.lists(some.map(lambda token: [token]) | text, max_size=12)) for token in part]
+    detokenizer = tokenizer.detokenizer()
+    pieces = [detokenizer.push(token) for token in ids]
+    shown, whole = "".join(pieces), tokenizer.decode(ids)
+    assert whole in (shown, f"{shown}\ufffd")
+    if whole != shown:  # the end is the beginning of a character, and no more of it is there
+        written = b"".join(map(tokenizer.bytes_of, ids))
+        assert any(_begins_a_character(written[-length:]) for length in (1, 2, 3))
+
+
+def _begins_a_character(tail: bytes) -> bool:
+    try:
+        return not codecs.getincrementaldecoder("utf-8")().decode(tail)
+    except UnicodeDecodeError:
+        return False
 
 
 def test_broken_bytes_do_not_stop_the_text(tokenizer: Tokenizer) -> None:
