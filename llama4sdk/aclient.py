@@ -105,9 +105,14 @@ class AsyncClient(BaseClient):
         request = embed_request(inputs, pooling, normalize=normalize)
         return await asyncio.to_thread(self._session.embed, request)
 
-    async def count_tokens(self, input: MessagesInput) -> int:  # noqa: A002 - the field's own word
-        """Tokens a chat request with these messages would read."""
-        return await asyncio.to_thread(self._session.count_tokens, chat_request(input, (), {}))
+    async def count_tokens(
+        self,
+        input: MessagesInput,  # noqa: A002 - the field's own word
+        *,
+        tools: Sequence[ToolLike] = (),
+    ) -> int:
+        """Tokens a chat request with these messages would read, what describes ``tools`` included."""
+        return await asyncio.to_thread(self._session.count_tokens, chat_request(input, tools, {}))
 
     async def plan(self) -> Plan:
         """What would be run, where and why. Loads nothing."""

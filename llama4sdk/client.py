@@ -147,9 +147,14 @@ class Client(BaseClient):
         """One vector per input, of length 1 when ``normalize`` is on."""
         return self._session.embed(embed_request(inputs, pooling, normalize=normalize))
 
-    def count_tokens(self, input: MessagesInput) -> int:  # noqa: A002 - the field's own word
-        """Tokens a chat request with these messages would read."""
-        return self._session.count_tokens(chat_request(input, (), {}))
+    def count_tokens(
+        self,
+        input: MessagesInput,  # noqa: A002 - the field's own word
+        *,
+        tools: Sequence[ToolLike] = (),
+    ) -> int:
+        """Tokens a chat request with these messages would read, what describes ``tools`` included."""
+        return self._session.count_tokens(chat_request(input, tools, {}))
 
     def plan(self) -> Plan:
         """What would be run, where and why. Loads nothing."""

@@ -103,9 +103,9 @@ class Session:
             return self.engine().embed(request)
 
     def count_tokens(self, request: Request) -> int:
-        """Check that the backend can count, then let it."""
+        """Check that the backend can count, and take in what is to be counted; then let it."""
         plan = self.plan()
-        require("count_tokens", plan)
+        check_request(request, "count_tokens", plan)
         with _blame(plan, "counting tokens"):
             return self.engine().count_tokens(request)
 

@@ -107,6 +107,17 @@ def test_what_is_not_declared_is_refused_before_anything_is_loaded(scripted: Cli
     assert not backend.engines
 
 
+def test_counting_refuses_what_answering_would(scripted: ClientFactory) -> None:
+    """Tools and images are not counted by a backend that would refuse them, and nothing is loaded to find out."""
+    image = Message(role="user", content=(ImagePart(data=b"x"),))
+    client, backend = scripted(capabilities=Capabilities(features=frozenset({"chat", "count_tokens"})))
+    with pytest.raises(UnsupportedFeatureError, match="tools"):
+        client.count_tokens("x", tools=[Tool(name="f")])
+    with pytest.raises(UnsupportedFeatureError, match="images"):
+        client.count_tokens([image])
+    assert not backend.engines
+
+
 def test_an_offer_may_declare_less_than_its_backend(scripted: ClientFactory) -> None:
     """A text-only model of a backend that knows images refuses images."""
     offer = Offer(

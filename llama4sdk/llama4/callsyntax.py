@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from pydantic import JsonValue
 
-__all__ = ["Call", "json_calls", "python_calls", "tagged_call"]
+__all__ = ["Call", "built_in_call", "json_calls", "python_calls", "tagged_call"]
 
 
 class Call(NamedTuple):
@@ -45,6 +45,11 @@ def json_calls(text: str) -> list[Call]:
         return [_json_call(item) for item in (value if isinstance(value, list) else [value])]
     except MALFORMED:
         return []
+
+
+def built_in_call(text: str) -> list[Call]:
+    """The call in ``name.call(query="…")``; empty when its arguments are no keywords with literals."""
+    return [Call(call.name.removesuffix(".call"), call.arguments) for call in python_calls(f"[{text}]")]
 
 
 def tagged_call(name: str, text: str) -> list[Call]:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import jinja2
 import jinja2.ext
@@ -53,18 +53,34 @@ class ChatTemplate:
         ``escape`` is applied to every string that comes from the messages and tools, but not to the template's own.
         Raises InvalidRequestError when the template refuses the messages, CheckpointError when it fails.
         """
+        known = [_message(message) for message in messages]
+        apart = bool(tools) and self._loses_images(known)
+        if apart and known[0]["role"] != "system":
+            known.insert(0, {"role": "system", "content": ""})
         try:
             return self._template.render(
-                messages=[_escaped(_message(message), escape) for message in messages],
+                messages=[_escaped(message, escape) for message in known],
                 tools=[_escaped(_tool(tool), escape) for tool in tools] or None,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
                 **self._special_tokens,
+                **({_SWITCH: False} if apart else {}),
             )
         except _RefusedError as error:
             raise InvalidRequestError(f"The model's chat template refuses these messages: {error.message}") from error
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             raise CheckpointError(f"The checkpoint's chat template failed on these messages: {error}.") from error
+
+    def _loses_images(self, known: Sequence[Mapping[str, JsonValue]]) -> bool:
+        """Llama 4's published template describes tools within the first user message, whose images it then loses.
+
+        It has a switch that moves the tools into the system message, if there is one.
+        """
+        first = next((message for message in known if message["role"] != "system"), {})
+        return _SWITCH in self.source and isinstance(first.get("content"), list)
+
+
+_SWITCH: Final = "tools_in_user_message"
 
 
 class _RefusedError(jinja2.TemplateError):

@@ -7,6 +7,7 @@ after a few words:
     {"name": "get_weather", "parameters": {"city": "Lima"}}              JSON: one object, several, or a list
     {"type": "function", "function": {"name": …, "arguments": …}}        as other models write it
     <function=get_weather>{"city": "Lima"}</function>
+    brave_search.call(query="rain in Lima")                              as Llama's built-in tools are called
 
 Every decision depends on characters alone, never on how the text was cut into pieces.
 """
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from llama4sdk.events import TextDelta, ToolCallDelta
-from llama4sdk.llama4.callsyntax import Call, json_calls, python_calls, tagged_call
+from llama4sdk.llama4.callsyntax import Call, built_in_call, json_calls, python_calls, tagged_call
 
 __all__ = ["MARKS", "ToolCallParser"]
 
@@ -31,11 +32,13 @@ MARKS: Final = (START, END)
 
 SEPARATORS: Final = " \t\r\n,;"
 KEYS: Final = ("name", "type", "function", "parameters", "arguments")
+BUILT_IN: Final = ".call("
 DEEPEST: Final = 100
 
 _OPENING: Final = re.compile(r"[\[{<]")
 _LIST: Final = re.compile(r"\[\s*")
 _NAME: Final = re.compile(r"([^\W\d][\w.]{0,99})\s*")
+_WORD: Final = re.compile(r"[^\W\d]\w{0,99}")
 _KEY: Final = re.compile(r'\{\s*("\w{0,12})?')
 _TAG: Final = re.compile(r"<function=([\w.\-]{0,100})(>\s*)?")
 _CLOSERS: Final = {"(": ")", "[": "]", "{": "}"}
@@ -47,7 +50,8 @@ class ToolCallParser:
     """Reads an answer piece by piece. ``calls`` is the number of calls found so far.
 
     A call of a tool that is not among ``names`` counts only where an answer begins or goes on with calls, not within
-    prose. What only looks like a call, or is none by its syntax, is text. Ids are ``call_N``, counted from ``first``.
+    prose; in the form of built-in tools, only behind ``<|python_start|>``. What only looks like a call, or is none by
+    its syntax, is text. Ids are ``call_N``, counted from ``first``.
     """
 
     def __init__(self, names: Collection[str], *, first: int = 0) -> None:
@@ -57,6 +61,7 @@ class ToolCallParser:
         self._held = ""
         self._gap = ""
         self._fresh = True
+        self._wrapped = False
         self._candidate: _Candidate | None = None
 
     def push(self, text: str) -> list[Parsed]:
@@ -83,15 +88,27 @@ class ToolCallParser:
 
     def _plain_length(self) -> int:
         opening = _OPENING.search(self._held)
-        return opening.start() if opening else len(self._held)
+        length = opening.start() if opening else len(self._held)
+        space = length - len(self._held[:length].lstrip(self._separators))
+        return space if self._fresh and _WORD.match(self._held, space) else length
+
+    @property
+    def _separators(self) -> str | None:
+        """What may stand before a call without being prose: space, and between calls a little more."""
+        return SEPARATORS if self.calls else None
 
     def _look(self) -> _Candidate | None:
         """What begins at the first held character; ``None`` while that cannot be told."""
-        return _candidate(self._held, lambda name: self._fresh or name in self._names) if self._held else None
+        if not self._held:
+            return None
+        if self._held[0] not in "[{<":
+            return _built_in(self._held, None if self._wrapped else self._names)
+        return _candidate(self._held, lambda name: self._fresh or name in self._names)
 
     def _decide(self, candidate: _Candidate, text: str) -> Iterator[Parsed]:
-        if text == START:
-            self._fresh = True
+        if text in MARKS:
+            self._wrapped = text == START
+            self._fresh = self._fresh or self._wrapped
         elif text == CLOSING_TAG and self._fresh and self.calls:
             return
         elif (calls := candidate.calls(text)) and (self._fresh or self._names.issuperset(call.name for call in calls)):
@@ -109,7 +126,7 @@ class ToolCallParser:
     def _say(self, text: str) -> Iterator[Parsed]:
         """Space before calls, and what separates them, waits until text follows it."""
         text = self._gap + text.replace(START, "").replace(END, "")
-        if self._fresh and not text.strip(SEPARATORS if self.calls else None):
+        if self._fresh and not text.strip(self._separators):
             self._gap = text
         elif text:
             self._gap, self._fresh = "", False
@@ -164,6 +181,8 @@ class _Candidate:
             return []
         if self.tag is not None:
             return tagged_call(self.tag, text[text.index("{") :])
+        if text[0] not in "[{":
+            return built_in_call(text)
         return json_calls(text) if self.quotes == '"' else python_calls(text)
 
     def _inside_string(self, char: str) -> None:
@@ -194,6 +213,18 @@ def _candidate(text: str, may_call: Callable[[str], bool]) -> _Candidate | None:
     if name.end() == len(text):
         return None
     return _Candidate(0, quotes="\"'") if text[name.end()] == "(" else _Candidate(_NOTHING)
+
+
+def _built_in(text: str, names: Collection[str] | None) -> _Candidate | None:
+    """``name.call(``, where the name is one of ``names``, if they are given; one that is not is not waited for."""
+    word = _WORD.match(text)
+    assert word is not None  # noqa: S101 - a letter was found here
+    name, rest = word[0], text[word.end() :]
+    ends = rest or len(name) == 100
+    known = names is None or (name in names if ends else any(known.startswith(name) for known in names))
+    if not known or not BUILT_IN.startswith(rest[: len(BUILT_IN)]):
+        return _Candidate(_NOTHING)
+    return _Candidate(word.end() + len(BUILT_IN) - 1, quotes="\"'") if rest.startswith(BUILT_IN) else None
 
 
 def _object(text: str, at: int) -> _Candidate | None:

@@ -53,6 +53,8 @@ def found(text: str) -> Found:
         '<|python_start|>{"name": "get_weather", "parameters": {"city": "Lima"}}<|python_end|>',
         '<function=get_weather>{"city": "Lima"}</function>',
         '<function=get_weather>\n{"city": "Lima"}',
+        '<|python_start|>get_weather.call(city="Lima")<|python_end|>',
+        'get_weather.call(city="Lima")',
     ],
 )
 def test_every_form_is_a_call(text: str) -> None:
@@ -81,6 +83,125 @@ def test_values_may_be_nested() -> None:
     text = r"""[get_weather(a=[1, [2.5, {"b": (True, null)}]], c="]) \"q\" \d \u00e9", d='{', e=None, f=false)]"""
     arguments = {"a": [1, [2.5, {"b": [True, None]}]], "c": ']) "q" \\d é', "d": "{", "e": None, "f": False}
     assert found(text) == ("", [("get_weather", arguments)])
+
+
+ARGUMENTS: dict[str, tuple[str, str, JsonValue]] = {
+    "nested-lists": ("[[1, 2], [[3], []]]", "[[1, 2], [[3], []]]", [[1, 2], [[3], []]]),
+    "nested-dicts": ('{"a": {"b": {"c": 1}}}', '{"a": {"b": {"c": 1}}}', {"a": {"b": {"c": 1}}}),
+    "lists-of-dicts": ("[{'a': 1}, {'b': [2]}]", '[{"a": 1}, {"b": [2]}]', [{"a": 1}, {"b": [2]}]),
+    "pythons-words": ("[True, False, None]", "[true, false, null]", [True, False, None]),
+    "jsons-words": ("[true, false, null]", "[true, false, null]", [True, False, None]),
+    "numbers": ("[-1, 2.5, -0.5e3]", "[-1, 2.5, -0.5e3]", [-1, 2.5, -500.0]),
+    "escapes": (r'"a\"b\\c\n\u00e9"', r'"a\"b\\c\n\u00e9"', 'a"b\\c\né'),
+    "quotes": (""" "it's" """, '"it\'s"', "it's"),
+    "brackets-in-strings": ('"])}>[({"', '"])}>[({"', "])}>[({"),
+    "commas-and-equals-in-strings": ('"a, b=c; (d=1), e"', '"a, b=c; (d=1), e"', "a, b=c; (d=1), e"),
+    "calls-in-strings": ('"[get_time(zone=1)]"', '"[get_time(zone=1)]"', "[get_time(zone=1)]"),
+    "marks-in-strings": ('"</function>"', '"</function>"', "</function>"),
+    "line-breaks": ("[\n    1,\n    2\n]", "[\n    1,\n    2\n]", [1, 2]),
+    "empty": ("[[], {}, '']", '[[], {}, ""]', [[], {}, ""]),
+    "beyond-ascii": ('"日本 🦙 é"', '"日本 🦙 é"', "日本 🦙 é"),
+}
+"""By what others' parsers have failed at: in Python, in JSON, and what it means."""
+
+
+@pytest.mark.parametrize(
+    "python",
+    [
+        "{}[get_weather(first=1, value={}, last=2)]",
+        "{}<|python_start|>[get_weather(first=1, value={}, last=2)]<|python_end|>",
+        "{}<|python_start|>get_weather.call(first=1, value={}, last=2)<|python_end|>",
+    ],
+    ids=["bare", "wrapped", "built-in"],
+)
+@pytest.mark.parametrize("before", ["", "Let me see: "], ids=["alone", "leading-prose"])
+@pytest.mark.parametrize("case", ARGUMENTS.values(), ids=ARGUMENTS)
+def test_python_arguments_arrive_as_they_were_meant(python: str, before: str, case: tuple[str, str, JsonValue]) -> None:
+    """Each kind of value that parsers trip over, after words and without, whole between two plain arguments."""
+    assert found(python.format(before, case[0])) == (
+        before,
+        [("get_weather", {"first": 1, "value": case[2], "last": 2})],
+    )
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        '{}{{"name": "get_weather", "parameters": {{"first": 1, "value": {}, "last": 2}}}}',
+        '{}<function=get_weather>{{"first": 1, "value": {}, "last": 2}}</function>',
+    ],
+    ids=["json", "tag"],
+)
+@pytest.mark.parametrize("before", ["", "Let me see: "], ids=["alone", "leading-prose"])
+@pytest.mark.parametrize("case", ARGUMENTS.values(), ids=ARGUMENTS)
+def test_json_arguments_arrive_as_they_were_meant(form: str, before: str, case: tuple[str, str, JsonValue]) -> None:
+    """The same in JSON."""
+    assert found(form.format(before, case[1])) == (before, [("get_weather", {"first": 1, "value": case[2], "last": 2})])
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('[get_weather(city="San Francisco"), get_weather(city="Seattle")]', ["get_weather", "get_weather"]),
+        ("[get_user_info(user_id=7890, special='black')]", ["get_user_info"]),
+        ('<function=trending_songs>{"n": 10}</function>', ["trending_songs"]),
+        ('<|python_start|>brave_search.call(query="rain in Lima")<|python_end|>', ["brave_search"]),
+    ],
+    ids=["system-message", "user-message", "custom-format", "built-in"],
+)
+def test_metas_published_answers_are_calls(text: str, names: list[str]) -> None:
+    """The answers that Meta's description of the format shows are calls, as Meta's own parser has them."""
+    shown, calls = found(text)
+    assert (shown, [name for name, _ in calls]) == ("", names)
+
+
+def test_built_in_tools_are_called_by_their_name() -> None:
+    """``name.call(…)`` behind the mark is a call of any ``name``; of a known one also where an answer begins."""
+    rain = ("brave_search", {"query": "rain, in (Lima)"})
+    call = 'brave_search.call(query="rain, in (Lima)")'
+    assert found(f"<|python_start|>{call}<|python_end|>") == ("", [rain])
+    assert found(f"Well. <|python_start|>{call}; {call}") == ("Well. ", [rain, rain])
+    assert found('get_weather.call(city="Lima")') == ("", [LIMA])
+    assert found(call) == (call, [])
+    assert found(f"<|python_start|><|python_end|>{call}") == (call, [])
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print('hi')",
+        "x = 1\nbrave_search.call(query='x')",
+        "brave_search.call('x')",
+        "brave_search.call(query=x)",
+        "brave_search.call(query='x'",
+        "brave_search.calls(query='x')",
+        "brave_search.call",
+        "brave_search",
+        "a" * 120 + ".call(query='x')",
+        "import numpy as np; np.array([1])",
+        "_",
+    ],
+)
+def test_code_that_is_no_call_is_text(code: str) -> None:
+    """What a model writes to be run stays text, to the last character."""
+    assert found(f"<|python_start|>{code}<|python_end|>") == (code, [])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        '[get_weather(city="Lima", more=[1, {"a": "b"}])]',
+        '{"name": "get_weather", "parameters": {"city": "Lima"}}',
+        '<function=get_weather>{"city": "Lima"}',
+        '<|python_start|>brave_search.call(query="rain")',
+    ],
+)
+def test_a_call_that_is_cut_short_is_text(call: str) -> None:
+    """Wherever the limit of tokens falls inside a call, what came of it is text, and nothing is called."""
+    for length in range(len(call)):
+        text, calls = found(call[:length])
+        assert calls == []
+        assert text == call[:length].removeprefix("<|python_start|>")
 
 
 @pytest.mark.parametrize(
@@ -189,6 +310,8 @@ FRAGMENTS = st.sampled_from(
             '{"name": ',
             '"get_weather"',
             '"parameters": {}',
+            "fetch.call(",
+            "get_time.call(a=1)",
             "<function=",
             "</function>",
             "[fetch(a=1)]",

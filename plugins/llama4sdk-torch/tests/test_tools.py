@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,10 +13,13 @@ from llama4sdk_torch.backend import TorchBackend
 from llama4sdk_torch.engine import TorchEngine
 from llama4sdk_torch.loading import load_model
 from llama4sdk_torch.model import TextModel
+from transformers.models.llama4.processing_llama4 import chat_template
 
+from llama4sdk import AsyncClient, Client
 from llama4sdk.backend import Need, Offer
 from llama4sdk.errors import UnsupportedFeatureError
 from llama4sdk.events import Event, Finish, TextDelta, ToolCallDelta
+from llama4sdk.llama4.prompt import Llama4Prompt
 from llama4sdk.messages import Message, ToolCall
 from llama4sdk.requests import Request, SamplingParams, Tool
 from llama4sdk.results import fold
@@ -74,6 +78,7 @@ def answer(checkpoint: Checkpoint) -> Callable[..., list[Event]]:
         '[get_weather(city="Lima")]<|eot|>',
         '{"name": "get_weather", "parameters": {"city": "Lima"}}<|eom|>',
         '<function=get_weather>{"city": "Lima"}</function><|end_of_text|>',
+        '<|python_start|>get_weather.call(city="Lima")<|python_end|><|eom|>',
     ],
 )
 def test_calls_are_events(answer: Callable[..., list[Event]], text: str) -> None:
@@ -127,6 +132,37 @@ def test_log_probabilities_of_calls_are_not_lost(answer: Callable[..., list[Even
     whole = fold(answer("Hi [get_weather()]<|eom|>", logprobs=0), model="tiny", backend="torch")
     assert "".join(entry.token for entry in whole.logprobs) == "Hi [get_weather()]"
     assert (whole.text, len(whole.tool_calls)) == ("Hi ", 1)
+
+
+def test_tools_are_counted(checkpoint: Checkpoint) -> None:
+    """``count_tokens`` foretells what a request with tools reads, in both clients."""
+    plain = {"temperature": 0, "max_tokens": 1}
+
+    async def counted() -> int:
+        async with AsyncClient(str(checkpoint.path), backend="torch", hardware=LAPTOP) as client:
+            return await client.count_tokens("Rain?", tools=[WEATHER])
+
+    with Client(str(checkpoint.path), backend="torch", hardware=LAPTOP) as client:
+        answer = client.chat("Rain?", tools=[WEATHER], **plain)
+        assert answer.usage.input_tokens == client.count_tokens("Rain?", tools=[WEATHER]) == asyncio.run(counted())
+        assert client.count_tokens("Rain?", tools=[WEATHER]) > client.count_tokens("Rain?") + 200
+
+
+def test_the_checkpoint_says_how_tools_are_called(checkpoint: Checkpoint) -> None:
+    """Without a template calls are asked for in Python; a template that lies beside the weights says otherwise."""
+    prompt = checkpoint.prompt_format()
+    assert prompt == Llama4Prompt(tool_style="pythonic")
+    template = checkpoint.path / "chat_template.jinja"
+    template.write_text(chat_template, encoding="utf-8")
+    try:
+        prompt = checkpoint.prompt_format()
+        assert prompt is not None
+        assert 'Respond in the format {"name": function name' in prompt.render(
+            [Message(role="user", content="?")], tools=[WEATHER]
+        )
+        assert checkpoint.calls_tools
+    finally:
+        template.unlink()
 
 
 def test_tools_are_offered_where_the_vocabulary_has_them(checkpoint: Checkpoint, demo: Checkpoint) -> None:
