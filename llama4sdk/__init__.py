@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llama4sdk.errors import Llama4Error
     from llama4sdk.events import Event, Finish, TextDelta, TokenLogprob, ToolCallDelta, Usage
     from llama4sdk.hardware import Hardware
-    from llama4sdk.messages import ImagePart, Message, TextPart, ToolCall
+    from llama4sdk.messages import ImagePart, Message, TextPart, ToolCall, VideoPart
     from llama4sdk.planning.plan import Plan, Quantization
     from llama4sdk.planning.policy import Policy
     from llama4sdk.requests import SamplingParams, Tool
@@ -51,6 +51,7 @@ _HOMES = {
     "ToolCall": "messages",
     "ToolCallDelta": "events",
     "Usage": "events",
+    "VideoPart": "messages",
 }
 
 __all__ = [
@@ -77,6 +78,7 @@ __all__ = [
     "ToolCall",
     "ToolCallDelta",
     "Usage",
+    "VideoPart",
     "__version__",
 ]
 

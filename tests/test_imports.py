@@ -48,7 +48,7 @@ def test_public_surface() -> None:
     assert sorted(llama4sdk.__all__) == [
         "AsyncClient", "AsyncStream", "Client", "Completion", "Embeddings", "Event", "Finish", "Hardware", "ImagePart",
         "Llama4Error", "Message", "Plan", "Policy", "Quantization", "SamplingParams", "Stream", "TextDelta", "TextPart",
-        "TokenLogprob", "Tool", "ToolCall", "ToolCallDelta", "Usage", "__version__",
+        "TokenLogprob", "Tool", "ToolCall", "ToolCallDelta", "Usage", "VideoPart", "__version__",
     ]  # fmt: skip
 
 

@@ -13,7 +13,9 @@ from llama4sdk.cli.inputs import text_from
 from llama4sdk.cli.options import JsonFlag, Sampling, Target
 
 if TYPE_CHECKING:
-    from llama4sdk.messages import ImagePart, Message
+    from collections.abc import Sequence
+
+    from llama4sdk.messages import ImagePart, Message, VideoPart
 
 __all__ = ["chat"]
 
@@ -24,7 +26,10 @@ def chat(
     ] = None,
     *,
     system: Annotated[str | None, typer.Option("--system", "-s", help="Instructions for the model.")] = None,
-    image: Annotated[list[Path] | None, typer.Option(help="Show this image file (repeatable).")] = None,
+    image: Annotated[
+        list[str] | None, typer.Option(help="Show this image, a file or an https URL (repeatable).", metavar="FILE|URL")
+    ] = None,
+    video: Annotated[list[Path] | None, typer.Option(help="Show 8 frames of this video file (repeatable).")] = None,
     stream: StreamFlag = None,
     yes: YesFlag = False,
     json: JsonFlag = False,
@@ -43,11 +48,12 @@ def chat(
 
     opening = _opening(system)
     options = sampling.given()
-    if not message and not json and sys.stdin.isatty() and sys.stdout.isatty():
+    shown: list[ImagePart | VideoPart] = [*map(_image, image or []), *map(_video, video or [])]
+    if not (message or shown or json) and sys.stdin.isatty() and sys.stdout.isatty():
         with opened(target, yes=yes) as client:
             Conversation(client, opening, options).run()
         return
-    messages = [*opening, _question(text_from(message), image or [])]
+    messages = [*opening, _question(text_from(message), shown)]
     chat_request(messages, (), options)  # a bad request is refused before anything is fetched or loaded
     with opened(target, yes=yes) as client:
         with waiting("Loading the model …"):
@@ -61,22 +67,39 @@ def _opening(system: str | None) -> list[Message]:
     return [Message(role="system", content=system)] if system else []
 
 
-def _question(text: str, images: list[Path]) -> Message:
+def _question(text: str, shown: Sequence[ImagePart | VideoPart]) -> Message:
     from llama4sdk.errors import InvalidRequestError
     from llama4sdk.messages import Message, TextPart
 
-    if not text.strip() and not images:
+    if not text.strip() and not shown:
         raise InvalidRequestError("The message is empty.", hint="Write something for the model to answer.")
-    if not images:
+    if not shown:
         return Message(role="user", content=text)
-    return Message(role="user", content=(*[_image(path) for path in images], TextPart(text=text)))
+    return Message(role="user", content=(*shown, TextPart(text=text)))
 
 
-def _image(path: Path) -> ImagePart:
+def _image(source: str) -> ImagePart:
     from llama4sdk.errors import InvalidRequestError
     from llama4sdk.messages import ImagePart
 
+    if "://" in source:
+        scheme = source.partition("://")[0].lower()
+        if scheme != "https":
+            raise InvalidRequestError(
+                f"An image can be fetched by https only, not by {scheme}.", hint="Save it, and pass the file."
+            )
+        return ImagePart(url=source)
     try:
-        return ImagePart.from_path(path)
+        return ImagePart.from_path(source)
     except OSError as error:
-        raise InvalidRequestError(f"Cannot read the image {path}: {error.strerror or error}.") from error
+        raise InvalidRequestError(f"Cannot read the image {source}: {error.strerror or error}.") from error
+
+
+def _video(path: Path) -> VideoPart:
+    from llama4sdk.errors import InvalidRequestError
+    from llama4sdk.messages import VideoPart
+
+    try:
+        return VideoPart.from_path(path)
+    except OSError as error:
+        raise InvalidRequestError(f"Cannot read the video {path}: {error.strerror or error}.") from error

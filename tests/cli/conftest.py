@@ -62,6 +62,49 @@ class SlowEngine(Engine):
 '''
 
 
+SEEING_BACKEND = '''
+"""A backend that names what it is shown: an address, a video's tiles or a file's bytes, and the text."""
+
+from llama4sdk.backend import Backend, BackendInfo, Capabilities, Engine, Offer
+from llama4sdk.events import Finish, TextDelta
+from llama4sdk.hookspecs import hookimpl
+from llama4sdk.messages import ImagePart
+from llama4sdk.planning.plan import Placement
+
+
+@hookimpl
+def llama4sdk_backends():
+    abilities = Capabilities(features=frozenset({"chat", "images"}))
+    cls = "seeing_backend:Seeing"
+    return [BackendInfo(name="seeing", summary="Sees.", cls=cls, models=("seeing",), capabilities=abilities)]
+
+
+class Seeing(Backend):
+    name = "seeing"
+
+    def offer(self, need, hardware):
+        where = Placement(kind="local", devices=("cpu",))
+        return Offer(model="seeing", placement=where, context_length=100, reason="it only looks")
+
+    def load(self, plan):
+        return SeeingEngine()
+
+
+class SeeingEngine(Engine):
+    model = "seeing"
+    context_length = 100
+
+    def stream(self, request):
+        for part in request.messages[-1].parts:
+            if isinstance(part, ImagePart):
+                tiles = part.max_tiles and f"tiles:{part.max_tiles}"
+                yield TextDelta(text=f"{part.url or tiles or len(part.data)} ")
+            else:
+                yield TextDelta(text=part.text)
+        yield Finish(reason="stop")
+'''
+
+
 EMBEDDING_BACKEND = '''
 """A backend whose vectors are a text's length and number of words."""
 
@@ -172,6 +215,12 @@ def slow(install: Callable[[str, str], dict[str, str]]) -> dict[str, str]:
 def measuring(install: Callable[[str, str], dict[str, str]]) -> dict[str, str]:
     """The environment in which the backend 'measure' is installed."""
     return install("embedding_backend", EMBEDDING_BACKEND)
+
+
+@pytest.fixture
+def seeing(install: Callable[[str, str], dict[str, str]]) -> dict[str, str]:
+    """The environment in which the backend 'seeing' is installed."""
+    return install("seeing_backend", SEEING_BACKEND)
 
 
 class Terminal:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import llama4sdk
 from llama4sdk.cli.app import COMMANDS
@@ -93,6 +94,9 @@ def test_generate_prints_the_same_streamed_or_not(cli: Cli, flags: tuple[str, ..
         (("chat", "-m", "echo", "-c", "0", "hi"), "context_length is 0"),
         (("chat", "-m", "echo", "--image", "/nowhere.png", "hi"), "Cannot read the image /nowhere.png"),
         (("chat", "-m", "echo", "--image", __file__, "hi"), "does not support images"),
+        (("chat", "-m", "echo", "--image", "https://a.example/x.png", "hi"), "does not support images"),
+        (("chat", "-m", "echo", "--image", "http://me:secret@a.example/x.png", "hi"), "by https only, not by http"),
+        (("chat", "-m", "echo", "--video", "/nowhere.gif", "hi"), "Cannot read the video /nowhere.gif"),
         (("chat", "-m", "echo", "--top-k", "3", "hi"), "does not support the option top_k"),
         (("generate", "-m", "echo", ""), "The prompt is empty"),
         (("embed", "-m", "echo", "hi"), "does not support embeddings"),
@@ -108,6 +112,16 @@ def test_bad_input_is_told_in_words(cli: Cli, arguments: tuple[str, ...], messag
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("Error: ")
     assert message.lower() in result.stderr.lower()
+
+
+def test_pictures_and_films_reach_the_model(program: Any, seeing: Any, tmp_path: Path) -> None:
+    """Images come first, files and addresses as they were given, then videos as 8 frames of a tile, then the text."""
+    image, video = tmp_path / "a.png", tmp_path / "b.gif"
+    Image.new("RGB", (4, 4)).save(image)
+    Image.new("L", (4, 4)).save(video, save_all=True, append_images=[Image.new("L", (4, 4), n) for n in range(1, 20)])
+    shown = ("--video", str(video), "--image", "https://a.example/x.png", "--image", str(image))
+    done = program("chat", "-m", "seeing", *shown, "What?", env=seeing)
+    assert done.stdout == f"https://a.example/x.png {image.stat().st_size}{' tiles:1' * 8} What?\n", done.stderr
 
 
 def test_models(cli: Cli, environment: dict[str, str]) -> None:

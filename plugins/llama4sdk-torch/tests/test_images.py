@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from tokenizers import Tokenizer
 from transformers import Llama4ForConditionalGeneration
 from transformers.models.llama4.processing_llama4 import Llama4Processor, chat_template
 
+from llama4sdk import Client
 from llama4sdk.backend import Need, Offer
 from llama4sdk.errors import (
     CheckpointError,
@@ -28,7 +30,7 @@ from llama4sdk.errors import (
 )
 from llama4sdk.llama4.images.canvas import choose_canvas
 from llama4sdk.llama4.images.tiling import cut_tiles
-from llama4sdk.messages import ImagePart, Message, TextPart
+from llama4sdk.messages import ImagePart, Message, TextPart, VideoPart
 from llama4sdk.planning.estimate import weight_bytes
 from llama4sdk.planning.plan import Quantization
 from llama4sdk.requests import Request, SamplingParams
@@ -166,6 +168,52 @@ def test_an_image_costs_what_its_canvas_costs(engine: TorchEngine) -> None:
     assert engine.count_tokens(ask(picture(24, 36), "what?")) - text == 6 * (TOKENS + 1) + TOKENS + 3
     with pytest.raises(ContextLengthError):
         engine.stream(ask(*[picture(48, 48)] * 3, "what?"))
+
+
+def test_fewer_tiles_cost_less_and_show_less(engine: TorchEngine) -> None:
+    """``max_tiles`` bounds the grid of one image alone, and what is seen is another picture."""
+    wide = picture(24, 36)
+
+    def asked(most: int | None) -> Request:
+        content = (ImagePart.from_pil(wide, max_tiles=most), ImagePart.from_pil(wide))
+        params = SamplingParams(temperature=0, max_tokens=1, logprobs=0)
+        return Request(messages=(Message(role="user", content=content),), sampling=params)
+
+    def first(most: int | None) -> float:
+        return fold(engine.stream(asked(most)), model="tiny", backend="torch").logprobs[0].logprob
+
+    whole = engine.count_tokens(asked(None))
+    assert whole - engine.count_tokens(asked(1)) == 6 * (TOKENS + 1)
+    assert whole - engine.count_tokens(asked(4)) == 2 * (TOKENS + 1)
+    assert engine.count_tokens(asked(16)) == whole
+    assert len({first(1), first(4), first(16)}) == 3
+    assert first(16) == first(None)
+
+
+def film(count: int) -> bytes:
+    """An animation of noise."""
+    file = io.BytesIO()
+    first, *rest = [picture(30, 20, seed) for seed in range(count)]
+    first.save(file, "WEBP", save_all=True, append_images=rest, duration=100, lossless=True)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("tiles", [1, 4])
+def test_a_video_is_its_frames(twin: Twin, tiles: int) -> None:
+    """Through a client's chat, a video is counted and answered as the same frames in image parts of as many tiles."""
+    video = VideoPart.from_bytes(film(10), frames=3, max_tiles=tiles)
+    frames = [ImagePart.from_pil(picture(30, 20, seed), max_tiles=tiles) for seed in (1, 5, 8)]
+    text = TextPart(text="what?")
+    with Client(str(twin[0].path), backend="torch", hardware=LAPTOP) as client:
+        one, other = (
+            client.chat([Message(role="user", content=content)], temperature=0, max_tokens=12, logprobs=3)
+            for content in ((video, text), (*frames, text))
+        )
+        without = client.count_tokens([Message(role="user", content=(text,))])
+    assert (one.text, one.logprobs, one.usage) == (other.text, other.logprobs, other.usage)
+    grid = choose_canvas(30, 20, tile=SIDE, most=tiles)
+    each = TOKENS + 3 + (0 if tiles == 1 else grid.rows * grid.columns * (TOKENS + 1))
+    assert one.usage.input_tokens == without + 3 * each
 
 
 def test_what_is_seen_matters(engine: TorchEngine) -> None:

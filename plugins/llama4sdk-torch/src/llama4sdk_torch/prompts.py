@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llama4sdk.llama4.images.canvas import PATCH
+from llama4sdk.llama4.images.canvas import PATCH, TILES
 from llama4sdk.llama4.images.prompt import place_images
 from llama4sdk.llama4.images.reading import read_image
 from llama4sdk.llama4.images.tiling import cut_tiles
@@ -41,7 +41,7 @@ class Sight:
         Raises InvalidRequestError for images that cannot be fetched or decoded.
         """
         config = self._network.config
-        tiles = [cut_tiles(read_image(image), tile=config.tile_size) for image in images]
+        tiles = [cut_tiles(read_image(image), tile=config.tile_size, most=image.max_tiles or TILES) for image in images]
         canvases = [tiled.canvas for tiled in tiles]
         return Prompt(
             ids=place_images(ids, canvases, self._control, patches=config.tokens_per_tile),
