@@ -22,6 +22,10 @@ __all__ = ["frames_of_clip"]
 CONTAINERS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg"
 """FFmpeg knows others, among them playlists, which make it open whatever files and addresses they name."""
 
+KNOWN: Final = (
+    "Known: animated GIF and PNG, WebP and AVIF up to 256 MiB, MP4, MOV, WebM, Matroska, AVI, MPEG, FLV, Ogg."
+)
+
 MOST_FRAMES: Final = 20_000
 MOST_PIXELS: Final = 2**34
 """Decoded in all: to see one frame, all since the last complete one are decoded."""
@@ -42,9 +46,7 @@ def frames_of_clip(file: BinaryIO, count: int) -> Iterator[Image.Image]:
     try:
         container = av.open(file, mode="r", options={"format_whitelist": CONTAINERS})
     except (av.FFmpegError, ValueError) as error:
-        raise InvalidRequestError(
-            "What was given as a video is none.", hint="Known: animated images, MP4, MOV, WebM, Matroska, AVI."
-        ) from error
+        raise InvalidRequestError("What was given as a video is none.", hint=KNOWN) from error
     with container:
         if not container.streams.video:
             raise InvalidRequestError("The file has no pictures, only sound.", hint="Pass a video.")

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from PIL import Image, UnidentifiedImageError
 
@@ -18,21 +18,21 @@ from llama4sdk.errors import InvalidRequestError
 from llama4sdk.llama4.images.decoding import FORMATS, check_size, to_rgb
 from llama4sdk.llama4.images.parts import too_long
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 __all__ = ["MOST_FRAMES_READ", "MOST_SIDE", "evenly", "read_frames"]
 
 MOST_SIDE: Final = 1344
 """Frames are scaled down to so many pixels a side: four tiles, and more than a single one shows."""
 
+READ_WHOLE: Final = ("AVIF", "WEBP")
 MOST_BYTES: Final = 256 * 2**20
+"""Pillow takes these formats into memory as they are, and so not beyond this size."""
+
 MOST_FRAMES_READ: Final = 10_000
 MOST_PIXELS_READ: Final = 2**30
 """An animation's frames build on each other: to see the last one, all are decoded, whatever their number."""
 
 
-def read_frames(file: BinaryIO | bytes, count: int) -> list[Image.Image]:
+def read_frames(file: BinaryIO | bytes, count: int) -> Iterator[Image.Image]:
     """At most ``count`` frames as upright RGB, in their order: those shown at the middle of as many equal times.
 
     Of an animation with no more frames, all of them; a still image is one. Raises InvalidRequestError for what is no
@@ -40,15 +40,18 @@ def read_frames(file: BinaryIO | bytes, count: int) -> list[Image.Image]:
     """
     if isinstance(file, bytes):
         file = io.BytesIO(file)
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    formats = [name for name in FORMATS if size <= MOST_BYTES or name not in READ_WHOLE]
     try:
-        with _reading("animation"), Image.open(file, formats=FORMATS) as image:
-            return _from_animation(image, file, count)
+        with _reading("animation"), Image.open(file, formats=formats) as image:
+            yield from _of_animation(image, count)
     except UnidentifiedImageError:
         from llama4sdk.llama4.images.clips import frames_of_clip
 
         file.seek(0)
         with _reading("video"):
-            return [scaled(frame) for frame in frames_of_clip(file, count)]
+            yield from map(_scaled, frames_of_clip(file, count))
 
 
 def evenly(durations: Sequence[float], count: int) -> list[int]:
@@ -63,23 +66,23 @@ def evenly(durations: Sequence[float], count: int) -> list[int]:
     return sorted({min(bisect_right(ends, time), len(ends) - 1) for time in times})
 
 
-def scaled(image: Image.Image) -> Image.Image:
+def _scaled(image: Image.Image) -> Image.Image:
     """At most ``MOST_SIDE`` pixels a side, in the same proportions."""
     image.thumbnail((MOST_SIDE, MOST_SIDE))
     return image
 
 
-def _from_animation(image: Image.Image, file: BinaryIO, count: int) -> list[Image.Image]:
+def _of_animation(image: Image.Image, count: int) -> Iterator[Image.Image]:
     check_size(image)
-    if file.seek(0, io.SEEK_END) > MOST_BYTES:
-        raise too_long(f"It has more than {MOST_BYTES} bytes.")
     durations: list[float] = []
     for _ in _frames(image, until=None):
         if len(durations) == MOST_FRAMES_READ or (len(durations) + 1) * image.width * image.height > MOST_PIXELS_READ:
             raise too_long(f"It has more than {len(durations)} frames of {image.width}x{image.height} pixels.")
         durations.append(max(0.0, float(image.info.get("duration") or 0)))
     chosen = evenly(durations, count)
-    return [scaled(to_rgb(image)) for number in _frames(image, until=chosen[-1]) if number in chosen]
+    for number in _frames(image, until=chosen[-1]):
+        if number in chosen:
+            yield _scaled(to_rgb(image))
 
 
 def _frames(image: Image.Image, *, until: int | None) -> Iterator[int]:

@@ -11,10 +11,15 @@ from PIL import Image
 
 from llama4sdk.errors import InvalidRequestError
 from llama4sdk.llama4.images import clips
-from llama4sdk.llama4.images.frames import read_frames
+from llama4sdk.llama4.images import frames as reading
 from llama4sdk.messages import VideoPart
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
+
+
+def frames_of(data: bytes, count: int) -> list[Image.Image]:
+    """All that are read."""
+    return list(reading.read_frames(data, count))
 
 
 def clip(count: int = 40, form: str = "mp4", codec: str = "mpeg4", size: tuple[int, int] = (64, 48)) -> bytes:
@@ -45,14 +50,14 @@ def numbers(frames: list[Image.Image]) -> list[int]:
 )
 def test_the_frames_at_even_times_are_taken(form: str, codec: str) -> None:
     """Of 40 frames the four in the middle of a second each; within one, for what containers call the beginning."""
-    frames = read_frames(clip(form=form, codec=codec), 4)
+    frames = frames_of(clip(form=form, codec=codec), 4)
     assert all(abs(found - expected) <= 1 for found, expected in zip(numbers(frames), (5, 15, 25, 35), strict=True))
     assert {(image.mode, image.size) for image in frames} == {("RGB", (64, 48))}
 
 
 def test_a_short_clip_has_each_frame_once() -> None:
     """No frame is given twice, however many are asked for."""
-    assert numbers(read_frames(clip(3), 8)) == [0, 1, 2]
+    assert numbers(frames_of(clip(3), 8)) == [0, 1, 2]
 
 
 def test_a_video_part_comes_from_a_clip(tmp_path: Path) -> None:
@@ -70,7 +75,7 @@ def test_pictures_are_turned_upright() -> None:
     zero, unit = bytes(4), (0x40000000).to_bytes(4, "big")
     at = data.index(one + zero * 3 + one + zero * 3 + unit, data.index(b"tkhd"))
     data[at : at + 36] = zero + one + zero + minus + zero * 4 + unit  # a quarter turn clockwise
-    (image, *_) = read_frames(bytes(data), 1)
+    (image, *_) = frames_of(bytes(data), 1)
     assert image.size == (48, 64)
     red = image.getpixel((image.width - 4, 4))
     assert isinstance(red, tuple)
@@ -90,7 +95,7 @@ def test_pictures_are_turned_upright() -> None:
 def test_what_is_no_video_or_leads_elsewhere_is_refused(data: bytes) -> None:
     """Text, and playlists that name other files."""
     with pytest.raises(InvalidRequestError, match="is none") as caught:
-        read_frames(data, 2)
+        frames_of(data, 2)
     assert caught.value.hint
 
 
@@ -99,7 +104,7 @@ def test_damaged_clips_are_refused_or_read() -> None:
     data, refused = clip(), 0
     for length in range(1, len(data), len(data) // 25):
         try:
-            read_frames(data[:length], 2)
+            frames_of(data[:length], 2)
         except InvalidRequestError:
             refused += 1
     assert refused > 20  # an MP4 of this kind says at its end what is where
@@ -116,7 +121,7 @@ def test_sound_alone_is_refused() -> None:
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     with pytest.raises(InvalidRequestError, match="only sound"):
-        read_frames(file.getvalue(), 2)
+        frames_of(file.getvalue(), 2)
 
 
 def test_what_has_to_be_decoded_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,4 +130,4 @@ def test_what_has_to_be_decoded_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     for name, most in (("MOST_FRAMES", 30), ("MOST_PIXELS", 64 * 48 * 30), ("MOST_PIXELS_OF_A_FRAME", 64 * 48 - 1)):
         with monkeypatch.context() as patch, pytest.raises(InvalidRequestError, match="too long or too large"):
             patch.setattr(clips, name, most)
-            read_frames(data, 8)
+            frames_of(data, 8)
