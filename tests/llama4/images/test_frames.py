@@ -121,6 +121,30 @@ def test_large_frames_are_scaled_down() -> None:
     assert pixel.size == (1, 1)
 
 
+@pytest.mark.parametrize("form", ["WEBP", "PNG"])
+def test_every_frame_is_turned_upright(form: str) -> None:
+    """What the file's EXIF data says of the camera holds for all of its frames."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    red = [Image.new("RGB", (8, 4), (200, level, 0)) for level in (0, 90)]
+    assert [frame.size for frame in frames_of(animation(form, red, exif=exif), 2)] == [(4, 8), (4, 8)]
+
+
+def test_frames_may_be_of_any_kind() -> None:
+    """What holds for images holds for frames: a pixel, a sliver, CMYK, 16 bits, grey, transparent."""
+    deep = Image.fromarray(np.full((2, 2), 32768, np.uint16))
+    kinds: list[Frame] = [
+        grey(0, (1, 1)),
+        grey(30, (20_000, 10)),
+        Image.new("CMYK", (4, 4), (0, 0, 0, 0)),
+        deep,
+        Image.new("L", (4, 4), 90),
+        Image.new("RGBA", (4, 4), (0, 0, 0, 0)),
+        np.full((3, 3), 0.5),
+    ]
+    assert levels(VideoPart.from_frames(kinds)) == [0, 30, 260, 130, 90, 260, 130]
+
+
 def bomb(count: int, width: int = 1, height: int = 1) -> bytes:
     """A GIF of many equal frames, a few bytes each."""
     head = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
