@@ -19,7 +19,7 @@ from llama4sdk.llama4.prompt import Llama4Prompt
 from llama4sdk.llama4.ranks import control_tokens
 from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.weights.checkpoint import open_checkpoint
-from tests.weights.checkpoints import DIM, HF_CONFIG, VOCABULARY, hf_tensors, unfused, write_gguf, write_hf
+from tests.weights.checkpoints import HF_CONFIG, TINY, VOCABULARY, hf_tensors, unfused, write_gguf, write_hf
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_generation_settings_come_from_the_directory(tmp_path: Path) -> None:
 def test_the_scaling_rule_is_recovered_from_its_divisors(tmp_path: Path) -> None:
     """GGUF lists a divisor per frequency; the rule behind them is found again, and an unknown one refused."""
     rule = RopeScaling(factor=16.0, low_freq_factor=1.0, high_freq_factor=1.0, original_context=8192)
-    frequencies = [500000.0 ** (-2 * n / DIM) for n in range(DIM // 2)]
+    frequencies = [500000.0 ** (-2 * n / TINY.dim) for n in range(TINY.dim // 2)]
     divisors = np.array([rule.divisor(f) for f in frequencies], dtype=np.float32)
     path = write_gguf(tmp_path / "scaled.gguf", rope_factors=divisors)
     assert open_checkpoint(path).config.rope_scaling == rule
