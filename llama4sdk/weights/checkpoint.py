@@ -76,6 +76,11 @@ class Checkpoint(ABC):
     generation_defaults: GenerationDefaults
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What its files leave open, and how that was settled, in sentences."""
+        return ()
+
+    @property
     @abstractmethod
     def stop_ids(self) -> frozenset[int]:
         """The tokens that end an answer."""
@@ -89,7 +94,7 @@ class Checkpoint(ABC):
 
     @abstractmethod
     def tokenizer(self) -> Tokenizer:
-        """The checkpoint's tokenizer, built anew. Raises CheckpointError when it has none that is known."""
+        """The checkpoint's tokenizer, which takes seconds. Raises CheckpointError when it has none that is known."""
 
     @abstractmethod
     def chat_template(self) -> ChatTemplate | None:

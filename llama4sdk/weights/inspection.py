@@ -66,7 +66,7 @@ def inspect(path: str | Path) -> Inspection:
     parts = tuple(_parts(checkpoint))
     tokens, *without_tokenizer = _tokenizer(checkpoint)
     template, *without_template = _template(checkpoint)
-    vision = any(part.module == "vision" for part in parts)
+    without_vision = () if checkpoint.vision else (_blind(parts),)
     return Inspection(
         path=str(checkpoint.path),
         format=checkpoint.format,
@@ -75,12 +75,18 @@ def inspect(path: str | Path) -> Inspection:
         parameters=sum(part.parameters for part in parts),
         nbytes=sum(part.nbytes for part in parts),
         parts=parts,
-        vision=vision,
+        vision=checkpoint.vision is not None,
         tokenizer=tokens,
         chat_template=template,
         problems=(*_misfits(checkpoint), *_unreadable(checkpoint), *without_tokenizer),
-        notes=tuple(without_template) if vision else (*without_template, "It has no vision tower: text only."),
+        notes=(*without_template, *without_vision, *checkpoint.notes),
     )
+
+
+def _blind(parts: tuple[Part, ...]) -> str:
+    if any(part.module == "vision" for part in parts):
+        return "It has a vision tower that its configuration does not describe: text only."
+    return "It has no vision tower: text only."
 
 
 def _parts(checkpoint: Checkpoint) -> Iterator[Part]:

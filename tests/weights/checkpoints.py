@@ -16,6 +16,9 @@ from gguf.quants import quantize
 from gguf.vocab import bytes_to_unicode
 from safetensors import TensorSpec, serialize
 
+from llama4sdk.llama4.vision_config import VisionConfig
+from llama4sdk.weights.vision import vision_tensors
+
 Array = npt.NDArray[np.generic]
 
 VOCABULARY = [*"abcdefgh", "ab", "<|eot|>", "<|im_end|>", "Ġ"]
@@ -57,23 +60,54 @@ TOKENIZER: dict[str, object] = {
 }
 """A ``tokenizer.json`` of ``VOCABULARY``."""
 
-HF_CONFIG: dict[str, object] = {
-    "model_type": "llama4_text",
-    "vocab_size": len(VOCABULARY),
-    "hidden_size": TINY.hidden,
-    "num_hidden_layers": TINY.layers,
-    "num_attention_heads": TINY.heads,
-    "num_key_value_heads": TINY.kv_heads,
-    "head_dim": TINY.dim,
-    "intermediate_size": TINY.expert,
-    "intermediate_size_mlp": TINY.dense,
-    "num_local_experts": TINY.experts,
-    "num_experts_per_tok": 1,
-    "interleave_moe_layer_step": 2,
-    "attention_chunk_size": 8,
-    "max_position_embeddings": 64,
-    "rms_norm_eps": 1e-5,
-}
+
+def hf_config(sizes: Sizes = TINY) -> dict[str, object]:
+    """What ``config.json`` says of a network."""
+    return {
+        "model_type": "llama4_text",
+        "vocab_size": len(VOCABULARY),
+        "hidden_size": sizes.hidden,
+        "num_hidden_layers": sizes.layers,
+        "num_attention_heads": sizes.heads,
+        "num_key_value_heads": sizes.kv_heads,
+        "head_dim": sizes.dim,
+        "intermediate_size": sizes.expert,
+        "intermediate_size_mlp": sizes.dense,
+        "num_local_experts": sizes.experts,
+        "num_experts_per_tok": sizes.per_token,
+        "interleave_moe_layer_step": sizes.step,
+        "attention_chunk_size": 8,
+        "max_position_embeddings": 64,
+        "rms_norm_eps": 1e-5,
+    }
+
+
+HF_CONFIG = hf_config()
+VISION = VisionConfig(
+    hidden_size=32, num_layers=2, num_heads=8, mlp_size=128, tile_size=12, patch_size=3, adapter_size=24
+)
+"""A vision network that eight ranks can share."""
+
+
+def seeing_config(sizes: Sizes = TINY) -> dict[str, object]:
+    """What ``config.json`` says of a network that sees."""
+    vision = {
+        "hidden_size": VISION.hidden_size,
+        "num_hidden_layers": VISION.num_layers,
+        "num_attention_heads": VISION.num_heads,
+        "intermediate_size": VISION.mlp_size,
+        "image_size": VISION.tile_size,
+        "patch_size": VISION.patch_size,
+        "projector_output_dim": VISION.adapter_size,
+    }
+    return {"model_type": "llama4", "text_config": hf_config(sizes), "vision_config": vision}
+
+
+def seeing_tensors(sizes: Sizes = TINY) -> dict[str, Array]:
+    """The tensors of ``hf_tensors``, and those of ``VISION``."""
+    dice = np.random.default_rng(1)
+    shapes = vision_tensors(VISION, sizes.hidden)
+    return hf_tensors(sizes) | {name: dice.normal(size=shape).astype(ml_dtypes.bfloat16) for name, shape in shapes}
 
 
 def hf_tensors(sizes: Sizes = TINY, *, fused: bool = True, seed: int = 0) -> dict[str, Array]:
