@@ -46,7 +46,7 @@ class Slow(Backend):
         where = Placement(kind="local", devices=("cpu",))
         return Offer(model="slow", placement=where, context_length=100, reason="it is slow anywhere")
 
-    def load(self, plan):
+    def load(self, plan, *, progress=None):
         return SlowEngine()
 
 
@@ -85,7 +85,7 @@ class Measure(Backend):
         where = Placement(kind="local", devices=("cpu",))
         return Offer(model="measure", placement=where, context_length=100, reason="it only counts")
 
-    def load(self, plan):
+    def load(self, plan, *, progress=None):
         return MeasureEngine()
 
 

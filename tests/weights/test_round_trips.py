@@ -9,10 +9,19 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
-from llama4sdk_torch.loading import load_model
+from llama4sdk_torch.loading import load_model, load_networks
 
 from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
-from tests.weights.checkpoints import HF_CONFIG, Array, hf_tensors, unfused, write_gguf, write_hf
+from tests.weights.checkpoints import (
+    HF_CONFIG,
+    Array,
+    hf_tensors,
+    seeing_config,
+    seeing_tensors,
+    unfused,
+    write_gguf,
+    write_hf,
+)
 from tests.weights.meta import write_meta
 
 TOKENS = torch.tensor([[1, 5, 3, 8, 2, 2, 7, 4, 10, 6, 3, 1, 9]])  # more than one chunk of 8
@@ -63,15 +72,15 @@ def _through(values: Array, kind: GGMLQuantizationType) -> Array:
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_loading_says_how_far_it_is(tmp_path: Path, *, fused: bool) -> None:
-    """The bytes read grow with every tensor, and end at the total, which is that of the tensors in the files."""
-    tensors = hf_tensors() if fused else unfused(hf_tensors())
-    checkpoint = open_checkpoint(write_hf(tmp_path / "tiny", tensors))
-    seen: list[tuple[int, int]] = []
+    """The bytes read grow with every tensor, and end at the total, which is that of the files, vision included."""
+    tensors = seeing_tensors() if fused else unfused(seeing_tensors())
+    checkpoint = open_checkpoint(write_hf(tmp_path / "tiny", tensors, seeing_config()))
+    seen: list[tuple[int, int | None]] = []
 
-    def progress(done: int, total: int) -> None:
+    def progress(done: int, total: int | None) -> None:
         seen.append((done, total))
 
-    load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32, progress=progress)
+    load_networks(checkpoint, device=torch.device("cpu"), dtype=torch.float32, progress=progress)
     assert {total for _, total in seen} == {sum(values.nbytes for values in tensors.values())}
     steps = [done for done, _ in seen]
     assert steps == sorted(set(steps))
