@@ -62,6 +62,34 @@ class SlowEngine(Engine):
 '''
 
 
+HEAVY_BACKEND = '''
+"""A backend that loads for as many hundredths of a second as HEAVY says, if anybody asks how far it is."""
+
+import os
+import time
+
+from llama4sdk.backend import BackendInfo
+from llama4sdk.echo import EchoBackend
+from llama4sdk.hookspecs import hookimpl
+
+
+@hookimpl
+def llama4sdk_backends():
+    return [BackendInfo(name="heavy", summary="Heavy.", cls="heavy_backend:Heavy", models=("echo",))]
+
+
+class Heavy(EchoBackend):
+    name = "heavy"
+
+    def load(self, plan, *, progress=None):
+        steps = int(os.environ["HEAVY"]) if progress else 0
+        for step in range(steps):
+            time.sleep(0.01)
+            progress((step + 1) * 10**6, steps * 10**6)
+        return super().load(plan)
+'''
+
+
 EMBEDDING_BACKEND = '''
 """A backend whose vectors are a text's length and number of words."""
 
@@ -166,6 +194,12 @@ def install(tmp_path: Path) -> Callable[[str, str], dict[str, str]]:
 def slow(install: Callable[[str, str], dict[str, str]]) -> dict[str, str]:
     """The environment in which the backend 'slow' is installed."""
     return install("slow_backend", SLOW_BACKEND)
+
+
+@pytest.fixture
+def heavy(install: Callable[[str, str], dict[str, str]]) -> dict[str, str]:
+    """The environment in which the backend 'heavy' is installed; set HEAVY."""
+    return install("heavy_backend", HEAVY_BACKEND)
 
 
 @pytest.fixture
