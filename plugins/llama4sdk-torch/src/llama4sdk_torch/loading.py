@@ -61,11 +61,14 @@ def _checked(checkpoint: Checkpoint, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def memory_errors(device: torch.device) -> Iterator[None]:
-    """Torch's ways of saying that memory ran out, as DeviceMemoryError."""
+    """Torch's and numpy's ways of saying that memory ran out, as DeviceMemoryError."""
     try:
         yield
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+    except DeviceMemoryError:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        known = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+        if not known:
             raise
         raise DeviceMemoryError(
             f"{device} ran out of memory.",
