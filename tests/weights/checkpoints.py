@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 from gguf import GGMLQuantizationType, GGUFWriter
-from gguf.quants import quantize
+from gguf.quants import quant_shape_to_byte_shape, quantize
 from gguf.vocab import bytes_to_unicode
 from safetensors import TensorSpec, serialize
 
@@ -229,10 +229,18 @@ def write_gguf(
     extra = {} if rope_factors is None else {"rope_freqs.weight": rope_factors}
     for name, values in (_gguf_tensors(sizes) | extra).items():
         if values.ndim > 1 and kind is not GGMLQuantizationType.F32:
-            writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
+            writer.add_tensor(name, _blocks(values, kind), raw_dtype=kind)
         else:
             writer.add_tensor(name, values)
     return written(writer, path)
+
+
+def _blocks(values: Array, kind: GGMLQuantizationType) -> Array:
+    """Quantized; in formats that the gguf package cannot write, zeros."""
+    try:
+        return quantize(values, kind)
+    except NotImplementedError:
+        return np.zeros(quant_shape_to_byte_shape(values.shape, kind), np.uint8)
 
 
 def write_sizes(writer: GGUFWriter, sizes: Sizes) -> None:
