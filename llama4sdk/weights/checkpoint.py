@@ -172,6 +172,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     if place.is_dir():
         from llama4sdk.weights.hf import HuggingFaceCheckpoint
 
+        if not (place / "config.json").is_file() and (files := sorted(place.glob("*.gguf"))):
+            raise CheckpointError(f"{place} is a directory of GGUF files.", hint=f"Give the file itself: {files[0]}")
         return HuggingFaceCheckpoint(place)
     if not place.is_file():
         raise WeightsNotFoundError(f"There is no checkpoint at {place}.", hint="Give a GGUF file or a directory.")

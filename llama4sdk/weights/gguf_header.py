@@ -157,7 +157,7 @@ def _parse(data: mmap.mmap) -> Header:
     cursor = _Cursor(data, len(MAGIC))
     version = cursor.number("<I")
     if version not in VERSIONS:
-        raise ValueError(f"it is of version {version}; {VERSIONS} are known")
+        raise ValueError(f"it is of version {version}; {' and '.join(map(str, VERSIONS))} are known")
     tensor_count, field_count = cursor.count(), cursor.count()
     metadata: dict[str, JsonValue] = {}
     arrays: dict[str, Array] = {}

@@ -11,6 +11,7 @@ from typing import Final
 from llama4sdk._values import Value
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.config import TextConfig
+from llama4sdk.llama4.vision_config import VisionConfig
 from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
 
 __all__ = ["Inspection", "Part", "inspect"]
@@ -49,7 +50,8 @@ class Inspection(Value):
     parameters: int
     nbytes: int
     parts: tuple[Part, ...]
-    vision: bool
+    vision: VisionConfig | None
+    """The vision network; ``None`` when it cannot see."""
     tokenizer: int | None
     """How many tokens it knows; ``None`` without a usable one."""
     chat_template: bool
@@ -75,7 +77,7 @@ def inspect(path: str | Path) -> Inspection:
         parameters=sum(part.parameters for part in parts),
         nbytes=sum(part.nbytes for part in parts),
         parts=parts,
-        vision=checkpoint.vision is not None,
+        vision=checkpoint.vision,
         tokenizer=tokens,
         chat_template=template,
         problems=(*_misfits(checkpoint), *_unreadable(checkpoint), *without_tokenizer),
@@ -138,4 +140,6 @@ def _template(checkpoint: Checkpoint) -> tuple[bool, *tuple[str, ...]]:
         template = checkpoint.chat_template()
     except CheckpointError as error:
         return False, error.message
+    if template is None and checkpoint.prompt_format() is not None:
+        return False, "It has no chat template: its vocabulary is Llama 4's, so Llama 4's own format is used."
     return (True,) if template else (False, "It has no chat template: it continues text, but cannot chat.")

@@ -89,9 +89,11 @@ class Ranks:
     def __init__(self, folder: Path, heads: tuple[int, int]) -> None:
         self._folder = folder
         self._share_of_heads = tuple(count // math.gcd(*heads) for count in (*heads, heads[1]))
-        self._files = [TorchFile(file) for file in sorted(folder.glob("consolidated.*.pth"))]
-        if not self._files:
-            raise ValueError("it has no consolidated.*.pth")
+        found = {file.name for file in folder.glob("consolidated.*.pth")}
+        names = [f"consolidated.{rank:02}.pth" for rank in range(max(len(found), 1))]
+        if lost := sorted(set(names) - found):
+            raise ValueError(f"{lost[0]} is missing")
+        self._files = [TorchFile(folder / name) for name in names]
         self._scales = [self._scales_of(rank) for rank in range(len(self._files))]
         self._readers = dict(self._assembled())
         self.tensors = {name: info for name, (info, _) in self._readers.items()}

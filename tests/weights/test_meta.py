@@ -128,6 +128,14 @@ def test_a_missing_rank_is_noticed(tmp_path: Path) -> None:
         open_checkpoint(folder).verify()
 
 
+def test_a_gap_among_the_ranks_is_named(tmp_path: Path) -> None:
+    """Of several files, the one that is not there is named."""
+    folder = write_meta(tmp_path / "meta", hf_tensors())
+    (folder / "consolidated.01.pth").rename(folder / "consolidated.02.pth")
+    with pytest.raises(CheckpointError, match=r"consolidated\.01\.pth is missing"):
+        open_checkpoint(folder)
+
+
 def test_every_view_of_values_is_read(tmp_path: Path) -> None:
     """Transposed, sliced, wrapped and shared tensors have the values torch gives them."""
     whole = torch.arange(24.0).view(6, 4)
