@@ -215,9 +215,10 @@ def write_gguf(
     pre: str = "llama4",
     kind: GGMLQuantizationType = GGMLQuantizationType.F32,
     rope_factors: Array | None = None,
+    split: int = 0,
 ) -> Path:
-    """The same network as a GGUF file in the names llama.cpp's converter uses."""
-    writer = GGUFWriter(path, architecture)
+    """The same network as a GGUF file in the names llama.cpp's converter uses; ``split`` into so many tensors each."""
+    writer = GGUFWriter(path, architecture, split_max_tensors=split)
     write_sizes(writer, sizes)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)

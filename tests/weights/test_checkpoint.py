@@ -73,6 +73,26 @@ def test_quantized_values_are_unpacked(tmp_path: Path) -> None:
     assert np.abs(values - exact).max() < np.abs(exact).max() / 100
 
 
+def test_a_split_file_is_one_checkpoint(gguf_file: Path, tmp_path: Path) -> None:
+    """Large GGUF files come in several; given any of them, the whole is read, and a missing one is named."""
+    write_gguf(tmp_path / "tiny.gguf", split=20)
+    parts = sorted(tmp_path.glob("*.gguf"))
+    assert parts[0].name == f"tiny-00001-of-{len(parts):05}.gguf"
+    assert len(parts) == 3
+    whole = open_checkpoint(gguf_file)
+    for given in parts:
+        checkpoint = open_checkpoint(given)
+        checkpoint.verify()
+        assert (checkpoint.config, checkpoint.tensors) == (whole.config, whole.tensors)
+        for name in whole.tensors:
+            np.testing.assert_array_equal(checkpoint.read(name), whole.read(name))
+    renamed = parts[0].rename(tmp_path / "other.gguf")
+    with pytest.raises(CheckpointError, match=r"one of 3 files that belong together"):
+        open_checkpoint(renamed)
+    with pytest.raises(CheckpointError, match=r"tiny-00001-of-00003\.gguf is missing"):
+        open_checkpoint(parts[1])
+
+
 def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
     """Tensors are found in whichever shard holds them."""
     checkpoint = open_checkpoint(write_hf(tmp_path / "sharded", hf_tensors(), shards=3))

@@ -91,6 +91,14 @@ def test_float32_files_run_alike(tmp_path: Path, sizes: Sizes) -> None:
     peer.close()
 
 
+def test_split_files_run_alike(tmp_path: Path) -> None:
+    """Files that one network was split into, which llama.cpp opens by the first of them."""
+    write_gguf(tmp_path / "tiny.gguf", split=20)
+    path = min(tmp_path.glob("tiny-*.gguf"))
+    tokens = _tokens(50)
+    np.testing.assert_allclose(_logits(_ours(path), tokens), _peer_logits(path, tokens), atol=1e-3)
+
+
 @pytest.mark.parametrize("whole_window", [False, True])
 def test_chunks_are_the_same_chunks(tmp_path: Path, *, whole_window: bool) -> None:
     """Beyond the first chunk too, where temperature begins and Scout's frequency scaling shows, logits agree.
