@@ -137,7 +137,8 @@ class GGUFCheckpoint(Checkpoint):
         if native := NATIVE.get(tensor.kind):
             return raw.view(native)
         try:
-            return dequantize(raw, tensor.kind)
+            with np.errstate(invalid="ignore", over="ignore"):  # whoever loads them looks for what is not finite
+                return dequantize(raw, tensor.kind)
         except NotImplementedError as error:
             raise CheckpointError(
                 f"Tensor '{tensor.name}' of {self.path} is stored as {tensor.kind.name}, which cannot be read.",

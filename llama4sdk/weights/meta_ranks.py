@@ -185,7 +185,8 @@ class _Pieces:
         pieces = self._pieces
         if self._scales is not None:
             pairs = zip(pieces, self._scales, strict=True)
-            pieces = [piece.astype(np.float32) * scale.astype(np.float32) for piece, scale in pairs]
+            with np.errstate(invalid="ignore", over="ignore"):  # whoever loads them looks for what is not finite
+                pieces = [piece.astype(np.float32) * scale.astype(np.float32) for piece, scale in pairs]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=self._axis)
 
 

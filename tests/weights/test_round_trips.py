@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
 from llama4sdk_torch.loading import load_model, load_networks
 
+from llama4sdk.errors import CheckpointError
 from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
+from llama4sdk.weights.gguf_header import read_header
 from tests.weights.checkpoints import (
     HF_CONFIG,
+    TINY,
     Array,
     hf_tensors,
     seeing_config,
@@ -68,6 +72,41 @@ def _through(values: Array, kind: GGMLQuantizationType) -> Array:
         return exact
     unpacked: Array = dequantize(quantize(exact, kind), kind)
     return unpacked
+
+
+def _gguf_with_an_infinite_scale(folder: Path) -> Path:
+    path = write_gguf(folder / "tiny.gguf", kind=GGMLQuantizationType.Q8_0)
+    tensor = next(t for t in read_header(path).tensors if t.name == "blk.1.ffn_up_exps.weight")
+    damaged = bytearray(path.read_bytes())
+    damaged[tensor.start : tensor.start + 3] = np.float16(np.inf).tobytes() + b"\0"
+    path.write_bytes(damaged)
+    return path
+
+
+def _meta_with_an_infinite_scale(folder: Path) -> Path:
+    path = write_meta(folder / "meta", hf_tensors(), fp8=True)
+    scales = torch.load(path / "fp8_scales_0.pt")
+    scales["layers.1.feed_forward.experts.w3"][0, 0] = torch.inf
+    torch.save(scales, path / "fp8_scales_0.pt")
+    return path
+
+
+def _hf_with_an_infinite_scale(folder: Path) -> Path:
+    name = "model.layers.1.feed_forward.experts.0.up_proj.weight"
+    scale = np.full((TINY.expert, 1), np.inf, np.float32)
+    tensors = unfused(hf_tensors()) | {f"{name}_scale": scale}
+    tensors[name] = (0 * tensors[name]).astype(np.int8)
+    scheme = {"quantization_config": {"quant_method": "compressed-tensors", "format": "int-quantized"}}
+    return write_hf(folder / "hf", tensors, HF_CONFIG | scheme)
+
+
+@pytest.mark.parametrize(
+    "write", [_gguf_with_an_infinite_scale, _meta_with_an_infinite_scale, _hf_with_an_infinite_scale]
+)
+def test_scales_that_are_not_finite_are_an_error(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    """Whatever the format, the weight with a broken scale is named while loading, and nothing else is said."""
+    with pytest.raises(CheckpointError, match=r"experts\.0\.up_proj\.weight' .* no finite number"):
+        _logits(open_checkpoint(write(tmp_path)))
 
 
 @pytest.mark.parametrize("fused", [True, False])
