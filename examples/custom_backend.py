@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from llama4sdk import Client, Event, Finish, Hardware, Plan, TextDelta
 from llama4sdk.backend import Backend, BackendInfo, Engine, Need, Offer
 from llama4sdk.planning.plan import Placement
+from llama4sdk.progress import Progress
 from llama4sdk.registry import Registered, Registry
 from llama4sdk.requests import Request
 
@@ -19,7 +20,7 @@ class Shout(Backend, Engine):
         where = Placement(kind="local", devices=("cpu",))
         return Offer(model="shout", placement=where, context_length=1000, reason="it is tiny")
 
-    def load(self, plan: Plan) -> Engine:
+    def load(self, plan: Plan, *, progress: Progress | None = None) -> Engine:
         return self
 
     def stream(self, request: Request) -> Iterator[Event]:

@@ -13,6 +13,7 @@ from llama4sdk.capabilities import Feature
 from llama4sdk.client import BaseClient
 from llama4sdk.events import Event
 from llama4sdk.planning.plan import Plan
+from llama4sdk.progress import Progress
 from llama4sdk.requests import Pooling, Request, SamplingOptions
 from llama4sdk.results import Completion, Embeddings
 from llama4sdk.streams import AsyncStream
@@ -118,9 +119,9 @@ class AsyncClient(BaseClient):
         """What would be run, where and why. Loads nothing."""
         return await asyncio.to_thread(self._session.plan)
 
-    async def load(self) -> Self:
-        """Load the model now rather than at the first request."""
-        await asyncio.to_thread(self._session.engine)
+    async def load(self, *, progress: Progress | None = None) -> Self:
+        """As ``Client.load``; ``progress`` is called in the thread that loads, not in the event loop's."""
+        await asyncio.to_thread(self._session.engine, progress)
         return self
 
     async def close(self) -> None:

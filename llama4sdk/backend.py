@@ -22,6 +22,7 @@ from llama4sdk.errors import UnsupportedFeatureError
 from llama4sdk.events import Event
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.plan import Placement, Plan, Quantization
+from llama4sdk.progress import Progress
 from llama4sdk.requests import EmbedRequest, Request
 from llama4sdk.results import Embeddings
 
@@ -156,8 +157,9 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def load(self, plan: Plan) -> Engine:
+    def load(self, plan: Plan, *, progress: Progress | None = None) -> Engine:
         """Make the engine the plan describes. The only slow step.
 
+        ``progress``, where it is given, may be told how many bytes of the weights are read, and of how many.
         Raises ModelLoadError, WeightsNotFoundError or DeviceMemoryError.
         """

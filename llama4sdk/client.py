@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llama4sdk.hardware import Hardware
     from llama4sdk.planning.plan import Plan, Quantization
     from llama4sdk.planning.policy import Policy
+    from llama4sdk.progress import Progress
     from llama4sdk.registry import Registry
 
 __all__ = ["BaseClient", "Client"]
@@ -160,9 +161,13 @@ class Client(BaseClient):
         """What would be run, where and why. Loads nothing."""
         return self._session.plan()
 
-    def load(self) -> Self:
-        """Load the model now rather than at the first request."""
-        self._session.engine()
+    def load(self, *, progress: Progress | None = None) -> Self:
+        """Load the model now rather than at the first request.
+
+        ``progress`` is called with the bytes read so far and the bytes there are: of a download, where one is needed
+        and allowed, then of the weights.
+        """
+        self._session.engine(progress)
         return self
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from llama4sdk.events import Event, Finish, TextDelta, Usage
 from llama4sdk.hardware import Hardware
 from llama4sdk.hookspecs import hookimpl
 from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.progress import Progress
 from llama4sdk.requests import Request
 
 __all__ = ["EchoBackend", "EchoEngine", "llama4sdk_backends"]
@@ -57,8 +58,8 @@ class EchoBackend(Backend):
         where = Placement(kind="local", devices=("cpu",))
         return Offer(model=MODEL, placement=where, context_length=context, reason="it needs no memory to speak of")
 
-    def load(self, plan: Plan) -> EchoEngine:
-        """An engine; nothing is loaded."""
+    def load(self, plan: Plan, *, progress: Progress | None = None) -> EchoEngine:
+        """An engine; nothing is loaded, so there is no progress to speak of."""
         return EchoEngine(plan.context_length)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llama4sdk.hardware import Hardware
     from llama4sdk.planning.plan import Plan
     from llama4sdk.planning.policy import Policy
+    from llama4sdk.progress import Progress
     from llama4sdk.registry import Registry
     from llama4sdk.requests import EmbedRequest, Request
     from llama4sdk.results import Embeddings
@@ -64,15 +65,15 @@ class Session:
                     self._plan = self._make_plan()
         return self._plan
 
-    def engine(self) -> Engine:
-        """The engine, loaded on first use: the only slow step."""
+    def engine(self, progress: Progress | None = None) -> Engine:
+        """The engine, loaded on first use: the only slow step, which tells ``progress`` how far it is."""
         self._ensure_open()
         plan = self.plan()
         if self._engine is None:
             with self._lock:
                 self._ensure_open()
                 if self._engine is None:
-                    self._engine = self._load(plan)
+                    self._engine = self._load(plan, progress)
         return self._engine
 
     @property
@@ -166,18 +167,18 @@ class Session:
         catalog.ensure_known(model, [name for entry in registry.backends for name in entry.info.models])
         return registry.names
 
-    def _load(self, plan: Plan) -> Engine:
+    def _load(self, plan: Plan, progress: Progress | None) -> Engine:
         from llama4sdk import weights
 
         if self._download and weights.missing(plan):
             logger.warning("Downloading the weights of '%s'.", plan.model)
-            weights.pull(plan.model)
+            weights.pull(plan.model, progress=progress)
             plan = self._plan = self._make_plan()
         if plan.notice:
             logger.warning(plan.notice)
         assert self._registry is not None  # noqa: S101 - made with the plan
         with _blame(plan, f"loading '{plan.model}'"):
-            return self._registry.backend(plan.backend).load(plan)
+            return self._registry.backend(plan.backend).load(plan, progress=progress)
 
 
 @contextmanager

@@ -21,8 +21,10 @@ def nearest(name: str, known: Iterable[str], label: str) -> str:
 
 
 def gb(size: int) -> str:
-    """Bytes as decimal gigabytes, or megabytes below one: ``217.3 GB``, ``98 MB``."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    """Bytes as decimal gigabytes, or less where there are fewer: ``217.3 GB``, ``98 MB``, ``12 kB``."""
+    if size >= 1e9:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 def in_words(error: ValidationError) -> str:

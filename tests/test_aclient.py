@@ -39,6 +39,20 @@ def test_the_verbs_have_the_same_arguments() -> None:
         assert ours.parameters == theirs.parameters
 
 
+def test_loading_says_how_far_it_is() -> None:
+    """What the backend reports while it loads reaches the caller."""
+    registry, backend = scripted_registry()
+    backend.loading = [(2, 4), (4, 4)]
+    told: list[tuple[int, int | None]] = []
+
+    async def main() -> None:
+        async with make(registry) as client:
+            await client.load(progress=lambda done, total: told.append((done, total)))
+
+    asyncio.run(main())
+    assert told == backend.loading
+
+
 @pytest.mark.parametrize("native", [False, True])
 def test_answers_equal_the_synchronous_ones(native: bool) -> None:
     """Events, text and counts agree, through the bridge and through a native stream."""

@@ -216,6 +216,32 @@ def test_a_backend_that_fails_to_load_is_named() -> None:
         assert client.chat("x").text == "Hello world."
 
 
+def test_loading_says_how_far_it_is() -> None:
+    """What the backend reports reaches the caller as it is; once the model is there, nothing is left to report."""
+    registry, backend = scripted_registry()
+    backend.loading = [(1, None), (2, 4), (4, 4)]
+    told: list[tuple[int, int | None]] = []
+    with Client("scripted", registry=registry, hardware=LAPTOP) as client:
+        for _ in range(2):
+            assert client.load(progress=lambda done, total: told.append((done, total))) is client
+    assert told == backend.loading
+
+
+def test_a_load_that_was_interrupted_can_be_tried_again() -> None:
+    """Ctrl-C in the middle of loading passes through, and the next call loads anew."""
+    registry, backend = scripted_registry()
+    backend.loading = [(1, 4)]
+
+    def interrupt(done: int, total: int | None) -> None:
+        raise KeyboardInterrupt
+
+    with Client("scripted", registry=registry, hardware=LAPTOP) as client:
+        with pytest.raises(KeyboardInterrupt):
+            client.load(progress=interrupt)
+        assert client.chat("x").text == "Hello world."
+    assert len(backend.engines) == 1
+
+
 def test_names_nobody_knows_are_refused_with_the_nearest() -> None:
     """Models, backends and paths each have their own error."""
     registry, _ = scripted_registry()

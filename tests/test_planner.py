@@ -15,6 +15,7 @@ from llama4sdk.planning import planner
 from llama4sdk.planning.offers import Answer, collect
 from llama4sdk.planning.plan import Placement, Plan, Quantization
 from llama4sdk.planning.policy import Policy
+from llama4sdk.progress import Progress
 from llama4sdk.registry import Registered, Registry
 from llama4sdk.testing.machines import H100_X8, LAPTOP
 
@@ -167,7 +168,7 @@ class Stubborn(Backend):
             return "yes"  # type: ignore[return-value]
         return offer(need.model or "own")
 
-    def load(self, plan: Plan) -> Engine:
+    def load(self, plan: Plan, *, progress: Progress | None = None) -> Engine:
         raise AssertionError("never loaded")
 
 

@@ -42,7 +42,8 @@ def chat(
 
     Without, on a terminal, a conversation starts: Ctrl-C stops an answer, Ctrl-D leaves.
     """
-    from llama4sdk.cli.clients import opened, waiting
+    from llama4sdk.checks import check_request
+    from llama4sdk.cli.clients import load, opened
     from llama4sdk.cli.conversation import Conversation
     from llama4sdk.validation import chat_request
 
@@ -54,11 +55,11 @@ def chat(
             Conversation(client, opening, options).run()
         return
     messages = [*opening, _question(text_from(message), shown)]
-    chat_request(messages, (), options)  # a bad request is refused before anything is fetched or loaded
+    request = chat_request(messages, (), options)  # a bad request is refused before anything is fetched or loaded
     with opened(target, yes=yes) as client:
-        with waiting("Loading the model …"):
-            answer = client.chat(messages, stream=True, **options)
-        deliver(answer, as_json=json, live=stream)
+        check_request(request, "chat", client.plan())
+        load(client)
+        deliver(client.chat(messages, stream=True, **options), as_json=json, live=stream)
 
 
 def _opening(system: str | None) -> list[Message]:

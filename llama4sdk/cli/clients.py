@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from llama4sdk import Client, weights
+from llama4sdk.cli.bars import loading_bar
 from llama4sdk.cli.console import note, stderr
 from llama4sdk.planning.policy import Policy
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from llama4sdk.cli.options import Target
     from llama4sdk.hardware import Hardware
 
-__all__ = ["client_for", "opened", "waiting"]
+__all__ = ["client_for", "load", "opened", "waiting"]
 
 
 def client_for(target: Target, *, hardware: Hardware | None = None) -> Client:
@@ -44,6 +45,12 @@ def opened(target: Target, *, yes: bool) -> Iterator[Client]:
         client = client_for(target)  # plans anew, now that the weights are here
     with _notices_on_stderr(), client:
         yield client
+
+
+def load(client: Client) -> None:
+    """Load the model, with a bar on the terminal when that takes more than a moment."""
+    with loading_bar(client.plan().model) as progress:
+        client.load(progress=progress)
 
 
 def waiting(what: str) -> AbstractContextManager[object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from llama4sdk.cli.clients import waiting
+from llama4sdk.cli.clients import load
 from llama4sdk.cli.console import note, write
 from llama4sdk.cli.errors import report
 from llama4sdk.errors import BackendError, ContextLengthError, Llama4Error
@@ -43,8 +43,7 @@ class Conversation:
         with suppress(ImportError):
             import readline  # noqa: F401  (gives input() line editing and a history)
         plan = self._client.plan()
-        with waiting("Loading the model …"):
-            self._client.load()
+        load(self._client)
         note(f"{plan.model} on {plan.placement} ({plan.backend}). /help lists the commands, Ctrl-D leaves.")
         while (line := _read()) is not None:
             command = line.strip()

@@ -36,13 +36,17 @@ def embed(
     target: Target,
 ) -> None:
     """Turn texts into vectors: from arguments, files, or the lines on stdin."""
-    from llama4sdk.cli.clients import opened, waiting
+    from llama4sdk.checks import require
+    from llama4sdk.cli.clients import load, opened, waiting
     from llama4sdk.validation import embed_request
 
     inputs = _inputs(text or [], file or [])
     embed_request(inputs, pooling, normalize=normalize)  # refused before anything is fetched or loaded
-    with opened(target, yes=yes) as client, waiting("Reading …"):
-        result = client.embed(inputs, pooling=pooling, normalize=normalize)
+    with opened(target, yes=yes) as client:
+        require("embed", client.plan())
+        load(client)
+        with waiting("Reading …"):
+            result = client.embed(inputs, pooling=pooling, normalize=normalize)
     if json:
         print_json(result.model_dump(mode="json"))
     else:

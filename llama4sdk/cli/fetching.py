@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llama4sdk import catalog, weights
+from llama4sdk.cli.bars import bytes_bar
 from llama4sdk.cli.console import agreed, note, stderr
 from llama4sdk.errors import WeightsNotFoundError
 from llama4sdk.text import gb
@@ -32,19 +33,10 @@ def fetch(model: str, *, yes: bool) -> Path:
 
 
 def _with_bar(model: str, what: str) -> Path:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
     console = stderr()
     if not console.is_terminal:
         note(f"Fetching {what} …")
         return weights.pull(model)
-    with Progress(*columns, console=console, transient=True) as bar:
+    with bytes_bar(console) as bar:
         task = bar.add_task(f"Fetching {model}", total=None)
         return weights.pull(model, progress=lambda done, total: bar.update(task, completed=done, total=total))

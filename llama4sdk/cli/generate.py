@@ -23,12 +23,13 @@ def generate(
     sampling: Sampling,
 ) -> None:
     """Continue a text, with no chat template around it."""
-    from llama4sdk.cli.clients import opened, waiting
+    from llama4sdk.checks import check_request
+    from llama4sdk.cli.clients import load, opened
     from llama4sdk.validation import generate_request
 
     text, options = text_from(prompt), sampling.given()
-    generate_request(text, options)  # a bad request is refused before anything is fetched or loaded
+    request = generate_request(text, options)  # a bad request is refused before anything is fetched or loaded
     with opened(target, yes=yes) as client:
-        with waiting("Loading the model …"):
-            answer = client.generate(text, stream=True, **options)
-        deliver(answer, as_json=json, live=stream)
+        check_request(request, "generate", client.plan())
+        load(client)
+        deliver(client.generate(text, stream=True, **options), as_json=json, live=stream)

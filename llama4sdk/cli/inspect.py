@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from llama4sdk.llama4.vision_config import VisionConfig
     from llama4sdk.weights.inspection import Inspection
 
 __all__ = ["inspect"]
@@ -57,7 +58,6 @@ def _pieces(found: Inspection) -> Iterator[RenderableType]:
     from llama4sdk.cli.marks import mark
 
     yield _facts(found)
-    yield ""
     yield _parts(found)
     yield from (Text.assemble(mark("fail"), f" {problem}") for problem in found.problems)
     yield from (Text.assemble(mark("info"), f" {note}") for note in found.notes)
@@ -86,10 +86,16 @@ def _facts(found: Inspection) -> Table:
         ("context", f"{c.max_context} tokens"),
         ("vocabulary", f"{c.vocab_size}, tokenizer {'missing' if found.tokenizer is None else found.tokenizer}"),
         ("chat template", "yes" if found.chat_template else "no"),
-        ("vision", "yes" if found.vision else "no"),
+        ("vision", _sight(found.vision)),
     ):
         table.add_row(title, text)
     return table
+
+
+def _sight(vision: VisionConfig | None) -> str:
+    if vision is None:
+        return "no"
+    return f"{vision.num_layers} layers, tiles of {vision.tile_size} pixels in {vision.tokens_per_tile} tokens"
 
 
 def _parts(found: Inspection) -> Table:

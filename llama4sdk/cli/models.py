@@ -78,7 +78,9 @@ def count(number: int | None) -> str:
     """Parameters as people say them: ``109B``, ``135M``."""
     if number is None:
         return "—"
-    return f"{number / 1e9:.0f}B" if number >= 1e9 else f"{number / 1e6:.0f}M"
+    if number >= 1e9:
+        return f"{number / 1e9:.0f}B"
+    return f"{number / 1e6:.0f}M" if number >= 1e6 else f"{number:,}"
 
 
 def tokens(number: int | None) -> str:

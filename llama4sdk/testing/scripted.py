@@ -11,6 +11,7 @@ from llama4sdk.errors import StreamClosedError
 from llama4sdk.events import Event, Finish, TextDelta, Usage
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.progress import Progress
 from llama4sdk.requests import Request
 
 __all__ = ["ScriptedBackend", "ScriptedEngine", "Step"]
@@ -99,14 +100,16 @@ class ScriptedBackend(Backend):
     """Makes scripted engines. Subclass it to give it a name, another ``answer`` to ``offer``, or other ``steps``
     (``later`` for those of later requests).
 
-    When ``fails`` is set, ``load`` raises it. ``engines`` are those it made, in order; ``plans`` what they were made
-    from; ``asked`` what it was asked to offer for.
+    ``loading`` is what ``load`` says of its progress, in bytes done and in all. When ``fails`` is set, ``load`` then
+    raises it. ``engines`` are those it made, in order; ``plans`` what they were made from; ``asked`` what it was asked
+    to offer for.
     """
 
     name: ClassVar[str] = "scripted"
     answer: Offer | Unavailable | BaseException = OFFER
     steps: Sequence[Step] = ANSWER
     later: Sequence[Sequence[Step]] = ()
+    loading: Sequence[tuple[int, int | None]] = ()
     fails: Exception | None = None
 
     def __init__(self) -> None:
@@ -121,9 +124,12 @@ class ScriptedBackend(Backend):
             raise self.answer
         return self.answer
 
-    def load(self, plan: Plan) -> ScriptedEngine:
-        """An engine that plays ``steps``."""
+    def load(self, plan: Plan, *, progress: Progress | None = None) -> ScriptedEngine:
+        """An engine that plays ``steps``; ``progress`` is told the numbers of ``loading``."""
         self.plans.append(plan)
+        if progress is not None:
+            for done, total in self.loading:
+                progress(done, total)
         if self.fails is not None:
             raise self.fails
         engine = ScriptedEngine(self.steps, later=self.later, model=plan.model, context_length=plan.context_length)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from llama4sdk.catalog import ModelSpec
     from llama4sdk.planning.plan import Plan
-    from llama4sdk.weights.download import Progress
+    from llama4sdk.progress import Progress
 
 __all__ = ["can_pull", "locate", "missing", "pull"]
 

@@ -76,6 +76,11 @@ class Checkpoint(ABC):
     generation_defaults: GenerationDefaults
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What its files leave open, and how that was settled, in sentences."""
+        return ()
+
+    @property
     @abstractmethod
     def stop_ids(self) -> frozenset[int]:
         """The tokens that end an answer."""
@@ -89,7 +94,7 @@ class Checkpoint(ABC):
 
     @abstractmethod
     def tokenizer(self) -> Tokenizer:
-        """The checkpoint's tokenizer, built anew. Raises CheckpointError when it has none that is known."""
+        """The checkpoint's tokenizer, which takes seconds. Raises CheckpointError when it has none that is known."""
 
     @abstractmethod
     def chat_template(self) -> ChatTemplate | None:
@@ -167,6 +172,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     if place.is_dir():
         from llama4sdk.weights.hf import HuggingFaceCheckpoint
 
+        if not (place / "config.json").is_file() and (files := sorted(place.glob("*.gguf"))):
+            raise CheckpointError(f"{place} is a directory of GGUF files.", hint=f"Give the file itself: {files[0]}")
         return HuggingFaceCheckpoint(place)
     if not place.is_file():
         raise WeightsNotFoundError(f"There is no checkpoint at {place}.", hint="Give a GGUF file or a directory.")

@@ -149,4 +149,5 @@ def _scaled(values: Floats, scale: Floats, zero: Floats | None, order: Array | N
     grouped = values.reshape(values.shape[0], scale.shape[1], -1)  # [out, groups, inputs of a group]
     if zero is not None:
         grouped = grouped - zero[:, :, None]
-    return (grouped * scale[:, :, None]).reshape(values.shape)
+    with np.errstate(invalid="ignore", over="ignore"):  # whoever loads them looks for what is not finite
+        return (grouped * scale[:, :, None]).reshape(values.shape)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from llama4sdk.errors import DownloadError
 from llama4sdk.weights.disk import failed_write, locked, require_space
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 
     import httpx
 
-__all__ = ["Progress", "arrived", "download", "get", "sha256_of"]
+    from llama4sdk.progress import Progress
 
-Progress: TypeAlias = Callable[[int, int | None], None]
-"""Called with the bytes that are here and the bytes there will be, ``None`` when the server does not say."""
+__all__ = ["arrived", "download", "get", "sha256_of"]
 
 DELAYS: Final = (0.5, 1.0, 2.0)
 PROGRESS_THAT_COUNTS: Final = 1 << 20

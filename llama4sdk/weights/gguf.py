@@ -1,4 +1,4 @@
-"""GGUF files: one file with metadata, tokenizer and tensors, of architecture ``llama4`` or ``llama``."""
+"""GGUF files: metadata, tokenizer and tensors in one file or several, of architecture ``llama4`` or ``llama``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from llama4sdk.llama4.ranks import is_llama4
 from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.weights.checkpoint import Checkpoint, GenerationDefaults, TensorInfo, commonest_dtype
-from llama4sdk.weights.gguf_header import Tensor, read_header
+from llama4sdk.weights.gguf_header import Tensor, read_parts
 
 __all__ = ["GGUFCheckpoint"]
 
@@ -68,15 +68,17 @@ TURN_ENDS: Final = (
 
 
 class GGUFCheckpoint(Checkpoint):
-    """A GGUF file, mapped into memory; tensors are dequantized as they are read."""
+    """A GGUF file, or those it was split into, mapped into memory; tensors are dequantized as they are read."""
 
     format: ClassVar[str] = "GGUF"
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._header = read_header(path)
+        parts = read_parts(path)
+        self._header = parts[0]  # the others have tensors alone
         self._metadata = self._header.metadata
-        stored = {tensor.name: tensor for tensor in self._header.tensors}
+        self._part_of = {tensor.name: part for part in parts for tensor in part.tensors}
+        stored = {tensor.name: tensor for part in parts for tensor in part.tensors}
         factors = stored.pop(ROPE_FACTORS, None)
         self.config = config_from_gguf(
             self._completed(),
@@ -129,13 +131,14 @@ class GGUFCheckpoint(Checkpoint):
         return ChatTemplate(source, self._special_tokens()) if isinstance(source, str) else None
 
     def _values(self, tensor: Tensor, expert: int | None = None, index: int | None = None) -> npt.NDArray[np.generic]:
-        raw = self._header.raw(tensor)
+        raw = self._part_of[tensor.name].raw(tensor)
         raw = raw if expert is None else raw[expert]
         raw = raw if index is None else raw[index]
         if native := NATIVE.get(tensor.kind):
             return raw.view(native)
         try:
-            return dequantize(raw, tensor.kind)
+            with np.errstate(invalid="ignore", over="ignore"):  # whoever loads them looks for what is not finite
+                return dequantize(raw, tensor.kind)
         except NotImplementedError as error:
             raise CheckpointError(
                 f"Tensor '{tensor.name}' of {self.path} is stored as {tensor.kind.name}, which cannot be read.",

@@ -8,6 +8,7 @@ checked against the file's end. Formats and quantizations are still the package'
 from __future__ import annotations
 
 import mmap
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,11 @@ from pydantic import JsonValue
 
 from llama4sdk.errors import CheckpointError
 
-__all__ = ["Array", "Header", "Tensor", "read_header"]
+__all__ = ["Array", "Header", "Tensor", "read_header", "read_parts"]
 
 MAGIC: Final = b"GGUF"
+PART: Final = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
+"""What llama.cpp calls the files that it splits a large one into."""
 VERSIONS: Final = (2, 3)
 NUMBERS: Final = {
     GGUFValueType.UINT8: "<B",
@@ -91,6 +94,25 @@ class Header:
         return flat.reshape(*tensor.shape[:-1], -1)
 
 
+def read_parts(path: Path) -> tuple[Header, ...]:
+    """The header of a file, or of all files that one was split into, given any of them. Raises CheckpointError."""
+    given = read_header(path)
+    count = given.metadata.get("split.count")
+    if not isinstance(count, int) or count < 2:
+        return (given,)
+    named = PART.fullmatch(path.name)
+    if named is None or int(named[3]) != count:
+        raise CheckpointError(
+            f"{path} is one of {count} files that belong together, but its name does not say which.",
+            hint=f"Give it the name it was published with, such as model-00001-of-{count:05}.gguf.",
+        )
+    files = [path.with_name(f"{named[1]}-{number:05}-of-{named[3]}.gguf") for number in range(1, count + 1)]
+    for file in files:
+        if not file.is_file():
+            raise CheckpointError(f"{path} is one of {count} files; {file.name} is missing.", hint="Fetch it, too.")
+    return tuple(given if file == path else read_header(file) for file in files)
+
+
 def read_header(path: Path) -> Header:
     """Read a GGUF file's header. Raises CheckpointError when it is no GGUF file, damaged or truncated."""
     try:
@@ -157,7 +179,7 @@ def _parse(data: mmap.mmap) -> Header:
     cursor = _Cursor(data, len(MAGIC))
     version = cursor.number("<I")
     if version not in VERSIONS:
-        raise ValueError(f"it is of version {version}; {VERSIONS} are known")
+        raise ValueError(f"it is of version {version}; {' and '.join(map(str, VERSIONS))} are known")
     tensor_count, field_count = cursor.count(), cursor.count()
     metadata: dict[str, JsonValue] = {}
     arrays: dict[str, Array] = {}

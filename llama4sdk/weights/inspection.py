@@ -11,6 +11,7 @@ from typing import Final
 from llama4sdk._values import Value
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.config import TextConfig
+from llama4sdk.llama4.vision_config import VisionConfig
 from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
 
 __all__ = ["Inspection", "Part", "inspect"]
@@ -49,7 +50,8 @@ class Inspection(Value):
     parameters: int
     nbytes: int
     parts: tuple[Part, ...]
-    vision: bool
+    vision: VisionConfig | None
+    """The vision network; ``None`` when it cannot see."""
     tokenizer: int | None
     """How many tokens it knows; ``None`` without a usable one."""
     chat_template: bool
@@ -66,7 +68,7 @@ def inspect(path: str | Path) -> Inspection:
     parts = tuple(_parts(checkpoint))
     tokens, *without_tokenizer = _tokenizer(checkpoint)
     template, *without_template = _template(checkpoint)
-    vision = any(part.module == "vision" for part in parts)
+    without_vision = () if checkpoint.vision else (_blind(parts),)
     return Inspection(
         path=str(checkpoint.path),
         format=checkpoint.format,
@@ -75,12 +77,18 @@ def inspect(path: str | Path) -> Inspection:
         parameters=sum(part.parameters for part in parts),
         nbytes=sum(part.nbytes for part in parts),
         parts=parts,
-        vision=vision,
+        vision=checkpoint.vision,
         tokenizer=tokens,
         chat_template=template,
         problems=(*_misfits(checkpoint), *_unreadable(checkpoint), *without_tokenizer),
-        notes=tuple(without_template) if vision else (*without_template, "It has no vision tower: text only."),
+        notes=(*without_template, *without_vision, *checkpoint.notes),
     )
+
+
+def _blind(parts: tuple[Part, ...]) -> str:
+    if any(part.module == "vision" for part in parts):
+        return "It has a vision tower that its configuration does not describe: text only."
+    return "It has no vision tower: text only."
 
 
 def _parts(checkpoint: Checkpoint) -> Iterator[Part]:
@@ -132,4 +140,6 @@ def _template(checkpoint: Checkpoint) -> tuple[bool, *tuple[str, ...]]:
         template = checkpoint.chat_template()
     except CheckpointError as error:
         return False, error.message
+    if template is None and checkpoint.prompt_format() is not None:
+        return False, "It has no chat template: its vocabulary is Llama 4's, so Llama 4's own format is used."
     return (True,) if template else (False, "It has no chat template: it continues text, but cannot chat.")

@@ -23,8 +23,10 @@ import numpy.typing as npt
 from llama4sdk.errors import CheckpointError
 from llama4sdk.weights.checkpoint import TensorInfo
 
-__all__ = ["TorchFile"]
+__all__ = ["EIGHT_BITS", "TorchFile"]
 
+EIGHT_BITS: Final = "F8_E4M3"
+"""What 8-bit floats are called here, as safetensors calls them."""
 DTYPES: Final[Mapping[str, tuple[str, np.dtype[np.generic]]]] = {
     "BFloat16Storage": ("BF16", np.dtype(ml_dtypes.bfloat16)),
     "HalfStorage": ("F16", np.dtype(np.float16)),
@@ -34,12 +36,16 @@ DTYPES: Final[Mapping[str, tuple[str, np.dtype[np.generic]]]] = {
     "IntStorage": ("I32", np.dtype(np.int32)),
     "ByteStorage": ("U8", np.dtype(np.uint8)),
     "BoolStorage": ("BOOL", np.dtype(np.bool_)),
+    "float8_e4m3fn": (EIGHT_BITS, np.dtype(ml_dtypes.float8_e4m3fn)),
 }
+"""By the name of a storage, or of a type that is too new to have a storage of its own."""
 TENSOR: Final = "torch._utils _rebuild_tensor_v2"
+NEWER_TENSOR: Final = "torch._utils _rebuild_tensor_v3"
+UNTYPED: Final = "torch.storage UntypedStorage"
 PARAMETER: Final = "torch._utils _rebuild_parameter"
 OPAQUE: Final = ("collections OrderedDict", "_io BytesIO", "_codecs encode")
 """What else torch's files name: containers of settings, of which nothing is kept but an empty dictionary."""
-NAMES: Final = {TENSOR, PARAMETER, *OPAQUE, *(f"torch {storage}" for storage in DTYPES)}
+NAMES: Final = {TENSOR, NEWER_TENSOR, UNTYPED, PARAMETER, *OPAQUE, *(f"torch {name}" for name in DTYPES)}
 LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
 """Signature, then the lengths of the name and of the extra field, behind which the data begin."""
 
@@ -54,7 +60,8 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-    storage: _Storage
+    kind: str
+    key: str
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
@@ -85,8 +92,8 @@ class TorchFile:
     def read(self, name: str) -> npt.NDArray[np.generic]:
         """The values of one tensor: a read-only view of the file."""
         tensor = self._tensors[name]
-        start, _ = self._places[tensor.storage.key]
-        dtype = DTYPES[tensor.storage.kind][1]
+        start, _ = self._places[tensor.key]
+        dtype = DTYPES[tensor.kind][1]
         return np.ndarray(
             tensor.shape,
             dtype,
@@ -96,10 +103,10 @@ class TorchFile:
         )
 
     def _info(self, tensor: _Tensor) -> TensorInfo:
-        label, dtype = DTYPES[tensor.storage.kind]
+        label, dtype = DTYPES[tensor.kind]
         size = math.prod(tensor.shape)
         last = tensor.offset + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.strides, strict=True))
-        values = self._places[tensor.storage.key][1] // dtype.itemsize
+        values = self._places[tensor.key][1] // dtype.itemsize
         whole = min((*tensor.shape, *tensor.strides, tensor.offset), default=0) >= 0
         if not whole or (size and (last >= values or size > values)):
             raise ValueError(f"a tensor of {list(tensor.shape)} does not lie within its {values} values")
@@ -250,7 +257,9 @@ def _made(function: object, arguments: object) -> object:
     if not isinstance(function, _Global) or not isinstance(arguments, tuple):
         raise ValueError("its pickle calls something unnamed")
     if function.name == TENSOR:
-        return _tensor(*arguments[:4])
+        return _tensor(*arguments[:4], kind=None)
+    if function.name == NEWER_TENSOR:
+        return _tensor(*arguments[:4], kind=arguments[6])
     if function.name == PARAMETER:
         return arguments[0]
     if function.name in OPAQUE:
@@ -258,10 +267,12 @@ def _made(function: object, arguments: object) -> object:
     raise ValueError(f"its pickle calls {function.name}")
 
 
-def _tensor(storage: object, offset: object, shape: object, strides: object) -> _Tensor:
+def _tensor(storage: object, offset: object, shape: object, strides: object, *, kind: object) -> _Tensor:
+    """``kind`` is named apart from the storage by newer files."""
     if not (isinstance(storage, _Storage) and isinstance(offset, int)):
         raise ValueError("a tensor has no values")
-    return _Tensor(storage, offset, _sizes(shape), _sizes(strides))
+    named = kind.name.removeprefix("torch ") if isinstance(kind, _Global) else storage.kind
+    return _Tensor(named, storage.key, offset, _sizes(shape), _sizes(strides))
 
 
 def _sizes(value: object) -> tuple[int, ...]:

@@ -46,7 +46,7 @@ class Slow(Backend):
         where = Placement(kind="local", devices=("cpu",))
         return Offer(model="slow", placement=where, context_length=100, reason="it is slow anywhere")
 
-    def load(self, plan):
+    def load(self, plan, *, progress=None):
         return SlowEngine()
 
 
@@ -59,6 +59,34 @@ class SlowEngine(Engine):
         while True:
             time.sleep(0.02)
             yield TextDelta(text="and ")
+'''
+
+
+HEAVY_BACKEND = '''
+"""A backend that loads for as many hundredths of a second as HEAVY says, if anybody asks how far it is."""
+
+import os
+import time
+
+from llama4sdk.backend import BackendInfo
+from llama4sdk.echo import EchoBackend
+from llama4sdk.hookspecs import hookimpl
+
+
+@hookimpl
+def llama4sdk_backends():
+    return [BackendInfo(name="heavy", summary="Heavy.", cls="heavy_backend:Heavy", models=("echo",))]
+
+
+class Heavy(EchoBackend):
+    name = "heavy"
+
+    def load(self, plan, *, progress=None):
+        steps = int(os.environ["HEAVY"]) if progress else 0
+        for step in range(steps):
+            time.sleep(0.01)
+            progress((step + 1) * 10**6, steps * 10**6)
+        return super().load(plan)
 '''
 
 
@@ -86,7 +114,7 @@ class Seeing(Backend):
         where = Placement(kind="local", devices=("cpu",))
         return Offer(model="seeing", placement=where, context_length=100, reason="it only looks")
 
-    def load(self, plan):
+    def load(self, plan, *, progress=None):
         return SeeingEngine()
 
 
@@ -128,7 +156,7 @@ class Measure(Backend):
         where = Placement(kind="local", devices=("cpu",))
         return Offer(model="measure", placement=where, context_length=100, reason="it only counts")
 
-    def load(self, plan):
+    def load(self, plan, *, progress=None):
         return MeasureEngine()
 
 
@@ -209,6 +237,12 @@ def install(tmp_path: Path) -> Callable[[str, str], dict[str, str]]:
 def slow(install: Callable[[str, str], dict[str, str]]) -> dict[str, str]:
     """The environment in which the backend 'slow' is installed."""
     return install("slow_backend", SLOW_BACKEND)
+
+
+@pytest.fixture
+def heavy(install: Callable[[str, str], dict[str, str]]) -> dict[str, str]:
+    """The environment in which the backend 'heavy' is installed; set HEAVY."""
+    return install("heavy_backend", HEAVY_BACKEND)
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import numpy as np
 from gguf import GGMLQuantizationType
 
 from llama4sdk.weights.inspection import inspect
-from tests.weights.checkpoints import TOKENIZER, hf_tensors, write_gguf, write_hf
+from tests.weights.checkpoints import TOKENIZER, VISION, hf_tensors, seeing_tensors, write_gguf, write_hf
+from tests.weights.meta import write_meta
 
 Cli = Callable[..., Any]
 
@@ -66,3 +67,28 @@ def test_nothing_to_look_into(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no weights here")
     assert cli("inspect", str(tmp_path / "nothing")).exit_code == 4
     assert cli("inspect", str(tmp_path / "notes.txt")).exit_code == 4
+
+
+def test_a_directory_of_metas_is_described(cli: Cli, tmp_path: Path) -> None:
+    """Its vision network, its experts in two precisions, and what its files leave open."""
+    folder = write_meta(tmp_path / "meta", seeing_tensors(), vision=VISION, fp8=True)
+    (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER), encoding="utf-8")
+    result = cli("inspect", str(folder))
+    assert result.exit_code == 0
+    for text in ("(Meta)", "2 layers, tiles of 12 pixels in 4 tokens", "routed experts   F8_E4M3", "Meta's figure"):
+        assert text in result.stdout
+
+
+def test_a_vision_network_nobody_describes_is_no_vision(tmp_path: Path) -> None:
+    """Tensors alone do not make a model see."""
+    found = inspect(write_hf(tmp_path / "tiny", seeing_tensors()))
+    assert found.vision is None
+    assert "It has a vision tower that its configuration does not describe: text only." in found.notes
+
+
+def test_a_directory_of_gguf_files_is_no_checkpoint(cli: Cli, tmp_path: Path) -> None:
+    """The hint names a file in it."""
+    write_gguf(tmp_path / "tiny.gguf")
+    result = cli("inspect", str(tmp_path))
+    assert result.exit_code == 4
+    assert "tiny.gguf" in result.stderr

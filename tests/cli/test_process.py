@@ -49,6 +49,12 @@ def test_an_error_is_told_with_its_hint(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err == "Error: It [red]failed[/].\nHint: Try [again].\n"
 
 
+def test_loading_is_silent_where_nobody_looks(program: Any, heavy: Any) -> None:
+    """Without a terminal there is no bar, and nothing on stderr at all."""
+    done = program("generate", "--backend", "heavy", "hi there", env=heavy | {"HEAVY": "3000"})
+    assert (done.stdout, done.stderr, done.returncode) == ("hi there\n", "", 0)
+
+
 def test_a_bug_keeps_its_traceback(program: Any, install: Any) -> None:
     """What is no error of the SDK is shown whole, with exit status 1."""
     code = """

@@ -76,6 +76,26 @@ def test_an_error_does_not_end_the_conversation(terminal: Any) -> None:
         screen.expect("short\r\nshort\r\n> ")
 
 
+def test_loading_that_takes_a_while_shows_a_bar(terminal: Any, heavy: Any) -> None:
+    """Bytes and speed are shown while weights load; then the line is cleared and the answer comes."""
+    with terminal("generate", "--backend", "heavy", "hi there", env=heavy | {"HEAVY": "90"}) as screen:
+        screen.expect("Loading echo …")
+        screen.expect("Loading echo \u2501")
+        screen.expect("/90.0 MB")
+        assert "MB/s" in screen.expect("hi there\r\n")
+        assert screen.finish() == 0
+
+
+def test_ctrl_c_while_loading(terminal: Any, heavy: Any) -> None:
+    """It ends with exit status 130 and one word, and the cursor is back."""
+    with terminal("chat", "--backend", "heavy", "hi", env=heavy | {"HEAVY": "3000"}) as screen:
+        screen.expect("/3.0 GB")
+        screen.press(CTRL_C)
+        assert "\x1b[?25h" in screen.expect("Interrupted.")
+        assert screen.finish() == 130
+        assert "Traceback" not in screen.seen
+
+
 def test_pull_asks(terminal: Any) -> None:
     """On a terminal the download is asked for, and a no fetches nothing."""
     with terminal("pull", "demo") as screen:

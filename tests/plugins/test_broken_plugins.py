@@ -33,7 +33,7 @@ def llama4sdk_backends():
 class Mine(Backend):
     name = __name__
 
-    def load(self, plan):
+    def load(self, plan, *, progress=None):
         raise OSError("never reached")
 
     def offer(self, need, hardware):

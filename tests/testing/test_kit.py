@@ -34,6 +34,7 @@ WRONGS = {
         "test_more_tokens_than_the_context_has_are_refused",
     },
     "AnotherContext": {"test_the_engine_has_the_planned_context"},
+    "LoadsBackwards": {"test_loading_tells_how_far_it_is"},
     "ClosesOnce": {"test_closing_twice_is_harmless"},
     "NeverCloses": {"test_closing_the_engine_ends_its_streams", "test_a_closed_engine_refuses_work"},
     "LeaksSlots": {"test_an_abandoned_stream_frees_its_place"},

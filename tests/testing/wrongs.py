@@ -26,6 +26,7 @@ from llama4sdk.hardware import Hardware
 from llama4sdk.hookspecs import hookimpl
 from llama4sdk.llama4.stops import cut
 from llama4sdk.planning.plan import Plan
+from llama4sdk.progress import Progress
 from llama4sdk.requests import EmbedRequest, Request
 from llama4sdk.results import Embeddings
 
@@ -84,8 +85,16 @@ class Right(EchoBackend):
             requires=cls.requires,
         )
 
-    def load(self, plan: Plan) -> EchoEngine:
+    def load(self, plan: Plan, *, progress: Progress | None = None) -> EchoEngine:
         return self.engine(plan.context_length)
+
+
+class LoadsBackwards(Right):
+    def load(self, plan: Plan, *, progress: Progress | None = None) -> EchoEngine:
+        if progress:
+            progress(2, 3)
+            progress(1, 3)
+        return super().load(plan)
 
 
 class NoFinish(Right):

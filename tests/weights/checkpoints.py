@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 from gguf import GGMLQuantizationType, GGUFWriter
-from gguf.quants import quantize
+from gguf.quants import quant_shape_to_byte_shape, quantize
+from gguf.vocab import bytes_to_unicode
 from safetensors import TensorSpec, serialize
+
+from llama4sdk.llama4.vision_config import VisionConfig
+from llama4sdk.weights.vision import vision_tensors
 
 Array = npt.NDArray[np.generic]
 
-HIDDEN, HEADS, KV_HEADS, DIM, DENSE, EXPERT, EXPERTS, LAYERS = 32, 4, 2, 8, 64, 32, 4, 4
 VOCABULARY = [*"abcdefgh", "ab", "<|eot|>", "<|im_end|>", "Ġ"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How large a network is, and every which layer is a mixture."""
+
+    hidden: int = 32
+    heads: int = 4
+    kv_heads: int = 2
+    dim: int = 8
+    dense: int = 64
+    expert: int = 32
+    experts: int = 4
+    per_token: int = 1
+    layers: int = 4
+    step: int = 2
+
+
+TINY = Sizes()
 
 TOKENIZER: dict[str, object] = {
     "version": "1.0",
@@ -36,60 +60,96 @@ TOKENIZER: dict[str, object] = {
 }
 """A ``tokenizer.json`` of ``VOCABULARY``."""
 
-HF_CONFIG: dict[str, object] = {
-    "model_type": "llama4_text",
-    "vocab_size": len(VOCABULARY),
-    "hidden_size": HIDDEN,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": HEADS,
-    "num_key_value_heads": KV_HEADS,
-    "head_dim": DIM,
-    "intermediate_size": EXPERT,
-    "intermediate_size_mlp": DENSE,
-    "num_local_experts": EXPERTS,
-    "num_experts_per_tok": 1,
-    "interleave_moe_layer_step": 2,
-    "attention_chunk_size": 8,
-    "max_position_embeddings": 64,
-    "rms_norm_eps": 1e-5,
-}
 
-
-def hf_tensors(*, fused: bool = True) -> dict[str, Array]:
-    """Every tensor of ``HF_CONFIG``, random, in bfloat16; ``fused`` is how the experts are laid out."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (len(VOCABULARY), HIDDEN),
-        "model.norm.weight": (HIDDEN,),
-        "lm_head.weight": (len(VOCABULARY), HIDDEN),
+def hf_config(sizes: Sizes = TINY) -> dict[str, object]:
+    """What ``config.json`` says of a network."""
+    return {
+        "model_type": "llama4_text",
+        "vocab_size": len(VOCABULARY),
+        "hidden_size": sizes.hidden,
+        "num_hidden_layers": sizes.layers,
+        "num_attention_heads": sizes.heads,
+        "num_key_value_heads": sizes.kv_heads,
+        "head_dim": sizes.dim,
+        "intermediate_size": sizes.expert,
+        "intermediate_size_mlp": sizes.dense,
+        "num_local_experts": sizes.experts,
+        "num_experts_per_tok": sizes.per_token,
+        "interleave_moe_layer_step": sizes.step,
+        "attention_chunk_size": 8,
+        "max_position_embeddings": 64,
+        "rms_norm_eps": 1e-5,
     }
-    for layer in range(LAYERS):
+
+
+HF_CONFIG = hf_config()
+VISION = VisionConfig(
+    hidden_size=32, num_layers=2, num_heads=8, mlp_size=128, tile_size=12, patch_size=3, adapter_size=24
+)
+"""A vision network that eight ranks can share."""
+
+
+def seeing_config(sizes: Sizes = TINY) -> dict[str, object]:
+    """What ``config.json`` says of a network that sees."""
+    vision = {
+        "hidden_size": VISION.hidden_size,
+        "num_hidden_layers": VISION.num_layers,
+        "num_attention_heads": VISION.num_heads,
+        "intermediate_size": VISION.mlp_size,
+        "image_size": VISION.tile_size,
+        "patch_size": VISION.patch_size,
+        "projector_output_dim": VISION.adapter_size,
+    }
+    return {"model_type": "llama4", "text_config": hf_config(sizes), "vision_config": vision}
+
+
+def seeing_tensors(sizes: Sizes = TINY) -> dict[str, Array]:
+    """The tensors of ``hf_tensors``, and those of ``VISION``."""
+    dice = np.random.default_rng(1)
+    shapes = vision_tensors(VISION, sizes.hidden)
+    return hf_tensors(sizes) | {name: dice.normal(size=shape).astype(ml_dtypes.bfloat16) for name, shape in shapes}
+
+
+def hf_tensors(sizes: Sizes = TINY, *, fused: bool = True, seed: int = 0) -> dict[str, Array]:
+    """Every tensor of a network, random, in bfloat16; ``fused`` is how the experts are laid out.
+
+    Values keep their scale through a layer, however wide it is.
+    """
+    s = sizes
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (len(VOCABULARY), s.hidden),
+        "model.norm.weight": (s.hidden,),
+        "lm_head.weight": (len(VOCABULARY), s.hidden),
+    }
+    for layer in range(s.layers):
         prefix = f"model.layers.{layer}."
-        shapes |= {f"{prefix}{norm}_layernorm.weight": (HIDDEN,) for norm in ("input", "post_attention")}
-        sizes = {"q": HEADS * DIM, "k": KV_HEADS * DIM, "v": KV_HEADS * DIM}
-        shapes |= {f"{prefix}self_attn.{part}_proj.weight": (size, HIDDEN) for part, size in sizes.items()}
-        shapes[f"{prefix}self_attn.o_proj.weight"] = (HIDDEN, HEADS * DIM)
-        shapes |= {f"{prefix}feed_forward.{name}": shape for name, shape in _feed_forward(layer, fused=fused).items()}
-    dice = np.random.default_rng(0)
-    return {name: dice.normal(size=shape).astype(ml_dtypes.bfloat16) for name, shape in shapes.items()}
+        shapes |= {f"{prefix}{norm}_layernorm.weight": (s.hidden,) for norm in ("input", "post_attention")}
+        rows = {"q": s.heads * s.dim, "k": s.kv_heads * s.dim, "v": s.kv_heads * s.dim}
+        shapes |= {f"{prefix}self_attn.{part}_proj.weight": (size, s.hidden) for part, size in rows.items()}
+        shapes[f"{prefix}self_attn.o_proj.weight"] = (s.hidden, s.heads * s.dim)
+        parts = _feed_forward(s, fused=fused) if (layer + 1) % s.step == 0 else _swiglu(s, "", s.dense)
+        shapes |= {f"{prefix}feed_forward.{name}": shape for name, shape in parts.items()}
+    dice = np.random.default_rng(seed)
+    scale = min(1.0, math.sqrt(TINY.hidden / s.hidden))
+    return {name: (dice.normal(size=shape) * scale).astype(ml_dtypes.bfloat16) for name, shape in shapes.items()}
 
 
-def _feed_forward(layer: int, *, fused: bool) -> dict[str, tuple[int, ...]]:
-    if layer % 2 == 0:
-        return _swiglu("", DENSE)
-    shapes: dict[str, tuple[int, ...]] = {"router.weight": (EXPERTS, HIDDEN)} | _swiglu("shared_expert.", EXPERT)
+def _feed_forward(s: Sizes, *, fused: bool) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {"router.weight": (s.experts, s.hidden)}
+    shapes |= _swiglu(s, "shared_expert.", s.expert)
     if fused:
         return shapes | {
-            "experts.gate_up_proj": (EXPERTS, HIDDEN, 2 * EXPERT),
-            "experts.down_proj": (EXPERTS, EXPERT, HIDDEN),
+            "experts.gate_up_proj": (s.experts, s.hidden, 2 * s.expert),
+            "experts.down_proj": (s.experts, s.expert, s.hidden),
         }
-    for expert in range(EXPERTS):
-        shapes |= _swiglu(f"experts.{expert}.", EXPERT)
+    for expert in range(s.experts):
+        shapes |= _swiglu(s, f"experts.{expert}.", s.expert)
     return shapes
 
 
-def _swiglu(prefix: str, inner: int) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {f"{prefix}{part}_proj.weight": (inner, HIDDEN) for part in ("gate", "up")}
-    return shapes | {f"{prefix}down_proj.weight": (HIDDEN, inner)}
+def _swiglu(s: Sizes, prefix: str, inner: int) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {f"{prefix}{part}_proj.weight": (inner, s.hidden) for part in ("gate", "up")}
+    return shapes | {f"{prefix}down_proj.weight": (s.hidden, inner)}
 
 
 def unfused(tensors: Mapping[str, Array]) -> dict[str, Array]:
@@ -149,27 +209,17 @@ GGUF_NAMES = {
 
 def write_gguf(
     path: Path,
+    sizes: Sizes = TINY,
     *,
     architecture: str = "llama4",
     pre: str = "llama4",
     kind: GGMLQuantizationType = GGMLQuantizationType.F32,
     rope_factors: Array | None = None,
+    split: int = 0,
 ) -> Path:
-    """The same network as a GGUF file in the names llama.cpp's converter uses."""
-    writer = GGUFWriter(path, architecture)
-    writer.add_block_count(LAYERS)
-    writer.add_context_length(64)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_feed_forward_length(DENSE)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
-    writer.add_key_length(DIM)
-    writer.add_rope_freq_base(500000.0)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_expert_count(EXPERTS)
-    writer.add_expert_used_count(1)
-    writer.add_expert_feed_forward_length(EXPERT)
-    writer.add_interleave_moe_layer_step(2)
+    """The same network as a GGUF file in the names llama.cpp's converter uses; ``split`` into so many tensors each."""
+    writer = GGUFWriter(path, architecture, split_max_tensors=split)
+    write_sizes(writer, sizes)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
     writer.add_token_list(VOCABULARY)
@@ -178,11 +228,41 @@ def write_gguf(
     writer.add_eos_token_id(VOCABULARY.index("<|eot|>"))
     writer.add_chat_template("{{ messages[0].content }}<|eot|>")
     extra = {} if rope_factors is None else {"rope_freqs.weight": rope_factors}
-    for name, values in (_gguf_tensors() | extra).items():
+    for name, values in (_gguf_tensors(sizes) | extra).items():
         if values.ndim > 1 and kind is not GGMLQuantizationType.F32:
-            writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
+            writer.add_tensor(name, _blocks(values, kind), raw_dtype=kind)
         else:
             writer.add_tensor(name, values)
+    return written(writer, path)
+
+
+def _blocks(values: Array, kind: GGMLQuantizationType) -> Array:
+    """Quantized; in formats that the gguf package cannot write, zeros."""
+    try:
+        return quantize(values, kind)
+    except NotImplementedError:
+        return np.zeros(quant_shape_to_byte_shape(values.shape, kind), np.uint8)
+
+
+def write_sizes(writer: GGUFWriter, sizes: Sizes) -> None:
+    """A network's hyper-parameters."""
+    writer.add_block_count(sizes.layers)
+    writer.add_context_length(64)
+    writer.add_embedding_length(sizes.hidden)
+    writer.add_feed_forward_length(sizes.dense)
+    writer.add_head_count(sizes.heads)
+    writer.add_head_count_kv(sizes.kv_heads)
+    writer.add_key_length(sizes.dim)
+    writer.add_rope_freq_base(500000.0)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_expert_count(sizes.experts)
+    writer.add_expert_used_count(sizes.per_token)
+    writer.add_expert_feed_forward_length(sizes.expert)
+    writer.add_interleave_moe_layer_step(sizes.step)
+
+
+def written(writer: GGUFWriter, path: Path) -> Path:
+    """The file with everything that was added to it."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -190,8 +270,28 @@ def write_gguf(
     return path
 
 
-def _gguf_tensors() -> dict[str, Array]:
-    source = {name: values.astype(np.float32) for name, values in hf_tensors().items()}
+def write_vocabulary(
+    path: Path, tokens: Mapping[bytes, int], merges: Sequence[tuple[bytes, bytes]], control: Sequence[str]
+) -> Path:
+    """A GGUF file without a network, with a byte-level vocabulary and control tokens after it."""
+    characters = bytes_to_unicode()
+
+    def spell(token: bytes) -> str:
+        return "".join(characters[byte] for byte in token)
+
+    plain = [spell(token) for token in sorted(tokens, key=tokens.__getitem__)]
+    writer = GGUFWriter(path, "llama4")
+    write_sizes(writer, TINY)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("llama4")
+    writer.add_token_list([*plain, *control])
+    writer.add_token_types([1] * len(plain) + [3] * len(control))
+    writer.add_token_merges([f"{spell(left)} {spell(right)}" for left, right in merges])
+    return written(writer, path)
+
+
+def _gguf_tensors(sizes: Sizes) -> dict[str, Array]:
+    source = {name: values.astype(np.float32) for name, values in hf_tensors(sizes).items()}
     tensors: dict[str, Array] = {
         "token_embd.weight": source.pop("model.embed_tokens.weight"),
         "output_norm.weight": source.pop("model.norm.weight"),

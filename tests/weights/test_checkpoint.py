@@ -19,7 +19,7 @@ from llama4sdk.llama4.prompt import Llama4Prompt
 from llama4sdk.llama4.ranks import control_tokens
 from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.weights.checkpoint import open_checkpoint
-from tests.weights.checkpoints import DIM, HF_CONFIG, VOCABULARY, hf_tensors, unfused, write_gguf, write_hf
+from tests.weights.checkpoints import HF_CONFIG, TINY, VOCABULARY, hf_tensors, unfused, write_gguf, write_hf
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,26 @@ def test_quantized_values_are_unpacked(tmp_path: Path) -> None:
     assert np.abs(values - exact).max() < np.abs(exact).max() / 100
 
 
+def test_a_split_file_is_one_checkpoint(gguf_file: Path, tmp_path: Path) -> None:
+    """Large GGUF files come in several; given any of them, the whole is read, and a missing one is named."""
+    write_gguf(tmp_path / "tiny.gguf", split=20)
+    parts = sorted(tmp_path.glob("*.gguf"))
+    assert parts[0].name == f"tiny-00001-of-{len(parts):05}.gguf"
+    assert len(parts) == 3
+    whole = open_checkpoint(gguf_file)
+    for given in parts:
+        checkpoint = open_checkpoint(given)
+        checkpoint.verify()
+        assert (checkpoint.config, checkpoint.tensors) == (whole.config, whole.tensors)
+        for name in whole.tensors:
+            np.testing.assert_array_equal(checkpoint.read(name), whole.read(name))
+    renamed = parts[0].rename(tmp_path / "other.gguf")
+    with pytest.raises(CheckpointError, match=r"one of 3 files that belong together"):
+        open_checkpoint(renamed)
+    with pytest.raises(CheckpointError, match=r"tiny-00001-of-00003\.gguf is missing"):
+        open_checkpoint(parts[1])
+
+
 def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
     """Tensors are found in whichever shard holds them."""
     checkpoint = open_checkpoint(write_hf(tmp_path / "sharded", hf_tensors(), shards=3))
@@ -115,7 +135,7 @@ def test_generation_settings_come_from_the_directory(tmp_path: Path) -> None:
 def test_the_scaling_rule_is_recovered_from_its_divisors(tmp_path: Path) -> None:
     """GGUF lists a divisor per frequency; the rule behind them is found again, and an unknown one refused."""
     rule = RopeScaling(factor=16.0, low_freq_factor=1.0, high_freq_factor=1.0, original_context=8192)
-    frequencies = [500000.0 ** (-2 * n / DIM) for n in range(DIM // 2)]
+    frequencies = [500000.0 ** (-2 * n / TINY.dim) for n in range(TINY.dim // 2)]
     divisors = np.array([rule.divisor(f) for f in frequencies], dtype=np.float32)
     path = write_gguf(tmp_path / "scaled.gguf", rope_factors=divisors)
     assert open_checkpoint(path).config.rope_scaling == rule

@@ -1,7 +1,7 @@
 """Whatever a checkpoint's bytes are: an answer or one of the SDK's errors, and no memory beyond twice the file's size.
 
 The default is a quick look. ``FUZZ_CASES=1430 pytest tests/weights/test_fuzz.py`` tries that many damaged files of each
-of the seven kinds, 10 010 in all, within a few minutes.
+of the ten kinds, 14 300 in all, within a few minutes.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf import GGMLQuantizationType
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llama4sdk.errors import Llama4Error
 from llama4sdk.weights.checkpoint import open_checkpoint
-from tests.weights.checkpoints import TOKENIZER, hf_tensors, write_gguf, write_hf
+from tests.weights.checkpoints import TINY, TOKENIZER, VISION, Sizes, hf_tensors, seeing_tensors, write_gguf, write_hf
 from tests.weights.meta import write_meta
 
 CASES = settings(
@@ -85,6 +86,9 @@ VALUES: st.SearchStrategy[Any] = st.one_of(
     st.lists(st.one_of(st.integers(-2, 10**18), st.text(max_size=3), st.none()), max_size=3),
     st.dictionaries(st.text(max_size=4), st.integers(), max_size=2),
 )
+HEADS = {"consolidated.00.pth": 11_000, "fp8_scales_0.pt": 1000}
+"""Bytes that the pickles of these files take, and their archives' directories at most."""
+
 CHANGES = st.lists(st.tuples(st.integers(0, 10**6), VALUES), min_size=1, max_size=3)
 
 
@@ -114,10 +118,14 @@ def _changed(source: object, changes: list[tuple[int, Any]]) -> Any:
     return document
 
 
-@pytest.fixture(scope="module")
-def gguf_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+BLOCKS_OF_256 = Sizes(hidden=256, heads=2, kv_heads=1, dim=128, dense=256, expert=256, experts=2, layers=2)
+
+
+@pytest.fixture(scope="module", params=[(GGMLQuantizationType.F32, TINY), (GGMLQuantizationType.Q4_K, BLOCKS_OF_256)])
+def gguf_bytes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A whole GGUF file."""
-    return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf").read_bytes()
+    kind, sizes = request.param
+    return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf", sizes, kind=kind).read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -184,15 +192,17 @@ def test_json_files(folder: Path, name: str, changes: list[tuple[int, Any]]) -> 
         file.write_text(whole, encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", ["consolidated.00.pth", "fp8_scales_0.pt"])
 @CASES
 @given(edits=EDITS, cut=st.sampled_from([1.0, 1.0, 0.99, 0.5, 0.01]), place=st.sampled_from(["pickle", "directory"]))
-def test_torch_files(ranks: Path, edits: list[tuple[float, int, int]], cut: float, place: str) -> None:
-    """Any damage to the pickle of a ``.pth`` file, or to the archive's directory."""
-    file = ranks / "consolidated.00.pth"
+def test_torch_files(ranks: Path, name: str, edits: list[tuple[float, int, int]], cut: float, place: str) -> None:
+    """Any damage to the pickle of a file of torch's, or to the archive's directory."""
+    file = ranks / name
     whole = file.read_bytes()
-    damaged = _edited(whole[:9000], edits, head=9000, cut=1.0) + whole[9000:]
+    ends = HEADS[name]
+    damaged = _edited(whole[:ends], edits, head=ends, cut=1.0) + whole[ends:]
     if place == "directory":
-        damaged = whole[:-9000] + _edited(whole[-9000:], edits, head=9000, cut=cut)
+        damaged = whole[:-ends] + _edited(whole[-ends:], edits, head=ends, cut=cut)
     try:
         file.write_bytes(damaged)
         _survives(ranks, _size(ranks))
@@ -200,10 +210,23 @@ def test_torch_files(ranks: Path, edits: list[tuple[float, int, int]], cut: floa
         file.write_bytes(whole)
 
 
+@CASES
+@given(changes=CHANGES)
+def test_params(ranks: Path, changes: list[tuple[int, Any]]) -> None:
+    """Values of every kind and size in the place of what ``params.json`` should say."""
+    file = ranks / "params.json"
+    whole = file.read_text(encoding="utf-8")
+    try:
+        file.write_text(json.dumps(_changed(json.loads(whole), changes)), encoding="utf-8")
+        _survives(ranks, _size(ranks))
+    finally:
+        file.write_text(whole, encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole directory of Meta's, for a test that puts back what it changes."""
-    folder = write_meta(tmp_path_factory.mktemp("meta") / "tiny", hf_tensors())
+    folder = write_meta(tmp_path_factory.mktemp("meta") / "tiny", seeing_tensors(), vision=VISION, fp8=True)
     (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER), encoding="utf-8")
     _look(folder)
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from collections import OrderedDict
@@ -14,22 +15,109 @@ import torch
 from llama4sdk.errors import CheckpointError
 from llama4sdk.weights.checkpoint import open_checkpoint
 from llama4sdk.weights.torch_file import TorchFile
-from tests.weights.checkpoints import hf_tensors, unfused, write_hf
-from tests.weights.meta import write_meta
+from tests.weights.checkpoints import (
+    TOKENIZER,
+    VISION,
+    VOCABULARY,
+    Array,
+    Sizes,
+    hf_tensors,
+    seeing_config,
+    seeing_tensors,
+    unfused,
+    write_hf,
+)
+from tests.weights.meta import params, quantized, write_meta
+
+EIGHTFOLD = Sizes(hidden=64, heads=16, kv_heads=8, dim=4)
+"""A network that eight ranks can share, as they share Scout and Maverick."""
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, 2, 8])
 def test_ranks_are_put_together(tmp_path: Path, ranks: int) -> None:
-    """Every tensor, and every expert, has the values it was cut from; the configuration is the same."""
-    meta = open_checkpoint(write_meta(tmp_path / "meta", hf_tensors(), ranks=ranks))
+    """Every tensor, every expert and the vision network have the values they were cut from, and one configuration."""
+    tensors = seeing_tensors(EIGHTFOLD)
+    tensors |= {name: _more_tokens(tensors[name]) for name in ("model.embed_tokens.weight", "lm_head.weight")}
+    meta = open_checkpoint(write_meta(tmp_path / "meta", tensors, EIGHTFOLD, ranks=ranks, vision=VISION))
     meta.verify()
-    expected = unfused(hf_tensors())
+    expected = unfused(tensors)
     assert meta.tensors.keys() == expected.keys()
     for name, values in expected.items():
         assert meta.tensors[name].shape == values.shape
         np.testing.assert_array_equal(meta.read(name).astype(float), values.astype(float), err_msg=name)
-    hf = open_checkpoint(write_hf(tmp_path / "hf", hf_tensors())).config
-    assert meta.config == hf.model_copy(update={"max_context": 262144})
+    hf = open_checkpoint(write_hf(tmp_path / "hf", tensors, seeing_config(EIGHTFOLD)))
+    assert meta.vision == hf.vision == VISION
+    assert meta.config == hf.config.model_copy(update={"max_context": 262144, "vocab_size": 16})
+
+
+def _more_tokens(values: Array) -> Array:
+    """16, which eight ranks can share."""
+    return np.concatenate([values, values[:4]])
+
+
+def test_a_vision_network_without_description_is_left_alone(tmp_path: Path) -> None:
+    """Without ``vision_args`` the text network can be used by itself."""
+    folder = write_meta(tmp_path / "meta", seeing_tensors(), ranks=1, vision=VISION)
+    (folder / "params.json").write_text(json.dumps(params()), encoding="utf-8")
+    checkpoint = open_checkpoint(folder)
+    checkpoint.verify()
+    assert checkpoint.vision is None
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_experts_of_8_bits_are_unpacked(tmp_path: Path, ranks: int) -> None:
+    """FP8 experts are each rank's values times that rank's scales; all else, the last layer's experts too, is bf16."""
+    meta = open_checkpoint(write_meta(tmp_path / "meta", hf_tensors(), ranks=ranks, fp8=True))
+    meta.verify()
+    for name, values in unfused(hf_tensors()).items():
+        if not name.startswith("model.layers.1.feed_forward.experts."):
+            assert meta.tensors[name].dtype == "BF16"
+            np.testing.assert_array_equal(meta.read(name).astype(float), values.astype(float), err_msg=name)
+            continue
+        axis = 1 if "down_proj" in name else 0  # of [out, in], what is cut among ranks
+        pieces = [quantized(piece) for piece in torch.from_numpy(values.astype(np.float32)).chunk(ranks, axis)]
+        wanted = torch.cat([piece.float() * scale.unsqueeze(1) for piece, scale in pieces], axis)
+        assert meta.tensors[name].dtype == "F8_E4M3"
+        assert meta.tensors[name].nbytes == values.size + 4 * sum(scale.numel() for _, scale in pieces)
+        np.testing.assert_array_equal(meta.read(name), wanted.numpy(), err_msg=name)
+        assert np.abs(meta.read(name) - values.astype(np.float32)).max() < 0.07 * np.abs(values.astype(float)).max()
+
+
+def test_lost_scales_are_named(tmp_path: Path) -> None:
+    """8-bit experts without their scales' file, or with one that lacks them, are refused by its name."""
+    folder = write_meta(tmp_path / "meta", hf_tensors(), fp8=True)
+    torch.save({}, folder / "fp8_scales_1.pt")
+    with pytest.raises(CheckpointError, match=r"fp8_scales_1\.pt has no 'layers\.1\.feed_forward\.experts\.w1'"):
+        open_checkpoint(folder)
+    (folder / "fp8_scales_0.pt").unlink()
+    with pytest.raises(CheckpointError, match=r"fp8_scales_0\.pt is not there"):
+        open_checkpoint(folder)
+
+
+def test_int4_directories_are_refused_by_name(tmp_path: Path) -> None:
+    """What Meta's int4 script writes, packed pairs in the guise of 8-bit floats, is not taken for FP8."""
+    folder = write_meta(tmp_path / "meta", hf_tensors(), ranks=1, fp8=True)
+    (folder / "fp8_scales_0.pt").rename(folder / "int4_scales_0.pt")
+    with pytest.raises(CheckpointError, match=r"int4 in Meta's own way, as int4_scales_0\.pt says"):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize(("experts", "context"), [(16, 10_485_760), (128, 1_048_576), (4, 262_144)])
+def test_contexts_are_those_of_metas_tables(tmp_path: Path, experts: int, context: int) -> None:
+    """The files do not say; the longest that Meta published for so many experts is taken, and that is said."""
+    sizes = Sizes(experts=experts)
+    checkpoint = open_checkpoint(write_meta(tmp_path / "meta", hf_tensors(sizes), sizes, ranks=1))
+    assert checkpoint.config.max_context == context
+    assert str(context) in checkpoint.notes[0]
+
+
+def test_the_tokenizer_is_built_once(tmp_path: Path) -> None:
+    """Asking for stops does not build it anew, for it takes seconds."""
+    folder = write_meta(tmp_path / "meta", hf_tensors(), ranks=1)
+    (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER), encoding="utf-8")
+    checkpoint = open_checkpoint(folder)
+    assert checkpoint.stop_ids == {VOCABULARY.index("<|eot|>")}
+    assert checkpoint.tokenizer() is checkpoint.tokenizer()
 
 
 def test_a_missing_rank_is_noticed(tmp_path: Path) -> None:
@@ -40,12 +128,23 @@ def test_a_missing_rank_is_noticed(tmp_path: Path) -> None:
         open_checkpoint(folder).verify()
 
 
+def test_a_gap_among_the_ranks_is_named(tmp_path: Path) -> None:
+    """Of several files, the one that is not there is named."""
+    folder = write_meta(tmp_path / "meta", hf_tensors())
+    (folder / "consolidated.01.pth").rename(folder / "consolidated.02.pth")
+    with pytest.raises(CheckpointError, match=r"consolidated\.01\.pth is missing"):
+        open_checkpoint(folder)
+
+
 def test_every_view_of_values_is_read(tmp_path: Path) -> None:
     """Transposed, sliced, wrapped and shared tensors have the values torch gives them."""
     whole = torch.arange(24.0).view(6, 4)
     saved = OrderedDict(a=whole, b=whole.t(), c=whole[2:4, 1:], d=torch.nn.Parameter(whole), e=whole.half())
-    torch.save(saved, tmp_path / "views.pth")
+    bits = whole.to(torch.float8_e4m3fn)
+    torch.save(saved | {"f": bits, "g": torch.nn.Parameter(bits[1:, 2:])}, tmp_path / "views.pth")
     file = TorchFile(tmp_path / "views.pth")
+    np.testing.assert_array_equal(file.read("f").astype(np.float32), bits.float().numpy())
+    np.testing.assert_array_equal(file.read("g").astype(np.float32), bits[1:, 2:].float().numpy())
     for name, values in saved.items():
         np.testing.assert_array_equal(file.read(name), values.detach().numpy())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,22 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
-from llama4sdk_torch.loading import load_model
+from llama4sdk_torch.loading import load_model, load_networks
 
+from llama4sdk.errors import CheckpointError
 from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
-from tests.weights.checkpoints import HF_CONFIG, Array, hf_tensors, unfused, write_gguf, write_hf
+from llama4sdk.weights.gguf_header import read_header
+from tests.weights.checkpoints import (
+    HF_CONFIG,
+    TINY,
+    Array,
+    hf_tensors,
+    seeing_config,
+    seeing_tensors,
+    unfused,
+    write_gguf,
+    write_hf,
+)
 from tests.weights.meta import write_meta
 
 TOKENS = torch.tensor([[1, 5, 3, 8, 2, 2, 7, 4, 10, 6, 3, 1, 9]])  # more than one chunk of 8
@@ -61,17 +74,52 @@ def _through(values: Array, kind: GGMLQuantizationType) -> Array:
     return unpacked
 
 
+def _gguf_with_an_infinite_scale(folder: Path) -> Path:
+    path = write_gguf(folder / "tiny.gguf", kind=GGMLQuantizationType.Q8_0)
+    tensor = next(t for t in read_header(path).tensors if t.name == "blk.1.ffn_up_exps.weight")
+    damaged = bytearray(path.read_bytes())
+    damaged[tensor.start : tensor.start + 3] = np.float16(np.inf).tobytes() + b"\0"
+    path.write_bytes(damaged)
+    return path
+
+
+def _meta_with_an_infinite_scale(folder: Path) -> Path:
+    path = write_meta(folder / "meta", hf_tensors(), fp8=True)
+    scales = torch.load(path / "fp8_scales_0.pt")
+    scales["layers.1.feed_forward.experts.w3"][0, 0] = torch.inf
+    torch.save(scales, path / "fp8_scales_0.pt")
+    return path
+
+
+def _hf_with_an_infinite_scale(folder: Path) -> Path:
+    name = "model.layers.1.feed_forward.experts.0.up_proj.weight"
+    scale = np.full((TINY.expert, 1), np.inf, np.float32)
+    tensors = unfused(hf_tensors()) | {f"{name}_scale": scale}
+    tensors[name] = (0 * tensors[name]).astype(np.int8)
+    scheme = {"quantization_config": {"quant_method": "compressed-tensors", "format": "int-quantized"}}
+    return write_hf(folder / "hf", tensors, HF_CONFIG | scheme)
+
+
+@pytest.mark.parametrize(
+    "write", [_gguf_with_an_infinite_scale, _meta_with_an_infinite_scale, _hf_with_an_infinite_scale]
+)
+def test_scales_that_are_not_finite_are_an_error(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    """Whatever the format, the weight with a broken scale is named while loading, and nothing else is said."""
+    with pytest.raises(CheckpointError, match=r"experts\.0\.up_proj\.weight' .* no finite number"):
+        _logits(open_checkpoint(write(tmp_path)))
+
+
 @pytest.mark.parametrize("fused", [True, False])
 def test_loading_says_how_far_it_is(tmp_path: Path, *, fused: bool) -> None:
-    """The bytes read grow with every tensor, and end at the total, which is that of the tensors in the files."""
-    tensors = hf_tensors() if fused else unfused(hf_tensors())
-    checkpoint = open_checkpoint(write_hf(tmp_path / "tiny", tensors))
-    seen: list[tuple[int, int]] = []
+    """The bytes read grow with every tensor, and end at the total, which is that of the files, vision included."""
+    tensors = seeing_tensors() if fused else unfused(seeing_tensors())
+    checkpoint = open_checkpoint(write_hf(tmp_path / "tiny", tensors, seeing_config()))
+    seen: list[tuple[int, int | None]] = []
 
-    def progress(done: int, total: int) -> None:
+    def progress(done: int, total: int | None) -> None:
         seen.append((done, total))
 
-    load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32, progress=progress)
+    load_networks(checkpoint, device=torch.device("cpu"), dtype=torch.float32, progress=progress)
     assert {total for _, total in seen} == {sum(values.nbytes for values in tensors.values())}
     steps = [done for done, _ in seen]
     assert steps == sorted(set(steps))

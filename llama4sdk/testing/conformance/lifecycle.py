@@ -8,6 +8,7 @@ from typing import Final
 
 from llama4sdk.backend import Capabilities, Engine
 from llama4sdk.errors import Llama4Error, StreamClosedError
+from llama4sdk.planning.plan import Plan
 from llama4sdk.testing.conformance.asserts import assert_that
 from llama4sdk.testing.conformance.ground import EngineMaker, Ground
 from llama4sdk.testing.conformance.outcome import Outcome, answer, attempt, close_stream
@@ -20,6 +21,17 @@ CLOSE_FIX = "check for closing before each token, and raise llama4sdk.errors.Str
 
 class Lifecycle(Ground):
     """Whatever holds memory lets go of it."""
+
+    def test_loading_tells_how_far_it_is(self, working_plan: Plan) -> None:
+        """``load`` takes a ``progress``; what it is told, if anything, never goes back or beyond the whole."""
+        told: list[tuple[int, int | None]] = []
+        self.backend().load(working_plan, progress=lambda done, total: told.append((done, total))).close()
+        steps = [done for done, _ in told]
+        assert_that(
+            steps == sorted(steps) and all(total is None or 0 <= done <= total for done, total in told),
+            f"progress was told {told}.",
+            fix="call progress(done, total) with the bytes read so far and those there are; total may be None.",
+        )
 
     def test_closing_twice_is_harmless(self, make_engine: EngineMaker) -> None:
         """A second ``close`` does nothing."""

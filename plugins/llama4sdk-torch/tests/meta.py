@@ -7,9 +7,11 @@ place while Meta's modules are imported, and taken away again.
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -56,6 +58,17 @@ def _plain_layers() -> Iterator[None]:
         sys.modules.update(before)
 
 
+@contextmanager
+def _on_the_cpu() -> Iterator[None]:
+    """Meta's attention makes its cache on a GPU, come what may."""
+    cuda = Tensor.cuda
+    Tensor.cuda = _unchanged
+    try:
+        yield
+    finally:
+        Tensor.cuda = cuda
+
+
 class MetaNetwork:
     """Meta's ``Transformer`` in float32 with the weights of transformers' class."""
 
@@ -65,18 +78,56 @@ class MetaNetwork:
             data = importlib.import_module("llama_models.llama4.datatypes")
             model = importlib.import_module("llama_models.llama4.model")
         self._input: Callable[..., object] = data.TransformerInput
-        cuda = Tensor.cuda
-        Tensor.cuda = _unchanged  # its cache is made on a GPU, come what may
-        try:
+        with _on_the_cpu():
             self._network = model.Transformer(_arguments(args, theirs)).eval()
-        finally:
-            Tensor.cuda = cuda
         self._network.load_state_dict(_renamed(theirs), strict=True)
 
     @torch.inference_mode()
     def __call__(self, tokens: Tensor) -> Tensor:
         """[batch, tokens] -> logits [batch, tokens, vocabulary]."""
         return self._network(self._input(tokens=tokens, tokens_position=0)).logits
+
+
+class MetaVision:
+    """Meta's vision encoder, adapter and projector in float32, with random weights.
+
+    ``described`` is the ``vision_args`` of a ``params.json``, ``width`` that of the text network.
+    """
+
+    def __init__(self, described: dict[str, object], width: int, seed: int = 0) -> None:
+        with _plain_layers(), _on_the_cpu():
+            args = importlib.import_module("llama_models.llama4.args")
+            embedding = importlib.import_module("llama_models.llama4.vision.embedding")
+            self._tower = embedding.VisionEmbeddings(args.VisionArgs(**described)).float().eval()
+        self._described = described
+        self._projection = _Linear(self._tower.output_dim, width)
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            for parameter in (*self._tower.parameters(), *self._projection.parameters()):
+                parameter.normal_(1.0 if parameter.dim() == 1 else 0.0, 0.2)
+
+    @torch.inference_mode()
+    def __call__(self, pixels: Tensor, tokens: int) -> Tensor:
+        """[tiles, 3, side, side] of values from 0 to 255 -> [tokens, width], ``tokens`` of all tiles together."""
+        tiles = (pixels.float() / 255 - 0.5) / 0.5
+        everywhere = torch.ones(1, tokens, 1, dtype=torch.bool)
+        features = self._tower([[tiles]], everywhere, torch.zeros(1, tokens, 1))
+        projected: Tensor = self._projection(features)[0]
+        return projected
+
+    def save(self, folder: Path) -> None:
+        """As Meta saves it, on one rank and with one dense layer of a text network."""
+        width = self._projection.out_features
+        stored = {f"vision_embeddings.{name}": values for name, values in self._tower.state_dict().items()}
+        stored["vision_projection.weight"] = self._projection.weight
+        layer = {"attention.wqkv.weight": (3 * width, width), "attention.wo.weight": (width, width)}
+        layer |= {"feed_forward.mlp.fc1_weight": (2 * width, width), "feed_forward.mlp.fc2_weight": (width, width)}
+        layer |= {"attention.wqkv.layer_norm_weight": (width,), "feed_forward.mlp.layer_norm_weight": (width,)}
+        stored |= {f"layers.0.{name}": torch.ones(shape) for name, shape in layer.items()}
+        stored |= {"tok_embeddings.weight": torch.ones(8, width), "output.weight": torch.ones(8, width)}
+        torch.save(stored | {"norm.weight": torch.ones(width)}, folder / "consolidated.00.pth")
+        described = {"n_layers": 1, "n_heads": 2, "vision_args": self._described}
+        (folder / "params.json").write_text(json.dumps(described), encoding="utf-8")
 
 
 def _arguments(args: ModuleType, theirs: Llama4ForCausalLM) -> object:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from llama4sdk_torch.loading import load_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llama4sdk_torch.loading import load_model, load_vision
 
 from llama4sdk.weights.checkpoint import open_checkpoint
 
@@ -43,3 +46,43 @@ def test_random_networks_equal_metas_code(
     cache = ours.new_cache(30, batch=2)
     logits = torch.cat([ours.logits(ours.hidden(part, cache)) for part in tokens.split(sizes, dim=1)], dim=1)
     torch.testing.assert_close(logits, MetaNetwork(theirs)(tokens), atol=1e-5, rtol=0)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    heads=st.integers(1, 4),
+    quarter=st.integers(1, 5),
+    layers=st.integers(1, 3),
+    half=st.integers(1, 4),
+    patch=st.integers(1, 5),
+    adapter=st.integers(1, 30),
+    tiles=st.integers(1, 5),
+)
+def test_random_vision_networks_equal_metas_code(
+    heads: int, quarter: int, layers: int, half: int, patch: int, adapter: int, tiles: int
+) -> None:
+    """A vision network that Meta's code made and saved sees the same as it does there, to 1e-5."""
+    from .meta import MetaVision
+
+    side = 2 * half * patch
+    theirs = MetaVision(
+        {
+            "image_size": {"height": side, "width": side},
+            "patch_size": {"height": patch, "width": patch},
+            "dim": heads * quarter * 4,
+            "n_layers": layers,
+            "n_heads": heads,
+            "mlp_ratio": 4.0,
+            "output_dim": adapter,
+            "pixel_shuffle_ratio": 0.5,
+        },
+        width=16,
+        seed=heads + quarter,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        theirs.save(Path(folder))
+        ours = load_vision(open_checkpoint(folder), device=torch.device("cpu"), dtype=torch.float32)
+    assert ours is not None
+    dice = torch.Generator().manual_seed(tiles)
+    pixels = torch.randint(0, 256, (tiles, 3, side, side), generator=dice, dtype=torch.uint8)
+    torch.testing.assert_close(ours.encode(pixels), theirs(pixels, tiles * half**2), atol=1e-5, rtol=1e-5)

@@ -13,6 +13,7 @@ from llama4sdk.events import Event, Finish, TextDelta, Usage
 from llama4sdk.hardware import Hardware
 from llama4sdk.llama4.stops import cut
 from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.progress import Progress
 from llama4sdk.requests import Request, SamplingParams
 
 MODEL, CONTEXT, MEMORY = "gettysburg", 1024, 4 * 2**20
@@ -43,8 +44,8 @@ class ExampleBackend(Backend):
             reason="its word counts fit into RAM",
         )
 
-    def load(self, plan: Plan) -> "ExampleEngine":
-        """The engine; reading the speech is the slow step."""
+    def load(self, plan: Plan, *, progress: Progress | None = None) -> "ExampleEngine":
+        """The engine; reading the speech is over before ``progress`` could be told of it."""
         return ExampleEngine(plan)
 
 

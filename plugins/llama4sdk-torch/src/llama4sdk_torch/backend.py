@@ -12,6 +12,7 @@ from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundErr
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.estimate import weight_bytes
 from llama4sdk.planning.plan import Plan, Quantization
+from llama4sdk.progress import Progress
 from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
 from llama4sdk.weights.store import locate
 from llama4sdk.weights.vision import vision_parameters
@@ -49,8 +50,8 @@ class TorchBackend(Backend):
             return Unavailable(reason=f"with '{subject.model}' it does not support {', '.join(sorted(missing))}.")
         return make_offer(subject, need, hardware)
 
-    def load(self, plan: Plan) -> TorchEngine:
-        """Read the weights.
+    def load(self, plan: Plan, *, progress: Progress | None = None) -> TorchEngine:
+        """Read the weights, telling ``progress`` how far that is.
 
         Raises WeightsNotFoundError when they are not on this machine, CheckpointError when they are damaged,
         DeviceMemoryError when they do not fit, ModelLoadError when torch has no such device.
@@ -64,7 +65,7 @@ class TorchBackend(Backend):
         import torch
 
         from llama4sdk_torch.engine import TorchEngine
-        from llama4sdk_torch.loading import load_model, load_vision
+        from llama4sdk_torch.loading import load_networks
 
         device = torch.device(plan.placement.devices[0].replace("rocm", "cuda"))  # torch calls AMD's devices so, too
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -73,8 +74,7 @@ class TorchBackend(Backend):
             )
         precision = plan.quantization or _precision(checkpoint)
         dtype = torch.float32 if precision is Quantization.FP32 else torch.bfloat16
-        network = load_model(checkpoint, device=device, dtype=dtype)
-        vision = load_vision(checkpoint, device=device, dtype=dtype)
+        network, vision = load_networks(checkpoint, device=device, dtype=dtype, progress=progress)
         return TorchEngine(checkpoint, network, vision, model=plan.model, context_length=plan.context_length)
 
 

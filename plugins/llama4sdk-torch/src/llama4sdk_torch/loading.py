@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import ml_dtypes
@@ -12,47 +12,63 @@ import torch
 from torch import Tensor
 
 from llama4sdk.errors import CheckpointError, DeviceMemoryError
+from llama4sdk.progress import Progress
 from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.vision import vision_tensors
 from llama4sdk_torch.model import Attention, Dense, Layer, Mixture, TextModel, Weights
 from llama4sdk_torch.vision import Affine, VisionLayer, VisionModel, VisionWeights
 
-__all__ = ["Progress", "load_model", "load_vision", "memory_errors"]
+__all__ = ["load_model", "load_networks", "load_vision", "memory_errors"]
 
 
-Progress = Callable[[int, int], None]
-"""Called with the bytes read so far and the bytes there are, both as stored."""
+def load_networks(
+    checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, progress: Progress | None = None
+) -> tuple[TextModel, VisionModel | None]:
+    """Read the text network, and the vision network of a checkpoint that has one.
+
+    At its peak this takes the loaded size and one tensor (of a mixture, one expert). ``progress`` is called after each
+    tensor, or expert of a fused one, with bytes as stored.
+    Raises CheckpointError when a tensor is missing, misshapen or not finite, DeviceMemoryError when the device is full.
+    """
+    with _checked(checkpoint, device):
+        vision = checkpoint.vision
+        seen = () if vision is None else vision_tensors(vision, checkpoint.config.hidden_size)
+        names = [*checkpoint.needed(), *(name for name, _ in seen)]
+        loader = _Loader(checkpoint, device, dtype, progress, names)
+        return loader.text(), loader.vision()
 
 
 def load_model(
     checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, progress: Progress | None = None
 ) -> TextModel:
-    """Read the whole network. At its peak this takes the loaded size and one tensor (of a mixture, one expert).
-
-    ``progress`` is called after each tensor, or expert of a fused one, in the thread that loads.
-    Raises CheckpointError when a tensor is missing, misshapen or not finite, DeviceMemoryError when the device is full.
-    """
-    checkpoint.verify()
-    with memory_errors(device), torch.inference_mode():
-        return TextModel(checkpoint.config, _Loader(checkpoint, device, dtype, progress).weights())
+    """Read the text network alone, as ``load_networks`` does."""
+    with _checked(checkpoint, device):
+        return _Loader(checkpoint, device, dtype, progress, checkpoint.needed()).text()
 
 
 def load_vision(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> VisionModel | None:
-    """Read the vision network of a checkpoint that has one. Raises what ``load_model`` does."""
-    if checkpoint.vision is None:
-        return None
+    """Read the vision network alone, as ``load_networks`` does."""
+    with _checked(checkpoint, device):
+        return _Loader(checkpoint, device, dtype).vision()
+
+
+@contextmanager
+def _checked(checkpoint: Checkpoint, device: torch.device) -> Iterator[None]:
     checkpoint.verify()
     with memory_errors(device), torch.inference_mode():
-        loader = _Loader(checkpoint, device, dtype)
-        return VisionModel(checkpoint.vision, loader.vision_weights(checkpoint.vision.num_layers))
+        yield
 
 
 @contextmanager
 def memory_errors(device: torch.device) -> Iterator[None]:
-    """Torch's ways of saying that memory ran out, as DeviceMemoryError."""
+    """Torch's and numpy's ways of saying that memory ran out, as DeviceMemoryError."""
     try:
         yield
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+    except DeviceMemoryError:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        known = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+        if not known:
             raise
         raise DeviceMemoryError(
             f"{device} ran out of memory.",
@@ -61,8 +77,15 @@ def memory_errors(device: torch.device) -> Iterator[None]:
 
 
 class _Loader:
+    """``names`` are the tensors that will be read, where ``progress`` is to be told of them."""
+
     def __init__(
-        self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, progress: Progress | None = None
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        dtype: torch.dtype,
+        progress: Progress | None = None,
+        names: Iterable[str] = (),
     ) -> None:
         self._checkpoint = checkpoint
         self._config = checkpoint.config
@@ -70,16 +93,21 @@ class _Loader:
         self._dtype = dtype
         self._progress = progress
         self._done = 0
-        self._total = sum(checkpoint.tensors[name].nbytes for name in checkpoint.needed())
+        self._total = sum(checkpoint.tensors[name].nbytes for name in names)
 
-    def weights(self) -> Weights:
+    def text(self) -> TextModel:
         embedding = self._tensor("model.embed_tokens.weight")
-        return Weights(
+        weights = Weights(
             embedding=embedding,
             layers=tuple(self._layer(number) for number in range(self._config.num_layers)),
             norm=self._tensor("model.norm.weight"),
             head=embedding if self._config.tied_embeddings else self._tensor("lm_head.weight"),
         )
+        return TextModel(self._config, weights)
+
+    def vision(self) -> VisionModel | None:
+        config = self._checkpoint.vision
+        return None if config is None else VisionModel(config, self._vision_weights(config.num_layers))
 
     def _layer(self, number: int) -> Layer:
         prefix = f"model.layers.{number}."
@@ -94,7 +122,7 @@ class _Loader:
             feed_forward=self._mixture(feed_forward, fused=fused) if moe else self._dense(feed_forward),
         )
 
-    def vision_weights(self, layers: int) -> VisionWeights:
+    def _vision_weights(self, layers: int) -> VisionWeights:
         model = "vision_model."
         return VisionWeights(
             patches=self._tensor(f"{model}patch_embedding.linear.weight"),

@@ -1,0 +1,101 @@
+"""What loading takes of a machine's memory, held by the system itself to what is promised."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from safetensors import TensorSpec, serialize
+
+STATUS = Path("/proc/self/status")
+LAYERS, HIDDEN, EXPERTS, INNER = 5, 1024, 8, 1024
+
+CHILD = """
+import re, resource, sys
+from pathlib import Path
+import torch
+from llama4sdk.errors import DeviceMemoryError
+from llama4sdk.weights.checkpoint import open_checkpoint
+from llama4sdk_torch.loading import load_networks
+
+def load(name):
+    checkpoint = open_checkpoint(Path(sys.argv[1]) / name)
+    return load_networks(checkpoint, device=torch.device("cpu"), dtype=torch.bfloat16)
+
+load("small")  # whatever is made once is made now
+used = int(re.search(r"VmData:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+for room in map(int, sys.argv[2:]):
+    resource.setrlimit(resource.RLIMIT_DATA, (used + room, resource.RLIM_INFINITY))
+    try:
+        load("large")
+        print("loaded")
+    except DeviceMemoryError as error:
+        print(error.message)
+"""
+"""The limit is on memory of the process's own. Pages of mapped files are the system's: it takes them back at will."""
+
+
+def _write(folder: Path, layers: int, hidden: int, inner: int) -> tuple[int, int]:
+    """A checkpoint in three files, of random bits that are finite numbers; its bytes, and its largest tensor's."""
+    folder.mkdir()
+    config = {
+        "model_type": "llama4_text", "vocab_size": 64, "hidden_size": hidden, "num_hidden_layers": layers,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "intermediate_size": inner, "num_local_experts": EXPERTS,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    shapes = {"model.embed_tokens.weight": (64, hidden), "lm_head.weight": (64, hidden), "model.norm.weight": (hidden,)}
+    shapes |= {
+        f"model.layers.{n}.{name}": shape for n in range(layers) for name, shape in _layer(hidden, inner).items()
+    }
+    where = {name: f"model-{number % 3}.safetensors" for number, name in enumerate(shapes)}
+    for file in sorted(set(where.values())):
+        held = {name: _bits(shape) for name, shape in shapes.items() if where[name] == file}
+        specs = {
+            name: TensorSpec(dtype="bfloat16", shape=list(v.shape), data_ptr=v.ctypes.data, data_len=v.nbytes)
+            for name, v in held.items()
+        }
+        (folder / file).write_bytes(serialize(specs, None))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}), encoding="utf-8")
+    sizes = [2 * math.prod(shape) for shape in shapes.values()]
+    return sum(sizes), max(sizes)
+
+
+def _layer(hidden: int, inner: int) -> dict[str, tuple[int, ...]]:
+    return {
+        "input_layernorm.weight": (hidden,),
+        "post_attention_layernorm.weight": (hidden,),
+        "self_attn.q_proj.weight": (hidden, hidden),
+        "self_attn.k_proj.weight": (hidden // 4, hidden),
+        "self_attn.v_proj.weight": (hidden // 4, hidden),
+        "self_attn.o_proj.weight": (hidden, hidden),
+        "feed_forward.router.weight": (EXPERTS, hidden),
+        "feed_forward.shared_expert.gate_proj.weight": (inner, hidden),
+        "feed_forward.shared_expert.up_proj.weight": (inner, hidden),
+        "feed_forward.shared_expert.down_proj.weight": (hidden, inner),
+        "feed_forward.experts.gate_up_proj": (EXPERTS, hidden, 2 * inner),
+        "feed_forward.experts.down_proj": (EXPERTS, inner, hidden),
+    }
+
+
+def _bits(shape: tuple[int, ...]) -> npt.NDArray[np.uint16]:
+    """bfloat16 numbers between -2 and 2, as bits."""
+    noise = np.random.default_rng(0).bytes(2 * math.prod(shape))
+    return np.frombuffer(noise, np.uint16).reshape(shape) & np.uint16(0xBFFF)
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="only Linux limits and tells what memory is a process's own")
+def test_loading_takes_its_size_and_one_tensor(tmp_path: Path) -> None:
+    """A network of 310 MB loads where there is room for it and its largest tensor, and is refused where it is not."""
+    _write(tmp_path / "small", 1, 64, 64)
+    size, largest = _write(tmp_path / "large", LAYERS, HIDDEN, INNER)
+    assert size > 300e6
+
+    command = [sys.executable, "-c", CHILD, str(tmp_path), str(size - 1), str(size + largest)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["cpu ran out of memory.", "loaded"]
