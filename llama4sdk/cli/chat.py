@@ -10,10 +10,11 @@ import typer
 
 from llama4sdk.cli.answers import StreamFlag, YesFlag, deliver
 from llama4sdk.cli.inputs import text_from
-from llama4sdk.cli.options import JsonFlag, Sampling, Target
+from llama4sdk.cli.options import JsonFlag, Sampling, Shape, Target
 
 if TYPE_CHECKING:
     from llama4sdk.messages import ImagePart, Message
+    from llama4sdk.requests import GenerateOptions
 
 __all__ = ["chat"]
 
@@ -30,6 +31,7 @@ def chat(
     json: JsonFlag = False,
     target: Target,
     sampling: Sampling,
+    shape: Shape,
 ) -> None:
     """Ask a question, or have a conversation.
 
@@ -42,16 +44,17 @@ def chat(
     from llama4sdk.validation import chat_request
 
     opening = _opening(system)
-    options = sampling.given()
+    schema = shape.document()
+    options: GenerateOptions = {**sampling.given(), **shape.given()}
     if not message and not json and sys.stdin.isatty() and sys.stdout.isatty():
         with opened(target, yes=yes) as client:
-            Conversation(client, opening, options).run()
+            Conversation(client, opening, options, schema).run()
         return
     messages = [*opening, _question(text_from(message), image or [])]
-    chat_request(messages, (), options)  # a bad request is refused before anything is fetched or loaded
+    chat_request(messages, (), options, schema)  # a bad request is refused before anything is fetched or loaded
     with opened(target, yes=yes) as client:
         with waiting("Loading the model …"):
-            answer = client.chat(messages, stream=True, **options)
+            answer = client.chat(messages, schema=schema, stream=True, **options)
         deliver(answer, as_json=json, live=stream)
 
 

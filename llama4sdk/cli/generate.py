@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llama4sdk.cli.answers import StreamFlag, YesFlag, deliver
 from llama4sdk.cli.inputs import text_from
-from llama4sdk.cli.options import JsonFlag, Sampling, Target
+from llama4sdk.cli.options import JsonFlag, Sampling, Shape, Target
+
+if TYPE_CHECKING:
+    from llama4sdk.requests import GenerateOptions
 
 __all__ = ["generate"]
 
@@ -21,14 +24,16 @@ def generate(
     json: JsonFlag = False,
     target: Target,
     sampling: Sampling,
+    shape: Shape,
 ) -> None:
     """Continue a text, with no chat template around it."""
     from llama4sdk.cli.clients import opened, waiting
     from llama4sdk.validation import generate_request
 
-    text, options = text_from(prompt), sampling.given()
-    generate_request(text, options)  # a bad request is refused before anything is fetched or loaded
+    text, schema = text_from(prompt), shape.document()
+    options: GenerateOptions = {**sampling.given(), **shape.given()}
+    generate_request(text, options, schema)  # a bad request is refused before anything is fetched or loaded
     with opened(target, yes=yes) as client:
         with waiting("Loading the model …"):
-            answer = client.generate(text, stream=True, **options)
+            answer = client.generate(text, schema=schema, stream=True, **options)
         deliver(answer, as_json=json, live=stream)
