@@ -1,0 +1,404 @@
+"""Answers of a given shape, from networks that know nothing: random weights behind the real vocabularies.
+
+The suite tries 24 schemas; ``STRUCTURED_EXAMPLES=500 pytest -k test_constraints`` tries more.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+from typing import Annotated, Any, Literal
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from llama4sdk_torch.backend import TorchBackend
+from llama4sdk_torch.engine import TorchEngine
+from llama4sdk_torch.loading import load_model
+from pydantic import BaseModel, Field, JsonValue, TypeAdapter, create_model
+
+from llama4sdk.backend import Need, Offer
+from llama4sdk.constraints import Constraint, Grammar, JsonSchema, Regex, as_constraint
+from llama4sdk.errors import InvalidRequestError, StructuredOutputError
+from llama4sdk.messages import Message
+from llama4sdk.requests import Request, SamplingParams, Tool
+from llama4sdk.results import Completion, fold
+from llama4sdk.testing.machines import LAPTOP
+from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
+
+from .reference import MAVERICK_LIKE, SCOUT_LIKE, characters_tokenizer
+
+EXAMPLES = int(os.environ.get("STRUCTURED_EXAMPLES", "24"))
+CONTEXT = 2048
+PADDING = 64
+"""Tokens that the network scores and no tokenizer has."""
+
+GREEDY = {"temperature": 0}
+SEEDED = {"temperature": 1.5, "top_p": 1.0, "seed": 3}
+
+Saver = Callable[..., tuple[Path, torch.nn.Module]]
+
+
+def random_engine(save_tiny: Saver, checkpoint: Checkpoint | Path, like: dict[str, object]) -> TorchEngine:
+    """Random weights, and the vocabulary of a checkpoint or of a ``tokenizer.model``."""
+    size = 202_048 if isinstance(checkpoint, Path) else checkpoint.tokenizer().size
+    folder, _ = save_tiny(**like, vocab_size=size + PADDING, eos_token_id=None, max_position_embeddings=CONTEXT)
+    if isinstance(checkpoint, Path):
+        shutil.copy(checkpoint, folder / "tokenizer.model")
+        checkpoint = open_checkpoint(folder)
+    network = load_model(open_checkpoint(folder), device=torch.device("cpu"), dtype=torch.float32)
+    return TorchEngine(checkpoint, network, model="random", context_length=CONTEXT)
+
+
+@pytest.fixture(scope="session")
+def llama4(save_tiny: Saver) -> TorchEngine:
+    """Random weights, Llama 4's vocabulary and prompts."""
+    spec = importlib.util.find_spec("llama_models")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("Meta's llama-models is not installed")
+    return random_engine(save_tiny, Path(spec.submodule_search_locations[0]) / "llama4" / "tokenizer.model", SCOUT_LIKE)
+
+
+@pytest.fixture(scope="session")
+def smollm(save_tiny: Saver, demo: Checkpoint) -> TorchEngine:
+    """Random weights, the demo model's vocabulary and prompts."""
+    return random_engine(save_tiny, demo, MAVERICK_LIKE)
+
+
+@pytest.fixture(scope="session", params=["llama4", "smollm"])
+def engine(request: pytest.FixtureRequest) -> TorchEngine:
+    """Each of the two."""
+    found: TorchEngine = request.getfixturevalue(request.param)
+    return found
+
+
+def ask(engine: TorchEngine, constraint: Constraint | None, **sampling: object) -> Completion:
+    """The answer to a prompt that asks for nothing of the kind."""
+    params = SamplingParams.model_validate({"max_tokens": 600} | SEEDED | sampling)
+    request = Request(prompt="Once upon a time", constraint=constraint, sampling=params)
+    return fold(engine.stream(request), model=engine.model, backend="torch", constraint=constraint)
+
+
+TEXT = st.text(st.characters(max_codepoint=0x1FFFF, exclude_categories=["Cs"]), max_size=8)
+"""The demo model's vocabulary lacks some bytes, with which rarer characters begin."""
+
+
+def bounded(low: int, size: int) -> object:
+    return Annotated[int, Field(ge=low, le=low + size)]
+
+
+def sized(low: int, size: int) -> object:
+    return Annotated[str, Field(min_length=low, max_length=low + size)]
+
+
+LEAVES = st.one_of(
+    st.just(bool),
+    st.just(type(None)),
+    st.builds(bounded, st.integers(-2000, 2000), st.integers(0, 3000)),
+    st.builds(sized, st.integers(0, 3), st.integers(0, 6)),
+    st.lists(st.one_of(TEXT, st.integers(-9, 9), st.booleans()), min_size=1, max_size=4).map(
+        lambda values: Literal[tuple(values)]  # type: ignore[valid-type]  # made while it runs
+    ),
+    st.integers(0, 50).map(lambda n: Annotated[float, Field(ge=-n, lt=n + 1, multiple_of=0.5)]),
+)
+
+
+def model_of(fields: dict[str, tuple[Any, bool]]) -> type[BaseModel]:
+    """A pydantic model; fields are named by their aliases, and each is required or not."""
+    made: dict[str, Any] = {
+        f"field_{place}": (kind, Field(alias=name)) if needed else (kind | None, Field(alias=name, default=None))
+        for place, (name, (kind, needed)) in enumerate(fields.items())
+    }
+    return create_model("Made", **made)
+
+
+def deeper(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    lists = st.builds(lambda kind, most: Annotated[list[kind], Field(max_length=most)], inner, st.integers(0, 3))  # type: ignore[valid-type]
+    return lists | st.dictionaries(TEXT, st.tuples(inner, st.booleans()), min_size=1, max_size=4).map(model_of)
+
+
+TYPES = st.recursive(LEAVES, deeper, max_leaves=6)
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kind=TYPES, greedy=st.booleans())
+def test_any_schema_is_kept(engine: TorchEngine, kind: Any, greedy: bool) -> None:
+    """Nested objects, lists, enumerations, bounds and any characters: pydantic, too, finds the answer valid."""
+    answer = ask(engine, JsonSchema.of(TypeAdapter(kind)), **(GREEDY if greedy else SEEDED))
+    assert answer.finish_reason == "stop"
+    TypeAdapter(kind).validate_json(answer.text)
+    _ = answer.parsed
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SEEDED], ids=["greedy", "seeded"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\d{4}-\d{2}-\d{2}",
+        r"(yes|no|maybe)",
+        r"[A-Z][a-z]{2,8}( [A-Z][a-z]{2,8}){0,2}\.",
+        r"[é🦙日]{3,5}",
+        r"<\|eot\|>|<\|header_start\|>",
+        r"a{1,5}b?",
+        r"(?s).{1,20}",
+    ],
+)
+def test_a_pattern_is_matched_whole(engine: TorchEngine, pattern: str, sampling: dict[str, object]) -> None:
+    """Python's own ``re`` agrees; what is spelled like a control token is text, and ends nothing."""
+    answer = ask(engine, Regex(pattern=pattern), **sampling)
+    assert answer.finish_reason == "stop"
+    assert re.fullmatch(pattern, answer.text)
+
+
+ARITHMETIC = """
+start: sum
+sum: product (("+" | "-") product){0,3}
+product: atom (("*" | "/") atom){0,2}
+atom: NUMBER | "(" NUMBER "-" NUMBER ")"
+NUMBER: /[1-9][0-9]{0,2}/
+"""
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SEEDED], ids=["greedy", "seeded"])
+def test_a_grammar_is_spoken(engine: TorchEngine, sampling: dict[str, object]) -> None:
+    """Every answer of a grammar for arithmetic is an expression that Python can compile."""
+    answer = ask(engine, Grammar(lark=ARITHMETIC), **sampling)
+    assert answer.finish_reason == "stop"
+    assert re.fullmatch(r"[0-9+\-*/()]+", answer.text)
+    compile(answer.text, "answer", "eval")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"top_k": 3},
+        {"top_p": 0.5},
+        {"min_p": 0.3},
+        {"repetition_penalty": 1.8},
+        {"top_k": 1},
+        {"temperature": 0.01},
+        {"logprobs": 3},
+    ],
+    ids=str,
+)
+def test_every_way_to_draw_keeps_the_shape(smollm: TorchEngine, options: dict[str, object]) -> None:
+    """What truncates and penalizes works on the tokens that are allowed."""
+    answer = ask(smollm, Regex(pattern="[a-z]{5} [0-9]{5}"), **options)
+    assert re.fullmatch("[a-z]{5} [0-9]{5}", answer.text)
+
+
+def test_log_probabilities_stay_the_models_own(smollm: TorchEngine) -> None:
+    """They are those of the tokens without the constraint, so that one can see how much it was against the grain."""
+    free = ask(smollm, None, max_tokens=1, temperature=0, logprobs=2)
+    led = ask(smollm, Regex(pattern="[0-9]{1,5}"), temperature=0, logprobs=2)
+    assert led.logprobs[0].top == free.logprobs[0].top
+    assert led.logprobs[0].logprob < free.logprobs[0].logprob
+
+
+def test_what_allows_everything_changes_nothing(demo_engine: TorchEngine) -> None:
+    """An answer that a constraint allows anyway is the same, token for token, and the same with a seed."""
+    messages = (Message(role="user", content="What is the capital of France?"),)
+    for sampling in (
+        SamplingParams(temperature=0, max_tokens=24),
+        SamplingParams(temperature=1.2, seed=5, max_tokens=24),
+    ):
+        free, led = (
+            fold(
+                demo_engine.stream(Request(messages=messages, constraint=constraint, sampling=sampling)),
+                model="demo",
+                backend="torch",
+            )
+            for constraint in (None, Regex(pattern="(?s).*"))
+        )
+        assert led == free
+
+
+def test_the_demo_model_fills_a_schema(demo_engine: TorchEngine) -> None:
+    """A real model puts real answers into the shape."""
+
+    class City(BaseModel):
+        name: Annotated[str, Field(max_length=20)]
+        country: Literal["France", "Peru", "Japan"]
+
+    constraint = JsonSchema.of(City)
+    text = 'The capital of France as JSON, with "name" and "country":'
+    sampling = SamplingParams(temperature=0, max_tokens=40)
+    request = Request(messages=(Message(role="user", content=text),), constraint=constraint, sampling=sampling)
+    answer = fold(demo_engine.stream(request), model="demo", backend="torch", constraint=constraint)
+    assert answer.parsed == City(name="Paris", country="France")
+
+
+def test_an_answer_may_be_cut(smollm: TorchEngine) -> None:
+    """``max_tokens`` and stop strings come before the shape; what was cut is no value."""
+    schema = as_constraint({"type": "array", "items": {"const": "again"}, "minItems": 50})
+    cut = ask(smollm, schema, max_tokens=12)
+    assert (cut.finish_reason, cut.usage.output_tokens) == ("length", 12)
+    with pytest.raises(StructuredOutputError, match="cut at its limit"):
+        _ = cut.parsed
+    stopped = ask(smollm, schema, stop="again", temperature=0)
+    assert stopped.finish_reason == "stop"
+    assert "again" not in stopped.text
+    with pytest.raises(StructuredOutputError, match="does not fit"):
+        _ = stopped.parsed
+
+
+def test_nothing_is_read_or_written_past_the_end(smollm: TorchEngine) -> None:
+    """Where nothing can follow, no token is spent on saying so, and a limit that was just enough is no cut."""
+    answer = ask(smollm, Regex(pattern="7"), max_tokens=1)
+    assert (answer.text, answer.finish_reason, answer.usage.output_tokens) == ("7", "stop", 1)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "message"),
+    [
+        (JsonSchema(definition={"not": {"type": "string"}}), r'The schema cannot be enforced: .*"not"'),
+        (JsonSchema(definition={"not": {}, "x-guidance": {"lenient": True}}), '"not"'),
+        (JsonSchema(definition={"type": "array", "uniqueItems": True}), '"uniqueItems"'),
+        (JsonSchema(definition={"type": "text"}), "Invalid type: text"),
+        (JsonSchema(definition={"type": "integer", "minimum": 5, "maximum": 3}), "Unsatisfiable"),
+        (JsonSchema(definition={"$ref": "https://example.com/schema"}), "not present in a registry"),
+        (Regex(pattern="("), "The regular expression cannot be enforced: unclosed group"),
+        (Regex(pattern="(?=a)b"), "look-around"),
+        (Grammar(lark="start: other"), "The grammar cannot be enforced: .*unknown name"),
+        (Grammar(lark="{}"), "The grammar cannot be enforced"),
+    ],
+)
+def test_what_cannot_be_enforced_is_refused(smollm: TorchEngine, constraint: Constraint, message: str) -> None:
+    """Before the first token, with the keyword or the place; nothing is ignored because it is not known."""
+    with pytest.raises(InvalidRequestError, match=message) as caught:
+        smollm.stream(Request(prompt="Hi", constraint=constraint))
+    assert caught.value.hint
+    assert "\n" not in caught.value.message
+
+
+def test_characters_the_vocabulary_lacks_are_an_error(save_tiny: Saver) -> None:
+    """A model of 95 characters cannot write an é, and says so rather than something else."""
+    folder, _ = save_tiny(**MAVERICK_LIKE)
+    (folder / "tokenizer.json").write_text(characters_tokenizer(), encoding="utf-8")
+    checkpoint = open_checkpoint(folder)
+    network = load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32)
+    tiny = TorchEngine(checkpoint, network, model="tiny", context_length=64)
+    assert ask(tiny, Regex(pattern="[ab]{3}"), max_tokens=20).finish_reason == "stop"
+    with pytest.raises(InvalidRequestError, match="No token of this model can go on"):
+        ask(tiny, Regex(pattern="aé"), max_tokens=20)
+
+
+def test_a_byte_the_vocabulary_lacks_is_an_error(smollm: TorchEngine) -> None:
+    """The demo model's vocabulary has no byte 0xF1; what is spelled with it is not written without it."""
+    with pytest.raises(InvalidRequestError, match="No token of this model can go on"):
+        ask(smollm, Regex(pattern="a\U00040000"))
+
+
+def test_two_streams_keep_their_own_shapes(smollm: TorchEngine) -> None:
+    """Streams at the same time, each with a constraint of its own, do not disturb each other."""
+    patterns = ["[a-c]{40}", "[0-9]{40}", "(xy|z){20}", r"\{[A-F]{30}\}"]
+    alone = [ask(smollm, Regex(pattern=pattern)).text for pattern in patterns]
+    together: dict[int, str] = {}
+
+    def run(place: int) -> None:
+        together[place] = ask(smollm, Regex(pattern=patterns[place])).text
+
+    threads = [Thread(target=run, args=(place,)) for place in range(len(patterns))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [together[place] for place in range(len(patterns))] == alone
+
+
+WEATHER = Tool(
+    name="get_weather",
+    parameters={
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "maxLength": 12},
+            "days": {"type": "integer", "minimum": 1, "maximum": 14},
+            "unit": {"$ref": "#/$defs/Unit"},
+        },
+        "required": ["city", "days"],
+        "additionalProperties": False,
+        "$defs": {"Unit": {"enum": ["C", "F"]}},
+    },
+)
+NOW = Tool(name='now "é"\\\n')
+TOOLS = (WEATHER, Tool(name="stop", parameters={"properties": {}, "additionalProperties": False}))
+
+
+def call(engine: TorchEngine, tools: tuple[Tool, ...], choice: str, **sampling: object) -> Completion:
+    """What comes of a question with tools."""
+    params = SamplingParams.model_validate({"max_tokens": 300} | SEEDED | sampling)
+    messages = (Message(role="user", content="Will it rain?"),)
+    request = Request(messages=messages, tools=tools, tool_choice=choice, sampling=params)
+    return fold(engine.stream(request), model=engine.model, backend="torch")
+
+
+class Weather(BaseModel, extra="forbid", strict=True):
+    """What ``get_weather`` takes, as pydantic sees it."""
+
+    city: Annotated[str, Field(max_length=12)]
+    days: Annotated[int, Field(ge=1, le=14)]
+    unit: Literal["C", "F"] = "C"
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("choice", ["required", "get_weather"])
+def test_a_forced_call_is_a_valid_call(llama4: TorchEngine, choice: str, seed: int) -> None:
+    """From random weights comes one call of the right tool, with arguments that fit its schema, and nothing else."""
+    answer = call(llama4, TOOLS, choice, seed=seed, temperature=seed / 2)
+    assert (answer.text, answer.finish_reason) == ("", "tool_calls")
+    (made,) = answer.tool_calls
+    assert choice in ("required", made.name)
+    if made.name == "get_weather":
+        Weather.model_validate_json(made.arguments)
+    else:
+        assert (made.name, made.parsed()) == ("stop", {})
+
+
+def test_a_forced_call_has_any_name(llama4: TorchEngine) -> None:
+    """Quotes, line breaks and other scripts in a name are spelled as JSON spells them."""
+    answer = call(llama4, (NOW.model_copy(update={"parameters": {"maxProperties": 0}}),), "required")
+    assert [(made.name, made.arguments) for made in answer.tool_calls] == [(NOW.name, "{}")]
+
+
+def test_a_call_that_is_ruled_out_is_not_offered(llama4: TorchEngine) -> None:
+    """With "none" the model reads, and writes, as if there were no tools; with a forced call it reads of JSON."""
+    messages = (Message(role="user", content="Will it rain?"),)
+    plain, ruled_out, free, forced = (
+        llama4.count_tokens(Request(messages=messages, tools=tools, tool_choice=choice))
+        for tools, choice in (((), "auto"), (TOOLS, "none"), (TOOLS, "auto"), (TOOLS, "required"))
+    )
+    assert plain == ruled_out < free
+    assert forced != free
+    assert call(llama4, TOOLS, "none", max_tokens=8).text == call(llama4, (), "auto", max_tokens=8).text
+
+
+def test_a_tools_schema_that_cannot_be_enforced_is_refused(llama4: TorchEngine) -> None:
+    """Only where a call is forced: left to the model, nothing is promised of its arguments."""
+    odd = Tool(name="odd", parameters={"type": "object", "not": {"required": ["a"]}})
+    with pytest.raises(InvalidRequestError, match=r'The call of a tool cannot be enforced: .*"not"'):
+        call(llama4, (odd,), "required")
+    assert call(llama4, (odd,), "auto", max_tokens=2).finish_reason == "length"
+
+
+def test_what_the_model_can_do_is_declared(demo: Checkpoint) -> None:
+    """The demo model keeps to shapes; it cannot call tools, so it takes no choice of them."""
+    offer = TorchBackend().offer(Need(model=str(demo.path)), LAPTOP)
+    assert isinstance(offer, Offer)
+    assert offer.capabilities is not None
+    assert {"json_schema", "regex", "grammar"} <= offer.capabilities.features
+    assert not {"tools", "tool_choice"} & offer.capabilities.features
+
+
+def test_plain_json_is_read_as_plain_json(smollm: TorchEngine) -> None:
+    """A JSON schema that is a dict gives what ``json`` reads."""
+    schema: dict[str, JsonValue] = {"enum": [{"a": [1, None]}, "é"]}
+    answer = ask(smollm, JsonSchema(definition=schema))
+    assert answer.parsed == json.loads(answer.text)
+    assert answer.parsed in ({"a": [1, None]}, "é")
