@@ -20,8 +20,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from llama4sdk_torch.backend import TorchBackend
+from llama4sdk_torch.constraints import Constraints
 from llama4sdk_torch.engine import TorchEngine
+from llama4sdk_torch.generation import generate
 from llama4sdk_torch.loading import load_model
+from llama4sdk_torch.sampling import Sampler
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, create_model
 
 from llama4sdk.backend import Need, Offer
@@ -233,6 +236,32 @@ def test_the_demo_model_fills_a_schema(demo_engine: TorchEngine) -> None:
     request = Request(messages=(Message(role="user", content=text),), constraint=constraint, sampling=sampling)
     answer = fold(demo_engine.stream(request), model="demo", backend="torch", constraint=constraint)
     assert answer.parsed == City(name="Paris", country="France")
+
+
+@pytest.mark.parametrize("pattern", [None, "[a-z]{3,9}( [0-9]{1,4})?"])
+def test_looking_ahead_changes_nothing(demo: Checkpoint, save_tiny: Saver, pattern: str | None) -> None:
+    """With the next step launched before the last token is read, as on an accelerator, the tokens are the same."""
+    tokenizer, cpu = demo.tokenizer(), torch.device("cpu")
+    folder, _ = save_tiny(**SCOUT_LIKE, vocab_size=tokenizer.size, eos_token_id=None)
+    network = load_model(open_checkpoint(folder), device=cpu, dtype=torch.float32)
+    constraints = Constraints(tokenizer, demo.stop_ids, tokenizer.size)
+    prompt = tokenizer.encode("Once upon a time")
+
+    def tokens(ahead: bool) -> list[int]:
+        constraint = None if pattern is None else Regex(pattern=pattern)
+        guide = constraints.guide(Request(prompt="x", constraint=constraint), cpu)
+        options = SamplingParams(temperature=1.0, repetition_penalty=1.2, seed=1)
+        drawn = generate(
+            network,
+            torch.tensor([prompt]),
+            lambda like: Sampler(options, demo.generation_defaults, prompt, like=like),
+            12,
+            guide,
+            ahead=ahead,
+        )
+        return [token.id for token in drawn]
+
+    assert tokens(True) == tokens(False) != []
 
 
 def test_an_answer_may_be_cut(smollm: TorchEngine) -> None:

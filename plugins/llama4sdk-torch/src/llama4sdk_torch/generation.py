@@ -29,7 +29,13 @@ class Token:
 
 
 def generate(
-    model: TextModel, prompt: Tensor, make_sampler: Callable[[Tensor], Sampler], count: int, guide: Guide | None = None
+    model: TextModel,
+    prompt: Tensor,
+    make_sampler: Callable[[Tensor], Sampler],
+    count: int,
+    guide: Guide | None = None,
+    *,
+    ahead: bool | None = None,
 ) -> Generator[Token]:
     """At most ``count`` tokens that follow ``prompt``, [1, tokens] or embedded [1, tokens, hidden].
 
@@ -38,17 +44,17 @@ def generate(
     The cache lives as long as the iterator.
 
     On an accelerator the next step is launched before the last token is read, so that the host's work costs no time; on
-    the CPU, where the two are one, no step is begun that may not be wanted.
+    the CPU, where the two are one, no step is begun that may not be wanted. ``ahead`` decides otherwise.
     """
     cache = model.new_cache(prompt.shape[1] + count)
     logits = model.logits(model.prefill(prompt, cache))[0]
     del prompt  # not needed while the answer grows
     sampler = make_sampler(logits)
+    ahead = model.device.type != "cpu" if ahead is None else ahead
     if guide is not None:
-        yield from _guided(model, cache, sampler, logits, count, guide)
+        yield from _guided(model, cache, sampler, logits, count, guide, ahead=ahead)
         return
     pending = _Reading(sampler.draw(logits))
-    ahead = model.device.type != "cpu"
     for left in range(count - 1, -1, -1):
         following = _step(model, cache, sampler, pending.draw) if ahead and left else None
         yield pending.token()
@@ -57,10 +63,9 @@ def generate(
 
 
 def _guided(
-    model: TextModel, cache: KVCache, sampler: Sampler, logits: Tensor, count: int, guide: Guide
+    model: TextModel, cache: KVCache, sampler: Sampler, logits: Tensor, count: int, guide: Guide, *, ahead: bool
 ) -> Generator[Token]:
-    """What may be drawn depends on the last token. On an accelerator the network is at work while the host reads it."""
-    ahead = model.device.type != "cpu"
+    """What may be drawn depends on the last token. ``ahead``, the network is at work while the host reads that."""
     for left in range(count - 1, -1, -1):
         drawn = _Reading(sampler.draw(logits, guide.allowed()))
         following = _scores(model, cache, drawn.draw) if ahead and left else None
