@@ -51,6 +51,12 @@ class JsonSchema(Value):
         made._adapter = adapter
         return made
 
+    def __eq__(self, other: object) -> bool:
+        """Schemas are what they say; two that were made of one type are equal."""
+        return isinstance(other, JsonSchema) and self.definition == other.definition
+
+    __hash__ = None  # type: ignore[assignment]  # a dict has no hash
+
     def read(self, text: str) -> object:
         """An answer's value: of the type the schema was made of, or as plain JSON. Raises ValueError."""
         return from_json(text, allow_inf_nan=False) if self._adapter is None else self._adapter.validate_json(text)

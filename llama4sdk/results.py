@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cached_property
 from typing import Final, Generic, cast
 
 from pydantic import PrivateAttr, ValidationError
@@ -42,7 +41,7 @@ class Completion(Value, Generic[Parsed]):
     backend: str
     _constraint: Constraint | None = PrivateAttr(default=None)
 
-    @cached_property
+    @property
     def parsed(self) -> Parsed:
         """The value that the answer is: of the type given as ``schema=``, or plain JSON of a schema.
 

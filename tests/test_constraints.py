@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, assert_type
@@ -180,6 +182,15 @@ def test_a_request_survives_json() -> None:
     for constraint in (schema, regex, grammar):
         request = Request(prompt="Hi", constraint=constraint)
         assert Request.model_validate_json(request.model_dump_json()) == request
+
+
+def test_a_copy_of_an_answer_is_as_good() -> None:
+    """Pickled, copied or changed, an answer is still read by its schema, and by its own text."""
+    answer = client('{"name": "Lima"}').chat("Which city?", schema=City)
+    for copied in (pickle.loads(pickle.dumps(answer)), copy.deepcopy(answer)):
+        assert copied == answer
+        assert copied.parsed == answer.parsed == City(name="Lima")
+    assert answer.model_copy(update={"text": '{"name": "Cusco"}'}).parsed.name == "Cusco"
 
 
 def test_the_objects_of_a_type_have_its_fields_alone() -> None:
