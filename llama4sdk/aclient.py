@@ -6,21 +6,27 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
-from typing import Literal, Self, Unpack, overload
+from typing import Any, Literal, Self, Unpack, overload
+
+from pydantic import JsonValue
+from typing_extensions import TypeVar
 
 from llama4sdk.bridge import bridge
 from llama4sdk.capabilities import Feature
 from llama4sdk.client import BaseClient
+from llama4sdk.constraints import SchemaLike
 from llama4sdk.events import Event
 from llama4sdk.planning.plan import Plan
 from llama4sdk.progress import Progress
-from llama4sdk.requests import Pooling, Request, SamplingOptions
+from llama4sdk.requests import ChatOptions, GenerateOptions, Pooling, Request, SamplingOptions
 from llama4sdk.results import Completion, Embeddings
 from llama4sdk.streams import AsyncStream
 from llama4sdk.tools import ToolLike, ToolRun
 from llama4sdk.validation import MessagesInput, as_messages, chat_request, embed_request, generate_request
 
 __all__ = ["AsyncClient"]
+
+T = TypeVar("T", default=JsonValue)
 
 
 class AsyncClient(BaseClient):
@@ -32,9 +38,10 @@ class AsyncClient(BaseClient):
         messages: MessagesInput,
         *,
         tools: Sequence[ToolLike] = (),
+        schema: SchemaLike[T] | None = None,
         stream: Literal[False] = False,
-        **options: Unpack[SamplingOptions],
-    ) -> Completion: ...
+        **options: Unpack[ChatOptions],
+    ) -> Completion[T]: ...
 
     @overload
     async def chat(
@@ -42,23 +49,30 @@ class AsyncClient(BaseClient):
         messages: MessagesInput,
         *,
         tools: Sequence[ToolLike] = (),
+        schema: SchemaLike[T] | None = None,
         stream: Literal[True],
-        **options: Unpack[SamplingOptions],
-    ) -> AsyncStream: ...
+        **options: Unpack[ChatOptions],
+    ) -> AsyncStream[T]: ...
 
     async def chat(
         self,
         messages: MessagesInput,
         *,
         tools: Sequence[ToolLike] = (),
+        schema: SchemaLike[T] | None = None,
         stream: bool = False,
-        **options: Unpack[SamplingOptions],
-    ) -> Completion | AsyncStream:
+        **options: Unpack[ChatOptions],
+    ) -> Completion[T] | AsyncStream[T]:
         """Answer a conversation. A string is one user message; ``options`` are the fields of ``SamplingParams``.
 
         ``tools`` are ``Tool`` values, pydantic models or functions; they are described to the model, not called.
+        ``tool_choice`` is "auto", "none", "required" or the name of the tool to call.
+
+        ``schema`` is a type or a JSON schema: the answer is such JSON, and its value is ``.parsed``. Or ``regex`` or
+        ``grammar`` (Lark) say what the answer's text must be. The model is not told of them; say in the prompt what
+        you want.
         """
-        events = await self._stream(chat_request(messages, tools, options), "chat")
+        events = await self._stream(chat_request(messages, tools, options, schema), "chat")
         return events if stream else await _whole(events)
 
     async def run_tools(
@@ -84,19 +98,34 @@ class AsyncClient(BaseClient):
 
     @overload
     async def generate(
-        self, prompt: str, *, stream: Literal[False] = False, **options: Unpack[SamplingOptions]
-    ) -> Completion: ...
+        self,
+        prompt: str,
+        *,
+        schema: SchemaLike[T] | None = None,
+        stream: Literal[False] = False,
+        **options: Unpack[GenerateOptions],
+    ) -> Completion[T]: ...
 
     @overload
     async def generate(
-        self, prompt: str, *, stream: Literal[True], **options: Unpack[SamplingOptions]
-    ) -> AsyncStream: ...
+        self,
+        prompt: str,
+        *,
+        schema: SchemaLike[T] | None = None,
+        stream: Literal[True],
+        **options: Unpack[GenerateOptions],
+    ) -> AsyncStream[T]: ...
 
     async def generate(
-        self, prompt: str, *, stream: bool = False, **options: Unpack[SamplingOptions]
-    ) -> Completion | AsyncStream:
-        """Continue raw text, with no chat template around it."""
-        events = await self._stream(generate_request(prompt, options), "generate")
+        self,
+        prompt: str,
+        *,
+        schema: SchemaLike[T] | None = None,
+        stream: bool = False,
+        **options: Unpack[GenerateOptions],
+    ) -> Completion[T] | AsyncStream[T]:
+        """Continue raw text, with no chat template around it. ``schema``, ``regex`` and ``grammar`` as for ``chat``."""
+        events = await self._stream(generate_request(prompt, options, schema), "generate")
         return events if stream else await _whole(events)
 
     async def embed(
@@ -131,14 +160,14 @@ class AsyncClient(BaseClient):
                 await stream.aclose()
         await asyncio.to_thread(self._session.close)
 
-    async def _stream(self, request: Request, feature: Feature) -> AsyncStream:
+    async def _stream(self, request: Request, feature: Feature) -> AsyncStream[Any]:
         if self._session.ready:
             engine, plan = self._session.prepare(request, feature)
         else:
             engine, plan = await asyncio.to_thread(self._session.prepare, request, feature)
         native = "astream" in plan.capabilities.features
         events: AsyncIterator[Event] = engine.astream(request) if native else bridge(lambda: engine.stream(request))
-        stream = AsyncStream(events, model=plan.model, backend=plan.backend)
+        stream = AsyncStream(events, model=plan.model, backend=plan.backend, constraint=request.constraint)
         self._session.streams.add(stream)
         return stream
 
@@ -151,6 +180,6 @@ class AsyncClient(BaseClient):
         await self.close()
 
 
-async def _whole(events: AsyncStream) -> Completion:
+async def _whole(events: AsyncStream[T]) -> Completion[T]:
     async with events:
         return await events.completion()

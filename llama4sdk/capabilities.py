@@ -11,7 +11,19 @@ from llama4sdk.requests import SamplingParams
 
 __all__ = ["ALL_SAMPLING_OPTIONS", "Capabilities", "Feature"]
 
-Feature: TypeAlias = Literal["generate", "chat", "embed", "images", "tools", "count_tokens", "astream"]
+Feature: TypeAlias = Literal[
+    "generate",
+    "chat",
+    "embed",
+    "images",
+    "tools",
+    "tool_choice",
+    "json_schema",
+    "regex",
+    "grammar",
+    "count_tokens",
+    "astream",
+]
 
 ALL_SAMPLING_OPTIONS: Final = frozenset(SamplingParams.model_fields)
 

@@ -19,6 +19,10 @@ _FEATURE_WORDS: Final[dict[Feature, str]] = {
     "embed": "embeddings",
     "images": "images",
     "tools": "tools",
+    "tool_choice": "tool_choice",
+    "json_schema": "answers of a JSON schema",
+    "regex": "answers that match a regular expression",
+    "grammar": "answers of a grammar",
     "count_tokens": "counting tokens",
     "astream": "native asynchronous streams",
 }
@@ -36,6 +40,10 @@ def check_request(request: Request, feature: Feature, plan: Plan) -> None:
     require(feature, plan)
     if request.tools:
         require("tools", plan)
+    if request.tool_choice != "auto":
+        require("tool_choice", plan)
+    if request.constraint is not None:
+        require(request.constraint.kind, plan)
     if any(message.has_images for message in request.messages):
         require("images", plan)
     if unknown := request.sampling.asked() - plan.capabilities.sampling:

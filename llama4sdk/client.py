@@ -7,7 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 
-from llama4sdk.requests import Pooling, SamplingOptions
+from pydantic import JsonValue
+from typing_extensions import TypeVar
+
+from llama4sdk.constraints import SchemaLike
+from llama4sdk.requests import ChatOptions, GenerateOptions, Pooling, SamplingOptions
 from llama4sdk.results import Completion, Embeddings
 from llama4sdk.session import Session
 from llama4sdk.streams import Stream
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from llama4sdk.registry import Registry
 
 __all__ = ["BaseClient", "Client"]
+
+T = TypeVar("T", default=JsonValue)
 
 
 class BaseClient:
@@ -79,9 +85,10 @@ class Client(BaseClient):
         messages: MessagesInput,
         *,
         tools: Sequence[ToolLike] = (),
+        schema: SchemaLike[T] | None = None,
         stream: Literal[False] = False,
-        **options: Unpack[SamplingOptions],
-    ) -> Completion: ...
+        **options: Unpack[ChatOptions],
+    ) -> Completion[T]: ...
 
     @overload
     def chat(
@@ -89,23 +96,30 @@ class Client(BaseClient):
         messages: MessagesInput,
         *,
         tools: Sequence[ToolLike] = (),
+        schema: SchemaLike[T] | None = None,
         stream: Literal[True],
-        **options: Unpack[SamplingOptions],
-    ) -> Stream: ...
+        **options: Unpack[ChatOptions],
+    ) -> Stream[T]: ...
 
     def chat(
         self,
         messages: MessagesInput,
         *,
         tools: Sequence[ToolLike] = (),
+        schema: SchemaLike[T] | None = None,
         stream: bool = False,
-        **options: Unpack[SamplingOptions],
-    ) -> Completion | Stream:
+        **options: Unpack[ChatOptions],
+    ) -> Completion[T] | Stream[T]:
         """Answer a conversation. A string is one user message; ``options`` are the fields of ``SamplingParams``.
 
         ``tools`` are ``Tool`` values, pydantic models or functions; they are described to the model, not called.
+        ``tool_choice`` is "auto", "none", "required" or the name of the tool to call.
+
+        ``schema`` is a type or a JSON schema: the answer is such JSON, and its value is ``.parsed``. Or ``regex`` or
+        ``grammar`` (Lark) say what the answer's text must be. The model is not told of them; say in the prompt what
+        you want.
         """
-        events = self._session.stream(chat_request(messages, tools, options), "chat")
+        events = self._session.stream(chat_request(messages, tools, options, schema), "chat")
         return events if stream else events.completion()
 
     def run_tools(
@@ -133,15 +147,34 @@ class Client(BaseClient):
 
     @overload
     def generate(
-        self, prompt: str, *, stream: Literal[False] = False, **options: Unpack[SamplingOptions]
-    ) -> Completion: ...
+        self,
+        prompt: str,
+        *,
+        schema: SchemaLike[T] | None = None,
+        stream: Literal[False] = False,
+        **options: Unpack[GenerateOptions],
+    ) -> Completion[T]: ...
 
     @overload
-    def generate(self, prompt: str, *, stream: Literal[True], **options: Unpack[SamplingOptions]) -> Stream: ...
+    def generate(
+        self,
+        prompt: str,
+        *,
+        schema: SchemaLike[T] | None = None,
+        stream: Literal[True],
+        **options: Unpack[GenerateOptions],
+    ) -> Stream[T]: ...
 
-    def generate(self, prompt: str, *, stream: bool = False, **options: Unpack[SamplingOptions]) -> Completion | Stream:
-        """Continue raw text, with no chat template around it."""
-        events = self._session.stream(generate_request(prompt, options), "generate")
+    def generate(
+        self,
+        prompt: str,
+        *,
+        schema: SchemaLike[T] | None = None,
+        stream: bool = False,
+        **options: Unpack[GenerateOptions],
+    ) -> Completion[T] | Stream[T]:
+        """Continue raw text, with no chat template around it. ``schema``, ``regex`` and ``grammar`` as for ``chat``."""
+        events = self._session.stream(generate_request(prompt, options, schema), "generate")
         return events if stream else events.completion()
 
     def embed(self, inputs: str | Sequence[str], *, pooling: Pooling = "mean", normalize: bool = True) -> Embeddings:

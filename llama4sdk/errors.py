@@ -31,6 +31,7 @@
     │  └─ APIStatusError
     ├─ ContextLengthError (ValueError) carries limit and requested, in tokens
     ├─ ContentFilteredError
+    ├─ StructuredOutputError (ValueError) carries the answer
     ├─ ToolLimitError                  carries the conversation so far
     └─ StreamError
        ├─ StreamInterruptedError       carries what had arrived
@@ -80,6 +81,7 @@ __all__ = [
     "StreamClosedError",
     "StreamError",
     "StreamInterruptedError",
+    "StructuredOutputError",
     "ToolLimitError",
     "UnknownBackendError",
     "UnknownModelError",
@@ -300,6 +302,14 @@ class ContextLengthError(Llama4Error, ValueError):
 
 class ContentFilteredError(Llama4Error):
     """A content filter refused the request or the answer."""
+
+
+class StructuredOutputError(Llama4Error, ValueError):
+    """An answer is not the value that ``schema=`` asked for; ``completion`` is the answer, with its text."""
+
+    def __init__(self, message: str, *, completion: Completion, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.completion = completion
 
 
 class ToolLimitError(Llama4Error):

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias, TypedDict
+from typing import Annotated, Final, Literal, TypeAlias, TypedDict
 
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from llama4sdk._values import Value
+from llama4sdk.constraints import Constraint
 from llama4sdk.messages import Message
 
-__all__ = ["EmbedRequest", "Pooling", "Request", "SamplingOptions", "SamplingParams", "Tool"]
+__all__ = [
+    "ChatOptions",
+    "EmbedRequest",
+    "GenerateOptions",
+    "Pooling",
+    "Request",
+    "SamplingOptions",
+    "SamplingParams",
+    "Tool",
+]
 
 Pooling: TypeAlias = Literal["mean", "last"]
+
+TOOL_CHOICES: Final = ("auto", "none", "required")
 
 
 def _as_tuple(value: object) -> object:
@@ -61,6 +73,19 @@ class SamplingOptions(TypedDict, total=False):
     logprobs: int | None
 
 
+class GenerateOptions(SamplingOptions, total=False):
+    """What ``generate`` takes besides: the shape of the answer, as a regular expression or a Lark grammar."""
+
+    regex: str | None
+    grammar: str | None
+
+
+class ChatOptions(GenerateOptions, total=False):
+    """What ``chat`` takes besides: whether tools are called. ``auto``, ``none``, ``required``, or a tool's name."""
+
+    tool_choice: str
+
+
 class Tool(Value):
     """A function the model may call; ``parameters`` is a JSON schema of an object."""
 
@@ -75,6 +100,10 @@ class Request(Value):
     prompt: str | None = None
     messages: tuple[Message, ...] = ()
     tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
+    """``auto`` leaves it to the model; ``none``, no tool; ``required``, one of them; else the tool of this name."""
+    constraint: Constraint | None = None
+    """What the answer must look like."""
     sampling: SamplingParams = SamplingParams()
 
     @model_validator(mode="after")
@@ -86,6 +115,25 @@ class Request(Value):
         if self.prompt == "":
             raise ValueError("the prompt is empty")
         return self
+
+    @model_validator(mode="after")
+    def _possible_calls(self) -> Request:
+        names = [tool.name for tool in self.tools]
+        if self.tool_choice == "required" and not names:
+            raise ValueError("a tool must be called, and there is none")
+        if self.tool_choice not in (*TOOL_CHOICES, *names):
+            known = ", ".join((*TOOL_CHOICES, *names))
+            raise ValueError(f"tool_choice is {self.tool_choice!r}, and none of {known}")
+        if names and self.constraint is not None and self.tool_choice != "none":
+            raise ValueError("an answer that may call tools has no other shape; tool_choice='none' rules calls out")
+        return self
+
+    @property
+    def forced_calls(self) -> tuple[Tool, ...]:
+        """The tools of which one must be called; none where the model may answer as it likes."""
+        if self.tool_choice in ("auto", "none"):
+            return ()
+        return tuple(tool for tool in self.tools if self.tool_choice in ("required", tool.name))
 
 
 class EmbedRequest(Value):

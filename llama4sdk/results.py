@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final, Generic, cast
+
+from pydantic import PrivateAttr, ValidationError
+from typing_extensions import TypeVar
 
 from llama4sdk._values import Value
+from llama4sdk.constraints import Constraint, JsonSchema
+from llama4sdk.errors import InvalidRequestError, StructuredOutputError
 from llama4sdk.events import Event, Finish, FinishReason, TextDelta, TokenLogprob, ToolCallDelta, Usage
 from llama4sdk.messages import Message, ToolCall
+from llama4sdk.text import in_words
 
 __all__ = ["Completion", "Embeddings", "fold"]
 
+Parsed = TypeVar("Parsed", covariant=True, default=object)
 
-class Completion(Value):
+KEPT: Final = "The error's .completion holds the answer."
+CUT: Final = {
+    None: ("is not at its end yet", "Read the stream to its end first."),
+    "length": ("was cut at its limit of tokens", "Raise max_tokens, or bound the schema's strings and lists."),
+    "tool_calls": ("calls tools", "Its .tool_calls say which."),
+    "content_filter": ("was cut by a content filter", KEPT),
+}
+"""Why an answer that did not end by itself is no value, and what to do, by its ``finish_reason``."""
+
+
+class Completion(Value, Generic[Parsed]):
     """A whole answer. ``finish_reason`` is ``None`` only in the partial result of an interrupted stream."""
 
     text: str
@@ -21,6 +39,27 @@ class Completion(Value):
     logprobs: tuple[TokenLogprob, ...] = ()
     model: str
     backend: str
+    _constraint: Constraint | None = PrivateAttr(default=None)
+
+    @property
+    def parsed(self) -> Parsed:
+        """The value that the answer is: of the type given as ``schema=``, or plain JSON of a schema.
+
+        Raises StructuredOutputError for an answer that was cut or does not validate, InvalidRequestError for one that
+        was not asked for with ``schema=``.
+        """
+        if not isinstance(self._constraint, JsonSchema):
+            raise InvalidRequestError("This answer is plain text.", hint="Ask with schema=, or read .text.")
+        if self.finish_reason != "stop":
+            fault, hint = CUT[self.finish_reason]
+            raise StructuredOutputError(f"The answer {fault}: {_end(self.text)}", completion=self, hint=hint)
+        try:
+            return cast("Parsed", self._constraint.read(self.text))
+        except ValueError as error:
+            reason = in_words(error) if isinstance(error, ValidationError) else str(error)
+            raise StructuredOutputError(
+                f"The answer does not fit its schema ({reason}): {_end(self.text)}", completion=self, hint=KEPT
+            ) from error
 
     @property
     def message(self) -> Message:
@@ -45,8 +84,11 @@ class Embeddings(Value):
         return len(self.vectors[0])
 
 
-def fold(events: Iterable[Event], *, model: str, backend: str) -> Completion:
-    """One ``Completion`` from a stream's events. Pure; what is not there yet stays empty."""
+def fold(events: Iterable[Event], *, model: str, backend: str, constraint: Constraint | None = None) -> Completion:
+    """One ``Completion`` from a stream's events. Pure; what is not there yet stays empty.
+
+    ``constraint`` is the request's; by a schema the answer can be ``parsed``.
+    """
     text: list[str] = []
     logprobs: list[TokenLogprob] = []
     calls: dict[int, ToolCall] = {}
@@ -59,7 +101,7 @@ def fold(events: Iterable[Event], *, model: str, backend: str) -> Completion:
             calls[event.index] = _extend(calls.get(event.index), event)
         else:
             finish = event
-    return Completion(
+    whole = Completion(
         text="".join(text),
         tool_calls=tuple(calls[index] for index in sorted(calls)),
         finish_reason=finish.reason if finish else None,
@@ -68,6 +110,13 @@ def fold(events: Iterable[Event], *, model: str, backend: str) -> Completion:
         model=model,
         backend=backend,
     )
+    whole._constraint = constraint
+    return whole
+
+
+def _end(text: str) -> str:
+    """The last of it, to show."""
+    return repr(text) if len(text) <= 60 else f"…{text[-60:]!r}"
 
 
 def _extend(call: ToolCall | None, delta: ToolCallDelta) -> ToolCall:

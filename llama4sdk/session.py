@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from llama4sdk import settings
@@ -87,12 +87,12 @@ class Session:
         check_request(request, feature, plan)
         return self.engine(), plan
 
-    def stream(self, request: Request, feature: Feature) -> Stream:
-        """Check the request, and start answering it."""
+    def stream(self, request: Request, feature: Feature) -> Stream[Any]:
+        """Check the request, and start answering it. Of what type an answer is, only the request's maker knows."""
         engine, plan = self.prepare(request, feature)
         with _blame(plan, "answering"):  # a stream that is no generator may raise at once
             events = engine.stream(request)
-        stream = Stream(events, model=plan.model, backend=plan.backend)
+        stream = Stream(events, model=plan.model, backend=plan.backend, constraint=request.constraint)
         self.streams.add(stream)
         return stream
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, cast
 
+from typing_extensions import TypeVar
+
+from llama4sdk.constraints import Constraint
 from llama4sdk.errors import BackendError, Llama4Error, StreamClosedError, StreamInterruptedError
 from llama4sdk.events import Event, Finish, TextDelta
 from llama4sdk.results import Completion, fold
@@ -16,20 +19,25 @@ from llama4sdk.results import Completion, fold
 __all__ = ["AsyncStream", "Stream"]
 
 
-class _Ledger:
+Parsed = TypeVar("Parsed", covariant=True, default=object)
+
+
+class _Ledger(Generic[Parsed]):
     """What both kinds of stream keep: the events so far, and whether more may come."""
 
-    def __init__(self, model: str, backend: str) -> None:
+    def __init__(self, model: str, backend: str, constraint: Constraint | None) -> None:
         self.model = model
         self.backend = backend
+        self._constraint = constraint
         self._seen: list[Event] = []
         self._ended = False
         self._closed = False
 
     @property
-    def partial(self) -> Completion:
+    def partial(self) -> Completion[Parsed]:
         """What has arrived so far; its ``finish_reason`` is ``None`` until the stream has ended."""
-        return fold(self._seen, model=self.model, backend=self.backend)
+        whole = fold(self._seen, model=self.model, backend=self.backend, constraint=self._constraint)
+        return cast("Completion[Parsed]", whole)
 
     def _may_continue(self) -> bool:
         """False once the stream is over. Raises StreamClosedError when it was closed before that."""
@@ -64,14 +72,16 @@ class _Ledger:
         return BackendError(f"Backend '{self.backend}' failed while answering: {type(error).__name__}: {error}.")
 
 
-class Stream(_Ledger, Iterator[Event]):
+class Stream(_Ledger[Parsed], Iterator[Event]):
     """An answer as it is written: iterate over its events, or over ``text_deltas()``.
 
     Leaving a ``with`` block, or calling ``close()``, stops the work behind it.
     """
 
-    def __init__(self, events: Iterator[Event], *, model: str, backend: str) -> None:
-        super().__init__(model, backend)
+    def __init__(
+        self, events: Iterator[Event], *, model: str, backend: str, constraint: Constraint | None = None
+    ) -> None:
+        super().__init__(model, backend, constraint)
         self._events = events
 
     def __iter__(self) -> Self:
@@ -103,7 +113,7 @@ class Stream(_Ledger, Iterator[Event]):
             if isinstance(event, TextDelta) and event.text:
                 yield event.text
 
-    def completion(self) -> Completion:
+    def completion(self) -> Completion[Parsed]:
         """Read to the end and return the whole answer, what was read before included."""
         for _ in self:
             pass
@@ -132,11 +142,13 @@ class Stream(_Ledger, Iterator[Event]):
         self.close()
 
 
-class AsyncStream(_Ledger, AsyncIterator[Event]):
+class AsyncStream(_Ledger[Parsed], AsyncIterator[Event]):
     """The asynchronous twin: ``async for``, ``async with``, ``await stream.completion()``."""
 
-    def __init__(self, events: AsyncIterator[Event], *, model: str, backend: str) -> None:
-        super().__init__(model, backend)
+    def __init__(
+        self, events: AsyncIterator[Event], *, model: str, backend: str, constraint: Constraint | None = None
+    ) -> None:
+        super().__init__(model, backend, constraint)
         self._events = events
 
     def __aiter__(self) -> Self:
@@ -165,7 +177,7 @@ class AsyncStream(_Ledger, AsyncIterator[Event]):
             if isinstance(event, TextDelta) and event.text:
                 yield event.text
 
-    async def completion(self) -> Completion:
+    async def completion(self) -> Completion[Parsed]:
         """Read to the end and return the whole answer, what was read before included."""
         async for _ in self:
             pass

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
+from llama4sdk.constraints import as_constraint
 from llama4sdk.errors import ConfigurationError, InvalidRequestError, UnknownOptionError
 from llama4sdk.messages import Message
-from llama4sdk.requests import EmbedRequest, Pooling, Request, SamplingOptions, SamplingParams
+from llama4sdk.requests import ChatOptions, EmbedRequest, GenerateOptions, Pooling, Request, SamplingParams
 from llama4sdk.text import in_words, nearest
 from llama4sdk.tools import ToolLike, as_tools
 
@@ -26,24 +27,36 @@ MessagesInput: TypeAlias = str | MessageLike | Sequence[MessageLike]
 
 T = TypeVar("T")
 
+_CHOICE_HINT: Final = (
+    "tools= says what may be called, tool_choice= whether: 'auto', 'none', 'required' or a tool's name."
+)
+
 _MESSAGE_HINT: Final = (
     "Pass at least one message, as text, or with a role (system, user, assistant, tool) and content: "
     "{'role': 'user', 'content': 'Hello'}."
 )
 
 
-def chat_request(messages: MessagesInput, tools: Sequence[ToolLike], options: SamplingOptions) -> Request:
+def chat_request(
+    messages: MessagesInput,
+    tools: Sequence[ToolLike],
+    options: GenerateOptions,
+    schema: object = None,
+) -> Request:
     """A chat request. Raises InvalidRequestError or UnknownOptionError."""
     given = as_messages(messages)
-    sampling = _sampling(options)
+    asked = _asked(options, ChatOptions, schema)
     described = as_tools(tools)
-    return _checked(lambda: Request(messages=given, tools=described, sampling=sampling), "request", _MESSAGE_HINT)
+    hint = _CHOICE_HINT if given else _MESSAGE_HINT
+    return _checked(lambda: Request.model_validate({"messages": given, "tools": described} | asked), "request", hint)
 
 
-def generate_request(prompt: str, options: SamplingOptions) -> Request:
+def generate_request(prompt: str, options: GenerateOptions, schema: object = None) -> Request:
     """A request to continue raw text. Raises InvalidRequestError or UnknownOptionError."""
-    sampling = _sampling(options)
-    return _checked(lambda: Request(prompt=prompt, sampling=sampling), "request", "Pass some text to continue.")
+    asked = _asked(options, GenerateOptions, schema)
+    return _checked(
+        lambda: Request.model_validate({"prompt": prompt} | asked), "request", "Pass some text to continue."
+    )
 
 
 def embed_request(inputs: str | Sequence[str], pooling: Pooling, *, normalize: bool) -> EmbedRequest:
@@ -88,18 +101,18 @@ def _as_message(message: MessageLike, place: int) -> Message:
     return _checked(lambda: Message.model_validate(message), f"message {place}", _MESSAGE_HINT)
 
 
-def _sampling(options: SamplingOptions) -> SamplingParams:
-    if not options:
-        return _DEFAULTS
+def _asked(options: Mapping[str, object], known: type[GenerateOptions], schema: object) -> dict[str, object]:
+    """The fields of a request that the options and the schema fill."""
     for name in options:
-        if name not in SamplingParams.model_fields:
-            hint = nearest(name, SamplingParams.model_fields, "Options")
-            raise UnknownOptionError(f"There is no option '{name}'.", hint=hint)
-    hint = "llama4sdk.SamplingParams lists every option with its range."
-    return _checked(lambda: SamplingParams.model_validate(options), "option", hint)
-
-
-_DEFAULTS = SamplingParams()
+        if name not in known.__annotations__:
+            raise UnknownOptionError(
+                f"There is no option '{name}'.", hint=nearest(name, known.__annotations__, "Options")
+            )
+    fields = {name: options[name] for name in Request.model_fields if name in options}
+    if sampling := {name: options[name] for name in SamplingParams.model_fields if name in options}:
+        hint = "llama4sdk.SamplingParams lists every option with its range."
+        fields["sampling"] = _checked(lambda: SamplingParams.model_validate(sampling), "option", hint)
+    return fields | {"constraint": as_constraint(schema, options.get("regex"), options.get("grammar"))}
 
 
 def _checked(build: Callable[[], T], what: str, hint: str) -> T:

@@ -10,12 +10,13 @@ import typer
 
 from llama4sdk.cli.answers import StreamFlag, YesFlag, deliver
 from llama4sdk.cli.inputs import text_from
-from llama4sdk.cli.options import JsonFlag, Sampling, Target
+from llama4sdk.cli.options import JsonFlag, Sampling, Shape, Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from llama4sdk.messages import ImagePart, Message, VideoPart
+    from llama4sdk.requests import GenerateOptions
 
 __all__ = ["chat"]
 
@@ -35,6 +36,7 @@ def chat(
     json: JsonFlag = False,
     target: Target,
     sampling: Sampling,
+    shape: Shape,
 ) -> None:
     """Ask a question, or have a conversation.
 
@@ -48,18 +50,19 @@ def chat(
     from llama4sdk.validation import chat_request
 
     opening = _opening(system)
-    options = sampling.given()
+    schema = shape.document()
+    options: GenerateOptions = {**sampling.given(), **shape.given()}
     shown: list[ImagePart | VideoPart] = [*map(_image, image or []), *map(_video, video or [])]
     if not (message or shown or json) and sys.stdin.isatty() and sys.stdout.isatty():
         with opened(target, yes=yes) as client:
-            Conversation(client, opening, options).run()
+            Conversation(client, opening, options, schema).run()
         return
     messages = [*opening, _question(text_from(message), shown)]
-    request = chat_request(messages, (), options)  # a bad request is refused before anything is fetched or loaded
+    request = chat_request(messages, (), options, schema)  # a bad request is refused before anything is loaded
     with opened(target, yes=yes) as client:
         check_request(request, "chat", client.plan())
         load(client)
-        deliver(client.chat(messages, stream=True, **options), as_json=json, live=stream)
+        deliver(client.chat(messages, schema=schema, stream=True, **options), as_json=json, live=stream)
 
 
 def _opening(system: str | None) -> list[Message]:

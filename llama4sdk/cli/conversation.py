@@ -12,10 +12,10 @@ from llama4sdk.errors import BackendError, ContextLengthError, Llama4Error
 from llama4sdk.messages import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from llama4sdk.client import Client
-    from llama4sdk.requests import SamplingOptions
+    from llama4sdk.requests import GenerateOptions
     from llama4sdk.streams import Stream
 
 __all__ = ["Conversation"]
@@ -32,10 +32,17 @@ PROMPT: Final = "> "
 class Conversation:
     """Question and answer until the user leaves. Every answer knows all that was said before."""
 
-    def __init__(self, client: Client, opening: Sequence[Message], options: SamplingOptions) -> None:
+    def __init__(
+        self,
+        client: Client,
+        opening: Sequence[Message],
+        options: GenerateOptions,
+        schema: Mapping[str, object] | None = None,
+    ) -> None:
         self._client = client
         self._opening = tuple(opening)
         self._options = options
+        self._schema = schema
         self._said: list[Message] = []
 
     def run(self) -> None:
@@ -79,7 +86,7 @@ class Conversation:
         """Print the answer as it comes; what had come of it before Ctrl-C is an answer as well."""
         stream: Stream | None = None
         try:
-            with self._client.chat(messages, stream=True, **self._options) as stream:
+            with self._client.chat(messages, schema=self._schema, stream=True, **self._options) as stream:
                 for piece in stream.text_deltas():
                     write(piece)
             write("\n")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llama4sdk.cli.answers import StreamFlag, YesFlag, deliver
 from llama4sdk.cli.inputs import text_from
-from llama4sdk.cli.options import JsonFlag, Sampling, Target
+from llama4sdk.cli.options import JsonFlag, Sampling, Shape, Target
+
+if TYPE_CHECKING:
+    from llama4sdk.requests import GenerateOptions
 
 __all__ = ["generate"]
 
@@ -21,15 +24,17 @@ def generate(
     json: JsonFlag = False,
     target: Target,
     sampling: Sampling,
+    shape: Shape,
 ) -> None:
     """Continue a text, with no chat template around it."""
     from llama4sdk.checks import check_request
     from llama4sdk.cli.clients import load, opened
     from llama4sdk.validation import generate_request
 
-    text, options = text_from(prompt), sampling.given()
-    request = generate_request(text, options)  # a bad request is refused before anything is fetched or loaded
+    text, schema = text_from(prompt), shape.document()
+    options: GenerateOptions = {**sampling.given(), **shape.given()}
+    request = generate_request(text, options, schema)  # a bad request is refused before anything is loaded
     with opened(target, yes=yes) as client:
         check_request(request, "generate", client.plan())
         load(client)
-        deliver(client.generate(text, stream=True, **options), as_json=json, live=stream)
+        deliver(client.generate(text, schema=schema, stream=True, **options), as_json=json, live=stream)

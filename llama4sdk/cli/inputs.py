@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 
 from llama4sdk.errors import ConfigurationError, InvalidRequestError
 
-__all__ = ["STDIN", "read_stdin", "text_from"]
+__all__ = ["STDIN", "read_file", "read_json_object", "read_stdin", "text_from"]
 
 STDIN = "-"
 
@@ -28,3 +30,24 @@ def read_stdin() -> str:
         return sys.stdin.read().removesuffix("\n")
     except UnicodeDecodeError as error:
         raise InvalidRequestError("What was piped in is no UTF-8 text.") from error
+
+
+def read_file(path: Path, what: str) -> str:
+    """A text file, whole. Raises InvalidRequestError when it cannot be read or is no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InvalidRequestError(f"Cannot read the {what} {path}: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(f"The {what} {path} is no UTF-8 text.") from error
+
+
+def read_json_object(path: Path, what: str) -> dict[str, object]:
+    """A file that holds one JSON object. Raises InvalidRequestError for anything else."""
+    try:
+        value = json.loads(read_file(path, what))
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"The {what} {path} is no JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"The {what} {path} is no JSON object.")
+    return value

@@ -6,19 +6,22 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, get_type_hints
 
 import typer
 
 from llama4sdk.cli.errors import guarded
+from llama4sdk.cli.inputs import read_file, read_json_object
 
 if TYPE_CHECKING:
-    from llama4sdk.requests import SamplingOptions
+    from llama4sdk.requests import GenerateOptions, SamplingOptions
 
-__all__ = ["JsonFlag", "Sampling", "Target", "expanded"]
+__all__ = ["JsonFlag", "Sampling", "Shape", "Target", "expanded"]
 
 PLAN_PANEL: Final = "What runs, and where"
 SAMPLING_PANEL: Final = "Sampling"
+SHAPE_PANEL: Final = "What the answer looks like"
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 
@@ -99,6 +102,34 @@ class Sampling:
             if value not in (None, []):
                 options[name] = value  # type: ignore[literal-required]  # the fields are the options' names
         return options
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What the answer must look like; at most one of them."""
+
+    schema: Annotated[
+        Path | None, typer.Option(help="JSON of the JSON schema in this file.", rich_help_panel=SHAPE_PANEL)
+    ] = None
+    regex: Annotated[
+        str | None, typer.Option(help="Text that this regular expression matches.", rich_help_panel=SHAPE_PANEL)
+    ] = None
+    grammar: Annotated[
+        Path | None, typer.Option(help="Text of the Lark grammar in this file.", rich_help_panel=SHAPE_PANEL)
+    ] = None
+
+    def given(self) -> GenerateOptions:
+        """The options that were given, as ``Client.generate`` takes them. Raises InvalidRequestError for a bad file."""
+        options: GenerateOptions = {}
+        if self.regex is not None:
+            options["regex"] = self.regex
+        if self.grammar is not None:
+            options["grammar"] = read_file(self.grammar, "grammar")
+        return options
+
+    def document(self) -> dict[str, object] | None:
+        """The schema, if one was given. Raises InvalidRequestError for a file that holds none."""
+        return None if self.schema is None else read_json_object(self.schema, "schema")
 
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:

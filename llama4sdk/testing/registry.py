@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, get_args
 
-from llama4sdk.backend import BackendInfo, Capabilities, Offer, Unavailable
+from llama4sdk.backend import BackendInfo, Capabilities, Feature, Offer, Unavailable
 from llama4sdk.registry import Registered, Registry
 from llama4sdk.testing.scripted import ANSWER, OFFER, ScriptedBackend, Step
 
 __all__ = ["EVERYTHING", "scripted_registry"]
 
-EVERYTHING: Final = Capabilities(features=frozenset({"generate", "chat", "embed", "images", "tools", "count_tokens"}))
+EVERYTHING: Final = Capabilities(features=frozenset(get_args(Feature)) - {"astream"})
 """Every feature a synchronous engine can declare."""
 
 

@@ -166,7 +166,7 @@ def test_a_backend_that_hangs_is_found_out(program: Any, install: Any) -> None:
             name = "hangs"
             def offer(self, need, hardware):
                 threading.Event().wait()
-            def load(self, plan):
+            def load(self, plan, *, progress=None):
                 raise NotImplementedError
     """
     doctor = program("doctor", env=install("hanging", code) | {"LLAMA4SDK_OFFER_DEADLINE": "0.5"}, timeout=30)

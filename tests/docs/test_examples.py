@@ -20,6 +20,7 @@ EXPECTED = {
     "asynchronous.py": r"Paris[\s\S]*Berlin[\s\S]*Lima",
     "search.py": r"\A\S+  Paris is the capital",
     "plan.py": r"demo with torch on[\s\S]*not scout on torch",
+    "structured.py": r"City\(name='Paris'[\s\S]*yes[\s\S]*\d{4}-\d\d-\d\d",
     "tools.py": r"20 °C[\s\S]*Lima",
     "custom_backend.py": r"HELLO, LLAMA!",
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import math
 import socket
 import sys
@@ -16,9 +17,10 @@ import time
 import wave  # noqa: F401 - 'heavyhook' claims to need this, so the hook must not have loaded it
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from llama4sdk.backend import BackendInfo, Capabilities, Engine, Need, Offer, Unavailable
+from llama4sdk.constraints import JsonSchema
 from llama4sdk.echo import EchoBackend, EchoEngine
 from llama4sdk.errors import BackendError, ContextLengthError
 from llama4sdk.events import Event, Finish, TextDelta, Usage
@@ -31,15 +33,19 @@ from llama4sdk.requests import EmbedRequest, Request
 from llama4sdk.results import Embeddings
 
 DECLARED = Capabilities(
-    features=frozenset({"generate", "chat", "count_tokens", "embed"}),
+    features=frozenset({"generate", "chat", "count_tokens", "embed", "json_schema"}),
     sampling=frozenset({"max_tokens", "temperature", "seed", "stop"}),
 )
 
 
 class RightEngine(EchoEngine):
-    """Echo, with stop strings and embeddings."""
+    """Echo, with stop strings and embeddings; and JSON, the first that comes to mind."""
 
     def stream(self, request: Request) -> Iterator[Event]:
+        if isinstance(request.constraint, JsonSchema):
+            yield TextDelta(text=_example(request.constraint))
+            yield Finish(reason="stop", usage=Usage(input_tokens=self.count_tokens(request), output_tokens=1))
+            return
         held = ""
         for event in super().stream(request):
             if not isinstance(event, TextDelta):
@@ -55,6 +61,11 @@ class RightEngine(EchoEngine):
     def embed(self, request: EmbedRequest) -> Embeddings:
         vectors = tuple(_unit(text) for text in request.inputs)
         return Embeddings(vectors=vectors, model=self.model, backend="right")
+
+
+def _example(schema: JsonSchema) -> str:
+    properties: Any = schema.definition["properties"]
+    return json.dumps({name: (kind.get("enum") or [kind.get("minimum")])[0] for name, kind in properties.items()})
 
 
 def _unit(text: str) -> tuple[float, ...]:
@@ -186,6 +197,12 @@ class LeaksStop(Right):
                 if isinstance(event, Finish) and request.sampling.stop:
                     yield TextDelta(text=request.sampling.stop[0])
                 yield event
+
+
+class IgnoresSchemas(Right):
+    class engine(RightEngine):
+        def stream(self, request: Request) -> Iterator[Event]:
+            return super().stream(request.model_copy(update={"constraint": None}))
 
 
 class RaisesValueError(Right):

@@ -122,4 +122,8 @@ def _attempts(client: Client) -> dict[Feature, Callable[[], object]]:
         "count_tokens": lambda: client.count_tokens("Hello"),
         "images": lambda: client.chat(picture),
         "tools": lambda: client.chat("What time is it?", tools=[tool]),
+        "tool_choice": lambda: client.chat("What time is it?", tools=[tool], tool_choice="required"),
+        "json_schema": lambda: client.chat("Hello", schema={"type": "integer"}),
+        "regex": lambda: client.chat("Hello", regex="[a-z]+"),
+        "grammar": lambda: client.chat("Hello", grammar='start: "hello"'),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +25,10 @@ from .reference import (
     tiny_seeing_model,
     tiny_vision,
 )
+
+CONTEXT = 2048
+PADDING = 64
+"""Tokens that a random network scores and no tokenizer has."""
 
 
 @pytest.fixture(scope="session")
@@ -87,3 +93,31 @@ def seeing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Llama4ForCon
     model = tiny_seeing_model(tiny_vision(), **SCOUT_LIKE)
     model.save_pretrained(folder)
     return folder, model
+
+
+def random_engine(
+    save_tiny: Callable[..., tuple[Path, torch.nn.Module]], checkpoint: Checkpoint | Path, like: dict[str, object]
+) -> TorchEngine:
+    """Random weights, and the vocabulary of a checkpoint or of a ``tokenizer.model``."""
+    size = 202_048 if isinstance(checkpoint, Path) else checkpoint.tokenizer().size
+    folder, _ = save_tiny(**like, vocab_size=size + PADDING, eos_token_id=None, max_position_embeddings=CONTEXT)
+    if isinstance(checkpoint, Path):
+        shutil.copy(checkpoint, folder / "tokenizer.model")
+        checkpoint = open_checkpoint(folder)
+    network = load_model(open_checkpoint(folder), device=torch.device("cpu"), dtype=torch.float32)
+    return TorchEngine(checkpoint, network, model="random", context_length=CONTEXT)
+
+
+@pytest.fixture(scope="session")
+def llama4(save_tiny: Callable[..., tuple[Path, torch.nn.Module]]) -> TorchEngine:
+    """Random weights, Llama 4's vocabulary and prompts."""
+    spec = importlib.util.find_spec("llama_models")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("Meta's llama-models is not installed")
+    return random_engine(save_tiny, Path(spec.submodule_search_locations[0]) / "llama4" / "tokenizer.model", SCOUT_LIKE)
+
+
+@pytest.fixture(scope="session")
+def smollm(save_tiny: Callable[..., tuple[Path, torch.nn.Module]], demo: Checkpoint) -> TorchEngine:
+    """Random weights, the demo model's vocabulary and prompts."""
+    return random_engine(save_tiny, demo, MAVERICK_LIKE)

@@ -5,7 +5,22 @@ from llama4sdk.hookspecs import hookimpl
 
 __all__ = ["CAPABILITIES", "llama4sdk_backends"]
 
-CAPABILITIES = Capabilities(features=frozenset({"generate", "chat", "images", "tools", "embed", "count_tokens"}))
+CAPABILITIES = Capabilities(
+    features=frozenset(
+        {
+            "generate",
+            "chat",
+            "images",
+            "tools",
+            "tool_choice",
+            "json_schema",
+            "regex",
+            "grammar",
+            "embed",
+            "count_tokens",
+        }
+    )
+)
 
 
 @hookimpl
@@ -16,7 +31,7 @@ def llama4sdk_backends() -> list[BackendInfo]:
             name="torch",
             summary="Runs checkpoints on this machine's GPU or CPU with PyTorch.",
             cls="llama4sdk_torch.backend:TorchBackend",
-            requires=("torch", "gguf", "jinja2", "ml_dtypes", "numpy", "PIL", "tokenizers"),
+            requires=("torch", "gguf", "jinja2", "llguidance", "ml_dtypes", "numpy", "PIL", "tokenizers"),
             install="pip install llama4sdk-torch",
             capabilities=CAPABILITIES,
         )

@@ -110,7 +110,8 @@ def _subject(model: str) -> Subject | None:
 
 def _capabilities(*, chat: bool, tools: bool, images: bool) -> Capabilities:
     """The backend's, less what this model cannot do. Images and tools are part of a chat."""
-    able: dict[Feature, bool] = {"chat": chat, "tools": chat and tools, "images": chat and images}
+    called = chat and tools
+    able: dict[Feature, bool] = {"chat": chat, "tools": called, "tool_choice": called, "images": chat and images}
     lacking = {feature for feature, can in able.items() if not can}
     return CAPABILITIES.model_copy(update={"features": CAPABILITIES.features - lacking})
 

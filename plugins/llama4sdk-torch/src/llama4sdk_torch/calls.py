@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from llama4sdk.events import FinishReason, TextDelta, TokenLogprob, ToolCallDelta
+from llama4sdk.llama4.prompt import Llama4Prompt
+from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.llama4.toolcalls import MARKS, ToolCallParser
 from llama4sdk.requests import Request
 
-__all__ = ["AnswerEvents", "visible_marks"]
+__all__ = ["AnswerEvents", "offered", "prompt_format", "visible_marks"]
+
+
+def offered(request: Request) -> Request:
+    """The request with the tools that the model is told of: none where it may call none."""
+    return request.model_copy(update={"tools": ()}) if request.tool_choice == "none" else request
+
+
+def prompt_format(template: ChatTemplate | Llama4Prompt, request: Request) -> ChatTemplate | Llama4Prompt:
+    """A call that is forced is JSON, so that is what Llama 4's own prompt asks for."""
+    if request.forced_calls and isinstance(template, Llama4Prompt):
+        return replace(template, tool_style="json")
+    return template
 
 
 def visible_marks(tokenizer: Tokenizer, request: Request) -> dict[int, str]:

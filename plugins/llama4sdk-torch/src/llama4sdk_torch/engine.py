@@ -21,7 +21,8 @@ from llama4sdk.messages import ImagePart
 from llama4sdk.requests import EmbedRequest, Pooling, Request
 from llama4sdk.results import Embeddings
 from llama4sdk.weights.checkpoint import Checkpoint
-from llama4sdk_torch.calls import AnswerEvents, visible_marks
+from llama4sdk_torch.calls import AnswerEvents, offered, prompt_format, visible_marks
+from llama4sdk_torch.constraints import Constraints, Guide
 from llama4sdk_torch.generation import AnswerText, generate
 from llama4sdk_torch.loading import memory_errors
 from llama4sdk_torch.model import TextModel
@@ -61,19 +62,22 @@ class TorchEngine(Engine):
                 f"The tokenizer of {checkpoint.path} has {self._tokenizer.size} tokens, its network only "
                 f"{network.config.vocab_size}."
             )
+        self._constraints = Constraints(self._tokenizer, self._stop_ids, network.config.vocab_size)
 
     def stream(self, request: Request) -> Iterator[Event]:
         """Text and tool calls, then one ``Finish``.
 
         Raises ContextLengthError when prompt and ``max_tokens`` together exceed the context, UnsupportedFeatureError
         for images to a model that cannot see, for messages to one without a chat template and tools to one that was not
-        made for them, InvalidRequestError for images that cannot be fetched or decoded, DeviceMemoryError when memory
-        runs out.
+        made for them, InvalidRequestError for images that cannot be fetched or decoded and for schemas, patterns and
+        grammars that cannot be enforced, DeviceMemoryError when memory runs out.
         """
         network = self._open()
+        request = offered(request)
         prompt = self._input(request)
         count = room_for_answer(len(prompt.ids), request.sampling.max_tokens, self.context_length)
-        return self._answer(network, request, prompt, count)
+        guide = self._constraints.guide(request, network.device)
+        return self._answer(network, request, prompt, count, guide)
 
     def embed(self, request: EmbedRequest) -> Embeddings:
         """Pooled final states: a decoder's view of the text, not that of a model trained to embed.
@@ -101,27 +105,30 @@ class TorchEngine(Engine):
 
     def count_tokens(self, request: Request) -> int:
         """Tokens of the prompt, or of the messages with their images and everything the chat template adds."""
-        return len(self._input(request).ids)
+        return len(self._input(offered(request)).ids)
 
     def close(self) -> None:
         """Free the weights. Streams still open end with StreamClosedError at their next token."""
         self._network = None
         self._sight = None
 
-    def _answer(self, network: TextModel, request: Request, prompt: Prompt, count: int) -> Iterator[Event]:
+    def _answer(
+        self, network: TextModel, request: Request, prompt: Prompt, count: int, guide: Guide | None
+    ) -> Iterator[Event]:
         marks = visible_marks(self._tokenizer, request)
         answer = AnswerText(self._tokenizer, self._stop_ids, request.sampling.stop, marks)
         events = AnswerEvents(request)
         with memory_errors(network.device):
             inputs = self._taken_in(network, prompt)
-            tokens = generate(network, inputs, lambda like: self._sampler(request, prompt.ids, like), count)
+            tokens = generate(network, inputs, lambda like: self._sampler(request, prompt.ids, like), count, guide)
             del inputs  # embedded, a long prompt takes memory, and is needed only until it is read
         try:
             while answer.finished is None:
                 self._open()
                 with memory_errors(network.device):
                     token = next(tokens, None)
-                delta = answer.end() if token is None else answer.push(token)
+                whole = guide is not None and guide.ended
+                delta = answer.end("stop" if whole else "length") if token is None else answer.push(token)
                 yield from events.read(delta, last=answer.finished is not None)
         finally:
             tokens.close()
@@ -159,7 +166,8 @@ class TorchEngine(Engine):
         if request.prompt is not None:
             ids = self._tokenizer.encode(request.prompt)
         elif self._template is not None:
-            ids = self._tokenizer.encode_chat(self._template, request.messages, tools=request.tools)
+            template = prompt_format(self._template, request)
+            ids = self._tokenizer.encode_chat(template, request.messages, tools=request.tools)
         else:
             raise UnsupportedFeatureError(
                 "torch", "chat", hint=f"'{self.model}' has no chat template; use generate with a plain prompt."

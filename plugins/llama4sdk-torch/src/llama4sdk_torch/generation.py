@@ -12,6 +12,7 @@ from llama4sdk.events import FinishReason, TextDelta, TokenLogprob, TopLogprob
 from llama4sdk.llama4.stops import cut
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk_torch.cache import KVCache
+from llama4sdk_torch.constraints import Guide
 from llama4sdk_torch.model import TextModel
 from llama4sdk_torch.sampling import Draw, Sampler
 
@@ -28,21 +29,32 @@ class Token:
 
 
 def generate(
-    model: TextModel, prompt: Tensor, make_sampler: Callable[[Tensor], Sampler], count: int
+    model: TextModel,
+    prompt: Tensor,
+    make_sampler: Callable[[Tensor], Sampler],
+    count: int,
+    guide: Guide | None = None,
+    *,
+    ahead: bool | None = None,
 ) -> Generator[Token]:
     """At most ``count`` tokens that follow ``prompt``, [1, tokens] or embedded [1, tokens, hidden].
+
+    With a ``guide`` they are those it allows, and end where it has ended.
 
     The cache lives as long as the iterator.
 
     On an accelerator the next step is launched before the last token is read, so that the host's work costs no time; on
-    the CPU, where the two are one, no step is begun that may not be wanted.
+    the CPU, where the two are one, no step is begun that may not be wanted. ``ahead`` decides otherwise.
     """
     cache = model.new_cache(prompt.shape[1] + count)
     logits = model.logits(model.prefill(prompt, cache))[0]
     del prompt  # not needed while the answer grows
     sampler = make_sampler(logits)
+    ahead = model.device.type != "cpu" if ahead is None else ahead
+    if guide is not None:
+        yield from _guided(model, cache, sampler, logits, count, guide, ahead=ahead)
+        return
     pending = _Reading(sampler.draw(logits))
-    ahead = model.device.type != "cpu"
     for left in range(count - 1, -1, -1):
         following = _step(model, cache, sampler, pending.draw) if ahead and left else None
         yield pending.token()
@@ -50,9 +62,28 @@ def generate(
             pending = following or _step(model, cache, sampler, pending.draw)
 
 
+def _guided(
+    model: TextModel, cache: KVCache, sampler: Sampler, logits: Tensor, count: int, guide: Guide, *, ahead: bool
+) -> Generator[Token]:
+    """What may be drawn depends on the last token. ``ahead``, the network is at work while the host reads that."""
+    for left in range(count - 1, -1, -1):
+        drawn = _Reading(sampler.draw(logits, guide.allowed()))
+        following = _scores(model, cache, drawn.draw) if ahead and left else None
+        token = drawn.token()
+        guide.take(token.id)
+        yield token
+        if guide.ended:
+            return
+        if left:
+            logits = _scores(model, cache, drawn.draw) if following is None else following
+
+
 def _step(model: TextModel, cache: KVCache, sampler: Sampler, last: Draw) -> _Reading:
-    logits = model.logits(model.prefill(last.token.unsqueeze(0), cache))[0]
-    return _Reading(sampler.draw(logits))
+    return _Reading(sampler.draw(_scores(model, cache, last)))
+
+
+def _scores(model: TextModel, cache: KVCache, last: Draw) -> Tensor:
+    return model.logits(model.prefill(last.token.unsqueeze(0), cache))[0]
 
 
 class _Reading:
@@ -117,9 +148,9 @@ class AnswerText:
             self.finished = "stop"
         return self._delta(safe)
 
-    def end(self) -> TextDelta | None:
+    def end(self, reason: FinishReason) -> TextDelta | None:
         """No token will follow: what was held back in case of a stop string is text after all."""
-        self.finished = "length"
+        self.finished = reason
         return self._delta(self._held)
 
     def _text_of(self, token: int) -> str:

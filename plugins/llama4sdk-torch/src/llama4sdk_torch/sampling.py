@@ -53,9 +53,11 @@ class Sampler:
         self._seen[torch.tensor(prompt, dtype=torch.long, device=like.device)] = True
 
     @torch.inference_mode()
-    def draw(self, logits: Tensor) -> Draw:
-        """One token from the model's scores [vocabulary], float32."""
+    def draw(self, logits: Tensor, allowed: Tensor | None = None) -> Draw:
+        """One token from the model's scores [vocabulary], float32: one of those ``allowed``, [vocabulary] of bool."""
         scores = self._penalized(logits)
+        if allowed is not None:
+            scores = scores.masked_fill(~allowed, -torch.inf)
         greedy = self._temperature < COLD
         token = scores.argmax(keepdim=True) if greedy else self._random((scores - scores.max()) / self._temperature)
         self._seen[token] = True
