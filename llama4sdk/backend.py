@@ -21,7 +21,8 @@ from llama4sdk.capabilities import Capabilities, Feature
 from llama4sdk.errors import UnsupportedFeatureError
 from llama4sdk.events import Event
 from llama4sdk.hardware import Hardware
-from llama4sdk.planning.plan import Placement, Plan, Quantization
+from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.planning.quantization import Quantization, QuantizationConfig
 from llama4sdk.requests import EmbedRequest, Request
 from llama4sdk.results import Embeddings
 
@@ -80,7 +81,8 @@ class Need(Value):
     features: frozenset[Feature] = frozenset()
     context_length: int | None = Field(default=None, ge=1)
     """Tokens of prompt and answer; an offer may have more, never less."""
-    quantization: Quantization | None = None
+    quantization: Quantization | QuantizationConfig | None = None
+    """A config only where no scheme means the same; refuse one that you cannot serve exactly."""
     device: str | None = None
 
 
@@ -90,7 +92,9 @@ class Offer(Value):
     model: str
     source: str | None = None
     placement: Placement
-    quantization: Quantization | None = None
+    quantization: Quantization | QuantizationConfig | None = None
+    quantization_reason: str | None = None
+    """Why this quantization, where the backend chose it."""
     context_length: int
     memory: dict[str, int] = Field(default_factory=dict)
     tokens_per_second: float | None = None

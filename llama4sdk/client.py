@@ -16,8 +16,9 @@ from llama4sdk.validation import MessagesInput, as_messages, chat_request, embed
 
 if TYPE_CHECKING:
     from llama4sdk.hardware import Hardware
-    from llama4sdk.planning.plan import Plan, Quantization
+    from llama4sdk.planning.plan import Plan
     from llama4sdk.planning.policy import Policy
+    from llama4sdk.planning.quantization import Quantization, QuantizationConfig
     from llama4sdk.registry import Registry
 
 __all__ = ["BaseClient", "Client"]
@@ -34,7 +35,8 @@ class BaseClient:
             repository id. ``None`` takes the best that fits.
         backend: The name of the backend to use; naming a remote one allows it.
         device: ``cpu``, ``cuda:0``, …
-        quantization: How weights are held, such as ``bf16`` or ``int4``.
+        quantization: How weights are held: ``bf16``, ``int8``, ``int4``, …, or a ``QuantizationConfig``, which has a
+            scheme for each class of modules.
         context_length: Tokens that prompt and answer may have together.
         policy: What the planner may do on its own.
         hardware: Plan for this machine instead of probing.
@@ -50,7 +52,7 @@ class BaseClient:
         *,
         backend: str | None = None,
         device: str | None = None,
-        quantization: Quantization | str | None = None,
+        quantization: Quantization | QuantizationConfig | str | None = None,
         context_length: int | None = None,
         policy: Policy | None = None,
         hardware: Hardware | None = None,

@@ -16,7 +16,7 @@ from llama4sdk.tools import ToolLike, as_tools
 
 if TYPE_CHECKING:
     from llama4sdk.backend import Need
-    from llama4sdk.planning.plan import Quantization
+    from llama4sdk.planning.quantization import Quantization, QuantizationConfig
 
 __all__ = ["MessageLike", "MessagesInput", "as_messages", "chat_request", "embed_request", "generate_request", "need"]
 
@@ -54,10 +54,14 @@ def embed_request(inputs: str | Sequence[str], pooling: Pooling, *, normalize: b
 
 
 def need(
-    model: str | Path | None, device: str | None, quantization: Quantization | str | None, context_length: int | None
+    model: str | Path | None,
+    device: str | None,
+    quantization: Quantization | QuantizationConfig | str | None,
+    context_length: int | None,
 ) -> Need:
     """What a client was made for. Raises ConfigurationError for what cannot mean anything."""
     from llama4sdk.backend import Need
+    from llama4sdk.planning.quantization import QuantizationConfig
 
     if context_length is not None and context_length < 1:
         raise ConfigurationError(
@@ -66,7 +70,7 @@ def need(
     return Need(
         model=None if model is None else str(model),
         device=device,
-        quantization=None if quantization is None else _quantization(quantization),
+        quantization=None if quantization is None else QuantizationConfig.of(quantization).simplest,
         context_length=context_length,
     )
 
@@ -107,13 +111,3 @@ def _checked(build: Callable[[], T], what: str, hint: str) -> T:
         return build()
     except ValidationError as error:
         raise InvalidRequestError(f"Invalid {what}: {in_words(error)}.", hint=hint) from error
-
-
-def _quantization(value: Quantization | str) -> Quantization:
-    from llama4sdk.planning.plan import Quantization
-
-    try:
-        return Quantization(value)
-    except ValueError:
-        hint = nearest(str(value), [q.value for q in Quantization], "Quantizations")
-        raise ConfigurationError(f"There is no quantization '{value}'.", hint=hint) from None

@@ -45,7 +45,12 @@ class Target:
     ] = None
     quantization: Annotated[
         str | None,
-        typer.Option("--quantization", "-q", help="fp32, bf16, fp16, fp8, int8, int4.", rich_help_panel=PLAN_PANEL),
+        typer.Option(
+            "--quantization",
+            "-q",
+            help="fp32, bf16, fp16, fp8, int8, int4, int4-g32, …",
+            rich_help_panel=PLAN_PANEL,
+        ),
     ] = None
     context_length: Annotated[
         int | None,
