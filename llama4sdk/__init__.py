@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llama4sdk.planning.policy import Policy
     from llama4sdk.planning.quantization import Quantization, QuantizationConfig
     from llama4sdk.requests import SamplingParams, Tool
-    from llama4sdk.results import Completion, Embeddings
+    from llama4sdk.results import Completion, Embeddings, Scores
     from llama4sdk.streams import AsyncStream, Stream
 
     __version__: str
@@ -45,6 +45,7 @@ _HOMES = {
     "Quantization": "planning.quantization",
     "QuantizationConfig": "planning.quantization",
     "SamplingParams": "requests",
+    "Scores": "results",
     "Stream": "streams",
     "TextDelta": "events",
     "TextPart": "messages",
@@ -72,6 +73,7 @@ __all__ = [
     "Quantization",
     "QuantizationConfig",
     "SamplingParams",
+    "Scores",
     "Stream",
     "TextDelta",
     "TextPart",

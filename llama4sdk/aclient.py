@@ -14,10 +14,18 @@ from llama4sdk.client import BaseClient
 from llama4sdk.events import Event
 from llama4sdk.planning.plan import Plan
 from llama4sdk.requests import Pooling, Request, SamplingOptions
-from llama4sdk.results import Completion, Embeddings
+from llama4sdk.results import Completion, Embeddings, Scores
+from llama4sdk.scoring import Progress
 from llama4sdk.streams import AsyncStream
 from llama4sdk.tools import ToolLike, ToolRun
-from llama4sdk.validation import MessagesInput, as_messages, chat_request, embed_request, generate_request
+from llama4sdk.validation import (
+    MessagesInput,
+    as_messages,
+    chat_request,
+    embed_request,
+    generate_request,
+    score_request,
+)
 
 __all__ = ["AsyncClient"]
 
@@ -104,6 +112,19 @@ class AsyncClient(BaseClient):
         """One vector per input, of length 1 when ``normalize`` is on."""
         request = embed_request(inputs, pooling, normalize=normalize)
         return await asyncio.to_thread(self._session.embed, request)
+
+    async def score(
+        self,
+        input: MessagesInput,  # noqa: A002 - the field's own word
+        *,
+        top: int = 0,
+        window: int | None = None,
+        stride: int | None = None,
+        progress: Progress | None = None,
+    ) -> Scores:
+        """As ``Client.score``; ``progress`` is called in the thread that scores."""
+        request = score_request(input, top, window, stride)
+        return await asyncio.to_thread(self._session.score, request, progress)
 
     async def count_tokens(self, input: MessagesInput) -> int:  # noqa: A002 - the field's own word
         """Tokens a chat request with these messages would read."""

@@ -11,7 +11,7 @@ from llama4sdk.requests import SamplingParams
 
 __all__ = ["ALL_SAMPLING_OPTIONS", "Capabilities", "Feature"]
 
-Feature: TypeAlias = Literal["generate", "chat", "embed", "images", "tools", "count_tokens", "astream"]
+Feature: TypeAlias = Literal["generate", "chat", "embed", "images", "tools", "count_tokens", "astream", "score"]
 
 ALL_SAMPLING_OPTIONS: Final = frozenset(SamplingParams.model_fields)
 

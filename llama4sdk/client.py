@@ -8,11 +8,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 
 from llama4sdk.requests import Pooling, SamplingOptions
-from llama4sdk.results import Completion, Embeddings
+from llama4sdk.results import Completion, Embeddings, Scores
+from llama4sdk.scoring import Progress
 from llama4sdk.session import Session
 from llama4sdk.streams import Stream
 from llama4sdk.tools import ToolLike, ToolRun
-from llama4sdk.validation import MessagesInput, as_messages, chat_request, embed_request, generate_request, need
+from llama4sdk.validation import (
+    MessagesInput,
+    as_messages,
+    chat_request,
+    embed_request,
+    generate_request,
+    need,
+    score_request,
+)
 
 if TYPE_CHECKING:
     from llama4sdk.hardware import Hardware
@@ -148,6 +157,24 @@ class Client(BaseClient):
     def embed(self, inputs: str | Sequence[str], *, pooling: Pooling = "mean", normalize: bool = True) -> Embeddings:
         """One vector per input, of length 1 when ``normalize`` is on."""
         return self._session.embed(embed_request(inputs, pooling, normalize=normalize))
+
+    def score(
+        self,
+        input: MessagesInput,  # noqa: A002 - the field's own word
+        *,
+        top: int = 0,
+        window: int | None = None,
+        stride: int | None = None,
+        progress: Progress | None = None,
+    ) -> Scores:
+        """How likely each token of a text, or of a conversation as the model reads it, is to the model: no sampling.
+
+        A string is raw text. ``top`` alternatives are reported at each place. What is longer than ``window`` (the
+        context, unless given) is read in overlapping windows, ``stride`` tokens of each further one scored.
+        ``progress`` is called with the tokens scored so far and in all.
+        """
+        request = score_request(input, top, window, stride)
+        return self._session.score(request, progress)
 
     def count_tokens(self, input: MessagesInput) -> int:  # noqa: A002 - the field's own word
         """Tokens a chat request with these messages would read."""

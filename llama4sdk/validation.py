@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from llama4sdk.errors import ConfigurationError, InvalidRequestError, UnknownOptionError
 from llama4sdk.messages import Message
-from llama4sdk.requests import EmbedRequest, Pooling, Request, SamplingOptions, SamplingParams
+from llama4sdk.requests import EmbedRequest, Pooling, Request, SamplingOptions, SamplingParams, ScoreRequest
 from llama4sdk.text import in_words, nearest
 from llama4sdk.tools import ToolLike, as_tools
 
@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from llama4sdk.backend import Need
     from llama4sdk.planning.quantization import Quantization, QuantizationConfig
 
-__all__ = ["MessageLike", "MessagesInput", "as_messages", "chat_request", "embed_request", "generate_request", "need"]
+__all__ = [
+    "MessageLike",
+    "MessagesInput",
+    "as_messages",
+    "chat_request",
+    "embed_request",
+    "generate_request",
+    "need",
+    "score_request",
+]
 
 MessageLike: TypeAlias = Message | Mapping[str, object]
 MessagesInput: TypeAlias = str | MessageLike | Sequence[MessageLike]
@@ -51,6 +60,21 @@ def embed_request(inputs: str | Sequence[str], pooling: Pooling, *, normalize: b
     texts = (inputs,) if isinstance(inputs, str) else tuple(inputs)
     hint = "Pass one text or a list of texts, none of them empty."
     return _checked(lambda: EmbedRequest(inputs=texts, pooling=pooling, normalize=normalize), "request", hint)
+
+
+def score_request(
+    input: MessagesInput,  # noqa: A002 - the field's own word
+    top: int,
+    window: int | None,
+    stride: int | None,
+) -> ScoreRequest:
+    """A request to score raw text, given as a string, or messages. Raises InvalidRequestError."""
+    prompt = input if isinstance(input, str) else None
+    messages = () if isinstance(input, str) else as_messages(input)
+    hint = "Pass some text or messages; top is 0 to 20, and a window is longer than its stride."
+    return _checked(
+        lambda: ScoreRequest(prompt=prompt, messages=messages, top=top, window=window, stride=stride), "request", hint
+    )
 
 
 def need(

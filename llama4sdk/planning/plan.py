@@ -59,6 +59,8 @@ class Plan(Value):
     capabilities: Capabilities
     memory: dict[str, int] = Field(default_factory=dict)
     """Bytes needed per device."""
+    weight_bytes: int | None = None
+    """What the weights alone take, where the backend says."""
     tokens_per_second: float | None = None
     notice: str | None = None
     """One line that whoever uses this plan should be told."""

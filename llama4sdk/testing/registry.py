@@ -11,7 +11,9 @@ from llama4sdk.testing.scripted import ANSWER, OFFER, ScriptedBackend, Step
 
 __all__ = ["EVERYTHING", "scripted_registry"]
 
-EVERYTHING: Final = Capabilities(features=frozenset({"generate", "chat", "embed", "images", "tools", "count_tokens"}))
+EVERYTHING: Final = Capabilities(
+    features=frozenset({"generate", "chat", "embed", "images", "tools", "count_tokens", "score"})
+)
 """Every feature a synchronous engine can declare."""
 
 

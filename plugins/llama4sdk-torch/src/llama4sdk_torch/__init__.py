@@ -5,7 +5,9 @@ from llama4sdk.hookspecs import hookimpl
 
 __all__ = ["CAPABILITIES", "llama4sdk_backends"]
 
-CAPABILITIES = Capabilities(features=frozenset({"generate", "chat", "images", "tools", "embed", "count_tokens"}))
+CAPABILITIES = Capabilities(
+    features=frozenset({"generate", "chat", "images", "tools", "embed", "count_tokens", "score"})
+)
 
 
 @hookimpl

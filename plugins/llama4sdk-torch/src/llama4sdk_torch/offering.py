@@ -57,8 +57,13 @@ class Subject:
 
     def memory(self, precision: Precision, context: int) -> int:
         """Bytes that a device must have room for."""
-        weights = None if self.holding is None else self.holding(precision)
-        return memory_bytes(self.config, precision, context, vision=self.vision_parameters, text=weights)
+        text = None if self.holding is None else self.holding(precision)
+        return memory_bytes(self.config, precision, context, vision=self.vision_parameters, text=text)
+
+    def weights(self, precision: Precision) -> int:
+        """Bytes of the weights alone, the vision network's among them."""
+        text = weight_bytes(self.config, precision) if self.holding is None else self.holding(precision)
+        return text + self.vision_parameters * QuantizationConfig.of(precision).dtype.bits // 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +192,7 @@ def _offer(subject: Subject, precision: Precision, place: _Place, context: int, 
         quantization_reason=why,
         context_length=context,
         memory={place.device: size},
+        weight_bytes=subject.weights(precision),
         capabilities=subject.capabilities,
         reason=f"{held} with {context} tokens of context takes {gb(size)} of {gb(place.free)} on {place.device}",
     )
