@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Literal, Self, Unpack, overload
@@ -11,6 +12,7 @@ from typing import Literal, Self, Unpack, overload
 from llama4sdk.bridge import bridge
 from llama4sdk.capabilities import Feature
 from llama4sdk.client import BaseClient
+from llama4sdk.errors import StreamClosedError
 from llama4sdk.events import Event
 from llama4sdk.planning.plan import Plan
 from llama4sdk.requests import Pooling, Request, SamplingOptions
@@ -122,9 +124,20 @@ class AsyncClient(BaseClient):
         stride: int | None = None,
         progress: Progress | None = None,
     ) -> Scores:
-        """As ``Client.score``; ``progress`` is called in the thread that scores."""
+        """As ``Client.score``; ``progress`` is called in the thread that scores, and cancelling ends that work."""
         request = score_request(input, top, window, stride)
-        return await asyncio.to_thread(self._session.score, request, progress)
+        cancelled = threading.Event()
+
+        def report(done: int, total: int) -> None:
+            if cancelled.is_set():
+                raise StreamClosedError("Nobody waits for these scores any more.")
+            if progress is not None:
+                progress(done, total)
+
+        try:
+            return await asyncio.to_thread(self._session.score, request, report)
+        finally:
+            cancelled.set()
 
     async def count_tokens(self, input: MessagesInput) -> int:  # noqa: A002 - the field's own word
         """Tokens a chat request with these messages would read."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from llama4sdk.errors import ConfigurationError, InvalidRequestError
 
-__all__ = ["STDIN", "read_stdin", "text_from"]
+__all__ = ["STDIN", "read_file", "read_stdin", "text_from"]
 
 STDIN = "-"
 
@@ -20,6 +21,20 @@ def text_from(words: list[str] | None) -> str:
         raise ConfigurationError("There is nothing to work on.", hint="Give a text, or pipe one in.")
     stdin = read_stdin() if not words or STDIN in words else ""
     return " ".join(stdin if word == STDIN else word for word in words or [STDIN])
+
+
+def read_file(path: Path) -> str:
+    """A text file, or with ``-`` stdin. Raises InvalidRequestError when it cannot be read, is no text, or is empty."""
+    try:
+        text = read_stdin() if str(path) == STDIN else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise InvalidRequestError(f"Cannot read {path}: {reason}.") from error
+    if "\0" in text:
+        raise InvalidRequestError(f"Cannot read {path}: it is no text.")
+    if not text.strip():
+        raise InvalidRequestError(f"There is no text in {path}.")
+    return text
 
 
 def read_stdin() -> str:

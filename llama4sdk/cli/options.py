@@ -15,7 +15,9 @@ from llama4sdk.cli.errors import guarded
 if TYPE_CHECKING:
     from llama4sdk.requests import SamplingOptions
 
-__all__ = ["JsonFlag", "Sampling", "Target", "expanded"]
+__all__ = ["SETTINGS", "JsonFlag", "Sampling", "Target", "expanded"]
+
+SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
 
 PLAN_PANEL: Final = "What runs, and where"
 SAMPLING_PANEL: Final = "Sampling"

@@ -19,6 +19,7 @@ from llama4sdk import Client, catalog
 from llama4sdk.backend import Need, Offer, Unavailable
 from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
 from llama4sdk.hardware import Hardware
+from llama4sdk.planning.estimate import weight_bytes
 from llama4sdk.planning.plan import Placement, Plan
 from llama4sdk.planning.quantization import Quantization, QuantizationConfig
 from llama4sdk.testing.machines import CRAMPED, GPU_24GB, H100_X1, H100_X8, LAPTOP, MAC_64GB, machine
@@ -150,6 +151,17 @@ def test_the_plan_says_that_scout_only_fits_as_int4() -> None:
         plan = client.plan()
     assert plan.quantization is Quantization.INT4
     assert "quantization: int4 because bf16 needs 222.3 GB and int8 needs 116.9 GB; " in plan.explain()
+
+
+def test_room_is_counted_for_one_dequantized_matrix() -> None:
+    """Codes need their bytes, and the values of the largest matrix while it is used: gate and up of one expert."""
+    assert catalog.SCOUT.config is not None
+    beside = {
+        scheme: memory_bytes(catalog.SCOUT.config, scheme, 512) - weight_bytes(catalog.SCOUT.config, scheme)
+        for scheme in (Quantization.BF16, Quantization.INT8, Quantization.INT4)
+    }
+    expert = 2 * 8192 * 5120 * 2
+    assert beside[Quantization.INT8] == beside[Quantization.INT4] == beside[Quantization.BF16] + expert
 
 
 @pytest.mark.parametrize("model", ["nobodys-model", "/no/such/path.gguf", None])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llama4sdk_torch.matrices import SHRINKS, Quantized, empty, linear, lookup, pick, quantize_into
+from llama4sdk_torch.matrices import EXTREMES, Quantized, empty, linear, lookup, pick, quantize_into
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
@@ -89,16 +89,16 @@ def test_fp8_is_within_its_three_bits(shape: tuple[int, int], seed: int) -> None
 @given(shape=shapes, seed=st.integers(0, 2**16))
 @settings(max_examples=20, deadline=None)
 def test_int4_takes_the_best_scale_of_each_group(group: int, shape: tuple[int, int], seed: int) -> None:
-    """Each group's squared error is the least that any of the scales tried can give; a short last group's, too."""
+    """Each group's weighted error is the least that any of the scales tried can give; a short last group's, too."""
     values = weights(shape, seed)
     form = MatrixFormat(scheme=Quantization.INT4, group_size=group, scale=Quantization.BF16)
-    error = (decoded(quantized(values, form)) - values.double()).square()
+    error = (decoded(quantized(values, form)) - values.double()).square() * values.double().abs()
     for row, start in itertools.product(range(shape[0]), range(0, shape[1], group)):
         part = values[row, start : start + group].double()
         extreme = float(part[part.abs().argmax()])
-        scales = [float(torch.tensor(-extreme * shrink / 8).bfloat16()) for shrink in SHRINKS]
+        scales = [float(torch.tensor(-extreme / steps).bfloat16()) for steps in EXTREMES]
         trials = [
-            ((part / scale).round().clamp(-8, 7) * scale - part).square().sum().item() if scale else 0.0
+            (((part / scale).round().clamp(-8, 7) * scale - part).square() * part.abs()).sum().item() if scale else 0.0
             for scale in scales
         ]
         assert math.isclose(error[row, start : start + group].sum(), min(trials), rel_tol=1e-4, abs_tol=1e-12)

@@ -285,7 +285,7 @@ def test_loading_needs_little_more_than_what_is_loaded(save_tiny: Save, name: st
     command = [sys.executable, "-c", PEAK, str(folder), name]
     peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     expert = 2 * 256 * 1024 * 4
-    pieces = 24 * 2**20
+    pieces = 40 * 2**20  # less than one layer of experts in float32; the allocator keeps some of what was freed
     loaded = Holding(checkpoint, QuantizationConfig.of(name)).bytes
     assert loaded + pieces < sum(parameter.numel() * 2 for parameter in model.parameters()) or name == "bf16"
     assert peak < loaded + expert + pieces

@@ -126,6 +126,26 @@ def test_both_clients_score_and_say_how_far_they_are() -> None:
     assert asyncio.run(main()) == scores
 
 
+def test_a_cancelled_task_ends_the_work() -> None:
+    """Whoever no longer waits for scores does not keep the processor busy: at most one more window is read."""
+    seen: list[int] = []
+
+    async def main() -> int:
+        async with AsyncClient("demo", context_length=64) as client:
+            await client.load()
+            scores = client.score(TEXT * 20, window=8, stride=1, progress=lambda done, total: seen.append(done))
+            task = asyncio.create_task(scores)
+            while not seen:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return len(seen)
+
+    count = asyncio.run(main())  # waits for the threads it began
+    assert len(seen) <= count + 1
+
+
 def test_a_closed_engine_scores_no_more(tiny_engine: TorchEngine) -> None:
     """Between two windows, too; a model without a template has no conversations to score."""
     with pytest.raises(UnsupportedFeatureError, match="chat"):

@@ -52,17 +52,17 @@ class Subject:
     """What it is held in unless the caller chooses, or there is no room for it."""
     capabilities: Capabilities | None = None
     vision_parameters: int = 0
-    holding: Callable[[Precision], int] | None = None
+    text_bytes: Callable[[Precision], int] | None = None
     """Bytes of its text network in memory; ``None`` where the estimate from its sizes is exact."""
 
     def memory(self, precision: Precision, context: int) -> int:
         """Bytes that a device must have room for."""
-        text = None if self.holding is None else self.holding(precision)
+        text = None if self.text_bytes is None else self.text_bytes(precision)
         return memory_bytes(self.config, precision, context, vision=self.vision_parameters, text=text)
 
     def weights(self, precision: Precision) -> int:
         """Bytes of the weights alone, the vision network's among them."""
-        text = weight_bytes(self.config, precision) if self.holding is None else self.holding(precision)
+        text = weight_bytes(self.config, precision) if self.text_bytes is None else self.text_bytes(precision)
         return text + self.vision_parameters * QuantizationConfig.of(precision).dtype.bits // 8
 
 
