@@ -75,6 +75,13 @@ def test_int8_is_within_half_a_step(shape: tuple[int, int], seed: int) -> None:
     assert (error <= steps * (0.5 + 1e-4)).all()
 
 
+def test_every_fp8_code_is_its_number() -> None:
+    """All 254 codes that are numbers, subnormal ones and both zeros among them, mean what torch says they mean."""
+    codes = torch.tensor([n for n in range(256) if n & 0x7F != 0x7F], dtype=torch.uint8).view(torch.float8_e4m3fn)
+    matrix = Quantized(form=FP8, inputs=254, dtype=torch.float32, codes=codes.unsqueeze(0), scale=torch.ones(1, 1))
+    assert torch.equal(matrix.dense()[0], codes.float())
+
+
 @given(shape=shapes, seed=st.integers(0, 2**16))
 @settings(max_examples=25, deadline=None)
 def test_fp8_is_within_its_three_bits(shape: tuple[int, int], seed: int) -> None:
