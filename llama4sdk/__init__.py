@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from llama4sdk.events import Event, Finish, TextDelta, TokenLogprob, ToolCallDelta, Usage
     from llama4sdk.hardware import Hardware
     from llama4sdk.messages import ImagePart, Message, TextPart, ToolCall, VideoPart
-    from llama4sdk.planning.plan import Plan, Quantization
+    from llama4sdk.planning.plan import Plan
     from llama4sdk.planning.policy import Policy
+    from llama4sdk.planning.quantization import Quantization, QuantizationConfig
     from llama4sdk.requests import SamplingParams, Tool
-    from llama4sdk.results import Completion, Embeddings
+    from llama4sdk.results import Completion, Embeddings, Scores
     from llama4sdk.streams import AsyncStream, Stream
 
     __version__: str
@@ -41,8 +42,10 @@ _HOMES = {
     "Message": "messages",
     "Plan": "planning.plan",
     "Policy": "planning.policy",
-    "Quantization": "planning.plan",
+    "Quantization": "planning.quantization",
+    "QuantizationConfig": "planning.quantization",
     "SamplingParams": "requests",
+    "Scores": "results",
     "Stream": "streams",
     "TextDelta": "events",
     "TextPart": "messages",
@@ -69,7 +72,9 @@ __all__ = [
     "Plan",
     "Policy",
     "Quantization",
+    "QuantizationConfig",
     "SamplingParams",
+    "Scores",
     "Stream",
     "TextDelta",
     "TextPart",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
@@ -15,14 +16,22 @@ from llama4sdk.bridge import bridge
 from llama4sdk.capabilities import Feature
 from llama4sdk.client import BaseClient
 from llama4sdk.constraints import SchemaLike
+from llama4sdk.errors import StreamClosedError
 from llama4sdk.events import Event
 from llama4sdk.planning.plan import Plan
 from llama4sdk.progress import Progress
 from llama4sdk.requests import ChatOptions, GenerateOptions, Pooling, Request, SamplingOptions
-from llama4sdk.results import Completion, Embeddings
+from llama4sdk.results import Completion, Embeddings, Scores
 from llama4sdk.streams import AsyncStream
 from llama4sdk.tools import ToolLike, ToolRun
-from llama4sdk.validation import MessagesInput, as_messages, chat_request, embed_request, generate_request
+from llama4sdk.validation import (
+    MessagesInput,
+    as_messages,
+    chat_request,
+    embed_request,
+    generate_request,
+    score_request,
+)
 
 __all__ = ["AsyncClient"]
 
@@ -134,6 +143,30 @@ class AsyncClient(BaseClient):
         """One vector per input, of length 1 when ``normalize`` is on."""
         request = embed_request(inputs, pooling, normalize=normalize)
         return await asyncio.to_thread(self._session.embed, request)
+
+    async def score(
+        self,
+        input: MessagesInput,  # noqa: A002 - the field's own word
+        *,
+        top: int = 0,
+        window: int | None = None,
+        stride: int | None = None,
+        progress: Progress | None = None,
+    ) -> Scores:
+        """As ``Client.score``; ``progress`` is called in the thread that scores, and cancelling ends that work."""
+        request = score_request(input, top, window, stride)
+        cancelled = threading.Event()
+
+        def report(done: int, total: int | None) -> None:
+            if cancelled.is_set():
+                raise StreamClosedError("Nobody waits for these scores any more.")
+            if progress is not None:
+                progress(done, total)
+
+        try:
+            return await asyncio.to_thread(self._session.score, request, report)
+        finally:
+            cancelled.set()
 
     async def count_tokens(
         self,

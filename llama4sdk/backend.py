@@ -21,10 +21,11 @@ from llama4sdk.capabilities import Capabilities, Feature
 from llama4sdk.errors import UnsupportedFeatureError
 from llama4sdk.events import Event
 from llama4sdk.hardware import Hardware
-from llama4sdk.planning.plan import Placement, Plan, Quantization
+from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.planning.quantization import Quantization, QuantizationConfig
 from llama4sdk.progress import Progress
-from llama4sdk.requests import EmbedRequest, Request
-from llama4sdk.results import Embeddings
+from llama4sdk.requests import EmbedRequest, Request, ScoreRequest
+from llama4sdk.results import Embeddings, Scores
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -81,7 +82,8 @@ class Need(Value):
     features: frozenset[Feature] = frozenset()
     context_length: int | None = Field(default=None, ge=1)
     """Tokens of prompt and answer; an offer may have more, never less."""
-    quantization: Quantization | None = None
+    quantization: Quantization | QuantizationConfig | None = None
+    """A config only where no scheme means the same; refuse one that you cannot serve exactly."""
     device: str | None = None
 
 
@@ -91,7 +93,11 @@ class Offer(Value):
     model: str
     source: str | None = None
     placement: Placement
-    quantization: Quantization | None = None
+    quantization: Quantization | QuantizationConfig | None = None
+    quantization_reason: str | None = None
+    """Why this quantization, where the backend chose it."""
+    weight_bytes: int | None = None
+    """What the weights alone take."""
     context_length: int
     memory: dict[str, int] = Field(default_factory=dict)
     tokens_per_second: float | None = None
@@ -138,6 +144,14 @@ class Engine(ABC):
     def count_tokens(self, request: Request) -> int:
         """Tokens the request's input would take. Only called when ``count_tokens`` is a declared feature."""
         raise UnsupportedFeatureError(type(self).__name__, "count_tokens")
+
+    def score(self, request: ScoreRequest, *, progress: Progress | None = None) -> Scores:
+        """The log-probability of each token of a text. Only called when ``score`` is a declared feature.
+
+        Long texts are read in the windows that ``llama4sdk.scoring.windows`` names; ``progress`` is called now and
+        then, in the calling thread. Raises ContextLengthError when a window is longer than the context.
+        """
+        raise UnsupportedFeatureError(type(self).__name__, "score")
 
     def close(self) -> None:  # noqa: B027 - an engine that holds nothing has nothing to do
         """Free memory and sockets. Streams still open end with StreamClosedError."""

@@ -22,6 +22,7 @@ Feature: TypeAlias = Literal[
     "regex",
     "grammar",
     "count_tokens",
+    "score",
     "astream",
 ]
 

@@ -15,7 +15,7 @@ from llama4sdk._values import Value
 from llama4sdk.errors import UnknownModelError, WeightsNotFoundError
 from llama4sdk.llama4.config import RopeScaling, TextConfig
 from llama4sdk.planning import estimate
-from llama4sdk.planning.plan import Quantization
+from llama4sdk.planning.quantization import Quantization, QuantizationConfig
 
 __all__ = ["BEHEMOTH", "DEMO", "MAVERICK", "MODELS", "SCOUT", "ModelSpec", "ensure_known", "find", "unknown_model"]
 
@@ -56,7 +56,7 @@ class ModelSpec(Value):
         idle = len(c.moe_layers) * (c.num_experts - c.experts_per_token) * 3 * c.expert_size * c.hidden_size
         return estimate.parameters(c) - idle
 
-    def weight_bytes(self, quantization: Quantization) -> int | None:
+    def weight_bytes(self, quantization: Quantization | QuantizationConfig) -> int | None:
         """Memory the loaded weights take, in bytes."""
         if self.config is None:
             return None

@@ -9,9 +9,9 @@ from llama4sdk.errors import UnsupportedFeatureError
 if TYPE_CHECKING:
     from llama4sdk.capabilities import Feature
     from llama4sdk.planning.plan import Plan
-    from llama4sdk.requests import Request
+    from llama4sdk.requests import Request, ScoreRequest
 
-__all__ = ["check_request", "require"]
+__all__ = ["check_request", "check_score", "require"]
 
 _FEATURE_WORDS: Final[dict[Feature, str]] = {
     "generate": "raw text generation",
@@ -25,6 +25,7 @@ _FEATURE_WORDS: Final[dict[Feature, str]] = {
     "grammar": "answers of a grammar",
     "count_tokens": "counting tokens",
     "astream": "native asynchronous streams",
+    "score": "scoring texts",
 }
 
 
@@ -50,3 +51,12 @@ def check_request(request: Request, feature: Feature, plan: Plan) -> None:
         supported = ", ".join(sorted(plan.capabilities.sampling))
         option = f"the option {', '.join(sorted(unknown))}"
         raise UnsupportedFeatureError(plan.backend, option, hint=f"It supports: {supported}.")
+
+
+def check_score(request: ScoreRequest, plan: Plan) -> None:
+    """The same for a text or a conversation to score."""
+    require("score", plan)
+    if request.messages:
+        require("chat", plan)
+    if any(message.has_images for message in request.messages):
+        raise UnsupportedFeatureError(plan.backend, "scoring images", hint="Send messages of text only.")

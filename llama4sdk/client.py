@@ -12,16 +12,25 @@ from typing_extensions import TypeVar
 
 from llama4sdk.constraints import SchemaLike
 from llama4sdk.requests import ChatOptions, GenerateOptions, Pooling, SamplingOptions
-from llama4sdk.results import Completion, Embeddings
+from llama4sdk.results import Completion, Embeddings, Scores
 from llama4sdk.session import Session
 from llama4sdk.streams import Stream
 from llama4sdk.tools import ToolLike, ToolRun
-from llama4sdk.validation import MessagesInput, as_messages, chat_request, embed_request, generate_request, need
+from llama4sdk.validation import (
+    MessagesInput,
+    as_messages,
+    chat_request,
+    embed_request,
+    generate_request,
+    need,
+    score_request,
+)
 
 if TYPE_CHECKING:
     from llama4sdk.hardware import Hardware
-    from llama4sdk.planning.plan import Plan, Quantization
+    from llama4sdk.planning.plan import Plan
     from llama4sdk.planning.policy import Policy
+    from llama4sdk.planning.quantization import Quantization, QuantizationConfig
     from llama4sdk.progress import Progress
     from llama4sdk.registry import Registry
 
@@ -41,7 +50,8 @@ class BaseClient:
             repository id. ``None`` takes the best that fits.
         backend: The name of the backend to use; naming a remote one allows it.
         device: ``cpu``, ``cuda:0``, …
-        quantization: How weights are held, such as ``bf16`` or ``int4``.
+        quantization: How weights are held: ``bf16``, ``int8``, ``int4``, …, or a ``QuantizationConfig``, which has a
+            scheme for each class of modules.
         context_length: Tokens that prompt and answer may have together.
         policy: What the planner may do on its own.
         hardware: Plan for this machine instead of probing.
@@ -57,7 +67,7 @@ class BaseClient:
         *,
         backend: str | None = None,
         device: str | None = None,
-        quantization: Quantization | str | None = None,
+        quantization: Quantization | QuantizationConfig | str | None = None,
         context_length: int | None = None,
         policy: Policy | None = None,
         hardware: Hardware | None = None,
@@ -180,6 +190,24 @@ class Client(BaseClient):
     def embed(self, inputs: str | Sequence[str], *, pooling: Pooling = "mean", normalize: bool = True) -> Embeddings:
         """One vector per input, of length 1 when ``normalize`` is on."""
         return self._session.embed(embed_request(inputs, pooling, normalize=normalize))
+
+    def score(
+        self,
+        input: MessagesInput,  # noqa: A002 - the field's own word
+        *,
+        top: int = 0,
+        window: int | None = None,
+        stride: int | None = None,
+        progress: Progress | None = None,
+    ) -> Scores:
+        """How likely each token of a text, or of a conversation as the model reads it, is to the model: no sampling.
+
+        A string is raw text. ``top`` alternatives are reported at each place. What is longer than ``window`` (the
+        context, unless given) is read in overlapping windows, ``stride`` tokens of each further one scored.
+        ``progress`` is called with the tokens scored so far and in all.
+        """
+        request = score_request(input, top, window, stride)
+        return self._session.score(request, progress)
 
     def count_tokens(
         self,

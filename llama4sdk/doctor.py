@@ -237,6 +237,10 @@ def _plan(facts: Facts) -> Iterator[Check]:
         yield _check("plan", "warn", "Client()", facts.no_plan or "no plan", "See 'llama4sdk plan'.")
         return
     yield _check("plan", "ok", "Client()", _in_one_line(plan), _fetch(plan))
+    quantized = plan.quantization is not None and not plan.quantization.full_precision
+    for decision in plan.decisions:
+        if quantized and decision.what == "quantization":
+            yield _check("plan", "info", f"Why {decision.value}", decision.reason)
     for rejection in plan.rejections:
         if rejection.model == catalog.SCOUT.name and plan.model != rejection.model:
             text = f"not on {rejection.backend}: {rejection.reason}"

@@ -1,4 +1,4 @@
-"""How far something slow is: what downloads and loading report, and what a progress bar is made of."""
+"""How far something slow is: what downloads, loading and scoring report, and what a progress bar is made of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TypeAlias
 __all__ = ["Progress"]
 
 Progress: TypeAlias = Callable[[int, int | None], None]
-"""Called with the bytes that are done and the bytes there will be (``None`` when nobody knows), where the work is done.
+"""Called with what is done and what there will be (``None`` when nobody knows), where the work is done. Downloads and
+loading count bytes, scoring counts tokens.
 
 What it raises ends the work.
 """

@@ -18,6 +18,7 @@ __all__ = [
     "Request",
     "SamplingOptions",
     "SamplingParams",
+    "ScoreRequest",
     "Tool",
 ]
 
@@ -142,3 +143,24 @@ class EmbedRequest(Value):
     inputs: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
     pooling: Pooling = "mean"
     normalize: bool = True
+
+
+class ScoreRequest(Value):
+    """A raw ``prompt``, or ``messages`` as they are written for the model, to be scored token by token."""
+
+    prompt: str | None = None
+    messages: tuple[Message, ...] = ()
+    top: Annotated[int, Field(ge=0, le=20)] = 0
+    """Report this many likeliest alternatives at each place."""
+    window: Annotated[int, Field(ge=2)] | None = None
+    """Tokens that are read together; ``None`` reads as many as the context has room for."""
+    stride: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of a further window that are scored; ``None`` is half a window."""
+
+    @model_validator(mode="after")
+    def _sound(self) -> ScoreRequest:
+        if bool(self.prompt) == bool(self.messages):
+            raise ValueError("there must be a text or messages, not both and not neither")
+        if self.window is not None and self.stride is not None and self.stride >= self.window:
+            raise ValueError(f"a stride of {self.stride} leaves no context in a window of {self.window}")
+        return self

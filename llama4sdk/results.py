@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Final, Generic, cast
 
@@ -15,7 +16,7 @@ from llama4sdk.events import Event, Finish, FinishReason, TextDelta, TokenLogpro
 from llama4sdk.messages import Message, ToolCall
 from llama4sdk.text import in_words
 
-__all__ = ["Completion", "Embeddings", "fold"]
+__all__ = ["Completion", "Embeddings", "Scores", "fold"]
 
 Parsed = TypeVar("Parsed", covariant=True, default=object)
 
@@ -82,6 +83,47 @@ class Embeddings(Value):
     def dimensions(self) -> int:
         """The length of each vector."""
         return len(self.vectors[0])
+
+
+class Scores(Value):
+    """How likely a text is to the model, token by token, each given those before it; natural logarithms."""
+
+    tokens: tuple[str, ...]
+    """Every token of the text as it was read, with what a tokenizer or chat template adds."""
+    logprobs: tuple[TokenLogprob | None, ...]
+    """One for each token; ``None`` for the first, which nothing comes before."""
+    usage: Usage = Usage()
+    model: str
+    backend: str
+
+    @property
+    def scored(self) -> int:
+        """How many tokens have a log-probability."""
+        return len(self._values)
+
+    @property
+    def log_likelihood(self) -> float:
+        """The log-probability of the whole text."""
+        return math.fsum(self._values)
+
+    @property
+    def perplexity(self) -> float:
+        """Between how many equally likely tokens the model seems to choose; ``nan`` where nothing was scored."""
+        return math.exp(-self.log_likelihood / self.scored) if self.scored else math.nan
+
+    @property
+    def standard_error(self) -> float:
+        """Of the perplexity, as if tokens were independent of each other; ``nan`` for fewer than two."""
+        count = self.scored
+        if count < 2:
+            return math.nan
+        mean = self.log_likelihood / count
+        spread = math.fsum((value - mean) ** 2 for value in self._values) / (count - 1)
+        return self.perplexity * math.sqrt(spread / count)
+
+    @property
+    def _values(self) -> list[float]:
+        return [entry.logprob for entry in self.logprobs if entry is not None]
 
 
 def fold(events: Iterable[Event], *, model: str, backend: str, constraint: Constraint | None = None) -> Completion:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from llama4sdk import settings
-from llama4sdk.checks import check_request, require
+from llama4sdk.checks import check_request, check_score, require
 from llama4sdk.errors import BackendError, ClientClosedError, Llama4Error, NoBackendError, UnknownModelError
 from llama4sdk.streams import AsyncStream, Stream
 from llama4sdk.text import nearest
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from llama4sdk.planning.policy import Policy
     from llama4sdk.progress import Progress
     from llama4sdk.registry import Registry
-    from llama4sdk.requests import EmbedRequest, Request
-    from llama4sdk.results import Embeddings
+    from llama4sdk.requests import EmbedRequest, Request, ScoreRequest
+    from llama4sdk.results import Embeddings, Scores
 
 __all__ = ["Session"]
 
@@ -102,6 +102,13 @@ class Session:
         require("embed", plan)
         with _blame(plan, "embedding"):
             return self.engine().embed(request)
+
+    def score(self, request: ScoreRequest, progress: Progress | None) -> Scores:
+        """Check that the backend can score this, then let it."""
+        plan = self.plan()
+        check_score(request, plan)
+        with _blame(plan, "scoring"):
+            return self.engine().score(request, progress=progress)
 
     def count_tokens(self, request: Request) -> int:
         """Check that the backend can count, and take in what is to be counted; then let it."""

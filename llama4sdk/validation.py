@@ -11,15 +11,32 @@ from pydantic import ValidationError
 from llama4sdk.constraints import as_constraint
 from llama4sdk.errors import ConfigurationError, InvalidRequestError, UnknownOptionError
 from llama4sdk.messages import Message
-from llama4sdk.requests import ChatOptions, EmbedRequest, GenerateOptions, Pooling, Request, SamplingParams
+from llama4sdk.requests import (
+    ChatOptions,
+    EmbedRequest,
+    GenerateOptions,
+    Pooling,
+    Request,
+    SamplingParams,
+    ScoreRequest,
+)
 from llama4sdk.text import in_words, nearest
 from llama4sdk.tools import ToolLike, as_tools
 
 if TYPE_CHECKING:
     from llama4sdk.backend import Need
-    from llama4sdk.planning.plan import Quantization
+    from llama4sdk.planning.quantization import Quantization, QuantizationConfig
 
-__all__ = ["MessageLike", "MessagesInput", "as_messages", "chat_request", "embed_request", "generate_request", "need"]
+__all__ = [
+    "MessageLike",
+    "MessagesInput",
+    "as_messages",
+    "chat_request",
+    "embed_request",
+    "generate_request",
+    "need",
+    "score_request",
+]
 
 MessageLike: TypeAlias = Message | Mapping[str, object]
 MessagesInput: TypeAlias = str | MessageLike | Sequence[MessageLike]
@@ -66,11 +83,30 @@ def embed_request(inputs: str | Sequence[str], pooling: Pooling, *, normalize: b
     return _checked(lambda: EmbedRequest(inputs=texts, pooling=pooling, normalize=normalize), "request", hint)
 
 
+def score_request(
+    input: MessagesInput,  # noqa: A002 - the field's own word
+    top: int,
+    window: int | None,
+    stride: int | None,
+) -> ScoreRequest:
+    """A request to score raw text, given as a string, or messages. Raises InvalidRequestError."""
+    prompt = input if isinstance(input, str) else None
+    messages = () if isinstance(input, str) else as_messages(input)
+    hint = "Pass some text or messages; top is 0 to 20, and a window is longer than its stride."
+    return _checked(
+        lambda: ScoreRequest(prompt=prompt, messages=messages, top=top, window=window, stride=stride), "request", hint
+    )
+
+
 def need(
-    model: str | Path | None, device: str | None, quantization: Quantization | str | None, context_length: int | None
+    model: str | Path | None,
+    device: str | None,
+    quantization: Quantization | QuantizationConfig | str | None,
+    context_length: int | None,
 ) -> Need:
     """What a client was made for. Raises ConfigurationError for what cannot mean anything."""
     from llama4sdk.backend import Need
+    from llama4sdk.planning.quantization import QuantizationConfig
 
     if context_length is not None and context_length < 1:
         raise ConfigurationError(
@@ -79,7 +115,7 @@ def need(
     return Need(
         model=None if model is None else str(model),
         device=device,
-        quantization=None if quantization is None else _quantization(quantization),
+        quantization=None if quantization is None else QuantizationConfig.of(quantization).simplest,
         context_length=context_length,
     )
 
@@ -120,13 +156,3 @@ def _checked(build: Callable[[], T], what: str, hint: str) -> T:
         return build()
     except ValidationError as error:
         raise InvalidRequestError(f"Invalid {what}: {in_words(error)}.", hint=hint) from error
-
-
-def _quantization(value: Quantization | str) -> Quantization:
-    from llama4sdk.planning.plan import Quantization
-
-    try:
-        return Quantization(value)
-    except ValueError:
-        hint = nearest(str(value), [q.value for q in Quantization], "Quantizations")
-        raise ConfigurationError(f"There is no quantization '{value}'.", hint=hint) from None

@@ -84,10 +84,10 @@ def test_the_request_reaches_the_engine_as_it_was_asked(scripted: ClientFactory)
     assert (request.sampling.temperature, request.sampling.stop) == (0.5, ("x",))
 
 
-@pytest.mark.parametrize("field", ["images", "tools", "chat", "generate", "embed", "count_tokens", "sampling"])
+@pytest.mark.parametrize("field", ["images", "tools", "chat", "generate", "embed", "count_tokens", "score", "sampling"])
 def test_what_is_not_declared_is_refused_before_anything_is_loaded(scripted: ClientFactory, field: str) -> None:
     """Each undeclared feature is named, and no engine exists afterwards."""
-    everything = {"generate", "chat", "embed", "images", "tools", "count_tokens"}
+    everything = {"generate", "chat", "embed", "images", "tools", "count_tokens", "score"}
     client, backend = scripted(
         capabilities=Capabilities.model_validate({"features": everything - {field}, "sampling": {"max_tokens"}})
     )
@@ -99,6 +99,7 @@ def test_what_is_not_declared_is_refused_before_anything_is_loaded(scripted: Cli
         "generate": lambda: client.generate("x"),
         "embed": lambda: client.embed("x"),
         "count_tokens": lambda: client.count_tokens("x"),
+        "score": lambda: client.score("x"),
         "sampling": lambda: client.chat("x", top_k=3),
     }
     with pytest.raises(UnsupportedFeatureError) as caught:
@@ -167,6 +168,7 @@ def test_a_closed_client_says_so(scripted: ClientFactory) -> None:
         lambda: client.chat("x"),
         lambda: client.embed("x"),
         lambda: client.count_tokens("x"),
+        lambda: client.score("x"),
     ):
         with pytest.raises(ClientClosedError):
             act()

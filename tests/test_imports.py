@@ -47,8 +47,9 @@ def test_public_surface() -> None:
     """The surface is a decision: a change to it changes this list in the same commit."""
     assert sorted(llama4sdk.__all__) == [
         "AsyncClient", "AsyncStream", "Client", "Completion", "Embeddings", "Event", "Finish", "Hardware", "ImagePart",
-        "Llama4Error", "Message", "Plan", "Policy", "Quantization", "SamplingParams", "Stream", "TextDelta", "TextPart",
-        "TokenLogprob", "Tool", "ToolCall", "ToolCallDelta", "Usage", "VideoPart", "__version__",
+        "Llama4Error", "Message", "Plan", "Policy", "Quantization", "QuantizationConfig", "SamplingParams", "Scores",
+        "Stream", "TextDelta", "TextPart", "TokenLogprob", "Tool", "ToolCall", "ToolCallDelta", "Usage", "VideoPart",
+        "__version__",
     ]  # fmt: skip
 
 

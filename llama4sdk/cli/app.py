@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from typer.core import TyperGroup
 
-from llama4sdk.cli.options import expanded
+from llama4sdk.cli.options import SETTINGS, expanded
 
 if TYPE_CHECKING:
     from typer._click import Command  # click itself in older typers; only its name is needed here
 
 __all__ = ["COMMANDS", "app"]
 
-COMMANDS: Final = ("doctor", "plan", "chat", "generate", "embed", "pull", "inspect", "models", "backends", "version")
-
-SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
+COMMANDS: Final = (
+    *("doctor", "plan", "chat", "generate", "embed", "eval"),
+    *("pull", "inspect", "models", "backends", "version"),
+)
 
 
 class _Commands(UserDict[str, "Command"]):
@@ -75,7 +76,9 @@ def _root(
 
 
 def _load(name: str) -> Command:
-    function = getattr(importlib.import_module(f"llama4sdk.cli.{name}"), name)
+    found = getattr(importlib.import_module(f"llama4sdk.cli.{name}"), name)
+    if isinstance(found, typer.Typer):
+        return typer.main.get_command(found)
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=SETTINGS)
-    single.command(name)(expanded(function))
+    single.command(name)(expanded(found))
     return typer.main.get_command(single)

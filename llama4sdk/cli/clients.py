@@ -33,8 +33,11 @@ def client_for(target: Target, *, hardware: Hardware | None = None) -> Client:
 
 
 @contextmanager
-def opened(target: Target, *, yes: bool) -> Iterator[Client]:
-    """A client whose weights are here, after asking for a download where one is needed; closed at the end."""
+def opened(target: Target, *, yes: bool, notices: bool = True) -> Iterator[Client]:
+    """A client whose weights are here, after asking for a download where one is needed; closed at the end.
+
+    ``notices``: whether what it has to say is shown; a second client for the same model would only repeat it.
+    """
     client = client_for(target)
     plan = client.plan()
     if weights.missing(plan):
@@ -43,7 +46,7 @@ def opened(target: Target, *, yes: bool) -> Iterator[Client]:
         fetch(plan.model, yes=yes)
         client.close()
         client = client_for(target)  # plans anew, now that the weights are here
-    with _notices_on_stderr(), client:
+    with _notices_on_stderr(shown=notices), client:
         yield client
 
 
@@ -60,9 +63,9 @@ def waiting(what: str) -> AbstractContextManager[object]:
 
 
 @contextmanager
-def _notices_on_stderr() -> Iterator[None]:
+def _notices_on_stderr(*, shown: bool) -> Iterator[None]:
     """What the SDK logs as a warning (such as which model this really is) is one line on stderr."""
-    logger, handler = logging.getLogger("llama4sdk"), _NoteHandler(logging.WARNING)
+    logger, handler = logging.getLogger("llama4sdk"), _NoteHandler(logging.WARNING) if shown else logging.NullHandler()
     logger.addHandler(handler)
     try:
         yield

@@ -10,7 +10,7 @@ import typer
 
 from llama4sdk.cli.answers import YesFlag
 from llama4sdk.cli.console import print_json, show
-from llama4sdk.cli.inputs import read_stdin
+from llama4sdk.cli.inputs import read_stdin, read_text
 from llama4sdk.cli.options import JsonFlag, Target
 
 if TYPE_CHECKING:
@@ -56,22 +56,12 @@ def embed(
 def _inputs(texts: list[str], files: list[Path]) -> list[str]:
     from llama4sdk.errors import InvalidRequestError
 
-    inputs = [*texts, *(line for path in files for line in _lines(_read(path)))]
+    inputs = [*texts, *(line for path in files for line in _lines(read_text(path)))]
     if not inputs and not texts and not files and not sys.stdin.isatty():
         inputs = _lines(read_stdin())
     if not inputs:
         raise InvalidRequestError("There is no text to embed.", hint="Give texts, --file, or lines on stdin.")
     return inputs
-
-
-def _read(path: Path) -> str:
-    from llama4sdk.errors import InvalidRequestError
-
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise InvalidRequestError(f"Cannot read {path}: {reason}.") from error
 
 
 def _lines(text: str) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llama4sdk.errors import ConfigurationError, InvalidRequestError
 
-__all__ = ["STDIN", "read_file", "read_json_object", "read_stdin", "text_from"]
+__all__ = ["STDIN", "read_file", "read_json_object", "read_stdin", "read_text", "text_from"]
 
 STDIN = "-"
 
@@ -24,6 +24,16 @@ def text_from(words: list[str] | None) -> str:
     return " ".join(stdin if word == STDIN else word for word in words or [STDIN])
 
 
+def read_text(path: Path) -> str:
+    """A text file, or with ``-`` stdin. Raises InvalidRequestError when it cannot be read, is no text, or is empty."""
+    text = read_stdin() if str(path) == STDIN else read_file(path)
+    if "\0" in text:
+        raise InvalidRequestError(f"Cannot read {path}: it is no text.")
+    if not text.strip():
+        raise InvalidRequestError(f"There is no text in {path}.")
+    return text
+
+
 def read_stdin() -> str:
     """All of stdin, without the line break that ends it. Raises InvalidRequestError when it is no text."""
     try:
@@ -32,14 +42,14 @@ def read_stdin() -> str:
         raise InvalidRequestError("What was piped in is no UTF-8 text.") from error
 
 
-def read_file(path: Path, what: str) -> str:
+def read_file(path: Path, what: str = "") -> str:
     """A text file, whole. Raises InvalidRequestError when it cannot be read or is no text."""
+    name = f"the {what} {path}" if what else str(path)
     try:
         return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InvalidRequestError(f"Cannot read the {what} {path}: {error.strerror or error}.") from error
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError(f"The {what} {path} is no UTF-8 text.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise InvalidRequestError(f"Cannot read {name}: {reason}.") from error
 
 
 def read_json_object(path: Path, what: str) -> dict[str, object]:

@@ -17,7 +17,9 @@ from llama4sdk.cli.inputs import read_file, read_json_object
 if TYPE_CHECKING:
     from llama4sdk.requests import GenerateOptions, SamplingOptions
 
-__all__ = ["JsonFlag", "Sampling", "Shape", "Target", "expanded"]
+__all__ = ["SETTINGS", "JsonFlag", "Sampling", "Shape", "Target", "expanded"]
+
+SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
 
 PLAN_PANEL: Final = "What runs, and where"
 SAMPLING_PANEL: Final = "Sampling"
@@ -48,7 +50,12 @@ class Target:
     ] = None
     quantization: Annotated[
         str | None,
-        typer.Option("--quantization", "-q", help="fp32, bf16, fp16, fp8, int8, int4.", rich_help_panel=PLAN_PANEL),
+        typer.Option(
+            "--quantization",
+            "-q",
+            help="fp32, bf16, fp16, fp8, int8, int4, int4-g32, …",
+            rich_help_panel=PLAN_PANEL,
+        ),
     ] = None
     context_length: Annotated[
         int | None,

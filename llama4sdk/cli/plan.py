@@ -66,6 +66,8 @@ def _decisions(plan: Plan) -> Table:
     table = _grid()
     for decision in plan.decisions:
         table.add_row(decision.what, decision.value, decision.reason)
+    if plan.weight_bytes is not None:
+        table.add_row("weights", gb(plan.weight_bytes), "in memory")
     for device, size in plan.memory.items():
         table.add_row("memory", gb(size), f"on {device}, cache and workspace included")
     if plan.tokens_per_second:

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Literal
 
 from pydantic import Field
 
 from llama4sdk._values import Value
 from llama4sdk.capabilities import Capabilities
+from llama4sdk.planning.quantization import Quantization, QuantizationConfig
 
-__all__ = ["Decision", "Placement", "Plan", "Quantization", "Rejection"]
-
-
-class Quantization(StrEnum):
-    """How weights are held in memory; the first three are full precision."""
-
-    FP32 = "fp32"
-    BF16 = "bf16"
-    FP16 = "fp16"
-    FP8 = "fp8"
-    INT8 = "int8"
-    INT4 = "int4"
-
-    @property
-    def bits(self) -> int:
-        """Bits per weight, scales not counted."""
-        return {"fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4}[self.value]
-
-    @property
-    def full_precision(self) -> bool:
-        """Whether weights keep the precision they were published in."""
-        return self.bits >= 16
+__all__ = ["Decision", "Placement", "Plan", "Quantization", "QuantizationConfig", "Rejection"]
 
 
 class Placement(Value):
@@ -74,11 +53,14 @@ class Plan(Value):
     source: str | None = None
     """Where the weights are: a file or directory, or ``None`` for a backend that keeps its own."""
     placement: Placement
-    quantization: Quantization | None = None
+    quantization: Quantization | QuantizationConfig | None = None
+    """One scheme, or one for each class of modules; ``None`` for a backend that has no weights to speak of."""
     context_length: int
     capabilities: Capabilities
     memory: dict[str, int] = Field(default_factory=dict)
     """Bytes needed per device."""
+    weight_bytes: int | None = None
+    """What the weights alone take, where the backend says."""
     tokens_per_second: float | None = None
     notice: str | None = None
     """One line that whoever uses this plan should be told."""

@@ -13,8 +13,9 @@ from llama4sdk.backend import Need, Offer, Unavailable
 from llama4sdk.errors import CheckpointError, ConfigurationError, InsufficientMemoryError, NoBackendError
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.offers import Answer
-from llama4sdk.planning.plan import Decision, Plan, Quantization, Rejection
+from llama4sdk.planning.plan import Decision, Plan, Rejection
 from llama4sdk.planning.policy import Policy
+from llama4sdk.planning.quantization import Quantization, QuantizationConfig
 from llama4sdk.text import gb
 
 __all__ = ["CRITERIA", "choose", "needs"]
@@ -134,6 +135,7 @@ def _plan(
         context_length=offer.context_length,
         capabilities=offer.capabilities or info.capabilities,
         memory=offer.memory,
+        weight_bytes=offer.weight_bytes,
         tokens_per_second=offer.tokens_per_second,
         notice=_notice(offer.model, hardware),
         decisions=(
@@ -167,14 +169,14 @@ def _details(offer: Offer, need: Need) -> tuple[Decision, ...]:
     decisions = [Decision(what="placement", value=str(offer.placement), reason=offer.reason)]
     if offer.quantization is not None:
         asked = need.quantization is not None
-        reason = "it was asked for" if asked else _precision_reason(offer.quantization)
-        decisions.append(Decision(what="quantization", value=offer.quantization.value, reason=reason))
+        reason = "it was asked for" if asked else offer.quantization_reason or _precision_reason(offer.quantization)
+        decisions.append(Decision(what="quantization", value=str(offer.quantization), reason=reason))
     reason = "it was asked for" if need.context_length else "it is what the model and the memory allow by default"
     decisions.append(Decision(what="context", value=f"{offer.context_length} tokens", reason=reason))
     return tuple(decisions)
 
 
-def _precision_reason(quantization: Quantization) -> str:
+def _precision_reason(quantization: Quantization | QuantizationConfig) -> str:
     return "full precision fits" if quantization.full_precision else "full precision does not fit"
 
 

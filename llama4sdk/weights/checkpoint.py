@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from llama4sdk.llama4.prompt import Llama4Prompt
     from llama4sdk.llama4.template import ChatTemplate
     from llama4sdk.llama4.tokenizer import Tokenizer
+    from llama4sdk.planning.quantization import MatrixFormat
+    from llama4sdk.weights.quantized import QuantizedTensor
 
 __all__ = ["Checkpoint", "GenerationDefaults", "TensorInfo", "commonest_dtype", "open_checkpoint"]
 
@@ -91,6 +93,14 @@ class Checkpoint(ABC):
 
         Quantized values come back as float32. The array may be a read-only view of the file.
         """
+
+    def stored_form(self, name: str) -> MatrixFormat | None:
+        """How a matrix is stored, if ``quantized`` can give it so; ``None`` where ``read`` alone can."""
+        return None
+
+    def quantized(self, name: str) -> QuantizedTensor:
+        """The codes and scales of a matrix that has a ``stored_form``, bit for bit."""
+        raise KeyError(name)
 
     @abstractmethod
     def tokenizer(self) -> Tokenizer:

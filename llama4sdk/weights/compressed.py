@@ -20,15 +20,23 @@ import numpy.typing as npt
 from pydantic import JsonValue
 
 from llama4sdk.errors import CheckpointError
+from llama4sdk.planning.quantization import MatrixFormat, Quantization
 
 if TYPE_CHECKING:
     from llama4sdk.weights.checkpoint import TensorInfo
+    from llama4sdk.weights.quantized import QuantizedTensor
 
-__all__ = ["check_scheme", "quantized_weights", "restore"]
+__all__ = ["check_scheme", "kept", "quantized_weights", "restore", "stored_form"]
 
 FORMATS: Final = ("dense", "float-quantized", "naive-quantized", "int-quantized", "pack-quantized", "mixed-precision")
 COMPANIONS: Final = ("packed", "scale", "shape", "zero_point", "g_idx")
 OF_ACTIVATIONS: Final = re.compile(r".*\.(input_(scale|zero_point|global_scale)|[qkv]_scale)$")
+SCHEMES: Final = {
+    "F8_E4M3": Quantization.FP8,
+    "I8": Quantization.INT8,
+    "I4": Quantization.INT4,
+}
+FLOATS: Final = {"F32": Quantization.FP32, "BF16": Quantization.BF16, "F16": Quantization.FP16}
 WORD: Final = 32
 """Bits of the integers that narrower ones are packed into."""
 
@@ -78,6 +86,43 @@ def restore(name: str, stored: Mapping[str, TensorInfo], read: Read) -> Floats:
         return _scaled(values, scale, zero, order)
     except (ValueError, IndexError) as error:
         raise CheckpointError(f"The parts of the quantized tensor '{name}' do not fit together: {error}.") from error
+
+
+def stored_form(name: str, whole: TensorInfo, stored: Mapping[str, TensorInfo]) -> MatrixFormat | None:
+    """How a quantized weight is stored, if it is so that ``kept`` can give it as it is.
+
+    ``whole``: what ``quantized_weights`` said of it.
+    """
+    scale = stored[f"{name}_scale"]
+    if f"{name}_zero_point" in stored or f"{name}_g_idx" in stored or scale.dtype not in FLOATS:
+        return None
+    scheme = SCHEMES.get(whole.dtype)
+    rows, groups = scale.shape if len(scale.shape) == 2 else (scale.size, 1)
+    outputs, inputs = whole.shape if len(whole.shape) == 2 else (0, 0)
+    if scheme is None or not groups or inputs % groups or (rows != outputs and scale.size != 1):
+        return None
+    return MatrixFormat(scheme=scheme, group_size=inputs // groups if groups > 1 else None, scale=FLOATS[scale.dtype])
+
+
+def kept(name: str, stored: Mapping[str, TensorInfo], read: Read) -> QuantizedTensor:
+    """The codes and scales of a weight that has a ``stored_form``. A scale of the whole tensor is given every row."""
+    from llama4sdk.weights.quantized import QuantizedTensor
+
+    whole = _whole(name, stored, read)
+    form = stored_form(name, whole, stored)
+    if form is None:
+        raise CheckpointError(f"The quantized tensor '{name}' cannot be held as it is stored.")
+    outputs, inputs = whole.shape
+    codes = read(f"{name}_packed" if f"{name}_packed" in stored else name)
+    if f"{name}_packed" in stored:
+        if len(codes) != outputs:
+            raise CheckpointError(f"'{name}_packed' has {len(codes)} rows, but '{name}_shape' says {outputs}.")
+        width = -(-inputs * form.scheme.bits // 8)
+        packed = np.ascontiguousarray(np.ascontiguousarray(codes).view(np.uint8)[:, :width])
+        int8 = form.scheme is Quantization.INT8  # packed with half its range added
+        codes = (packed ^ np.uint8(0x80)).view(np.int8) if int8 else packed
+    scale = read(f"{name}_scale").reshape(-1, inputs // form.group_size if form.group_size else 1)
+    return QuantizedTensor(form=form, codes=codes, scale=np.broadcast_to(scale, (outputs, scale.shape[1])))
 
 
 def _whole(base: str, stored: Mapping[str, TensorInfo], read: Read) -> TensorInfo:

@@ -21,8 +21,10 @@ from llama4sdk.llama4.gguf_config import config_from_gguf
 from llama4sdk.llama4.ranks import is_llama4
 from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
+from llama4sdk.planning.quantization import MatrixFormat
 from llama4sdk.weights.checkpoint import Checkpoint, GenerationDefaults, TensorInfo, commonest_dtype
 from llama4sdk.weights.gguf_header import Tensor, read_parts
+from llama4sdk.weights.quantized import GGUF_FORMATS, QuantizedTensor, from_gguf
 
 __all__ = ["GGUFCheckpoint"]
 
@@ -94,6 +96,17 @@ class GGUFCheckpoint(Checkpoint):
     def read(self, name: str, index: int | None = None) -> npt.NDArray[np.generic]:
         """As the base class says; the quantization is undone."""
         return self._values(*self._places[name], index)
+
+    def stored_form(self, name: str) -> MatrixFormat | None:
+        """Of Q8_0, Q4_0 and Q4_1; other kinds have scales of scales, and are dequantized."""
+        tensor, _ = self._places[name]
+        return GGUF_FORMATS.get(tensor.kind.name) if len(self.tensors[name].shape) == 2 else None
+
+    def quantized(self, name: str) -> QuantizedTensor:
+        """As the base class says."""
+        tensor, expert = self._places[name]
+        raw = self._part_of[tensor.name].raw(tensor)
+        return from_gguf(raw if expert is None else raw[expert], GGUF_FORMATS[tensor.kind.name])
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:

@@ -19,8 +19,10 @@ from llama4sdk.llama4.ranks import LLAMA4_MARKS, is_llama4
 from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.llama4.vision_config import VisionConfig
+from llama4sdk.planning.quantization import MatrixFormat
 from llama4sdk.weights.checkpoint import Checkpoint, GenerationDefaults, TensorInfo, commonest_dtype
-from llama4sdk.weights.compressed import check_scheme, quantized_weights, restore
+from llama4sdk.weights.compressed import check_scheme, kept, quantized_weights, restore, stored_form
+from llama4sdk.weights.quantized import QuantizedTensor
 from llama4sdk.weights.safetensors import SafetensorsFile
 from llama4sdk.weights.store import is_plain_name
 
@@ -70,6 +72,14 @@ class HuggingFaceCheckpoint(Checkpoint):
                 f"Tensor '{name}' of {self.path} is stored as {self.tensors[name].dtype}, which cannot be read."
             )
         return values if index is None else values[index]
+
+    def stored_form(self, name: str) -> MatrixFormat | None:
+        """Of what compressed-tensors stored with one scale per tensor, output channel or group, and no zero points."""
+        return stored_form(name, self.tensors[name], self._stored) if name in self._quantized else None
+
+    def quantized(self, name: str) -> QuantizedTensor:
+        """As the base class says."""
+        return kept(name, self._stored, self._values)
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:

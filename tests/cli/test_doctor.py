@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from llama4sdk.backend import BackendInfo, Need, Unavailable
+from llama4sdk.backend import BackendInfo, Capabilities, Need, Unavailable
 from llama4sdk.doctor import Facts, examine, gather
 from llama4sdk.hardware import Cpu, Device, Hardware
 from llama4sdk.planning.offers import Answer, Fault
+from llama4sdk.planning.plan import Decision, Placement, Plan
+from llama4sdk.planning.quantization import Quantization
 from llama4sdk.registry import PluginFailure, Registered
 
 MACHINE = Hardware(
@@ -49,6 +51,23 @@ def facts(**given: Any) -> Facts:
 
 def texts(title: str, **given: Any) -> list[tuple[str, str, str | None]]:
     return [(check.status, check.text, check.fix) for check in examine(facts(**given)).checks if check.title == title]
+
+
+def test_a_quantization_that_was_not_asked_for_is_explained() -> None:
+    """Where a model only fits in fewer bits the doctor says which, and what full precision would have needed."""
+    plan = Plan(
+        model="scout",
+        backend="torch",
+        placement=Placement(kind="local", devices=("cuda:0",)),
+        quantization=Quantization.INT4,
+        context_length=8192,
+        capabilities=Capabilities(),
+        decisions=(Decision(what="quantization", value="int4", reason="bf16 needs 222.3 GB; cuda:0 has 84.9 GB free"),),
+    )
+    assert texts("Why int4", plan=plan) == [("info", "bf16 needs 222.3 GB; cuda:0 has 84.9 GB free", None)]
+    assert "int4" in texts("Client()", plan=plan)[0][1]
+    whole = plan.model_copy(update={"quantization": Quantization.BF16})
+    assert not [check for check in examine(facts(plan=whole)).checks if check.title.startswith("Why")]
 
 
 def test_a_bare_machine_is_not_broken() -> None:

@@ -23,17 +23,18 @@ from llama4sdk.backend import BackendInfo, Capabilities, Engine, Need, Offer, Un
 from llama4sdk.constraints import JsonSchema
 from llama4sdk.echo import EchoBackend, EchoEngine
 from llama4sdk.errors import BackendError, ContextLengthError
-from llama4sdk.events import Event, Finish, TextDelta, Usage
+from llama4sdk.events import Event, Finish, TextDelta, TokenLogprob, TopLogprob, Usage
 from llama4sdk.hardware import Hardware
 from llama4sdk.hookspecs import hookimpl
 from llama4sdk.llama4.stops import cut
 from llama4sdk.planning.plan import Plan
 from llama4sdk.progress import Progress
-from llama4sdk.requests import EmbedRequest, Request
-from llama4sdk.results import Embeddings
+from llama4sdk.requests import EmbedRequest, Request, ScoreRequest
+from llama4sdk.results import Embeddings, Scores
+from llama4sdk.scoring import windows
 
 DECLARED = Capabilities(
-    features=frozenset({"generate", "chat", "count_tokens", "embed", "json_schema"}),
+    features=frozenset({"generate", "chat", "count_tokens", "embed", "json_schema", "score"}),
     sampling=frozenset({"max_tokens", "temperature", "seed", "stop"}),
 )
 
@@ -61,6 +62,20 @@ class RightEngine(EchoEngine):
     def embed(self, request: EmbedRequest) -> Embeddings:
         vectors = tuple(_unit(text) for text in request.inputs)
         return Embeddings(vectors=vectors, model=self.model, backend="right")
+
+    def score(self, request: ScoreRequest, *, progress: Progress | None = None) -> Scores:
+        tokens = (request.prompt or "").split()
+        entries: list[TokenLogprob | None] = [None]
+        for window in windows(
+            len(tokens), window=request.window, stride=request.stride, context_length=self.context_length
+        ):
+            entries += [_likely(token, request.top) for token in tokens[window.first : window.end]]
+        return Scores(tokens=tuple(tokens), logprobs=tuple(entries), model=self.model, backend="right")
+
+
+def _likely(token: str, top: int) -> TokenLogprob:
+    others = [TopLogprob(token=token, logprob=-0.5), TopLogprob(token="llama", logprob=-1.5)]
+    return TokenLogprob(token=token, logprob=-0.5, top=tuple(others[:top]))
 
 
 def _example(schema: JsonSchema) -> str:
@@ -323,6 +338,42 @@ class IgnoresDevice(Right):
 class IgnoresQuantization(Right):
     def offer(self, need: Need, hardware: Hardware) -> Offer | Unavailable:
         return super().offer(need.model_copy(update={"quantization": None}), hardware)
+
+
+class ScoresTheFirst(Right):
+    class engine(RightEngine):
+        def score(self, request: ScoreRequest, *, progress: Progress | None = None) -> Scores:
+            scores = super().score(request)
+            return scores.model_copy(update={"logprobs": (_likely("", 0), *scores.logprobs[1:])})
+
+
+class ScoresProbabilities(Right):
+    class engine(RightEngine):
+        def score(self, request: ScoreRequest, *, progress: Progress | None = None) -> Scores:
+            scores = super().score(request)
+            others = [entry and entry.model_copy(update={"logprob": 0.6}) for entry in scores.logprobs]
+            return scores.model_copy(update={"logprobs": tuple(others)})
+
+
+class RanksUpwards(Right):
+    class engine(RightEngine):
+        def score(self, request: ScoreRequest, *, progress: Progress | None = None) -> Scores:
+            scores = super().score(request)
+            others = [entry and entry.model_copy(update={"top": entry.top[::-1]}) for entry in scores.logprobs]
+            return scores.model_copy(update={"logprobs": tuple(others)})
+
+
+class ScoresOneWindow(Right):
+    class engine(RightEngine):
+        def score(self, request: ScoreRequest, *, progress: Progress | None = None) -> Scores:
+            scores = super().score(request)
+            return scores.model_copy(update={"logprobs": scores.logprobs[: request.window]})
+
+
+class ScoresAnyWindow(Right):
+    class engine(RightEngine):
+        def score(self, request: ScoreRequest, *, progress: Progress | None = None) -> Scores:
+            return super().score(request.model_copy(update={"window": None}))
 
 
 class IgnoresContext(Right):

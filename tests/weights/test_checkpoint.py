@@ -171,6 +171,27 @@ def test_damaged_headers_are_errors(gguf_file: Path, tmp_path: Path) -> None:
             continue
 
 
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "Q4_1", "Q5_1", "F16"])
+def test_gguf_codes_are_those_stored(tmp_path: Path, kind: str) -> None:
+    """Q8_0, Q4_0 and Q4_1 give codes, scales and minima that mean the values ``read`` gives; other kinds do not."""
+    checkpoint = open_checkpoint(write_gguf(tmp_path / "codes.gguf", kind=GGMLQuantizationType[kind]))
+    for name in ("model.layers.0.self_attn.q_proj.weight", "model.layers.1.feed_forward.experts.3.down_proj.weight"):
+        form = checkpoint.stored_form(name)
+        if kind in ("Q5_1", "F16"):
+            assert form is None
+            continue
+        tensor = checkpoint.quantized(name)
+        assert tensor.form == form
+        codes = tensor.codes
+        if kind != "Q8_0":
+            codes = np.stack((codes.view(np.uint8) & 15, codes.view(np.uint8) >> 4), axis=-1).reshape(len(codes), -1)
+        grouped = codes.reshape(len(codes), -1, 32).astype(np.float32) - np.float32(8 if kind == "Q4_0" else 0)
+        values = grouped * tensor.scale.astype(np.float32)[:, :, None]
+        if tensor.minimum is not None:
+            values += tensor.minimum.astype(np.float32)[:, :, None]
+        np.testing.assert_array_equal(values.reshape(len(codes), -1), checkpoint.read(name))
+
+
 @pytest.mark.parametrize("architecture", ["qwen3", "llama"])
 def test_other_architectures_are_refused(tmp_path: Path, architecture: str) -> None:
     """A network of another kind is named; a Llama with experts (Mixtral) is one, too."""

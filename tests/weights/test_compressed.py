@@ -78,6 +78,62 @@ def test_values_are_those_of_the_package(tmp_path: Path, kind: str) -> None:
     assert checkpoint.tensors[NAME].dtype == {"fp8": "F8_E4M3", "int8": "I8", "w8a16": "I8"}.get(kind, "I4")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_codes_are_those_stored(tmp_path: Path, kind: str) -> None:
+    """Codes and scales come as they are stored, and mean the same values; zero points are left to ``read``."""
+    form, compressor, arguments = KINDS[kind]
+    values = unfused(hf_tensors())
+    stored, _ = _compressed(values.pop(NAME), compressor, arguments)
+    parts = {f"{NAME.removesuffix('weight')}{key}": part for key, part in stored.items()}
+    checkpoint = open_checkpoint(write_hf(tmp_path / kind, values | parts, _config(form)))
+    held = checkpoint.stored_form(NAME)
+    assert checkpoint.stored_form("model.norm.weight") is None
+    if kind == "w4a16-asymmetric":
+        assert held is None
+        return
+    assert held is not None
+    tensor = checkpoint.quantized(NAME)
+    assert tensor.form == held
+    assert tensor.finite
+    np.testing.assert_array_equal(tensor.scale, parts[f"{NAME}_scale"])
+    codes = tensor.codes
+    if held.scheme == "int4":
+        codes = np.stack((codes.view(np.uint8) & 15, codes.view(np.uint8) >> 4), axis=-1).reshape(
+            len(codes), -1
+        ).astype(np.int8) - np.int8(8)
+    grouped = codes.astype(np.float32).reshape(len(codes), tensor.scale.shape[1], -1)
+    whole = (grouped * tensor.scale.astype(np.float32)[:, :, None]).reshape(len(codes), -1)
+    np.testing.assert_array_equal(whole, checkpoint.read(NAME))
+    if form != "pack-quantized":
+        np.testing.assert_array_equal(tensor.codes.view(np.uint8), parts[NAME].view(np.uint8))
+
+
+def test_a_scale_of_the_whole_tensor_serves_every_row(tmp_path: Path) -> None:
+    """One scale per tensor is one per output channel with the same value; blocks of scales are left to ``read``."""
+    weight = np.ones((32, 32), ml_dtypes.float8_e4m3fn)
+    for scale, rows in ((np.full(1, 2, np.float32), 32), (np.full((), 2, np.float32), 32), (np.ones((4, 4)), 0)):
+        parts = {NAME: weight, f"{NAME}_scale": scale.astype(np.float32)}
+        folder = write_hf(tmp_path / str(scale.shape), unfused(hf_tensors()) | parts, _config("float-quantized"))
+        checkpoint = open_checkpoint(folder)
+        if rows:
+            np.testing.assert_array_equal(checkpoint.quantized(NAME).scale, np.full((32, 1), 2, np.float32))
+        else:
+            assert checkpoint.stored_form(NAME) is None
+
+
+def test_codes_that_are_no_numbers_are_seen(tmp_path: Path) -> None:
+    """A NaN among 8-bit floats, or an endless scale, is not finite."""
+    for code, scale in ((np.nan, 1.0), (1.0, np.inf)):
+        weight = np.ones((32, 32), np.float32)
+        weight[3, 5] = code
+        parts: dict[str, Array] = {
+            NAME: weight.astype(ml_dtypes.float8_e4m3fn),
+            f"{NAME}_scale": np.full((32, 1), scale, np.float32),
+        }
+        folder = write_hf(tmp_path / str(scale), unfused(hf_tensors()) | parts, _config("float-quantized"))
+        assert not open_checkpoint(folder).quantized(NAME).finite
+
+
 @pytest.mark.parametrize(
     ("form", "more", "named"),
     [

@@ -13,6 +13,7 @@ from gguf.quants import dequantize, quantize
 from llama4sdk_torch.loading import load_model, load_networks
 
 from llama4sdk.errors import CheckpointError
+from llama4sdk.planning.quantization import Quantization
 from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
 from llama4sdk.weights.gguf_header import read_header
 from tests.weights.checkpoints import (
@@ -119,7 +120,7 @@ def test_loading_says_how_far_it_is(tmp_path: Path, *, fused: bool) -> None:
     def progress(done: int, total: int | None) -> None:
         seen.append((done, total))
 
-    load_networks(checkpoint, device=torch.device("cpu"), dtype=torch.float32, progress=progress)
+    load_networks(checkpoint, device=torch.device("cpu"), quantization=Quantization.FP32, progress=progress)
     assert {total for _, total in seen} == {sum(values.nbytes for values in tensors.values())}
     steps = [done for done, _ in seen]
     assert steps == sorted(set(steps))

@@ -34,13 +34,14 @@ from llama4sdk.testing.conformance.lifecycle import Lifecycle
 from llama4sdk.testing.conformance.limits import Limits
 from llama4sdk.testing.conformance.offers import Offers
 from llama4sdk.testing.conformance.parity import Parity
+from llama4sdk.testing.conformance.scoring import Scoring
 from llama4sdk.testing.conformance.shapes import Shapes
 from llama4sdk.testing.conformance.stream import Streams
 
 __all__ = ["BackendConformance"]
 
 
-class BackendConformance(Identity, Offers, Streams, Limits, Shapes, Lifecycle, Embedding, Parity, Errors):
+class BackendConformance(Identity, Offers, Streams, Limits, Shapes, Lifecycle, Embedding, Scoring, Parity, Errors):
     """Every rule of the contract, one test each."""
 
     def __init_subclass__(cls) -> None:

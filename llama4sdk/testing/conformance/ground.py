@@ -160,7 +160,7 @@ def chat(text: str, sampling: SamplingParams) -> Request:
 
 def plan_from(offer: Offer, info: BackendInfo) -> Plan:
     """The plan a planner would make of this offer alone."""
-    fields = offer.model_dump(exclude={"reason", "capabilities"})
+    fields = offer.model_dump(exclude={"reason", "capabilities", "quantization_reason"})
     return Plan(backend=info.name, capabilities=offer.capabilities or info.capabilities, **fields)
 
 

@@ -10,7 +10,7 @@ import pytest
 from llama4sdk import settings
 from llama4sdk.backend import BackendInfo, Need, Offer, Unavailable
 from llama4sdk.hardware import Hardware
-from llama4sdk.planning.plan import Quantization
+from llama4sdk.planning.quantization import Quantization, QuantizationConfig
 from llama4sdk.registry import Registered
 from llama4sdk.testing.child import Question, offer_report
 from llama4sdk.testing.conformance.asserts import assert_sentence, assert_that
@@ -20,6 +20,7 @@ from llama4sdk.testing.machines import LAPTOP, MACHINES
 __all__ = ["Offers"]
 
 NOBODYS_MODEL: Final = "no-such-org/no-such-model-7f3a"
+MIXED: Final = QuantizationConfig(attention=Quantization.INT8, experts=Quantization.INT4)
 ABSURD_CONTEXT: Final = 2**40
 
 on_every_machine = pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES.keys())
@@ -80,8 +81,8 @@ class Offers(Ground):
             fix="honour Need.device, or return Unavailable.",
         )
 
-    @pytest.mark.parametrize("quantization", list(Quantization), ids=str)
-    def test_a_chosen_quantization_is_kept(self, quantization: Quantization) -> None:
+    @pytest.mark.parametrize("quantization", [*Quantization, MIXED], ids=str)
+    def test_a_chosen_quantization_is_kept(self, quantization: Quantization | QuantizationConfig) -> None:
         """The quantization that was asked for is the one in the offer."""
         answer = self.backend().offer(self.need.model_copy(update={"quantization": quantization}), self.hardware)
         if not isinstance(answer, Offer):

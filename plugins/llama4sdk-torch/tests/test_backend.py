@@ -15,12 +15,14 @@ from llama4sdk_torch import CAPABILITIES, llama4sdk_backends
 from llama4sdk_torch.backend import TorchBackend
 from llama4sdk_torch.offering import memory_bytes
 
-from llama4sdk import catalog
+from llama4sdk import Client, catalog
 from llama4sdk.backend import Need, Offer, Unavailable
 from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
 from llama4sdk.hardware import Hardware
-from llama4sdk.planning.plan import Placement, Plan, Quantization
-from llama4sdk.testing.machines import CRAMPED, GPU_24GB, H100_X8, LAPTOP, MAC_64GB, machine
+from llama4sdk.planning.estimate import weight_bytes
+from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.planning.quantization import Quantization, QuantizationConfig
+from llama4sdk.testing.machines import CRAMPED, GPU_24GB, H100_X1, H100_X8, LAPTOP, MAC_64GB, machine
 
 from .reference import MAVERICK_LIKE, characters_tokenizer
 
@@ -79,7 +81,11 @@ def test_choices_are_kept_or_refused_never_replaced() -> None:
     assert offer(LAPTOP, quantization="bf16").quantization is Quantization.BF16
     assert offer(LAPTOP, context_length=100).context_length == 100
     assert "cuda:3" in refusal(GPU_24GB, device="cuda:3").reason
-    assert "int4" in refusal(LAPTOP, quantization="int4").reason
+    assert offer(GPU_24GB, quantization="int8").quantization is Quantization.INT8
+    mixed = QuantizationConfig(attention=Quantization.INT8, dense=Quantization.INT4)
+    assert offer(LAPTOP, quantization=mixed).quantization == mixed
+    assert "fp16" in refusal(LAPTOP, quantization="fp16").reason
+    assert "one matrix" in refusal(LAPTOP, quantization=QuantizationConfig(head=Quantization.INT8)).reason
     assert "8192" in refusal(LAPTOP, context_length=9000).reason
     assert "mps" in refusal(MAC_64GB, device="mps").reason
 
@@ -90,16 +96,19 @@ def test_little_memory_means_a_shorter_context() -> None:
     enough = memory_bytes(catalog.DEMO.config, Quantization.FP32, 2048)
     small = machine(memory=2 * enough, free=enough)
     assert offer(small).context_length == 2048
-    assert "2048" in str(refusal(small, context_length=8192).fix)
+    assert "2048" in str(refusal(small, quantization="fp32", context_length=8192).fix)
+    assert offer(small, context_length=8192).quantization is Quantization.BF16
 
 
 def test_what_does_not_fit_says_how_much_is_missing() -> None:
-    """Scout on one GPU is refused with both sizes, in numbers and in words."""
-    answer = refusal(H100_X8, model="scout", device="cuda")
+    """Maverick on one GPU is refused with both sizes, in numbers and in words; Scout in bf16 with what would fit."""
+    answer = refusal(H100_X8, model="maverick", device="cuda")
     assert answer.need_memory is not None
     assert answer.have_memory is not None
-    assert answer.need_memory > 215e9
+    assert answer.need_memory > 211e9
+    assert "even in int4" in answer.reason
     assert "GB" in answer.reason
+    assert "quantization='int4'" in str(refusal(H100_X8, model="scout", device="cuda", quantization="bf16").fix)
     assert refusal(CRAMPED).have_memory == CRAMPED.free_memory
 
 
@@ -109,6 +118,50 @@ def test_models_that_are_not_here_are_offered_where_they_fit() -> None:
     answer = offer(vast, model="Llama4-Scout")
     assert answer.source is None
     assert answer.quantization is Quantization.BF16
+
+
+@pytest.mark.parametrize(
+    ("hardware", "quantization"),
+    [
+        (machine(memory=2**40), Quantization.BF16),
+        (machine(memory=160 * 2**30, free=150 * 10**9), Quantization.INT8),
+        (machine(memory=128 * 2**30, free=90 * 10**9), Quantization.INT4),
+        (H100_X1, Quantization.INT4),
+        (machine(H100_X1.devices[0].model_copy(update={"free_memory": 140 * 10**9})), Quantization.FP8),
+        (
+            machine(H100_X1.devices[0].model_copy(update={"free_memory": 140 * 10**9, "compute_capability": (8, 0)})),
+            Quantization.INT8,
+        ),
+    ],
+)
+def test_scout_is_quantized_no_further_than_it_must_be(hardware: Hardware, quantization: Quantization) -> None:
+    """Full precision where it fits, else eight bits (fp8 where the device has it), else four; with the reason."""
+    answer = offer(hardware, model="scout")
+    assert answer.quantization is quantization
+    if quantization is Quantization.BF16:
+        assert answer.quantization_reason is None
+    else:
+        assert "bf16 needs 222.3 GB" in str(answer.quantization_reason)
+        assert "activations bf16" in answer.reason
+
+
+def test_the_plan_says_that_scout_only_fits_as_int4() -> None:
+    """Whoever asks for a plan on one H100 reads which quantization was chosen, and what the others need."""
+    with Client("scout", backend="torch", hardware=H100_X1) as client:
+        plan = client.plan()
+    assert plan.quantization is Quantization.INT4
+    assert "quantization: int4 because bf16 needs 222.3 GB and int8 needs 116.9 GB; " in plan.explain()
+
+
+def test_room_is_counted_for_one_dequantized_matrix() -> None:
+    """Codes need their bytes, and the values of the largest matrix while it is used: gate and up of one expert."""
+    assert catalog.SCOUT.config is not None
+    beside = {
+        scheme: memory_bytes(catalog.SCOUT.config, scheme, 512) - weight_bytes(catalog.SCOUT.config, scheme)
+        for scheme in (Quantization.BF16, Quantization.INT8, Quantization.INT4)
+    }
+    expert = 2 * 8192 * 5120 * 2
+    assert beside[Quantization.INT8] == beside[Quantization.INT4] == beside[Quantization.BF16] + expert
 
 
 @pytest.mark.parametrize("model", ["nobodys-model", "/no/such/path.gguf", None])

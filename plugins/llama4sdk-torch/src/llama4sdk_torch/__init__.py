@@ -18,6 +18,7 @@ CAPABILITIES = Capabilities(
             "grammar",
             "embed",
             "count_tokens",
+            "score",
         }
     )
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -11,13 +12,15 @@ from llama4sdk.capabilities import Feature
 from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.estimate import weight_bytes
-from llama4sdk.planning.plan import Plan, Quantization
+from llama4sdk.planning.plan import Plan
+from llama4sdk.planning.quantization import Quantization
 from llama4sdk.progress import Progress
 from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
 from llama4sdk.weights.store import locate
 from llama4sdk.weights.vision import vision_parameters
 from llama4sdk_torch import CAPABILITIES
-from llama4sdk_torch.offering import SMALL, Subject, make_offer
+from llama4sdk_torch.holding import Holding, stored_quantization
+from llama4sdk_torch.offering import SMALL, Precision, Subject, make_offer
 
 if TYPE_CHECKING:
     from llama4sdk_torch.engine import TorchEngine
@@ -29,7 +32,7 @@ STORED: Final = {"F32": Quantization.FP32, "BF16": Quantization.BF16, "F16": Qua
 
 
 class TorchBackend(Backend):
-    """Runs a GGUF file or a Hugging Face directory on one device, in fp32 or bf16."""
+    """Runs a checkpoint on one device: in fp32 or bf16, or with int8, fp8 or int4 weights."""
 
     name: ClassVar[str] = "torch"
 
@@ -73,8 +76,7 @@ class TorchBackend(Backend):
                 f"This installation of torch cannot use {device}.", hint="Pass device='cpu', or install torch for it."
             )
         precision = plan.quantization or _precision(checkpoint)
-        dtype = torch.float32 if precision is Quantization.FP32 else torch.bfloat16
-        network, vision = load_networks(checkpoint, device=device, dtype=dtype, progress=progress)
+        network, vision = load_networks(checkpoint, device=device, quantization=precision, progress=progress)
         return TorchEngine(checkpoint, network, vision, model=plan.model, context_length=plan.context_length)
 
 
@@ -83,6 +85,7 @@ def _subject(model: str) -> Subject | None:
     if (path := locate(model)) is not None:
         checkpoint = open_checkpoint(path)
         vision = checkpoint.vision
+        has_codes = stored_quantization(checkpoint) is not None
         return Subject(
             model=model,
             source=path,
@@ -92,6 +95,7 @@ def _subject(model: str) -> Subject | None:
                 chat=checkpoint.prompt_format() is not None, tools=checkpoint.calls_tools, images=vision is not None
             ),
             vision_parameters=vision_parameters(vision, checkpoint.config.hidden_size) if vision else 0,
+            text_bytes=cache(lambda precision: Holding(checkpoint, precision).bytes) if has_codes else None,
         )
     spec = catalog.find(model)
     if spec is None or spec.config is None:
@@ -116,7 +120,8 @@ def _capabilities(*, chat: bool, tools: bool, images: bool) -> Capabilities:
     return CAPABILITIES.model_copy(update={"features": CAPABILITIES.features - lacking})
 
 
-def _precision(checkpoint: Checkpoint) -> Quantization:
-    """The checkpoint's own; a quantized file is unpacked to float32 when that is small, else to bf16."""
-    small = weight_bytes(checkpoint.config, Quantization.FP32) <= SMALL
-    return STORED.get(checkpoint.dtype, Quantization.FP32 if small else Quantization.BF16)
+def _precision(checkpoint: Checkpoint) -> Precision:
+    """The checkpoint's own. What is quantized in a way that cannot be kept, or is small, is unpacked."""
+    if checkpoint.dtype not in STORED and weight_bytes(checkpoint.config, Quantization.FP32) <= SMALL:
+        return Quantization.FP32
+    return stored_quantization(checkpoint) or STORED.get(checkpoint.dtype, Quantization.BF16)

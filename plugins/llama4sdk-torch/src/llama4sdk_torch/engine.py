@@ -16,10 +16,12 @@ from llama4sdk.errors import (
     StreamClosedError,
     UnsupportedFeatureError,
 )
-from llama4sdk.events import Event, Finish, Usage
+from llama4sdk.events import Event, Finish, TokenLogprob, TopLogprob, Usage
 from llama4sdk.messages import ImagePart
-from llama4sdk.requests import EmbedRequest, Pooling, Request
-from llama4sdk.results import Embeddings
+from llama4sdk.progress import Progress
+from llama4sdk.requests import EmbedRequest, Pooling, Request, ScoreRequest
+from llama4sdk.results import Embeddings, Scores
+from llama4sdk.scoring import windows
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk_torch.calls import AnswerEvents, offered, prompt_format, visible_marks
 from llama4sdk_torch.constraints import Constraints, Guide
@@ -28,6 +30,7 @@ from llama4sdk_torch.loading import memory_errors
 from llama4sdk_torch.model import TextModel
 from llama4sdk_torch.prompts import Prompt, Sight
 from llama4sdk_torch.sampling import Sampler
+from llama4sdk_torch.scoring import score_window
 from llama4sdk_torch.vision import VisionModel
 
 __all__ = ["TorchEngine"]
@@ -99,6 +102,30 @@ class TorchEngine(Engine):
         return Embeddings(
             vectors=tuple(vectors[i] for i in range(len(texts))),
             usage=Usage(input_tokens=sum(map(len, texts)), output_tokens=0),
+            model=self.model,
+            backend="torch",
+        )
+
+    def score(self, request: ScoreRequest, *, progress: Progress | None = None) -> Scores:
+        """The log-probability of each token, from the logits that ``stream`` would draw from.
+
+        Raises ContextLengthError when a window is longer than the context, UnsupportedFeatureError for messages to a
+        model without a chat template.
+        """
+        ids = self._prompt(Request(prompt=request.prompt, messages=request.messages))
+        spans = windows(len(ids), window=request.window, stride=request.stride, context_length=self.context_length)
+        piece = self._tokenizer.piece
+        entries: list[TokenLogprob | None] = [None]
+        for span in spans:
+            for scored in score_window(self._open, ids, span, top=request.top):
+                top = tuple(TopLogprob(token=piece(other), logprob=value) for other, value in scored.top)
+                entries.append(TokenLogprob(token=piece(ids[len(entries)]), logprob=scored.logprob, top=top))
+            if progress is not None:
+                progress(len(entries), len(ids))
+        return Scores(
+            tokens=tuple(map(piece, ids)),
+            logprobs=tuple(entries),
+            usage=Usage(input_tokens=len(ids), output_tokens=0),
             model=self.model,
             backend="torch",
         )

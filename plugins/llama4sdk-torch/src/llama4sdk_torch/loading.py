@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 import ml_dtypes
 import numpy as np
@@ -12,44 +13,65 @@ import torch
 from torch import Tensor
 
 from llama4sdk.errors import CheckpointError, DeviceMemoryError
+from llama4sdk.planning.quantization import MatrixFormat, ModuleClass, Quantization, QuantizationConfig
 from llama4sdk.progress import Progress
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk.weights.vision import vision_tensors
+from llama4sdk_torch.holding import Holding, expert_names
+from llama4sdk_torch.matrices import Matrix, Quantized, empty, quantize_into
 from llama4sdk_torch.model import Attention, Dense, Layer, Mixture, TextModel, Weights
 from llama4sdk_torch.vision import Affine, VisionLayer, VisionModel, VisionWeights
 
-__all__ = ["load_model", "load_networks", "load_vision", "memory_errors"]
+__all__ = ["DTYPES", "load_model", "load_networks", "load_vision", "memory_errors"]
+
+
+FLOATS: Final = (
+    (ml_dtypes.bfloat16, np.int16, torch.bfloat16),
+    (ml_dtypes.float8_e4m3fn, np.uint8, torch.float8_e4m3fn),
+)
+DTYPES: Final = {Quantization.FP32: torch.float32, Quantization.BF16: torch.bfloat16}
 
 
 def load_networks(
-    checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, progress: Progress | None = None
+    checkpoint: Checkpoint,
+    *,
+    device: torch.device,
+    quantization: Quantization | QuantizationConfig = Quantization.BF16,
+    progress: Progress | None = None,
 ) -> tuple[TextModel, VisionModel | None]:
     """Read the text network, and the vision network of a checkpoint that has one.
 
-    At its peak this takes the loaded size and one tensor (of a mixture, one expert). ``progress`` is called after each
-    tensor, or expert of a fused one, with bytes as stored.
+    At its peak this takes the loaded size and one tensor (of a mixture, one expert). What is quantized is so piece by
+    piece as it is read, or taken as it is where the checkpoint has it in the same scheme. ``progress`` is called after
+    each tensor, or expert of a fused one, with bytes as stored.
     Raises CheckpointError when a tensor is missing, misshapen or not finite, DeviceMemoryError when the device is full.
     """
     with _checked(checkpoint, device):
         vision = checkpoint.vision
         seen = () if vision is None else vision_tensors(vision, checkpoint.config.hidden_size)
         names = [*checkpoint.needed(), *(name for name, _ in seen)]
-        loader = _Loader(checkpoint, device, dtype, progress, names)
+        loader = _Loader(checkpoint, device, quantization, progress, names)
         return loader.text(), loader.vision()
 
 
 def load_model(
-    checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, progress: Progress | None = None
+    checkpoint: Checkpoint,
+    *,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+    quantization: Quantization | QuantizationConfig = Quantization.BF16,
+    progress: Progress | None = None,
 ) -> TextModel:
-    """Read the text network alone, as ``load_networks`` does."""
+    """Read the text network alone, as ``load_networks`` does; ``dtype`` stands for full precision in it."""
     with _checked(checkpoint, device):
-        return _Loader(checkpoint, device, dtype, progress, checkpoint.needed()).text()
+        chosen = quantization if dtype is None else _full(dtype)
+        return _Loader(checkpoint, device, chosen, progress, checkpoint.needed()).text()
 
 
 def load_vision(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> VisionModel | None:
     """Read the vision network alone, as ``load_networks`` does."""
     with _checked(checkpoint, device):
-        return _Loader(checkpoint, device, dtype).vision()
+        return _Loader(checkpoint, device, _full(dtype)).vision()
 
 
 @contextmanager
@@ -72,8 +94,12 @@ def memory_errors(device: torch.device) -> Iterator[None]:
             raise
         raise DeviceMemoryError(
             f"{device} ran out of memory.",
-            hint="Ask for a shorter context_length, quantization='bf16', or run fewer requests at a time.",
+            hint="Ask for a shorter context_length, a smaller quantization, or run fewer requests at a time.",
         ) from error
+
+
+def _full(dtype: torch.dtype) -> Quantization:
+    return next(scheme for scheme, its in DTYPES.items() if its is dtype)
 
 
 class _Loader:
@@ -83,25 +109,26 @@ class _Loader:
         self,
         checkpoint: Checkpoint,
         device: torch.device,
-        dtype: torch.dtype,
+        quantization: Quantization | QuantizationConfig,
         progress: Progress | None = None,
         names: Iterable[str] = (),
     ) -> None:
         self._checkpoint = checkpoint
         self._config = checkpoint.config
         self._device = device
-        self._dtype = dtype
+        self._holding = Holding(checkpoint, quantization)
+        self._dtype = DTYPES[self._holding.config.dtype]
         self._progress = progress
         self._done = 0
         self._total = sum(checkpoint.tensors[name].nbytes for name in names)
 
     def text(self) -> TextModel:
-        embedding = self._tensor("model.embed_tokens.weight")
+        embedding = self._matrix("embedding", ["model.embed_tokens.weight"])
         weights = Weights(
             embedding=embedding,
             layers=tuple(self._layer(number) for number in range(self._config.num_layers)),
             norm=self._tensor("model.norm.weight"),
-            head=embedding if self._config.tied_embeddings else self._tensor("lm_head.weight"),
+            head=embedding if self._config.tied_embeddings else self._matrix("head", ["lm_head.weight"]),
         )
         return TextModel(self._config, weights)
 
@@ -112,14 +139,15 @@ class _Loader:
     def _layer(self, number: int) -> Layer:
         prefix = f"model.layers.{number}."
         heads = [f"{prefix}self_attn.{part}_proj.weight" for part in "qkv"]
+        output = [f"{prefix}self_attn.o_proj.weight"]
         feed_forward = f"{prefix}feed_forward."
         fused = self._checkpoint.fused_experts(number)
         moe = number in self._config.moe_layers
         return Layer(
             attention_norm=self._tensor(f"{prefix}input_layernorm.weight"),
-            attention=Attention(qkv=self._stacked(heads), output=self._tensor(f"{prefix}self_attn.o_proj.weight")),
+            attention=Attention(qkv=self._matrix("attention", heads), output=self._matrix("attention", output)),
             feed_forward_norm=self._tensor(f"{prefix}post_attention_layernorm.weight"),
-            feed_forward=self._mixture(feed_forward, fused=fused) if moe else self._dense(feed_forward),
+            feed_forward=self._mixture(feed_forward, fused=fused) if moe else self._dense("dense", feed_forward),
         )
 
     def _vision_weights(self, layers: int) -> VisionWeights:
@@ -153,29 +181,62 @@ class _Loader:
         weight, bias = (self._stacked([f"{name}.{part}" for name in names]) for part in ("weight", "bias"))
         return Affine(weight=weight, bias=bias)
 
-    def _dense(self, prefix: str) -> Dense:
-        gate_up = self._stacked([f"{prefix}gate_proj.weight", f"{prefix}up_proj.weight"])
-        return Dense(gate_up=gate_up, down=self._tensor(f"{prefix}down_proj.weight"))
+    def _dense(self, module: ModuleClass, prefix: str) -> Dense:
+        return Dense(
+            gate_up=self._matrix(module, [f"{prefix}gate_proj.weight", f"{prefix}up_proj.weight"]),
+            down=self._matrix(module, [f"{prefix}down_proj.weight"]),
+        )
 
     def _mixture(self, prefix: str, *, fused: bool) -> Mixture:
         c = self._config
-        gate_up = self._empty(c.num_experts, 2 * c.expert_size, c.hidden_size)
-        down = self._empty(c.num_experts, c.hidden_size, c.expert_size)
-        for expert in range(c.num_experts):
-            if fused:  # stored [in, out]
-                gate_up[expert] = self._read(f"{prefix}experts.gate_up_proj", expert).T
-                down[expert] = self._read(f"{prefix}experts.down_proj", expert).T
+        router = self._tensor(f"{prefix}router.weight")
+        shared = self._dense("shared_expert", f"{prefix}shared_expert.")
+        shapes = (2 * c.expert_size, c.hidden_size), (c.hidden_size, c.expert_size)
+        if fused:
+            names = f"{prefix}experts.gate_up_proj", f"{prefix}experts.down_proj"
+            gate_up, down = (self._unfused(*pair) for pair in zip(names, shapes, strict=True))
+        else:
+            parts = ("gate", "up"), ("down",)
+            gate_up, down = (self._experts(prefix, *pair) for pair in zip(parts, shapes, strict=True))
+        return Mixture(router=router, gate_up=gate_up, down=down, shared=shared, experts_per_token=c.experts_per_token)
+
+    def _unfused(self, name: str, shape: tuple[int, int]) -> Matrix:
+        """Experts that are stored as one tensor, [expert, in, out]."""
+        whole = self._empty(self._config.num_experts, *shape, form=self._holding.held("experts", [name]).form)
+        for expert in range(self._config.num_experts):
+            _put(whole[expert], self._read(name, expert).T)
+        return whole
+
+    def _experts(self, prefix: str, parts: Sequence[str], shape: tuple[int, int]) -> Matrix:
+        """Experts that are stored one by one; ``shape`` is that of their ``parts`` put together."""
+        held = self._holding.held("experts", expert_names(prefix, self._config.num_experts, parts))
+        whole = self._empty(self._config.num_experts, *shape, form=held.form)
+        for expert in range(self._config.num_experts):
+            names = [f"{prefix}experts.{expert}.{part}_proj.weight" for part in parts]
+            self._fill(whole[expert], names, kept=held.kept)
+        return whole
+
+    def _matrix(self, module: ModuleClass, names: list[str]) -> Matrix:
+        """Matrices of equal width as one, in this order."""
+        held = self._holding.held(module, names)
+        shapes = [self._checkpoint.tensors[name].shape for name in names]
+        whole = self._empty(sum(shape[0] for shape in shapes), shapes[0][1], form=held.form)
+        self._fill(whole, names, kept=held.kept)
+        return whole
+
+    def _empty(self, *shape: int, form: MatrixFormat) -> Matrix:
+        return empty(*shape, form=form, dtype=self._dtype, device=self._device)
+
+    def _fill(self, whole: Matrix, names: list[str], *, kept: bool) -> None:
+        start = 0
+        for name in names:
+            end = start + self._checkpoint.tensors[name].shape[0]
+            rows = whole[start:end]
+            if kept and isinstance(rows, Quantized):
+                self._keep(rows, name)
             else:
-                names = [f"{prefix}experts.{expert}.{part}_proj.weight" for part in ("gate", "up")]
-                self._fill(gate_up[expert], names)
-                down[expert] = self._read(f"{prefix}experts.{expert}.down_proj.weight")
-        return Mixture(
-            router=self._tensor(f"{prefix}router.weight"),
-            gate_up=gate_up,
-            down=down,
-            shared=self._dense(f"{prefix}shared_expert."),
-            experts_per_token=c.experts_per_token,
-        )
+                _put(rows, self._read(name))
+            start = end
 
     def _tensor(self, name: str) -> Tensor:
         return self._read(name).to(self._device, self._dtype)
@@ -183,36 +244,52 @@ class _Loader:
     def _stacked(self, names: list[str]) -> Tensor:
         """Tensors of equal width as one, in this order."""
         shapes = [self._checkpoint.tensors[name].shape for name in names]
-        whole = self._empty(sum(shape[0] for shape in shapes), *shapes[0][1:])
-        self._fill(whole, names)
+        whole = torch.empty((sum(shape[0] for shape in shapes), *shapes[0][1:]), device=self._device, dtype=self._dtype)
+        self._fill(whole, names, kept=False)
         return whole
 
-    def _fill(self, whole: Tensor, names: list[str]) -> None:
-        start = 0
-        for name in names:
-            part = self._read(name)
-            whole[start : start + len(part)] = part
-            start += len(part)
-
-    def _empty(self, *shape: int) -> Tensor:
-        return torch.empty(shape, device=self._device, dtype=self._dtype)
+    def _keep(self, target: Quantized, name: str) -> None:
+        """The checkpoint's own codes and scales."""
+        stored = self._checkpoint.quantized(name)
+        if not stored.finite:
+            raise self._not_finite(name)
+        target.codes.copy_(_to_torch(stored.codes))
+        target.scale.copy_(_to_torch(stored.scale))
+        if target.minimum is not None and stored.minimum is not None:
+            target.minimum.copy_(_to_torch(stored.minimum))
+        self._report(name)
 
     def _read(self, name: str, index: int | None = None) -> Tensor:
         """On the host, as stored. Assigning it converts, and copies to the device."""
         tensor = _to_torch(self._checkpoint.read(name, index))
         low, high = tensor.aminmax()  # these see a NaN, and make no copy
         if not (low.isfinite() and high.isfinite()):
-            raise CheckpointError(f"Tensor '{name}' of {self._checkpoint.path} holds values that are no finite number.")
+            raise self._not_finite(name)
+        self._report(name, index)
+        return tensor
+
+    def _not_finite(self, name: str) -> CheckpointError:
+        return CheckpointError(f"Tensor '{name}' of {self._checkpoint.path} holds values that are no finite number.")
+
+    def _report(self, name: str, index: int | None = None) -> None:
         if self._progress is not None:
             info = self._checkpoint.tensors[name]
             self._done += info.nbytes if index is None else info.nbytes // info.shape[0]
             self._progress(self._done, self._total)
-        return tensor
+
+
+def _put(target: Matrix, values: Tensor) -> None:
+    if isinstance(target, Tensor):
+        target.copy_(values)
+    else:
+        quantize_into(target, values)
 
 
 def _to_torch(values: npt.NDArray[np.generic]) -> Tensor:
-    if values.dtype == ml_dtypes.bfloat16:  # torch does not know numpy's bfloat16, but has the same bits
-        return torch.from_numpy(_writable(values.view(np.int16))).view(torch.bfloat16)
+    """Torch does not know ml_dtypes' floats in numpy, but has the same bits."""
+    for theirs, bits, ours in FLOATS:
+        if values.dtype == theirs:
+            return torch.from_numpy(_writable(values.view(bits))).view(ours)
     return torch.from_numpy(_writable(values))
 
 

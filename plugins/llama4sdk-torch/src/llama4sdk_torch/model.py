@@ -2,6 +2,7 @@
 
 Dense and mixture layers, rotated chunked and unrotated global attention; a Llama network is the special case without
 mixtures and with rotation everywhere. Weights are [out, in]; queries, keys and values are one matrix, gate and up too.
+A ``Matrix`` is a tensor or codes with scales; nothing here asks which.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch.nn import functional as F  # noqa: N812  (the name everybody knows it
 
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk_torch.cache import KVCache
+from llama4sdk_torch.matrices import Matrix, linear, lookup, pick
 from llama4sdk_torch.spans import Slots, Span
 
 __all__ = ["Attention", "Dense", "Layer", "Mixture", "TextModel", "Weights"]
@@ -27,21 +29,21 @@ NEAR = 8192
 class Attention:
     """``qkv``: [(heads + 2 * kv_heads) * dim, hidden]; ``output``: [hidden, heads * dim]."""
 
-    qkv: Tensor
-    output: Tensor
+    qkv: Matrix
+    output: Matrix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dense:
     """A SwiGLU layer. ``gate_up``: [2 * inner, hidden], gate first; ``down``: [hidden, inner]."""
 
-    gate_up: Tensor
-    down: Tensor
+    gate_up: Matrix
+    down: Matrix
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., hidden] -> [..., hidden]."""
-        gate, up = F.linear(x, self.gate_up).chunk(2, dim=-1)
-        return F.linear(F.silu(gate) * up, self.down)
+        gate, up = linear(x, self.gate_up).chunk(2, dim=-1)
+        return linear(F.silu(gate) * up, self.down)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +54,8 @@ class Mixture:
     """
 
     router: Tensor
-    gate_up: Tensor
-    down: Tensor
+    gate_up: Matrix
+    down: Matrix
     shared: Dense
     experts_per_token: int
 
@@ -81,11 +83,14 @@ class Mixture:
         return out.view(-1, k, out.shape[-1]).sum(1)
 
     def gathered(self, inputs: Tensor, experts: Tensor) -> Tensor:
-        """The same by fetching each token's own matrices: right for a few tokens, and the host need not wait."""
-        flat, chosen = inputs.flatten(0, 1).unsqueeze(-1), experts.flatten()
-        gate, up = self.gate_up[chosen].bmm(flat).chunk(2, dim=1)  # [tokens * k, inner, 1]
-        out = self.down[chosen].bmm(F.silu(gate) * up)
-        return out.view(*inputs.shape).sum(1)
+        """The same by fetching each token's own expert: right for a few tokens, and the host need not wait."""
+        flat, chosen = inputs.flatten(0, 1), experts.flatten()
+        out = []
+        for x, expert in zip(
+            torch.split(flat, 1), torch.split(chosen, 1), strict=True
+        ):  # one at a time: an expert is large
+            out.append(Dense(gate_up=pick(self.gate_up, expert), down=pick(self.down, expert))(x))
+        return torch.cat(out).view(*inputs.shape).sum(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +107,10 @@ class Layer:
 class Weights:
     """``embedding`` and ``head``: [vocabulary, hidden], one and the same when tied; ``norm``: [hidden]."""
 
-    embedding: Tensor
+    embedding: Matrix
     layers: tuple[Layer, ...]
     norm: Tensor
-    head: Tensor
+    head: Matrix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +129,8 @@ class TextModel:
     def __init__(self, config: TextConfig, weights: Weights) -> None:
         self.config = config
         self.weights = weights
-        self.device = weights.embedding.device
-        self.dtype = weights.embedding.dtype
+        self.device = weights.norm.device
+        self.dtype = weights.norm.dtype
         self._frequencies = _frequencies(config).to(self.device)
 
     def new_cache(self, capacity: int, *, batch: int = 1, origin: int = 0) -> KVCache:
@@ -135,7 +140,7 @@ class TextModel:
     @torch.inference_mode()
     def embed(self, tokens: Tensor) -> Tensor:
         """[batch, tokens] -> [batch, tokens, hidden]: what ``hidden`` and ``prefill`` take in place of ids, too."""
-        return F.embedding(tokens, self.weights.embedding)
+        return lookup(tokens, self.weights.embedding)
 
     @torch.inference_mode()
     def hidden(self, tokens: Tensor, cache: KVCache, counts: Sequence[int] | None = None) -> Tensor:
@@ -163,7 +168,7 @@ class TextModel:
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., hidden] -> [..., vocabulary], float32."""
-        return F.linear(hidden, self.weights.head).float()
+        return linear(hidden, self.weights.head).float()
 
     def _through(self, tokens: Tensor, span: Span, cache: KVCache) -> Tensor:
         positions = span.positions(self.device)
@@ -209,7 +214,7 @@ class TextModel:
 
     def _attend(self, h: Tensor, weights: Attention, number: int, shared: _Shared, cache: KVCache) -> Tensor:
         c = self.config
-        qkv = F.linear(h, weights.qkv).view(*h.shape[:2], -1, c.head_dim)  # [batch, tokens, heads, dim]
+        qkv = linear(h, weights.qkv).view(*h.shape[:2], -1, c.head_dim)  # [batch, tokens, heads, dim]
         turned, v = torch.split(qkv, [c.num_heads + c.num_kv_heads, c.num_kv_heads], dim=2)
         if shared.rotation is not None:
             turned = _rotate(turned, shared.rotation)
@@ -219,7 +224,7 @@ class TextModel:
         if shared.temperature is not None:
             q = (q * shared.temperature).to(q.dtype)
         keys, values = cache.append(number, k.transpose(1, 2), v.transpose(1, 2), shared.slots)
-        return F.linear(_attention(q, keys, values, shared), weights.output)
+        return linear(_attention(q, keys, values, shared), weights.output)
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return _rms(x, self.config.norm_eps) * weight

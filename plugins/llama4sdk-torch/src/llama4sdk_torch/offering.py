@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from llama4sdk.backend import Capabilities, Need, Offer, Unavailable
 from llama4sdk.hardware import Hardware
 from llama4sdk.llama4.config import TextConfig
-from llama4sdk.planning.estimate import kv_cache_bytes, weight_bytes
-from llama4sdk.planning.plan import Placement, Quantization
+from llama4sdk.planning.estimate import kv_cache_bytes, linears, weight_bytes
+from llama4sdk.planning.plan import Placement
+from llama4sdk.planning.quantization import LINEAR, ModuleClass, Quantization, QuantizationConfig
 from llama4sdk.text import gb
 
 __all__ = ["Subject", "make_offer", "memory_bytes"]
@@ -34,6 +35,11 @@ SMALL: Final = 4 * 10**9
 
 RUNNABLE: Final = (Quantization.FP32, Quantization.BF16)
 
+FP8_SINCE: Final = (8, 9)
+"""The compute capability from which NVIDIA's devices calculate with fp8 themselves."""
+
+Precision: TypeAlias = Quantization | QuantizationConfig
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
@@ -42,50 +48,76 @@ class Subject:
     model: str
     source: Path | None
     config: TextConfig
-    precision: Quantization
-    """What it is held in unless the caller chooses."""
+    precision: Precision
+    """What it is held in unless the caller chooses, or there is no room for it."""
     capabilities: Capabilities | None = None
     vision_parameters: int = 0
+    text_bytes: Callable[[Precision], int] | None = None
+    """Bytes of its text network in memory; ``None`` where the estimate from its sizes is exact."""
+
+    def memory(self, precision: Precision, context: int) -> int:
+        """Bytes that a device must have room for."""
+        text = None if self.text_bytes is None else self.text_bytes(precision)
+        return memory_bytes(self.config, precision, context, vision=self.vision_parameters, text=text)
+
+    def weights(self, precision: Precision) -> int:
+        """Bytes of the weights alone, the vision network's among them."""
+        text = weight_bytes(self.config, precision) if self.text_bytes is None else self.text_bytes(precision)
+        return text + self.vision_parameters * QuantizationConfig.of(precision).dtype.bits // 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
     device: str
     free: int
+    fp8: bool = False
 
 
 def make_offer(subject: Subject, need: Need, hardware: Hardware) -> Offer | Unavailable:
-    """The best place that has room, or how much is missing where there is most."""
-    precision = need.quantization or subject.precision
-    if precision not in RUNNABLE:
-        return Unavailable(
-            reason=f"it runs fp32 and bf16, not {precision}.", fix="Pass quantization='bf16', or leave the choice open."
-        )
-    longest = subject.config.max_context
-    if need.context_length is not None and need.context_length > longest:
-        return Unavailable(
-            reason=f"the context of '{subject.model}' is {longest} tokens; {need.context_length} were asked.",
-            fix=f"Ask for a context_length of at most {longest}.",
-        )
+    """The best place that has room at the best precision that has a place, or how much is missing where."""
+    if refusal := _impossible(subject, need):
+        return refusal
     places = [place for place in _places(hardware) if _matches(place.device, need.device)]
-    for place in places:
-        context = need.context_length or _context_that_fits(subject, precision, place.free)
-        if context and memory_bytes(subject.config, precision, context, vision=subject.vision_parameters) <= place.free:
-            return _offer(subject, precision, place, context)
-    return _no_room(subject, precision, need, places, hardware)
+    choices = [need.quantization] if need.quantization else _choices(subject.precision)
+    for number, choice in enumerate(choices):
+        for place in places:
+            precision = Quantization.FP8 if choice is Quantization.INT8 and place.fp8 and number else choice
+            context = need.context_length or _context_that_fits(subject, precision, place.free)
+            if context and subject.memory(precision, context) <= place.free:
+                reason = _why(subject, choices[:number], need, places)
+                return _offer(subject, precision, place, context, None if need.quantization else reason)
+    return _no_room(subject, choices[-1], need, places, hardware)
 
 
-def memory_bytes(config: TextConfig, precision: Quantization, context: int, *, vision: int = 0) -> int:
+def memory_bytes(
+    config: TextConfig, precision: Precision, context: int, *, vision: int = 0, text: int | None = None
+) -> int:
     """Everything a device must have room for: weights, the cache of one sequence, work space, the runtime.
 
-    ``vision`` is the number of the vision network's parameters.
+    ``vision`` is the number of the vision network's parameters; ``text`` the bytes of the text network's weights, where
+    they are not what its sizes say.
     """
-    width = precision.bits // 8
-    weights = weight_bytes(config, precision, other_parameters=vision)
+    chosen = QuantizationConfig.of(precision)
+    width = chosen.dtype.bits // 8
+    weights = weight_bytes(config, chosen) if text is None else text
     cache = kv_cache_bytes(config, context, value_bytes=width, chunk_aware=True)
     growing = kv_cache_bytes(config, context, value_bytes=width) // config.num_layers  # one layer's, old and new
     workspace = max(_workspace(config, context), VISION_WORKSPACE if vision else 0)
-    return weights + cache + growing + workspace + RUNTIME
+    return weights + vision * width + cache + growing + workspace + _dequantized(config, chosen) + RUNTIME
+
+
+def _dequantized(c: TextConfig, chosen: QuantizationConfig) -> int:
+    """The largest matrix whose values are made while it is used; queries, keys and values are one, gate and up too."""
+    outputs: dict[ModuleClass, int] = {
+        "attention": (c.num_heads + 2 * c.num_kv_heads) * c.head_dim,
+        "experts": 2 * c.expert_size,
+        "shared_expert": 2 * c.expert_size,
+        "dense": 2 * c.dense_size,
+        "head": c.vocab_size,
+    }
+    here = {"head", *(matrix.module for matrix in linears(c) if matrix.count)}
+    made = [size for part, size in outputs.items() if part in here and not chosen.scheme(part).full_precision]
+    return max(made, default=0) * c.hidden_size * chosen.dtype.bits // 8
 
 
 def _workspace(config: TextConfig, context: int) -> int:
@@ -96,23 +128,50 @@ def _workspace(config: TextConfig, context: int) -> int:
     return activations + BLOCK * context + 4 * config.vocab_size * 4 + config.vocab_size * config.hidden_size * 4
 
 
-def _context_that_fits(subject: Subject, precision: Quantization, free: int) -> int:
+def _context_that_fits(subject: Subject, precision: Precision, free: int) -> int:
     """The usual context, or half of it, and so on; 0 when not even the least fits."""
     context = min(subject.config.max_context, USUAL_CONTEXT)
-
-    def size() -> int:
-        return memory_bytes(subject.config, precision, context, vision=subject.vision_parameters)
-
-    while size() > free and context > LEAST_CONTEXT:
+    while subject.memory(precision, context) > free and context > LEAST_CONTEXT:
         context //= 2
-    return context if size() <= free else 0
+    return context if subject.memory(precision, context) <= free else 0
+
+
+def _choices(precision: Precision) -> list[Precision]:
+    """What is tried when nobody asks: as it is, then ever fewer bits."""
+    ladder = [Quantization.FP32, Quantization.BF16, Quantization.INT8, Quantization.INT4]
+    config = QuantizationConfig.of(precision)
+    bits = min(config.scheme(module).bits for module in LINEAR)
+    return [precision, *(scheme for scheme in ladder if scheme.bits < bits)]
+
+
+def _impossible(subject: Subject, need: Need) -> Unavailable | None:
+    """What no machine would change."""
+    chosen = QuantizationConfig.of(need.quantization or subject.precision)
+    if chosen.dtype not in RUNNABLE:
+        return Unavailable(
+            reason=f"it calculates in fp32 and bf16, not {chosen.dtype}.",
+            fix="Pass quantization='bf16', or leave the choice open.",
+        )
+    if subject.config.tied_embeddings and chosen.head is not chosen.embedding:
+        return Unavailable(
+            reason=f"the embedding and the head of '{subject.model}' are one matrix, which cannot be held in two ways.",
+            fix="Give 'embedding' and 'head' the same scheme.",
+        )
+    longest = subject.config.max_context
+    if need.context_length is not None and need.context_length > longest:
+        return Unavailable(
+            reason=f"the context of '{subject.model}' is {longest} tokens; {need.context_length} were asked.",
+            fix=f"Ask for a context_length of at most {longest}.",
+        )
+    return None
 
 
 def _places(hardware: Hardware) -> Iterator[_Place]:
     """Accelerators torch can drive, the emptiest first; then the processor."""
     usable = [device for device in hardware.devices if device.kind in ("cuda", "rocm")]
     for device in sorted(usable, key=lambda device: -device.free_memory):
-        yield _Place(device=device.id, free=device.free_memory)
+        fp8 = device.kind == "cuda" and (device.compute_capability or (0, 0)) >= FP8_SINCE
+        yield _Place(device=device.id, free=device.free_memory, fp8=fp8)
     yield _Place(device="cpu", free=hardware.free_memory)
 
 
@@ -121,32 +180,48 @@ def _matches(device: str, wanted: str | None) -> bool:
     return wanted is None or wanted in (device, device.partition(":")[0])
 
 
-def _offer(subject: Subject, precision: Quantization, place: _Place, context: int) -> Offer:
-    size = memory_bytes(subject.config, precision, context, vision=subject.vision_parameters)
+def _offer(subject: Subject, precision: Precision, place: _Place, context: int, why: str | None) -> Offer:
+    size = subject.memory(precision, context)
+    chosen = QuantizationConfig.of(precision)
+    held = f"{precision}" if chosen.full_precision else f"{precision} (activations {chosen.dtype})"
     return Offer(
         model=subject.model,
         source=None if subject.source is None else str(subject.source),
         placement=Placement(kind="local", devices=(place.device,)),
         quantization=precision,
+        quantization_reason=why,
         context_length=context,
         memory={place.device: size},
+        weight_bytes=subject.weights(precision),
         capabilities=subject.capabilities,
-        reason=f"{precision} with {context} tokens of context takes {gb(size)} of {gb(place.free)} on {place.device}",
+        reason=f"{held} with {context} tokens of context takes {gb(size)} of {gb(place.free)} on {place.device}",
     )
 
 
+def _why(subject: Subject, tried: Sequence[Precision], need: Need, places: Sequence[_Place]) -> str | None:
+    """Why not what is better; ``None`` where full precision was taken."""
+    if not tried:
+        as_stored = not subject.precision.full_precision
+        return "it is what the checkpoint is stored in" if as_stored else None
+    context = need.context_length or min(subject.config.max_context, LEAST_CONTEXT)
+    sizes = " and ".join(f"{precision} needs {gb(subject.memory(precision, context))}" for precision in tried)
+    most = max(places, key=lambda place: place.free)
+    return f"{sizes}; {most.device} has {gb(most.free)} free"
+
+
 def _no_room(
-    subject: Subject, precision: Quantization, need: Need, places: list[_Place], hardware: Hardware
+    subject: Subject, precision: Precision, need: Need, places: list[_Place], hardware: Hardware
 ) -> Unavailable:
     if not places:
         known = ", ".join(place.device for place in _places(hardware))
         return Unavailable(reason=f"there is no device '{need.device}' it can use.", fix=f"Choose among: {known}.")
     most = max(places, key=lambda place: place.free)
     context = need.context_length or min(subject.config.max_context, LEAST_CONTEXT)
-    size = memory_bytes(subject.config, precision, context, vision=subject.vision_parameters)
+    size = subject.memory(precision, context)
+    even = "" if need.quantization or subject.precision == precision else "even "
     return Unavailable(
         reason=(
-            f"'{subject.model}' in {precision} with {context} tokens of context needs {gb(size)}; "
+            f"'{subject.model}' {even}in {precision} with {context} tokens of context needs {gb(size)}; "
             f"{most.device} has {gb(most.free)} free."
         ),
         fix=_way_out(subject, precision, need, most, size),
@@ -155,10 +230,11 @@ def _no_room(
     )
 
 
-def _way_out(subject: Subject, precision: Quantization, need: Need, place: _Place, size: int) -> str:
+def _way_out(subject: Subject, precision: Precision, need: Need, place: _Place, size: int) -> str:
     shorter = _context_that_fits(subject, precision, place.free)
     if need.context_length is not None and shorter:
         return f"Ask for a context_length of {shorter}."
-    if precision is Quantization.FP32 and _context_that_fits(subject, Quantization.BF16, place.free):
-        return "Pass quantization='bf16'."
+    for smaller in _choices(precision)[1:]:
+        if _context_that_fits(subject, smaller, place.free):
+            return f"Pass quantization='{smaller}', or leave the choice open."
     return f"Use a machine with {gb(size)} free in one place, or a smaller model."

@@ -1,0 +1,39 @@
+"""Which tokens of a long text are scored with which before them: one rule for all engines. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from llama4sdk.errors import ContextLengthError
+
+__all__ = ["Window", "windows"]
+
+
+class Window(NamedTuple):
+    """Tokens [begin, end) are read, and of these [first, end) scored."""
+
+    begin: int
+    first: int
+    end: int
+
+
+def windows(tokens: int, *, window: int | None, stride: int | None, context_length: int) -> Iterator[Window]:
+    """The windows of a text of so many tokens, of which all but the first are scored once.
+
+    A window is as long as the context unless said otherwise, and half a window is its stride. The first window's tokens
+    are scored with all that comes before them; those after it, ``stride`` at a time, with ``window - stride`` tokens
+    before the first of them. Raises ContextLengthError when a window is longer than the context.
+    """
+    if window is not None and window > context_length:
+        raise ContextLengthError(
+            f"A window of {window} tokens exceeds the context of {context_length}.",
+            hint="Ask for a smaller window, or for a longer context_length.",
+            limit=context_length,
+            requested=window,
+        )
+    length = max(2, window or context_length)  # the last of them is only predicted, and takes no room
+    step = min(stride or length // 2, length - 1)
+    yield Window(0, 1, min(length, tokens))
+    for first in range(length, tokens, step):
+        yield Window(first + step - length, first, min(first + step, tokens))

@@ -1,0 +1,65 @@
+"""The log-probabilities of a text's tokens, in blocks: the logits of a whole text never exist at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from llama4sdk.scoring import Window
+from llama4sdk_torch.loading import memory_errors
+from llama4sdk_torch.model import TextModel
+from llama4sdk_torch.spans import BLOCK
+
+__all__ = ["Scored", "score_window"]
+
+LOGITS: Final = 2**24
+"""Logits that are made at once: 83 rows of Llama 4's vocabulary, 64 MiB."""
+
+
+class Scored(NamedTuple):
+    """One token's log-probability; ``top`` are (token, log-probability) pairs, likeliest first."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+def score_window(
+    network: Callable[[], TextModel], ids: Sequence[int], window: Window, *, top: int, logits: int = LOGITS
+) -> Iterator[Scored]:
+    """The tokens [first, end) of a window, each given those before it in the window.
+
+    ``network`` is asked for before each block, so that it may refuse to go on; ``logits`` are made at once.
+    """
+    begin, first, end = window
+    model = network()
+    rows = max(1, logits // model.config.vocab_size)
+    with memory_errors(model.device):
+        cache = model.new_cache(max(end - 1 - begin, 1))
+    for start in range(begin, end - 1, BLOCK):  # the last token is only predicted
+        stop = min(start + BLOCK, end - 1)
+        with memory_errors(model.device):
+            block = torch.tensor([ids[start:stop]], device=model.device)
+            states = network().hidden(block, cache)[0, max(first - 1 - start, 0) :]  # [tokens, hidden]
+            targets = torch.tensor(ids[max(first, start + 1) : stop + 1], device=model.device)
+            parts = [
+                _scored(model, *pair, top=top)
+                for pair in zip(torch.split(states, rows), torch.split(targets, rows), strict=True)
+                if len(pair[1])
+            ]
+        for part in parts:
+            yield from part
+
+
+@torch.inference_mode()
+def _scored(model: TextModel, states: Tensor, targets: Tensor, *, top: int) -> list[Scored]:
+    """``states``: [tokens, hidden]; ``targets``: [tokens], what each state should have foretold."""
+    logprobs = model.logits(states).log_softmax(-1)  # [tokens, vocabulary], float32
+    chosen = logprobs.gather(1, targets.unsqueeze(1)).flatten().tolist()
+    if not top:
+        return [Scored(logprob, ()) for logprob in chosen]
+    values, indices = (part.tolist() for part in logprobs.topk(min(top, logprobs.shape[1]), dim=-1))
+    tops = [tuple(zip(*pair, strict=True)) for pair in zip(indices, values, strict=True)]
+    return [Scored(*pair) for pair in zip(chosen, tops, strict=True)]
