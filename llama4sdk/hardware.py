@@ -14,15 +14,16 @@ from llama4sdk._values import Value
 from llama4sdk.errors import ConfigurationError
 from llama4sdk.text import in_words
 
-__all__ = ["Cpu", "Device", "DeviceKind", "Hardware"]
+__all__ = ["Cpu", "Device", "DeviceKind", "DiskKind", "Hardware", "Link", "Runtime"]
 
 _HOW_TO_WRITE_ONE: Final = "Write one with 'llama4sdk doctor --json > machine.json'."
 
 DeviceKind: TypeAlias = Literal["cuda", "rocm", "mps"]
+DiskKind: TypeAlias = Literal["nvme", "ssd", "hdd", "network", "memory"]
 
 
 class Device(Value):
-    """One accelerator. ``free_memory`` is what nobody uses at the time of the probe."""
+    """One accelerator this process may use. ``free_memory`` is what nobody uses at the time of the probe."""
 
     kind: DeviceKind
     index: int
@@ -30,11 +31,37 @@ class Device(Value):
     total_memory: int
     free_memory: int
     compute_capability: tuple[int, int] | None = None
+    architecture: str | None = None
+    """What kernels are compiled for where it is not told by the compute capability, such as ``gfx942``."""
+    uuid: str | None = None
+    """What ``CUDA_VISIBLE_DEVICES`` takes."""
+    slice: bool = False
+    """Whether it is a part of a card that was divided (MIG)."""
+    unified: bool = False
+    """Whether its memory is the machine's own, shared with the processor."""
+    processes: int = 0
+    """Other processes that hold some of its memory."""
+    host_bandwidth: int | None = None
+    """Bytes per second from the machine's memory to the device's, one way, as its link is specified."""
+    power_limit: float | None = None
+    """Watts it may draw."""
+    ecc: bool | None = None
+    """Whether its memory corrects errors, which costs some of it on older cards."""
 
     @property
     def id(self) -> str:
         """The name users and torch give it, such as ``cuda:0``."""
         return self.kind if self.kind == "mps" else f"{self.kind}:{self.index}"
+
+
+class Link(Value):
+    """A direct connection of two devices; devices without one reach each other through the machine's memory."""
+
+    devices: tuple[str, str]
+    kind: Literal["nvlink", "xgmi", "peer"]
+    """``peer`` is direct access over PCIe."""
+    bandwidth: int | None = None
+    """Bytes per second, one way, as specified."""
 
 
 class Cpu(Value):
@@ -43,21 +70,43 @@ class Cpu(Value):
     name: str
     cores: int
     features: tuple[str, ...] = ()
+    numa_nodes: int = 1
+    """Memory regions; a thread is slower in all but its own."""
+
+
+class Runtime(Value):
+    """An installed library that runs models. ``build`` is what it was compiled for: ``cpu``, ``cuda 13.0`` …"""
+
+    name: str
+    version: str
+    build: str | None = None
 
 
 class Hardware(Value):
-    """One machine, real or imagined."""
+    """One machine, real or imagined, and what is installed on it."""
 
     system: str
     cpu: Cpu
     total_memory: int
     """RAM this process may use, a cgroup's limit included."""
     free_memory: int
+    installed_memory: int | None = None
+    """RAM the machine has, where a cgroup allows less."""
+    free_swap: int = 0
     devices: tuple[Device, ...] = ()
+    links: tuple[Link, ...] = ()
+    hidden_devices: tuple[str, ...] = ()
+    """Names of devices that an environment variable keeps from this process."""
     driver: str | None = None
     """NVIDIA driver version."""
+    cuda: tuple[int, int] | None = None
+    """The newest CUDA this driver runs."""
     disk_free: int | None = None
     """Free space where weights are kept."""
+    disk_kind: DiskKind | None = None
+    runtimes: tuple[Runtime, ...] = ()
+    credentials: tuple[str, ...] = ()
+    """Names of the keys that were found; never their values."""
     problems: tuple[str, ...] = ()
     """What could not be read, and why."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from pathlib import Path
@@ -9,18 +10,25 @@ from typing import Final
 
 from llama4sdk.hardware import Cpu
 
-__all__ = ["parse_cpuinfo", "read", "unknown"]
+__all__ = ["parse_cpuinfo", "quota", "read", "unknown"]
 
 CPUINFO: Final = Path("/proc/cpuinfo")
+NODES: Final = Path("/sys/devices/system/node")
+QUOTA_V2: Final = Path("/sys/fs/cgroup/cpu.max")
+QUOTA_V1: Final = tuple(Path(f"/sys/fs/cgroup/cpu/cpu.cfs_{part}_us") for part in ("quota", "period"))
 
-FEATURES: Final = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "sve")
+FEATURES: Final = (
+    *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
+    *("asimd", "i8mm", "bf16", "sve", "sve2"),
+)
 """The flags of ``/proc/cpuinfo`` that are kept."""
 
 
 def read() -> Cpu:
     """Name, usable cores and instruction sets of this machine's processor."""
     if CPUINFO.exists():
-        return parse_cpuinfo(CPUINFO.read_text(errors="replace"), cores=_cores())
+        found = parse_cpuinfo(CPUINFO.read_text(errors="replace"), cores=_cores())
+        return found.model_copy(update={"numa_nodes": len(list(NODES.glob("node[0-9]*"))) or 1})
     return unknown()
 
 
@@ -40,8 +48,18 @@ def parse_cpuinfo(text: str, *, cores: int) -> Cpu:
     return Cpu(name=name, cores=cores, features=tuple(flag for flag in FEATURES if flag in flags))
 
 
+def quota(text: str) -> int | None:
+    """The cores that a control group's ``quota period`` pays for, rounded up; ``None`` where it sets no limit."""
+    allowed, _, period = text.partition(" ")
+    if not allowed.isdecimal() or not period.strip().isdecimal():  # "max", or -1
+        return None
+    return max(1, math.ceil(int(allowed) / int(period)))
+
+
 def _cores() -> int:
-    """Cores this process may run on, not those the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores this process may run on and has the time of, not those the machine has."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for files in ((QUOTA_V2,), QUOTA_V1):
+        if all(file.exists() for file in files):
+            cores = min(cores, quota(" ".join(file.read_text().strip() for file in files)) or cores)
+    return cores

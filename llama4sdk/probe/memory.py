@@ -1,55 +1,82 @@
-"""Main memory, with the limit a container sets."""
+"""Main memory, with the limits a container sets."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import psutil
 
-__all__ = ["Memory", "read"]
+__all__ = ["Memory", "cgroup", "limits", "read"]
 
 CGROUP_V2: Final = Path("/sys/fs/cgroup")
 CGROUP_V1: Final = Path("/sys/fs/cgroup/memory")
+OWN: Final = Path("/proc/self/cgroup")
 
 
 class Memory(NamedTuple):
-    """Bytes this process may use, and bytes free of them now."""
+    """Bytes this process may use, bytes free of them now, bytes the machine has, and free swap."""
 
-    total: int
-    free: int
+    total: int = 0
+    free: int = 0
+    installed: int = 0
+    swap: int = 0
 
 
 def read() -> Memory:
-    """The smaller of the machine's memory and its control group's."""
+    """The smallest of the machine's memory and the limits of the control groups this process is in."""
     machine = psutil.virtual_memory()
-    limit, used = (
-        cgroup(CGROUP_V2, "memory.max", "memory.current")
-        or cgroup(CGROUP_V1, "memory.limit_in_bytes", "memory.usage_in_bytes")
-        or (machine.total, 0)
-    )
-    if limit >= machine.total:
-        return Memory(total=machine.total, free=machine.available)
-    return Memory(total=limit, free=max(0, min(machine.available, limit - used)))
+    total, free = machine.total, machine.available
+    for limit, used in limits():
+        if limit < machine.total:
+            total, free = min(total, limit), min(free, max(0, limit - used))
+    return Memory(total=total, free=free, installed=machine.total, swap=psutil.swap_memory().free)
 
 
-def cgroup(root: Path, limit: str, usage: str) -> tuple[int, int] | None:
-    """Limit and use in bytes of the control group mounted at ``root``; ``None`` without a limit.
+def limits(*, v2: Path = CGROUP_V2, v1: Path = CGROUP_V1, own: Path = OWN) -> Iterator[tuple[int, int]]:
+    """Limit and use in bytes of each control group from this process's own up to the root, where one is set."""
+    groups = dict(_groups(own))
+    for root, group, files in (
+        (v2, groups.get(""), ("memory.max", "memory.current")),
+        (v1, groups.get("memory"), ("memory.limit_in_bytes", "memory.usage_in_bytes")),
+    ):
+        place = root / (group or "").lstrip("/")
+        while place != root.parent:
+            if found := cgroup(place, *files):
+                yield found
+            place = place.parent
+
+
+def _groups(own: Path) -> Iterator[tuple[str, str]]:
+    """Controller and path, such as ``memory`` and ``/docker/1f``; version 2 has no controller's name."""
+    try:
+        text = own.read_text()
+    except OSError:
+        return
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            yield controller, path.removeprefix("/..")
+
+
+def cgroup(group: Path, limit: str, usage: str) -> tuple[int, int] | None:
+    """Limit and use in bytes of one control group; ``None`` without a limit.
 
     What is used counts the page cache that the kernel would drop first, so that is taken off.
     """
     try:
-        maximum = (root / limit).read_text().strip()
+        maximum = (group / limit).read_text().strip()
         if maximum == "max":
             return None
-        used = int((root / usage).read_text())
-        return int(maximum), max(0, used - _inactive_file(root))
+        used = int((group / usage).read_text())
+        return int(maximum), max(0, used - _inactive_file(group))
     except (OSError, ValueError):
         return None
 
 
-def _inactive_file(root: Path) -> int:
-    for line in (root / "memory.stat").read_text().splitlines():
+def _inactive_file(group: Path) -> int:
+    for line in (group / "memory.stat").read_text().splitlines():
         key, _, value = line.partition(" ")
         if key in ("inactive_file", "total_inactive_file"):
             return int(value)

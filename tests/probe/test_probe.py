@@ -11,10 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from llama4sdk import probe as probing
 from llama4sdk.errors import ConfigurationError
 from llama4sdk.hardware import Hardware
-from llama4sdk.probe import cpu, memory, probe
+from llama4sdk.probe import _Reader, cpu, memory, probe
 from llama4sdk.testing.machines import MACHINES
 
 
@@ -57,18 +56,16 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_a_reader_that_hangs_or_raises_becomes_a_problem() -> None:
     """The fallback is used and the cause is told."""
     release = threading.Event()
-    problems: list[str] = []
 
     def broken() -> int:
         raise OSError("no such bus")
 
-    assert probing._read("a hung driver", lambda: release.wait(30), False, 0.0, problems) is False
-    assert probing._read("a bus", broken, 7, time.monotonic() + 5, problems) == 7
+    hung, failed = _Reader("a hung driver", lambda: release.wait(30), False), _Reader("a bus", broken, 7)
+    until = time.monotonic() + 5
+    assert (hung.result(0.0), failed.result(until)) == (False, 7)
+    assert hung.problem(0.0) == "Could not read a hung driver: it did not answer in time."
+    assert failed.problem(until) == "Could not read a bus: OSError: no such bus."
     release.set()
-    assert problems == [
-        "Could not read a hung driver: it did not answer in time.",
-        "Could not read a bus: OSError: no such bus.",
-    ]
 
 
 @pytest.mark.parametrize(

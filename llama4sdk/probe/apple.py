@@ -1,0 +1,51 @@
+"""Apple's chips, whose GPU works in the machine's own memory."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from collections.abc import Callable
+from typing import Final
+
+from llama4sdk.hardware import Device
+
+__all__ = ["APPLE_ABSENT", "read"]
+
+APPLE_ABSENT: Final[tuple[Device, ...]] = ()
+
+GIB: Final = 2**30
+MIB: Final = 2**20
+
+
+def read(free: int, ask: Callable[[str], int | str | None] | None = None) -> tuple[Device, ...]:
+    """The GPU of this Mac, if it is one; ``free`` is the machine's free memory in bytes.
+
+    ``ask`` answers the names of ``sysctl``.
+    """
+    if ask is None:
+        if (platform.system(), platform.machine()) != ("Darwin", "arm64"):
+            return APPLE_ABSENT
+        ask = _sysctl
+    total = int(ask("hw.memsize") or 0)
+    lent = int(ask("iogpu.wired_limit_mb") or 0) * MIB or _usual_share(total)
+    name = str(ask("machdep.cpu.brand_string") or "Apple GPU")
+    return (Device(kind="mps", index=0, name=name, total_memory=lent, free_memory=min(lent, free), unified=True),)
+
+
+def _usual_share(total: int) -> int:
+    """What macOS lets a GPU have unless told otherwise: two thirds, three quarters above 36 GiB."""
+    return total * 2 // 3 if total <= 36 * GIB else total * 3 // 4
+
+
+def _sysctl(name: str) -> int | str | None:
+    """One value of the kernel; ``None`` when it knows no such name."""
+    call = ctypes.CDLL(None).sysctlbyname
+    size = ctypes.c_size_t(0)
+    if call(name.encode(), None, ctypes.byref(size), None, 0) or not size.value:
+        return None
+    buffer = ctypes.create_string_buffer(size.value)
+    if call(name.encode(), buffer, ctypes.byref(size), None, 0):
+        return None
+    if name.endswith("string"):
+        return buffer.value.decode()
+    return int.from_bytes(buffer.raw[: size.value], "little")

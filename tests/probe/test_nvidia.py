@@ -1,0 +1,147 @@
+"""GPUs as the real ``pynvml`` reads them from a stand-in for the driver's library."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pynvml
+import pytest
+
+from llama4sdk.hardware import Device, Link
+from llama4sdk.probe import nvidia, probe
+from tests.probe.nvml import _FUNCTIONS, Card, Library, installed
+
+TWO = tuple(Card(uuid=f"GPU-{letter}", nvlinks=(18, 4)) for letter in "ab")
+
+
+def read(library: Library | None, visible: str | None = None) -> nvidia.Nvidia:
+    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    with installed(library):
+        return nvidia.read(environment)
+
+
+def test_a_machine_without_the_library_has_no_gpus() -> None:
+    """That is an answer, not an error."""
+    assert read(None) == nvidia.NVIDIA_ABSENT
+    assert read(Library(faults={"nvmlInitWithFlags": pynvml.NVML_ERROR_DRIVER_NOT_LOADED})) == nvidia.NVIDIA_ABSENT
+
+
+def test_a_card_is_described() -> None:
+    """Bytes as NVML gives them, link and power as specified, the processes of others."""
+    found = read(Library(cards=(Card(pids=(os.getpid(), 7, 8)),)))
+    assert (found.driver, found.cuda, found.links, found.hidden) == ("570.86.15", (12, 8), (), ())
+    assert found.devices == (
+        Device(
+            kind="cuda",
+            index=0,
+            name="NVIDIA H100 80GB HBM3",
+            total_memory=85_520_809_984,
+            free_memory=84_900_000_000,
+            compute_capability=(9, 0),
+            uuid="GPU-0",
+            processes=2,
+            host_bandwidth=64_000_000_000,
+            power_limit=700.0,
+            ecc=True,
+        ),
+    )
+
+
+def test_what_a_driver_cannot_tell_is_left_out() -> None:
+    """An old or virtual GPU still has a name and memory."""
+    unable = Card(pcie=None, watts=None, ecc=None)
+    faults = {
+        "nvmlDeviceGetMigMode": pynvml.NVML_ERROR_NOT_SUPPORTED,
+        "nvmlDeviceGetComputeRunningProcesses": pynvml.NVML_ERROR_NO_PERMISSION,
+        "nvmlSystemGetCudaDriverVersion": pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+    }
+    found = read(Library(cards=(unable,), faults=faults))
+    (device,) = found.devices
+    assert (device.host_bandwidth, device.power_limit, device.ecc, device.processes) == (None, None, None, 0)
+    assert found.cuda is None
+
+
+def test_a_chip_without_memory_of_its_own_shares_the_machine_s() -> None:
+    """GB10 and Jetson answer "not supported" when asked for their memory."""
+    (device,) = read(Library(cards=(Card(name="NVIDIA GB10", total=None),))).devices
+    assert device.unified
+    assert 0 < device.free_memory <= device.total_memory
+
+
+def test_slices_stand_in_for_the_card_that_was_divided() -> None:
+    """Each is a device with memory of its own, and reaches no other directly."""
+    slices = (Card(name="H100 MIG 3g.40gb", total=42_000_000_000, free=41_000_000_000, uuid="MIG-1"), None)
+    card = Card(
+        slices=(*slices, Card(name="H100 MIG 1g.10gb", total=10_500_000_000, free=10_000_000_000, uuid="MIG-3"))
+    )
+    found = read(Library(cards=(card,), peers=True))
+    assert [(d.id, d.uuid, d.slice, d.total_memory) for d in found.devices] == [
+        ("cuda:0", "MIG-1", True, 42_000_000_000),
+        ("cuda:1", "MIG-3", True, 10_500_000_000),
+    ]
+    assert found.links == ()
+
+
+@pytest.mark.parametrize(
+    ("visible", "uuids", "hidden"),
+    [
+        (None, ["GPU-a", "GPU-b"], 0),
+        ("1,0", ["GPU-b", "GPU-a"], 0),
+        ("GPU-b", ["GPU-b"], 1),
+        ("1,7,0", ["GPU-b"], 1),
+        ("0,0", ["GPU-a"], 1),
+        ("GPU-", [], 2),
+        ("-1", [], 2),
+        ("", [], 2),
+    ],
+)
+def test_hidden_devices_are_not_used_but_told(visible: str | None, uuids: list[str], hidden: int) -> None:
+    """The variable is read as the driver reads it, and devices are numbered as this process will."""
+    found = read(Library(cards=TWO), visible)
+    assert [device.uuid for device in found.devices] == uuids
+    assert [device.index for device in found.devices] == list(range(len(uuids)))
+    assert len(found.hidden) == hidden
+
+
+def test_links_are_between_pairs() -> None:
+    """NVLink with all of a device's links together; else direct access at the slower PCIe link; else none."""
+    pair = ("cuda:0", "cuda:1")
+    assert read(Library(cards=TWO, nvlink=True)).links == (
+        Link(devices=pair, kind="nvlink", bandwidth=450_000_000_000),
+    )
+    slower = (Card(pcie=(4, 8), uuid="GPU-a"), Card(uuid="GPU-b"))
+    assert read(Library(cards=slower, peers=True)).links == (Link(devices=pair, kind="peer", bandwidth=16_000_000_000),)
+    assert read(Library(cards=TWO)).links == ()
+
+
+def test_a_lost_card_leaves_the_others() -> None:
+    """It is told of."""
+    found = read(Library(cards=(Card(uuid="GPU-a", lost=True), Card(uuid="GPU-b"))))
+    assert [(device.id, device.uuid) for device in found.devices] == [("cuda:0", "GPU-b")]
+    assert found.problems == ("Could not read GPU 0: GPU is lost.",)
+
+
+@pytest.mark.parametrize("function", sorted(_FUNCTIONS))
+@pytest.mark.parametrize("code", [pynvml.NVML_ERROR_UNKNOWN, pynvml.NVML_ERROR_GPU_IS_LOST, 4711])
+def test_no_fault_of_the_driver_raises(function: str, code: int) -> None:
+    """Whatever fails, the machine is described, and a GPU that cannot be is told of."""
+    with installed(Library(cards=TWO, nvlink=True, faults={function: code})):
+        machine = probe()
+    assert machine.total_memory > 0
+    assert len(machine.devices) == 2 or any("GPU" in problem for problem in machine.problems)
+    assert not any(device.unified for device in machine.devices)
+
+
+def test_a_driver_that_hangs_costs_the_deadline_and_nothing_else() -> None:
+    """Everything else is read meanwhile."""
+    release = threading.Event()
+    with installed(Library(cards=TWO, hang=release)):
+        began = time.monotonic()
+        machine = probe(deadline=0.2)
+        assert time.monotonic() - began < 15  # not the 30 s that the driver hangs
+        release.set()
+    assert machine.devices == ()
+    assert machine.problems == ("Could not read GPUs through NVML: it did not answer in time.",)
+    assert machine.total_memory > 0

@@ -1,0 +1,187 @@
+"""AMD, Apple, disks and software, read from files and answers such as real machines give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llama4sdk.hardware import Link, Runtime
+from llama4sdk.probe import amd, apple, cpu, disk, memory, software
+
+GIB = 2**30
+
+
+def node(root: Path, number: int, drm: int, **facts: int) -> Path:
+    """A node of AMD's compute driver, with the files of its graphics device."""
+    place = root / "kfd/kfd/topology/nodes" / str(number)
+    place.mkdir(parents=True)
+    values = {"simd_count": 1216, "gfx_target_version": 90402, "unique_id": 0xABC0 + number, "drm_render_minor": drm}
+    (place / "properties").write_text("".join(f"{key} {value}\n" for key, value in (values | facts).items()))
+    return place
+
+
+def pool(root: Path, drm: int, *, total: int, used: int, name: str = "vram") -> Path:
+    files = root / f"drm/renderD{drm}/device"
+    files.mkdir(parents=True, exist_ok=True)
+    (files / f"mem_info_{name}_total").write_text(f"{total}\n")
+    (files / f"mem_info_{name}_used").write_text(f"{used}\n")
+    return files
+
+
+@pytest.fixture
+def instincts(tmp_path: Path) -> Path:
+    """A processor and two MI300X with a link between them."""
+    node(tmp_path, 0, 0, simd_count=0)
+    for number, drm in ((1, 128), (2, 136)):
+        place = node(tmp_path, number, drm)
+        link = place / "io_links/0"
+        link.mkdir(parents=True)
+        (link / "properties").write_text(f"type 11\nnode_to {3 - number}\nmax_bandwidth 64000\n")
+        (pool(tmp_path, drm, total=192 * GIB, used=2 * GIB) / "product_name").write_text("AMD Instinct MI300X OAM\n")
+    return tmp_path
+
+
+def test_no_compute_driver_is_no_gpu(tmp_path: Path) -> None:
+    """That is an answer, not an error."""
+    assert amd.read(tmp_path, {}) == amd.AMD_ABSENT
+
+
+def test_amd_gpus_are_described(instincts: Path) -> None:
+    """Processors are nodes as well, and are left out; a pair of links is one link."""
+    found = amd.read(instincts, {})
+    assert [(d.id, d.name, d.architecture, d.uuid, d.unified) for d in found.devices] == [
+        ("rocm:0", "AMD Instinct MI300X OAM", "gfx942", "GPU-abc1", False),
+        ("rocm:1", "AMD Instinct MI300X OAM", "gfx942", "GPU-abc2", False),
+    ]
+    assert {(d.total_memory, d.free_memory) for d in found.devices} == {(192 * GIB, 190 * GIB)}
+    assert found.links == (Link(devices=("rocm:0", "rocm:1"), kind="xgmi", bandwidth=64_000_000_000),)
+
+
+def test_amd_s_variables_number_what_the_other_leaves(instincts: Path) -> None:
+    """ROCR's comes first."""
+    both = {"ROCR_VISIBLE_DEVICES": "1", "HIP_VISIBLE_DEVICES": "0"}
+    found = amd.read(instincts, both)
+    assert [device.uuid for device in found.devices] == ["GPU-abc2"]
+    assert found.hidden == ("AMD Instinct MI300X OAM",)
+    assert amd.read(instincts, {"HIP_VISIBLE_DEVICES": ""}).devices == ()
+
+
+def test_an_apu_works_in_what_the_driver_lends_it(tmp_path: Path) -> None:
+    """Its own memory is small; Strix Halo is one."""
+    node(tmp_path, 0, 128, cpu_cores_count=32, gfx_target_version=110501, unique_id=0)
+    pool(tmp_path, 128, total=GIB // 2, used=GIB // 4)
+    pool(tmp_path, 128, total=96 * GIB, used=GIB, name="gtt")
+    (device,) = amd.read(tmp_path, {}).devices
+    assert (device.name, device.unified, device.total_memory, device.free_memory) == (
+        "AMD gfx1151",
+        True,
+        96 * GIB,
+        95 * GIB,
+    )
+
+
+@pytest.mark.parametrize(
+    ("answers", "total"),
+    [
+        ({"hw.memsize": 16 * GIB}, 16 * GIB * 2 // 3),
+        ({"hw.memsize": 64 * GIB}, 48 * GIB),
+        ({"hw.memsize": 64 * GIB, "iogpu.wired_limit_mb": 57_344}, 56 * GIB),
+    ],
+)
+def test_a_mac_lends_its_gpu_a_share(answers: dict[str, int], total: int) -> None:
+    """The usual one, or what its owner set; never more than is free."""
+    known: dict[str, int | str] = {"machdep.cpu.brand_string": "Apple M3 Max", **answers}
+    (device,) = apple.read(40 * GIB, lambda name: known.get(name))
+    assert (device.id, device.name, device.unified) == ("mps", "Apple M3 Max", True)
+    assert (device.total_memory, device.free_memory) == (total, min(total, 40 * GIB))
+
+
+MOUNTS = """\
+22 1 254:1 / / rw - ext4 /dev/root rw
+23 22 8:2 / /data rw - xfs /dev/sda2 rw
+24 22 0:50 / /net rw - nfs4 server:/x rw
+25 22 0:51 / /run rw - tmpfs tmpfs rw
+26 22 259:2 / /fast rw - ext4 /dev/nvme0n1p2 rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [("0:50", "network"), ("0:51", "memory"), ("8:2", "hdd"), ("259:2", "nvme"), ("254:1", None), ("9:9", None)],
+)
+def test_kinds_of_disks(number: str, expected: str | None, tmp_path: Path) -> None:
+    """From the file system, or the disk a partition is on; a virtual disk could be anything."""
+    mounts, blocks = tmp_path / "mountinfo", tmp_path / "block"
+    mounts.write_text(MOUNTS)
+    blocks.mkdir()
+    for device, disk_name, part in (
+        ("8:2", "sda", "sda2"),
+        ("259:2", "nvme0n1", "nvme0n1p2"),
+        ("254:1", "vda", "vda1"),
+    ):
+        place = tmp_path / "devices" / disk_name / part
+        place.mkdir(parents=True)
+        (place / "partition").write_text("2")
+        (place.parent / "queue").mkdir()
+        (place.parent / "queue/rotational").write_text("1\n")
+        (blocks / device).symlink_to(place)
+    major, minor = map(int, number.split(":"))
+    assert disk.kind_of(major, minor, mounts=mounts, blocks=blocks) == expected
+
+
+def test_a_disk_is_found_under_a_folder_that_does_not_exist_yet(tmp_path: Path) -> None:
+    """The nearest that does stands for it."""
+    assert disk.read(tmp_path / "a" / "b").free == pytest.approx(disk.read(tmp_path).free, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("source", "build"),
+    [
+        ("cuda: Optional[str] = None\nhip: Optional[str] = None\n", "cpu"),
+        ("__version__ = '2.9.0'\ncuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n", "cuda 13.0"),
+        ("cuda: Optional[str] = None\nhip: Optional[str] = '6.4.43482'\n", "rocm 6.4.43482"),
+        ("cuda = '11.8'\n", "cuda 11.8"),
+    ],
+)
+def test_torch_s_build_is_read_without_importing_it(source: str, build: str) -> None:
+    """From the file every build of torch carries."""
+    assert software.torch_build(source) == build
+
+
+def test_installed_libraries_are_listed() -> None:
+    """Those of this environment, with their versions."""
+    import numpy  # noqa: F401 - not among them
+
+    found = {runtime.name: runtime for runtime in software.runtimes()}
+    assert "numpy" not in found
+    assert found["torch"] == Runtime(name="torch", version=found["torch"].version, build="cpu")
+
+
+def test_credentials_are_named_and_never_shown(tmp_path: Path) -> None:
+    """Empty variables do not count; files are not opened."""
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws/credentials").write_text("aws_secret_access_key = s3cret")
+    found = software.credentials({"HF_TOKEN": "hf_s3cret", "OPENAI_API_KEY": ""}, home=tmp_path)
+    assert found == ("HF_TOKEN", "~/.aws/credentials")
+
+
+def test_the_tightest_control_group_counts(tmp_path: Path) -> None:
+    """A limit may be set on any group above this process's own."""
+    own = tmp_path / "cgroup"
+    own.write_text("4:memory:/box\n0::/a.slice/b.scope\n")
+    group = tmp_path / "v2/a.slice/b.scope"
+    group.mkdir(parents=True)
+    for place, limit in ((group, "max"), (group.parent, "1000"), (group.parent.parent, "5000")):
+        (place / "memory.max").write_text(limit)
+        (place / "memory.current").write_text("400")
+        (place / "memory.stat").write_text("inactive_file 100\n")
+    assert list(memory.limits(v2=tmp_path / "v2", v1=tmp_path / "v1", own=own)) == [(1000, 300), (5000, 300)]
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"), [("max 100000", None), ("150000 100000", 2), ("1000 100000", 1), ("-1 100000", None), ("", None)]
+)
+def test_a_quota_of_time_is_a_number_of_cores(text: str, cores: int | None) -> None:
+    """Rounded up; no limit is none."""
+    assert cpu.quota(text) == cores
