@@ -9,7 +9,7 @@ from typing import Final
 
 from llama4sdk.hardware import Device
 
-__all__ = ["APPLE_ABSENT", "read"]
+__all__ = ["APPLE_ABSENT", "read", "usual_share"]
 
 APPLE_ABSENT: Final[tuple[Device, ...]] = ()
 
@@ -27,12 +27,12 @@ def read(free: int, ask: Callable[[str], int | str | None] | None = None) -> tup
             return APPLE_ABSENT
         ask = _sysctl
     total = int(ask("hw.memsize") or 0)
-    lent = int(ask("iogpu.wired_limit_mb") or 0) * MIB or _usual_share(total)
+    lent = int(ask("iogpu.wired_limit_mb") or 0) * MIB or usual_share(total)
     name = str(ask("machdep.cpu.brand_string") or "Apple GPU")
     return (Device(kind="mps", index=0, name=name, total_memory=lent, free_memory=min(lent, free), unified=True),)
 
 
-def _usual_share(total: int) -> int:
+def usual_share(total: int) -> int:
     """What macOS lets a GPU have unless told otherwise: two thirds, three quarters above 36 GiB."""
     return total * 2 // 3 if total <= 36 * GIB else total * 3 // 4
 
