@@ -9,13 +9,14 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from llama4sdk import __version__, catalog, settings, weights
 from llama4sdk._values import Value
 from llama4sdk.backend import Need, Offer
 from llama4sdk.client import Client
 from llama4sdk.errors import Llama4Error
+from llama4sdk.findings import Check, Status, check, describe_machine
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning import planner
 from llama4sdk.planning.offers import Answer, Fault, collect
@@ -23,26 +24,10 @@ from llama4sdk.planning.plan import Plan
 from llama4sdk.planning.policy import Policy
 from llama4sdk.probe import probe
 from llama4sdk.registry import PluginFailure, Registered, Registry
-from llama4sdk.text import gb
 
-__all__ = ["Check", "Facts", "Report", "Status", "examine", "gather"]
-
-Status: TypeAlias = Literal["ok", "info", "warn", "fail"]
-"""``info`` is a fact, ``warn`` something to know about, ``fail`` something broken."""
+__all__ = ["Facts", "Report", "examine", "gather"]
 
 ECHO: Final = "Is anybody there?"
-
-
-class Check(Value):
-    """One line of the report; ``fix`` is what to do about it."""
-
-    section: Literal["machine", "backends", "models", "plan"]
-    status: Status
-    title: str
-    text: str
-    fix: str | None = None
-    source: str | None = None
-    """The distribution behind it, with its version."""
 
 
 class Facts(Value):
@@ -144,24 +129,10 @@ def _echo(registry: Registry, hardware: Hardware) -> str | None:
 
 
 def _machine(facts: Facts) -> Iterator[Check]:
-    hardware = facts.hardware
-    yield _check("machine", "ok", "System", f"{hardware.system}, Python {facts.python}")
-    cores = f"{hardware.cpu.cores} core{'s' if hardware.cpu.cores != 1 else ''}"
-    features = f" ({', '.join(hardware.cpu.features)})" if hardware.cpu.features else ""
-    yield _check("machine", "ok", "CPU", f"{hardware.cpu.name}, {cores}{features}")
-    yield _check("machine", "ok", "Memory", f"{gb(hardware.free_memory)} free of {gb(hardware.total_memory)}")
-    for device in hardware.devices:
-        memory = f"{gb(device.free_memory)} free of {gb(device.total_memory)}"
-        yield _check("machine", "ok", device.id, f"{device.name}, {memory}")
-    if not hardware.devices:
-        yield _check("machine", "info", "GPU", "none found: models run on the CPU")
-    if hardware.disk_free is not None:
-        yield _check("machine", "ok", "Disk", f"{gb(hardware.disk_free)} free in {facts.home}")
-    for problem in hardware.problems:
-        yield _check("machine", "warn", "Probe", problem)
+    yield from describe_machine(facts.hardware, python=facts.python, home=facts.home)
     if facts.hardware_file:
         text = f"described by {facts.hardware_file}, not this machine"
-        yield _check("machine", "warn", "Source", text, "Unset LLAMA4SDK_HARDWARE to probe this machine.")
+        yield check("machine", "warn", "Source", text, "Unset LLAMA4SDK_HARDWARE to probe this machine.")
 
 
 def _backends(facts: Facts) -> Iterator[Check]:
@@ -179,7 +150,7 @@ def _backends(facts: Facts) -> Iterator[Check]:
         )
     if not any(_runs_checkpoints(entry) for entry in facts.backends):
         text = "no working backend runs Llama 4 on this machine"
-        yield _check("backends", "warn", "Local", text, "pip install 'llama4sdk[torch]'")
+        yield check("backends", "warn", "Local", text, "pip install 'llama4sdk[torch]'")
 
 
 def _runs_checkpoints(entry: Registered) -> bool:
@@ -225,26 +196,26 @@ def _models(facts: Facts) -> Iterator[Check]:
         spec = catalog.find(name)
         title = spec.title if spec else name
         if path is not None:
-            yield _check("models", "ok", name, f"{title}, {path}")
+            yield check("models", "ok", name, f"{title}, {path}")
         else:
             fix = f"llama4sdk pull {name}" + ("" if weights.can_pull(name) else "   (says how to get it)")
-            yield _check("models", "info", name, f"{title}, not on this machine", fix)
+            yield check("models", "info", name, f"{title}, not on this machine", fix)
 
 
 def _plan(facts: Facts) -> Iterator[Check]:
     plan = facts.plan
     if plan is None:
-        yield _check("plan", "warn", "Client()", facts.no_plan or "no plan", "See 'llama4sdk plan'.")
+        yield check("plan", "warn", "Client()", facts.no_plan or "no plan", "See 'llama4sdk plan'.")
         return
-    yield _check("plan", "ok", "Client()", _in_one_line(plan), _fetch(plan))
+    yield check("plan", "ok", "Client()", _in_one_line(plan), _fetch(plan))
     quantized = plan.quantization is not None and not plan.quantization.full_precision
     for decision in plan.decisions:
         if quantized and decision.what == "quantization":
-            yield _check("plan", "info", f"Why {decision.value}", decision.reason)
+            yield check("plan", "info", f"Why {decision.value}", decision.reason)
     for rejection in plan.rejections:
         if rejection.model == catalog.SCOUT.name and plan.model != rejection.model:
             text = f"not on {rejection.backend}: {rejection.reason}"
-            yield _check("plan", "info", "Why not Scout", text, rejection.fix)
+            yield check("plan", "info", "Why not Scout", text, rejection.fix)
 
 
 def _in_one_line(plan: Plan) -> str:
@@ -254,13 +225,3 @@ def _in_one_line(plan: Plan) -> str:
 
 def _fetch(plan: Plan) -> str | None:
     return f"llama4sdk pull {plan.model}" if weights.missing(plan) else None
-
-
-def _check(
-    section: Literal["machine", "backends", "models", "plan"],
-    status: Status,
-    title: str,
-    text: str,
-    fix: str | None = None,
-) -> Check:
-    return Check(section=section, status=status, title=title, text=text, fix=fix)

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
     from rich.table import Table
 
-    from llama4sdk.doctor import Check, Report
+    from llama4sdk.doctor import Report
+    from llama4sdk.findings import Check
     from llama4sdk.registry import Registered
 
 __all__ = ["backends"]

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.padding import Padding
     from rich.text import Text
 
-    from llama4sdk.doctor import Check, Report, Status
+    from llama4sdk.doctor import Report
+    from llama4sdk.findings import Check, Status
 
 __all__ = ["doctor"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from llama4sdk.doctor import Check, Status
+    from llama4sdk.findings import Check, Status
 
 __all__ = ["mark", "remark"]
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from llama4sdk.hardware import Hardware
     from llama4sdk.planning.plan import Plan, Rejection
 
 __all__ = ["plan"]
@@ -26,15 +27,19 @@ def plan(
     hardware: Annotated[
         Path | None, typer.Option(help="Plan for the machine that 'doctor --json' described in this file.")
     ] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option(help="Plan for an imagined machine with these: 8xH100-80GB, rtx-4090, m3-max-64gb, none."),
+    ] = None,
+    ram: Annotated[str | None, typer.Option(help="The imagined machine's memory, such as 64GB or 1TB.")] = None,
     json: JsonFlag = False,
     target: Target,
 ) -> None:
     """Show what would run, where, and why. Loads nothing."""
     from llama4sdk.cli.clients import client_for
     from llama4sdk.errors import NoBackendError, PlanningError
-    from llama4sdk.hardware import Hardware
 
-    machine = Hardware.from_file(hardware) if hardware else None
+    machine = _machine(hardware, gpus, ram)
     try:
         with client_for(target, hardware=machine) as client:
             decided = client.plan()
@@ -47,6 +52,21 @@ def plan(
         print_json(decided.model_dump(mode="json"))
     else:
         show(*_pieces(decided))
+
+
+def _machine(file: Path | None, gpus: str | None, ram: str | None) -> Hardware | None:
+    """The one that was saved or is imagined; ``None`` for this one."""
+    from llama4sdk.errors import ConfigurationError
+    from llama4sdk.hardware import Hardware
+    from llama4sdk.planning.accelerators import describe, parse_size
+
+    if gpus is None and ram is None:
+        return Hardware.from_file(file) if file else None
+    if file is not None:
+        raise ConfigurationError(
+            "A machine is read from a file or imagined, not both.", hint="Drop one of the options."
+        )
+    return describe(gpus or "none", ram=parse_size(ram) if ram else None)
 
 
 def _pieces(plan: Plan) -> Iterator[RenderableType]:

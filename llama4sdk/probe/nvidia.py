@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 import pynvml
@@ -16,7 +17,7 @@ from llama4sdk.hardware import Device, Link
 from llama4sdk.probe import memory
 from llama4sdk.probe.visible import select
 
-__all__ = ["NVIDIA_ABSENT", "Nvidia", "read"]
+__all__ = ["NVIDIA_ABSENT", "OUT_OF_REACH", "Nvidia", "read"]
 
 T = TypeVar("T")
 
@@ -25,6 +26,14 @@ NVLINK_BANDWIDTH: Final = {1: 20e9, 2: 25e9, 3: 25e9, 4: 25e9, 5: 50e9}
 
 PCIE_LANE: Final = {1: 0.25e9, 2: 0.5e9, 3: 1e9, 4: 2e9, 5: 4e9, 6: 8e9}
 """Bytes per second and lane, one way, by PCIe's generation."""
+
+KERNEL_DRIVER: Final = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"))
+"""What the kernel shows of NVIDIA's driver, inside containers as well."""
+
+OUT_OF_REACH: Final = (
+    "NVIDIA's driver is loaded, but its library libnvidia-ml.so.1 is not here: start the container with --gpus all "
+    "(NVIDIA Container Toolkit), or install the driver's libraries."
+)
 
 MAX_LINKS: Final = 18
 """NVLinks of one device, at most."""
@@ -49,11 +58,13 @@ class _Found(NamedTuple):
     device: Device
 
 
-def read(environment: Mapping[str, str] = os.environ) -> Nvidia:
+def read(environment: Mapping[str, str] = os.environ, places: Sequence[Path] = KERNEL_DRIVER) -> Nvidia:
     """What NVML reports; no driver on the machine is an answer, not an error."""
     try:
         pynvml.nvmlInit()
-    except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
+    except pynvml.NVMLError_LibraryNotFound:
+        return Nvidia(problems=(OUT_OF_REACH,)) if any(place.exists() for place in places) else NVIDIA_ABSENT
+    except pynvml.NVMLError_DriverNotLoaded:
         return NVIDIA_ABSENT
     try:
         found: list[_Found] = []

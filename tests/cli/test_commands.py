@@ -103,6 +103,9 @@ def test_generate_prints_the_same_streamed_or_not(cli: Cli, flags: tuple[str, ..
         (("embed", "-m", "echo"), "no text to embed"),
         (("embed", "-m", "echo", "-f", "/nowhere"), "Cannot read /nowhere"),
         (("plan", "--hardware", "/nowhere"), "Cannot read the hardware file"),
+        (("plan", "--gpus", "8x3dfx"), "No accelerator is known as '3dfx'"),
+        (("plan", "--ram", "plenty"), "'plenty' is no amount of memory"),
+        (("plan", "--gpus", "4090", "--hardware", "/nowhere"), "not both"),
         (("plan", "-m", "behemoth"), "behemoth"),
     ],
 )
@@ -165,6 +168,12 @@ def test_plan_for_another_machine(cli: Cli, environment: dict[str, str], tmp_pat
     assert "not this machine" in " ".join(cli("doctor").stdout.split())  # however the lines are wrapped
     file.write_text("{}")
     assert cli("plan", "-m", "echo").exit_code == 2
+
+
+def test_plan_for_an_imagined_machine(cli: Cli) -> None:
+    """A machine in words is as good as one in a file."""
+    assert cli("plan", "-m", "echo", "--gpus", "2xH100-80GB", "--ram", "1TB").exit_code == 0
+    assert cli("plan", "-m", "echo", "--gpus", "m3-max-64gb", "--json").exit_code == 0
 
 
 def test_backends(cli: Cli) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 
 import pynvml
 import pytest
@@ -19,13 +20,22 @@ TWO = tuple(Card(uuid=f"GPU-{letter}", nvlinks=(18, 4)) for letter in "ab")
 def read(library: Library | None, visible: str | None = None) -> nvidia.Nvidia:
     environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     with installed(library):
-        return nvidia.read(environment)
+        return nvidia.read(environment, [])
 
 
 def test_a_machine_without_the_library_has_no_gpus() -> None:
     """That is an answer, not an error."""
     assert read(None) == nvidia.NVIDIA_ABSENT
     assert read(Library(faults={"nvmlInitWithFlags": pynvml.NVML_ERROR_DRIVER_NOT_LOADED})) == nvidia.NVIDIA_ABSENT
+
+
+def test_a_container_without_the_driver_s_library_is_told_of(tmp_path: Path) -> None:
+    """The kernel's driver shows inside; the devices cannot be used."""
+    place = tmp_path / "version"
+    place.touch()
+    with installed(None):
+        assert nvidia.read({}, [place]) == nvidia.Nvidia(problems=(nvidia.OUT_OF_REACH,))
+        assert nvidia.read({}, [tmp_path / "absent"]) == nvidia.NVIDIA_ABSENT
 
 
 def test_a_card_is_described() -> None:

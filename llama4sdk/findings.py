@@ -1,0 +1,121 @@
+"""What is found when a machine is looked at, as lines with a verdict and a remedy. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from llama4sdk._values import Value
+from llama4sdk.hardware import Device, Hardware, Runtime
+from llama4sdk.text import gb
+
+__all__ = ["Check", "Section", "Status", "check", "describe_machine"]
+
+Section: TypeAlias = Literal["machine", "backends", "models", "plan"]
+Status: TypeAlias = Literal["ok", "info", "warn", "fail"]
+"""``info`` is a fact, ``warn`` something to know about, ``fail`` something broken."""
+
+LEAST_DISK: Final = 2 * 10**9
+"""Below this nothing can be fetched, not even the demo model comfortably."""
+
+
+class Check(Value):
+    """One line of the report; ``fix`` is what to do about it."""
+
+    section: Section
+    status: Status
+    title: str
+    text: str
+    fix: str | None = None
+    source: str | None = None
+    """The distribution behind it, with its version."""
+
+
+def check(section: Section, status: Status, title: str, text: str, fix: str | None = None) -> Check:
+    """A line that no distribution is behind."""
+    return Check(section=section, status=status, title=title, text=text, fix=fix)
+
+
+def describe_machine(hardware: Hardware, *, python: str, home: Path) -> Iterator[Check]:
+    """What the machine is, then what stands in its way."""
+    cpu = hardware.cpu
+    cores = f"{cpu.cores} core{'s' if cpu.cores != 1 else ''}"
+    features = f" ({', '.join(cpu.features)})" if cpu.features else ""
+    yield check("machine", "ok", "System", f"{hardware.system}, Python {python}")
+    yield check("machine", "ok", "CPU", f"{cpu.name}, {cores}{features}")
+    yield check("machine", "ok", "Memory", _memory(hardware))
+    for device in hardware.devices:
+        yield check("machine", "ok", device.id, _device(device))
+    if not hardware.devices:
+        yield check("machine", "info", "GPU", "none found: models run on the CPU")
+    if hardware.hidden_devices:
+        yield _hidden(hardware)
+    yield from _disk(hardware, home)
+    yield from _torch(hardware)
+    for problem in hardware.problems:
+        yield check("machine", "warn", "Probe", problem)
+
+
+def _memory(hardware: Hardware) -> str:
+    text = f"{gb(hardware.free_memory)} free of {gb(hardware.total_memory)}"
+    if hardware.installed_memory is None:
+        return text
+    return f"{text}; a container limit keeps the rest of {gb(hardware.installed_memory)} away"
+
+
+def _device(device: Device) -> str:
+    words = [f"{device.name}, {gb(device.free_memory)} free of {gb(device.total_memory)}"]
+    if device.unified:
+        words.append("shared with the CPU")
+    if device.processes:
+        words.append(f"{device.processes} other process{'es' if device.processes != 1 else ''} on it")
+    return "; ".join(words)
+
+
+def _hidden(hardware: Hardware) -> Check:
+    names = ", ".join(hardware.hidden_devices)
+    variables = "CUDA_VISIBLE_DEVICES" if hardware.driver else "ROCR_VISIBLE_DEVICES or HIP_VISIBLE_DEVICES"
+    fix = f"Unset {variables} to use all devices."
+    return check("machine", "warn", "Hidden", f"{names}: {variables} keeps this process from it", fix)
+
+
+def _disk(hardware: Hardware, home: Path) -> Iterator[Check]:
+    if hardware.disk_free is None:
+        return
+    kind = {"hdd": ", a spinning disk", "network": ", over the network", "memory": ", in memory"}
+    text = f"{gb(hardware.disk_free)} free in {home}{kind.get(hardware.disk_kind or '', '')}"
+    if hardware.disk_free < LEAST_DISK:
+        yield check("machine", "warn", "Disk", text, "Free some space, or set LLAMA4SDK_HOME to a larger disk.")
+    elif hardware.disk_kind == "memory":
+        yield check("machine", "warn", "Disk", text, "Set LLAMA4SDK_HOME to a disk that outlives a restart.")
+    else:
+        yield check("machine", "ok", "Disk", text)
+
+
+def _torch(hardware: Hardware) -> Iterator[Check]:
+    """Whether the torch that is installed can use the devices that are here."""
+    torch = next((runtime for runtime in hardware.runtimes if runtime.name == "torch"), None)
+    kinds = {device.kind for device in hardware.devices}
+    if torch is None or torch.build is None:
+        return
+    maker, _, version = torch.build.partition(" ")
+    if kinds & {"cuda", "rocm"} and maker not in kinds:
+        has = "an NVIDIA" if "cuda" in kinds else "an AMD"
+        fix = "Install the build that https://pytorch.org/get-started/locally names for this machine."
+        text = f"{torch.version} is built for {maker.upper()} and cannot use {has} GPU"
+        yield check("machine", "warn", "Torch", text, fix)
+    elif maker == "cuda" and "cuda" in kinds and hardware.cuda and int(version.partition(".")[0]) > hardware.cuda[0]:
+        yield _driver_too_old(hardware, torch, version)
+
+
+def _driver_too_old(hardware: Hardware, torch: Runtime, version: str) -> Check:
+    assert hardware.cuda is not None  # noqa: S101 - asked for by the caller
+    runs = ".".join(map(str, hardware.cuda))
+    return check(
+        "machine",
+        "warn",
+        "Torch",
+        f"{torch.version} is built for CUDA {version}; driver {hardware.driver} runs CUDA {runs} at most",
+        f"Update the NVIDIA driver, or install a torch that is built for CUDA {hardware.cuda[0]}.",
+    )
