@@ -32,10 +32,18 @@ def plan(
         typer.Option(help="Plan for an imagined machine with these: 8xH100-80GB, rtx-4090, m3-max-64gb, none."),
     ] = None,
     ram: Annotated[str | None, typer.Option(help="The imagined machine's memory, such as 64GB or 1TB.")] = None,
+    scorecard: Annotated[
+        bool, typer.Option("--scorecard", help="Show what has been published of Llama 4 beside what is predicted.")
+    ] = False,
     json: JsonFlag = False,
     target: Target,
 ) -> None:
     """Show what would run, where, and why. Loads nothing."""
+    if scorecard:
+        from llama4sdk.cli.scorecard import scorecard as show_scorecard
+
+        show_scorecard(json=json)
+        return
     from llama4sdk.cli.clients import client_for
     from llama4sdk.errors import NoBackendError, PlanningError
 

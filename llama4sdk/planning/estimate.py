@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.planning.quantization import MatrixFormat, ModuleClass, Quantization, QuantizationConfig
 
-__all__ = ["Linear", "kv_cache_bytes", "linears", "parameters", "weight_bytes"]
+__all__ = ["Linear", "class_bytes", "kv_cache_bytes", "linears", "parameters", "weight_bytes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +43,16 @@ def weight_bytes(
     Exact for what is quantized when it is loaded; weights that a checkpoint has in codes keep its own scales.
     """
     chosen = QuantizationConfig.of(quantization)
-    matrices = sum(linear.bytes(chosen.format(linear.module)) for linear in linears(config))
-    return matrices + (_norms(config) + other_parameters) * chosen.dtype.bits // 8
+    return sum(class_bytes(config, chosen).values()) + other_parameters * chosen.dtype.bits // 8
+
+
+def class_bytes(config: TextConfig, quantization: Quantization | QuantizationConfig) -> dict[ModuleClass, int]:
+    """Memory of the text network's weights by class of modules; together they are ``weight_bytes``."""
+    chosen = QuantizationConfig.of(quantization)
+    sizes: dict[ModuleClass, int] = {"norms": _norms(config) * chosen.dtype.bits // 8}
+    for linear in linears(config):
+        sizes[linear.module] = sizes.get(linear.module, 0) + linear.bytes(chosen.format(linear.module))
+    return sizes
 
 
 def kv_cache_bytes(config: TextConfig, context: int, *, value_bytes: int = 2, chunk_aware: bool = False) -> int:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from llama4sdk.llama4.config import TextConfig
+from llama4sdk.planning.quantization import ModuleClass
 
-__all__ = ["GGUF_MIXES", "gguf_bytes"]
+__all__ = ["GGUF_MIXES", "gguf_bytes", "gguf_class_bytes"]
 
 BLOCKS: Final = {
     "F32": (1, 4),
@@ -73,7 +74,29 @@ def gguf_bytes(config: TextConfig, mix: str) -> int:
 
     Raises KeyError for a mix that is not in ``GGUF_MIXES``.
     """
-    return sum(_bytes(tensor, _format(tensor, mix, config)) for tensor in _tensors(config))
+    return sum(gguf_class_bytes(config, mix).values())
+
+
+def gguf_class_bytes(config: TextConfig, mix: str) -> dict[ModuleClass, int]:
+    """The same by class of modules."""
+    sizes: dict[ModuleClass, int] = {}
+    for tensor in _tensors(config):
+        module = _module(tensor.name)
+        sizes[module] = sizes.get(module, 0) + _bytes(tensor, _format(tensor, mix, config))
+    return sizes
+
+
+def _module(name: str) -> ModuleClass:
+    if name.startswith("attn"):
+        return "attention"
+    plain: dict[str, ModuleClass] = {
+        "token_embd": "embedding",
+        "output": "head",
+        "norm": "norms",
+        "ffn_gate_inp": "router",
+    }
+    ends: dict[str, ModuleClass] = {"exps": "experts", "shexp": "shared_expert"}
+    return plain.get(name) or ends.get(name.rpartition("_")[2], "dense")
 
 
 def _bytes(tensor: _Tensor, name: str) -> int:

@@ -176,6 +176,15 @@ def test_plan_for_an_imagined_machine(cli: Cli) -> None:
     assert cli("plan", "-m", "echo", "--gpus", "m3-max-64gb", "--json").exit_code == 0
 
 
+def test_scorecard(cli: Cli) -> None:
+    """Every published figure is shown with its prediction, and counted; as JSON each says where it is from."""
+    text = " ".join(cli("plan", "--scorecard").stdout.split())
+    assert "of 149 published figures are met" in text
+    entries = json.loads(cli("plan", "--scorecard", "--json").stdout)
+    assert len(entries) == 149
+    assert all(entry["row"]["source"] and entry["row"]["date"] for entry in entries)
+
+
 def test_backends(cli: Cli) -> None:
     """Backends are listed with what they can do and whether they work."""
     assert "count_tokens" in cli("backends").stdout

@@ -1,0 +1,272 @@
+"""How fast a model would run: what has to be read and computed for each token, over what a machine can do. Pure.
+
+Decoding reads every weight a token passes through, and the cache of what was said before; a batch shares the weights,
+but its tokens choose different experts. Prefill computes. Neither reaches the speed a machine is specified for: how far
+an engine gets is its calibration, and differs so much (17 to 84 % have been measured) that a prediction is an interval.
+
+Not modelled: speculative decoding, prefix caches, an uneven choice of experts, the network between machines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, TypeAlias
+
+from llama4sdk._values import Value
+from llama4sdk.llama4.config import TextConfig
+from llama4sdk.planning.estimate import kv_cache_bytes, linears
+from llama4sdk.planning.quantization import ModuleClass
+
+__all__ = [
+    "CALIBRATIONS",
+    "Calibration",
+    "Interval",
+    "Part",
+    "Site",
+    "decode_speed",
+    "largest_batch",
+    "prefill_speed",
+    "served_speed",
+    "step_bytes",
+    "token_flops",
+]
+
+ClassBytes: TypeAlias = Mapping[ModuleClass, int]
+"""Bytes of all weights of each class."""
+
+ENDS: Final[tuple[Literal[0], Literal[1]]] = (0, 1)
+"""Cautious, hopeful."""
+
+LARGEST_BATCH: Final = 2048
+"""Requests an engine answers at once, at most."""
+
+
+class Interval(Value):
+    """Tokens per second, between a cautious and a hopeful prediction."""
+
+    low: float
+    high: float
+
+    @property
+    def middle(self) -> float:
+        """The geometric mean: as far from one end as from the other."""
+        return math.sqrt(self.low * self.high)
+
+    def __str__(self) -> str:
+        return f"{self.low:.3g} to {self.high:.3g} tokens/s"
+
+
+class Calibration(Value):
+    """How far an engine gets on one kind of machine: shares of what is specified, cautious and hopeful."""
+
+    engine: str
+    version: str
+    site: Literal["accelerator", "unified", "cpu"]
+    bandwidth: tuple[float, float]
+    compute: tuple[float, float]
+    overhead: float = 0.0
+    """Seconds that a step takes besides."""
+    label: Literal["measured", "modelled", "guessed"]
+    source: str
+
+
+class Site(Value):
+    """Where weights lie and work is done: one or more equal devices, or a processor with its memory."""
+
+    name: str
+    bandwidth: int
+    """Bytes per second of all devices together."""
+    flops: float
+    """Operations per second of all together, in the format the weights are computed in."""
+
+
+class Part(Value):
+    """The classes of modules that lie at a site, and how far the engine gets there."""
+
+    modules: frozenset[ModuleClass]
+    site: Site
+    calibration: Calibration
+
+
+CALIBRATIONS: Final = (
+    Calibration(
+        engine="TensorRT-LLM",
+        version="2025",
+        site="accelerator",
+        bandwidth=(0.3, 0.6),
+        compute=(0.15, 0.35),
+        overhead=0.004,
+        label="modelled",
+        source="published throughput of Llama 4 on H100, H200, B200, GB200 and RTX PRO 6000",
+    ),
+    Calibration(
+        engine="vLLM",
+        version="0.8.3",
+        site="accelerator",
+        bandwidth=(0.3, 0.7),
+        compute=(0.15, 0.4),
+        overhead=0.012,
+        label="modelled",
+        source="the vLLM project's throughput of Llama 4 at 64 requests, April 2025",
+    ),
+    Calibration(
+        engine="vLLM",
+        version="0.12",
+        site="accelerator",
+        bandwidth=(0.3, 0.6),
+        compute=(0.3, 0.6),
+        overhead=0.002,
+        label="measured",
+        source="prompts of 2.9 and 9.8 million tokens on eight H200",
+    ),
+    Calibration(
+        engine="vLLM",
+        version="0.14",
+        site="accelerator",
+        bandwidth=(0.27, 0.53),
+        compute=(0.01, 0.05),
+        overhead=0.002,
+        label="measured",
+        source="Scout in NVFP4 on one RTX PRO 6000, whose kernels were new",
+    ),
+    Calibration(
+        engine="llama.cpp",
+        version="2025",
+        site="unified",
+        bandwidth=(0.65, 0.85),
+        compute=(0.08, 0.25),
+        label="measured",
+        source="Scout on a Ryzen AI Max+ 395, four quantizations",
+    ),
+    Calibration(
+        engine="llama.cpp",
+        version="2025",
+        site="accelerator",
+        bandwidth=(0.17, 0.6),
+        compute=(0.05, 0.3),
+        label="guessed",
+        source="layers split over two MI50 reach 17 %; one device is better",
+    ),
+    Calibration(
+        engine="llama.cpp",
+        version="2025",
+        site="cpu",
+        bandwidth=(0.27, 0.5),
+        compute=(0.15, 0.6),
+        label="measured",
+        source="Scout on an EPYC 9175F, a Xeon E5-2697v2 and a Threadripper PRO with a GPU",
+    ),
+)
+"""What is known of engines; the newest version of each comes last."""
+
+
+def step_bytes(config: TextConfig, weights: ClassBytes, modules: frozenset[ModuleClass], *, tokens: int = 1) -> float:
+    """Bytes of weights that one step over ``tokens`` tokens reads from these classes.
+
+    Of the routed experts those are read that some token chose; which, is taken as even chance.
+    """
+    read = 0.0
+    for module, size in weights.items():
+        if module not in modules or module in ("embedding", "vision"):
+            continue  # of an embedding one row is read; vision has no part in decoding
+        share = 1.0
+        if module == "experts" and config.num_experts:
+            share = 1 - (1 - config.experts_per_token / config.num_experts) ** tokens
+        read += size * share
+    if config.tied_embeddings and "head" in modules and "head" not in weights:
+        read += weights.get("embedding", 0)
+    return read
+
+
+def token_flops(config: TextConfig, modules: frozenset[ModuleClass], context: int) -> float:
+    """Operations of one token behind ``context`` others: two for each weight it passes through, and attention."""
+    flops = 0.0
+    for linear in linears(config):
+        if linear.module not in modules or linear.module == "embedding":
+            continue
+        share = config.experts_per_token / config.num_experts if linear.module == "experts" else 1.0
+        flops += 2 * linear.parameters * share
+    if "attention" in modules:
+        local = min(context, config.chunk_size or context)
+        chunked = len(config.chunked_layers)
+        seen = (config.num_layers - chunked) * context + chunked * local
+        flops += 4 * config.num_heads * config.head_dim * seen
+    return flops
+
+
+def decode_speed(
+    config: TextConfig,
+    weights: ClassBytes,
+    parts: Sequence[Part],
+    *,
+    context: int,
+    batch: int = 1,
+    value_bytes: float = 2,
+) -> Interval:
+    """Tokens per second of all ``batch`` answers together, each behind ``context`` tokens.
+
+    ``value_bytes`` is what a value of the cache takes: 2 for bf16, 1 for fp8.
+    """
+    steps = [_step(config, weights, parts, context, batch, value_bytes, end) for end in ENDS]
+    return Interval(low=batch / steps[0], high=batch / steps[1])
+
+
+def prefill_speed(config: TextConfig, parts: Sequence[Part], *, tokens: int) -> Interval:
+    """Tokens per second of a prompt of ``tokens`` tokens."""
+    seconds = [_reading(config, parts, tokens, end) for end in ENDS]
+    return Interval(low=tokens / seconds[0], high=tokens / seconds[1])
+
+
+def served_speed(
+    config: TextConfig,
+    weights: ClassBytes,
+    part: Part,
+    *,
+    prompt: int,
+    answer: int,
+    batch: int,
+    value_bytes: float = 2,
+) -> Interval:
+    """Tokens per second of all answers together, of a server that always has ``batch`` requests of this size."""
+    speeds = []
+    for end in ENDS:
+        step = _step(config, weights, [part], prompt + answer // 2, batch, value_bytes, end)
+        seconds = answer * step + batch * _reading(config, [part], prompt, end)
+        speeds.append(batch * answer / seconds)
+    return Interval(low=speeds[0], high=speeds[1])
+
+
+def largest_batch(pool: int, one: int) -> int:
+    """Requests that a cache of ``pool`` bytes holds at once, each taking ``one``; at least one, at most 2048."""
+    return max(1, min(LARGEST_BATCH, pool // max(1, one)))
+
+
+def _step(
+    config: TextConfig,
+    weights: ClassBytes,
+    parts: Sequence[Part],
+    context: int,
+    batch: int,
+    value_bytes: float,
+    end: Literal[0, 1],
+) -> float:
+    """Seconds of one token of each answer; layers at different sites wait for each other."""
+    seconds = 0.0
+    for part in parts:
+        read = step_bytes(config, weights, part.modules, tokens=batch)
+        if "attention" in part.modules:  # beyond its chunk a local layer reads nothing, whatever the engine keeps
+            read += kv_cache_bytes(config, context, value_bytes=1, chunk_aware=True) * value_bytes * batch
+        computed = token_flops(config, part.modules, context) * batch
+        reading = read / (part.site.bandwidth * part.calibration.bandwidth[end])
+        computing = computed / (part.site.flops * part.calibration.compute[end])
+        seconds += max(reading, computing) + part.calibration.overhead
+    return seconds
+
+
+def _reading(config: TextConfig, parts: Sequence[Part], tokens: int, end: Literal[0, 1]) -> float:
+    """Seconds a prompt takes; on average its tokens see half of it."""
+    return sum(
+        tokens * token_flops(config, part.modules, tokens // 2) / (part.site.flops * part.calibration.compute[end])
+        for part in parts
+    )
