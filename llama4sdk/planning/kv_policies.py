@@ -33,14 +33,26 @@ class KVPolicy(Value):
     pad: int = 1
     source: str
 
-    def bytes(self, config: TextConfig, context: int, *, value_bytes: float = 2, sequences: int = 1) -> int:
-        """Memory for ``sequences`` contexts of ``context`` tokens; ``value_bytes`` is 2 for bf16 and 1 for fp8."""
+    def bytes(
+        self,
+        config: TextConfig,
+        context: int,
+        *,
+        value_bytes: float = 2,
+        sequences: int = 1,
+        layers: range | None = None,
+    ) -> int:
+        """Memory for ``sequences`` contexts of ``context`` tokens, in all layers or in these.
+
+        ``value_bytes`` is 2 for bf16 and 1 for fp8.
+        """
         per_token = 2 * config.num_kv_heads * config.head_dim * value_bytes
-        local = len(config.chunked_layers) if self.chunk_aware else 0
+        chosen = range(config.num_layers) if layers is None else layers
+        local = len(config.chunked_layers.intersection(chosen)) if self.chunk_aware else 0
         kept = (config.chunk_size or context) * sequences + self.extra_tokens
         total = context * sequences
         local_tokens = min(total, -(-kept // self.pad) * self.pad)
-        return int(per_token * ((config.num_layers - local) * total + local * local_tokens))
+        return int(per_token * ((len(chosen) - local) * total + local * local_tokens))
 
     def longest_context(self, config: TextConfig, memory: int, *, value_bytes: float = 2) -> int:
         """The longest single sequence that ``memory`` bytes hold, within the model's own limit."""
