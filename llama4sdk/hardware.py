@@ -93,6 +93,8 @@ class Hardware(Value):
     installed_memory: int | None = None
     """RAM the machine has, where a cgroup allows less."""
     free_swap: int = 0
+    memory_bandwidth: int | None = None
+    """Bytes per second that all cores together read, where somebody measured it."""
     devices: tuple[Device, ...] = ()
     links: tuple[Link, ...] = ()
     hidden_devices: tuple[str, ...] = ()

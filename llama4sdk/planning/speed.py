@@ -87,9 +87,50 @@ class Part(Value):
     modules: frozenset[ModuleClass]
     site: Site
     calibration: Calibration
+    experts: float = 1.0
+    """The share of the routed experts that lie here, where they are among the modules."""
 
 
 CALIBRATIONS: Final = (
+    Calibration(
+        engine="llama4sdk-torch",
+        version="0.1",
+        site="cpu",
+        bandwidth=(0.2, 0.5),
+        compute=(0.05, 0.4),
+        label="measured",
+        source="the demo model in fp32 on two cores",
+    ),
+    Calibration(
+        engine="llama4sdk-torch",
+        version="0.1",
+        site="accelerator",
+        bandwidth=(0.1, 0.5),
+        compute=(0.02, 0.3),
+        overhead=0.005,
+        label="guessed",
+        source="not measured on an accelerator yet",
+    ),
+    Calibration(
+        engine="llama4sdk-torch",
+        version="0.1",
+        site="unified",
+        bandwidth=(0.1, 0.5),
+        compute=(0.02, 0.3),
+        overhead=0.005,
+        label="guessed",
+        source="not measured on an accelerator yet",
+    ),
+    Calibration(
+        engine="vLLM",
+        version="0.14",
+        site="unified",
+        bandwidth=(0.27, 0.6),
+        compute=(0.02, 0.2),
+        overhead=0.002,
+        label="guessed",
+        source="as on cards",
+    ),
     Calibration(
         engine="TensorRT-LLM",
         version="2025",
@@ -161,8 +202,15 @@ CALIBRATIONS: Final = (
 """What is known of engines; the newest version of each comes last."""
 
 
-def step_bytes(config: TextConfig, weights: ClassBytes, modules: frozenset[ModuleClass], *, tokens: int = 1) -> float:
-    """Bytes of weights that one step over ``tokens`` tokens reads from these classes.
+def step_bytes(
+    config: TextConfig,
+    weights: ClassBytes,
+    modules: frozenset[ModuleClass],
+    *,
+    tokens: int = 1,
+    experts: float = 1.0,
+) -> float:
+    """Bytes of weights that one step over ``tokens`` tokens reads from these classes, and this share of the experts.
 
     Of the routed experts those are read that some token chose; which, is taken as even chance.
     """
@@ -172,20 +220,20 @@ def step_bytes(config: TextConfig, weights: ClassBytes, modules: frozenset[Modul
             continue  # of an embedding one row is read; vision has no part in decoding
         share = 1.0
         if module == "experts" and config.num_experts:
-            share = 1 - (1 - config.experts_per_token / config.num_experts) ** tokens
+            share = (1 - (1 - config.experts_per_token / config.num_experts) ** tokens) * experts
         read += size * share
     if config.tied_embeddings and "head" in modules and "head" not in weights:
         read += weights.get("embedding", 0)
     return read
 
 
-def token_flops(config: TextConfig, modules: frozenset[ModuleClass], context: int) -> float:
+def token_flops(config: TextConfig, modules: frozenset[ModuleClass], context: int, *, experts: float = 1.0) -> float:
     """Operations of one token behind ``context`` others: two for each weight it passes through, and attention."""
     flops = 0.0
     for linear in linears(config):
         if linear.module not in modules or linear.module == "embedding":
             continue
-        share = config.experts_per_token / config.num_experts if linear.module == "experts" else 1.0
+        share = config.experts_per_token / config.num_experts * experts if linear.module == "experts" else 1.0
         flops += 2 * linear.parameters * share
     if "attention" in modules:
         local = min(context, config.chunk_size or context)
@@ -254,10 +302,10 @@ def _step(
     """Seconds of one token of each answer; layers at different sites wait for each other."""
     seconds = 0.0
     for part in parts:
-        read = step_bytes(config, weights, part.modules, tokens=batch)
+        read = step_bytes(config, weights, part.modules, tokens=batch, experts=part.experts)
         if "attention" in part.modules:  # beyond its chunk a local layer reads nothing, whatever the engine keeps
             read += kv_cache_bytes(config, context, value_bytes=1, chunk_aware=True) * value_bytes * batch
-        computed = token_flops(config, part.modules, context) * batch
+        computed = token_flops(config, part.modules, context, experts=part.experts) * batch
         reading = read / (part.site.bandwidth * part.calibration.bandwidth[end])
         computing = computed / (part.site.flops * part.calibration.compute[end])
         seconds += max(reading, computing) + part.calibration.overhead
@@ -266,7 +314,8 @@ def _step(
 
 def _reading(config: TextConfig, parts: Sequence[Part], tokens: int, end: Literal[0, 1]) -> float:
     """Seconds a prompt takes; on average its tokens see half of it."""
-    return sum(
-        tokens * token_flops(config, part.modules, tokens // 2) / (part.site.flops * part.calibration.compute[end])
-        for part in parts
-    )
+    seconds = 0.0
+    for part in parts:
+        flops = token_flops(config, part.modules, tokens // 2, experts=part.experts)
+        seconds += tokens * flops / (part.site.flops * part.calibration.compute[end])
+    return seconds

@@ -1,0 +1,105 @@
+"""Candidates are in the order of what is wanted, and only what can run is among them."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from llama4sdk.catalog import MAVERICK, SCOUT
+from llama4sdk.hardware import Hardware
+from llama4sdk.planning.accelerators import describe
+from llama4sdk.planning.candidates import Candidate, Preference, candidates, rank
+from llama4sdk.planning.layouts import Model
+
+GIB = 2**30
+
+
+@cache
+def found(gpus: str, ram: int | None = None) -> tuple[Candidate, ...]:
+    return tuple(on(describe(gpus, ram=ram * GIB if ram else None)))
+
+
+def on(machine: Hardware) -> list[Candidate]:
+    models = [
+        Model(name=spec.name, config=spec.config, vision_parameters=spec.vision_parameters)
+        for spec in (SCOUT, MAVERICK)
+        if spec.config is not None
+    ]
+    return list(candidates(models, machine))
+
+
+def first(gpus: str, prefer: Preference, ram: int | None = None) -> tuple[str, str, str]:
+    layout = rank(found(gpus, ram), prefer)[0].layout
+    return layout.model, layout.precision, layout.kind
+
+
+@pytest.mark.parametrize(
+    ("gpus", "ram", "prefer", "expected"),
+    [
+        ("8xh100", 1024, "balanced", ("scout", "bf16", "tensor")),
+        ("h100", 128, "balanced", ("scout", "Q4_K_M", "single")),
+        ("h100", 128, "quality", ("scout", "Q8_0", "offload")),
+        ("4090", 64, "balanced", ("scout", "Q5_K_M", "offload")),
+        ("4090", 64, "speed", ("scout", "Q2_K", "offload")),
+        ("2x3090", 128, "balanced", ("scout", "Q2_K", "layers")),
+        ("m3-max-128gb", None, "balanced", ("scout", "Q6_K", "single")),
+        ("none", 512, "balanced", ("scout", "bf16", "cpu")),
+        ("none", 512, "context", ("scout", "Q2_K", "cpu")),
+    ],
+)
+def test_what_is_wanted_comes_first(
+    gpus: str, ram: int | None, prefer: Preference, expected: tuple[str, str, str]
+) -> None:
+    """Accelerators before memory, then bits, then speed; or whichever of these is asked for."""
+    assert first(gpus, prefer, ram) == expected
+
+
+@pytest.mark.parametrize("gpus", ["8xh100", "a100", "v100", "2x3090", "mi300x", "m3-max-64gb", "none"])
+def test_only_what_can_run_is_ranked(gpus: str) -> None:
+    """What does not fit, or a device refuses, stays with the rest that explains it."""
+    everything = found(gpus, 128)
+    usable = rank(everything)
+    assert all(c.layout.fits and c.layout.support[0] != "refused" for c in usable)
+    assert {id(c) for c in usable} <= {id(c) for c in everything}
+    assert any(not c.layout.fits for c in everything)
+
+
+def test_speed_is_the_first_criterion_where_it_is_asked_for() -> None:
+    """Predictions fall along the list."""
+    speeds = [c.decode.middle for c in rank(found("8xh100", 1024), "speed") if c.decode]
+    assert speeds == sorted(speeds, reverse=True)
+
+
+def test_experts_in_memory_are_slower_than_on_the_card() -> None:
+    """By about the ratio of the two memories."""
+    offload, single = (
+        next(c for c in found("h100", 256) if (c.layout.kind, c.layout.precision) == (kind, precision))
+        for kind, precision in (("offload", "Q8_0"), ("single", "Q4_K_M"))
+    )
+    assert offload.decode is not None
+    assert single.decode is not None
+    assert offload.decode.middle * 5 < single.decode.middle
+
+
+def test_what_is_not_measured_is_guessed_and_wide() -> None:
+    """A processor's memory that nobody measured makes the interval wider; measuring it, narrower."""
+    machine = describe("none", ram=512 * GIB)
+    measured = machine.model_copy(update={"memory_bandwidth": 60 * 10**9})
+    (guess,), (known,) = (
+        [c for c in on(m) if (c.layout.model, c.layout.precision, c.layout.kind) == ("scout", "Q4_K_M", "cpu")]
+        for m in (machine, measured)
+    )
+    assert (guess.label, known.label) == ("guessed", "modelled")
+    assert guess.decode is not None
+    assert known.decode is not None
+    assert guess.decode.low < known.decode.low < known.decode.high < guess.decode.high
+
+
+def test_an_unknown_accelerator_has_no_predicted_speed() -> None:
+    """It may still have the room."""
+    machine = describe("h100", ram=128 * GIB)
+    unknown = machine.devices[0].model_copy(update={"name": "NVIDIA X1"})
+    single = [c for c in on(machine.model_copy(update={"devices": (unknown,)})) if c.layout.kind == "single"]
+    assert any(c.layout.fits for c in single)
+    assert all(c.decode is None and c.label == "guessed" for c in single)

@@ -1,0 +1,182 @@
+"""Layouts account for every byte, never exceed a device, and say what they lack."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llama4sdk.catalog import DEMO, MAVERICK, SCOUT, ModelSpec
+from llama4sdk.hardware import Cpu, Hardware
+from llama4sdk.planning.accelerators import accelerators, describe
+from llama4sdk.planning.engines import ENGINES, EngineProfile, find_engine
+from llama4sdk.planning.layouts import Layout, Model, class_bytes, layouts
+
+GIB = 2**30
+
+
+def model(spec: ModelSpec) -> Model:
+    assert spec.config is not None
+    return Model(name=spec.name, config=spec.config, vision_parameters=spec.vision_parameters)
+
+
+def of_kind(kind: str, found: list[Layout]) -> list[Layout]:
+    return [layout for layout in found if layout.kind == kind]
+
+
+def lay(machine: Hardware, engine: str, precision: str, spec: ModelSpec = SCOUT, **options: int) -> list[Layout]:
+    return list(layouts(model(spec), find_engine(engine), machine, precision, **options))
+
+
+machines = st.builds(
+    lambda name, count, ram, free: describe(f"{count}x{name}", ram=ram * GIB).model_copy(
+        update={"free_memory": int(ram * GIB * free), "disk_free": 10**12}
+    ),
+    name=st.sampled_from([a.name for a in accelerators() if a.kind != "mps"]),
+    count=st.integers(1, 16),
+    ram=st.integers(1, 4096),
+    free=st.floats(0.05, 0.98),
+)
+engines = st.sampled_from(ENGINES)
+
+
+@given(
+    machine=machines,
+    engine=engines,
+    spec=st.sampled_from([SCOUT, MAVERICK, DEMO]),
+    context=st.none() | st.integers(1, 10**6),
+    data=st.data(),
+)
+def test_a_layout_that_fits_exceeds_nothing(
+    machine: Hardware, engine: EngineProfile, spec: ModelSpec, context: int | None, data: st.DataObject
+) -> None:
+    """Neither a device's free memory nor the machine's; and no weight is lost on the way."""
+    precision = data.draw(st.sampled_from(engine.precisions))
+    free = {device.id: device.free_memory for device in machine.devices}
+    free |= {"cpu": machine.free_memory, "disk": machine.disk_free or 0}
+    whole = sum(class_bytes(model(spec), precision).values())
+    for layout in layouts(model(spec), engine, machine, precision, context=context):
+        assert sum(sum(share.weights.values()) for share in layout.shares) >= whole
+        assert len(set(layout.devices)) == len(layout.devices)
+        if layout.fits:
+            assert all(share.total <= free[share.device] for share in layout.shares)
+            assert layout.context <= (context or model(spec).config.max_context)
+        else:
+            assert layout.missing > 0
+
+
+@given(machine=machines, engine=engines, data=st.data())
+def test_more_memory_is_never_worse(machine: Hardware, engine: EngineProfile, data: st.DataObject) -> None:
+    """Every layout that fits still does when each device has a tenth more, with at least as long a context."""
+    precision = data.draw(st.sampled_from(engine.precisions))
+    grown = [
+        device.model_copy(update={k: int(getattr(device, k) * 1.1) for k in ("total_memory", "free_memory")})
+        for device in machine.devices
+    ]
+    roomier = machine.model_copy(update={"devices": tuple(grown), "free_memory": int(machine.free_memory * 1.1)})
+    before, after = (list(layouts(model(SCOUT), engine, m, precision)) for m in (machine, roomier))
+    for old, new in zip(before, after, strict=True):
+        assert new.fits or not old.fits
+        assert new.context >= old.context
+        assert new.experts_on_device >= old.experts_on_device
+
+
+def test_the_longest_context_is_the_longest() -> None:
+    """One token more does not fit."""
+    (found,) = of_kind("single", lay(describe("h100"), "llama4sdk-torch", "int4"))
+    assert found.fits
+    (more,) = of_kind("single", lay(describe("h100"), "llama4sdk-torch", "int4", context=found.context + 1))
+    assert not more.fits
+    assert 0 < more.missing < 10**6
+
+
+def test_tensor_parallelism_divides_heads() -> None:
+    """40 query and 8 key heads go over two, four or eight devices, never three or sixteen, and only equal ones."""
+    counts = {len(layout.devices) for layout in of_kind("tensor", lay(describe("16xh100"), "vLLM", "bf16"))}
+    assert counts == {2, 4, 8}
+    three = of_kind("tensor", lay(describe("3xh100"), "vLLM", "bf16"))
+    assert [len(layout.devices) for layout in three] == [2]
+    assert of_kind("tensor", lay(describe("h100,4090"), "vLLM", "bf16")) == []
+
+
+def test_scout_in_bf16_needs_more_than_two_h100() -> None:
+    """217 GB over four devices leave room for a cache, over two they do not fit."""
+    found = {len(layout.devices): layout for layout in of_kind("tensor", lay(describe("8xh100"), "vLLM", "bf16"))}
+    assert not found[2].fits
+    assert found[2].missing / 1e9 == pytest.approx(35.4, abs=1)
+    assert found[4].fits
+    assert found[8].fits
+
+
+def test_maverick_in_bf16_does_not_fit_eight_h100() -> None:
+    """It does fit eight MI300X."""
+    assert not any(layout.fits for layout in of_kind("tensor", lay(describe("8xh100"), "vLLM", "bf16", MAVERICK)))
+    assert any(layout.fits for layout in of_kind("tensor", lay(describe("8xmi300x"), "vLLM", "bf16", MAVERICK)))
+
+
+def test_four_bits_do_not_fit_a_24_gb_card() -> None:
+    """But its experts may lie in the machine's memory, those of some layers on the card."""
+    found = lay(describe("4090", ram=64 * GIB), "llama.cpp", "Q4_K_M")
+    (single,) = of_kind("single", found)
+    assert not single.fits
+    assert single.missing > 40e9
+    (offload,) = of_kind("offload", found)
+    assert offload.fits
+    assert offload.devices == ("cuda:0", "cpu")
+    assert 0 < offload.experts_on_device < 48
+
+
+def test_layers_go_where_there_is_room() -> None:
+    """A card with twice the memory takes about twice the layers; every layer's experts are somewhere."""
+    (found,) = of_kind("layers", lay(describe("a100-80gb, a100-40gb"), "llama.cpp", "Q4_K_M"))
+    large, small = (share.weights["experts"] for share in found.shares)
+    assert 1.7 < large / small < 2.5
+    assert large + small >= class_bytes(model(SCOUT), "Q4_K_M")["experts"]
+    assert "embedding" in found.shares[0].weights
+    assert "head" in found.shares[-1].weights
+
+
+def test_a_vllm_run_is_met() -> None:
+    """Scout in NVFP4 on one RTX PRO 6000 with vLLM 0.14 had room for 110,256 tokens."""
+    (found,) = of_kind("single", lay(describe("rtx pro 6000 max-q"), "vLLM", "nvfp4"))
+    assert found.fits
+    assert found.context == pytest.approx(110_256, rel=0.1)
+
+
+def test_busy_devices_are_measured_by_what_is_free() -> None:
+    """The emptiest is taken, and not more of it than nobody else uses."""
+    machine = describe("2xh100")
+    busy = machine.devices[0].model_copy(update={"free_memory": 10**10})
+    found = lay(machine.model_copy(update={"devices": (busy, machine.devices[1])}), "llama4sdk-torch", "int4")
+    (single,) = of_kind("single", found)
+    assert single.devices == ("cuda:1",)
+
+
+def test_verdicts_are_of_the_worst_device() -> None:
+    """fp8 on an A100 saves memory and no arithmetic; on a V100 nothing unpacks it."""
+    verdicts = [
+        layout.support[0]
+        for gpu in ("h100", "a100", "v100")
+        for layout in of_kind("single", lay(describe(gpu), "vLLM", "fp8"))
+    ]
+    assert verdicts == ["native", "no gain", "refused"]
+
+
+def test_a_machine_without_accelerators_has_the_processor() -> None:
+    """And the disk, for engines that read experts from it as they are chosen."""
+    machine = describe("none", ram=32 * GIB).model_copy(update={"disk_free": 10**12, "cpu": Cpu(name="c", cores=8)})
+    found = lay(machine, "llama.cpp", "Q4_K_M")
+    assert [(layout.kind, layout.fits) for layout in found] == [("cpu", False), ("disk", True)]
+
+
+@pytest.mark.parametrize("spec", [SCOUT, MAVERICK])
+@pytest.mark.parametrize("precision", ["bf16", "int4", "nvfp4", "Q4_K_M"])
+def test_splitting_keeps_every_weight(spec: ModelSpec, precision: str) -> None:
+    """Over any number of devices the parts add up, rounded up, with what each must hold whole."""
+    sizes = class_bytes(model(spec), precision)
+    engine = "llama.cpp" if precision == "Q4_K_M" else "vLLM"
+    for layout in lay(describe("8xb200"), engine, precision, spec):
+        for part, size in sizes.items():
+            held = sum(share.weights.get(part, 0) for share in layout.shares)
+            whole = len(layout.shares) if layout.kind == "tensor" and part in ("router", "norms", "vision") else 1
+            assert size * whole <= held <= size * whole + 100 * len(layout.shares)
