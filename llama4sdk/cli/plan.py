@@ -11,7 +11,7 @@ from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.options import JsonFlag, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import RenderableType
     from rich.table import Table
@@ -28,10 +28,17 @@ def plan(
         Path | None, typer.Option(help="Plan for the machine that 'doctor --json' described in this file.")
     ] = None,
     gpus: Annotated[
-        str | None,
-        typer.Option(help="Plan for an imagined machine with these: 8xH100-80GB, rtx-4090, m3-max-64gb, none."),
+        list[str] | None,
+        typer.Option(
+            help="Plan for an imagined machine with these: 8xH100-80GB, rtx-4090, m3-max-64gb, none. "
+            "With --compare, several times for several machines."
+        ),
     ] = None,
     ram: Annotated[str | None, typer.Option(help="The imagined machine's memory, such as 64GB or 1TB.")] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show every engine and precision side by side, installed or not.")
+    ] = False,
+    batch: Annotated[int, typer.Option(help="With --compare: requests at once.", min=1)] = 1,
     scorecard: Annotated[
         bool, typer.Option("--scorecard", help="Show what has been published of Llama 4 beside what is predicted.")
     ] = False,
@@ -47,7 +54,13 @@ def plan(
     from llama4sdk.cli.clients import client_for
     from llama4sdk.errors import NoBackendError, PlanningError
 
-    machine = _machine(hardware, gpus, ram)
+    machines = _machines(hardware, gpus, ram)
+    if compare:
+        from llama4sdk.cli.compare import compare as show_comparison
+
+        show_comparison(machines, model=target.model, context=target.context_length, batch=batch, json=json)
+        return
+    machine = _one(machines)
     try:
         with client_for(target, hardware=machine) as client:
             decided = client.plan()
@@ -62,19 +75,28 @@ def plan(
         show(*_pieces(decided))
 
 
-def _machine(file: Path | None, gpus: str | None, ram: str | None) -> Hardware | None:
-    """The one that was saved or is imagined; ``None`` for this one."""
+def _machines(file: Path | None, gpus: list[str] | None, ram: str | None) -> dict[str, Hardware | None]:
+    """By a name for people: the one that was saved, those that are imagined, or ``None`` for this one."""
     from llama4sdk.errors import ConfigurationError
     from llama4sdk.hardware import Hardware
     from llama4sdk.planning.accelerators import describe, parse_size
 
     if gpus is None and ram is None:
-        return Hardware.from_file(file) if file else None
+        return {str(file): Hardware.from_file(file)} if file else {"this machine": None}
     if file is not None:
         raise ConfigurationError(
             "A machine is read from a file or imagined, not both.", hint="Drop one of the options."
         )
-    return describe(gpus or "none", ram=parse_size(ram) if ram else None)
+    memory = parse_size(ram) if ram else None
+    return {f"{name}, {ram} RAM" if ram else name: describe(name, ram=memory) for name in gpus or ["none"]}
+
+
+def _one(machines: Mapping[str, Hardware | None]) -> Hardware | None:
+    from llama4sdk.errors import ConfigurationError
+
+    if len(machines) > 1:
+        raise ConfigurationError("A plan is for one machine.", hint="Add --compare to see several side by side.")
+    return next(iter(machines.values()))
 
 
 def _pieces(plan: Plan) -> Iterator[RenderableType]:

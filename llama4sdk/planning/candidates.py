@@ -13,7 +13,7 @@ from llama4sdk.planning.layouts import Layout, Model, class_bytes, layouts, sche
 from llama4sdk.planning.quantization import ModuleClass
 from llama4sdk.planning.speed import CALIBRATIONS, Calibration, Interval, Part, Site, decode_speed, prefill_speed
 
-__all__ = ["Candidate", "Preference", "candidates", "rank"]
+__all__ = ["Candidate", "Preference", "best_of_each", "candidates", "rank"]
 
 Preference: TypeAlias = Literal["balanced", "quality", "speed", "context"]
 
@@ -77,6 +77,16 @@ def rank(found: Sequence[Candidate], prefer: Preference = "balanced") -> list[Ca
     """Those that fit and are not refused, best first."""
     usable = [candidate for candidate in found if candidate.layout.fits and candidate.layout.support[0] != "refused"]
     return sorted(usable, key=_KEYS[prefer])
+
+
+def best_of_each(found: Sequence[Candidate], prefer: Preference = "balanced") -> list[Candidate]:
+    """For every model, engine and precision the best layout; where none can run, the one that lacks least."""
+    kinds = dict.fromkeys((c.layout.model, c.layout.engine, c.layout.precision) for c in found)
+    chosen = []
+    for kind in kinds:
+        alike = [c for c in found if (c.layout.model, c.layout.engine, c.layout.precision) == kind]
+        chosen.append((rank(alike, prefer) or sorted(alike, key=lambda c: c.layout.missing))[0])
+    return chosen
 
 
 def _speed(candidate: Candidate) -> float:

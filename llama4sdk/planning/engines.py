@@ -57,7 +57,7 @@ class EngineProfile(Value):
 
 ENGINES: Final = (
     EngineProfile(
-        name="llama4sdk-torch",
+        name="torch",
         version="0.1",
         backend="torch",
         install="pip install 'llama4sdk[torch]'",
@@ -68,7 +68,7 @@ ENGINES: Final = (
         runtime=512 * MIB,
         workspace=1536 * MIB,
         workspace_per_token=512,
-        calibration="llama4sdk-torch",
+        calibration="torch",
         source="this project",
     ),
     EngineProfile(

@@ -18,6 +18,7 @@ from llama4sdk.planning.engines import EngineProfile, LayoutKind
 from llama4sdk.planning.gguf_mixes import GGUF_MIXES, gguf_class_bytes
 from llama4sdk.planning.quantization import LINEAR, ModuleClass, QuantizationConfig
 from llama4sdk.planning.support import WORST_LAST, Support, support
+from llama4sdk.text import gb
 
 __all__ = ["Layout", "Model", "Share", "class_bytes", "layouts", "scheme_of"]
 
@@ -84,6 +85,14 @@ class Layout(Value):
     def fits(self) -> bool:
         """Whether every device has room."""
         return self.missing == 0 and self.context > 0
+
+    @property
+    def verdict(self) -> str:
+        """Why it can run or cannot, in a few words: with the device that lacks most, or refuses."""
+        if not self.fits:
+            worst = max(self.shares, key=lambda share: share.missing)
+            return f"lacks {gb(worst.missing)} ({worst.device})"
+        return {"native": "fits", "no gain": "fits, no gain"}.get(self.support[0], "refused")
 
     @property
     def devices(self) -> tuple[str, ...]:

@@ -93,7 +93,7 @@ class Part(Value):
 
 CALIBRATIONS: Final = (
     Calibration(
-        engine="llama4sdk-torch",
+        engine="torch",
         version="0.1",
         site="cpu",
         bandwidth=(0.2, 0.5),
@@ -102,7 +102,7 @@ CALIBRATIONS: Final = (
         source="the demo model in fp32 on two cores",
     ),
     Calibration(
-        engine="llama4sdk-torch",
+        engine="torch",
         version="0.1",
         site="accelerator",
         bandwidth=(0.1, 0.5),
@@ -112,7 +112,7 @@ CALIBRATIONS: Final = (
         source="not measured on an accelerator yet",
     ),
     Calibration(
-        engine="llama4sdk-torch",
+        engine="torch",
         version="0.1",
         site="unified",
         bandwidth=(0.1, 0.5),

@@ -106,6 +106,8 @@ def test_generate_prints_the_same_streamed_or_not(cli: Cli, flags: tuple[str, ..
         (("plan", "--gpus", "8x3dfx"), "No accelerator is known as '3dfx'"),
         (("plan", "--ram", "plenty"), "'plenty' is no amount of memory"),
         (("plan", "--gpus", "4090", "--hardware", "/nowhere"), "not both"),
+        (("plan", "--gpus", "4090", "--gpus", "h100"), "A plan is for one machine"),
+        (("plan", "--compare", "-m", "behemoth"), "'behemoth' cannot be compared"),
         (("plan", "-m", "behemoth"), "behemoth"),
     ],
 )
@@ -174,6 +176,19 @@ def test_plan_for_an_imagined_machine(cli: Cli) -> None:
     """A machine in words is as good as one in a file."""
     assert cli("plan", "-m", "echo", "--gpus", "2xH100-80GB", "--ram", "1TB").exit_code == 0
     assert cli("plan", "-m", "echo", "--gpus", "m3-max-64gb", "--json").exit_code == 0
+
+
+def test_compare(cli: Cli) -> None:
+    """Engines stand side by side on each machine, installed or not; what does not fit says what it lacks."""
+    text = cli("plan", "--compare", "-m", "scout", "--gpus", "8xH100-80GB", "--gpus", "4090", "--ram", "128GB").stdout
+    assert text.index("8xH100-80GB, 128GB RAM") < text.index("4090, 128GB RAM")
+    for words in ("split over 8", "experts in RAM", "lacks 101.9 GB"):
+        assert words in text
+    rows = json.loads(cli("plan", "--compare", "--gpus", "h100", "--json").stdout)["h100"]
+    assert {row["layout"]["model"] for row in rows} == {"scout", "maverick"}
+    more = json.loads(cli("plan", "--compare", "--gpus", "h100", "--batch", "8", "--json").stdout)["h100"]
+    longest = [max(row["layout"]["context"] for row in answer) for answer in (rows, more)]
+    assert longest[1] < longest[0]
 
 
 def test_scorecard(cli: Cli) -> None:

@@ -83,9 +83,9 @@ def test_more_memory_is_never_worse(machine: Hardware, engine: EngineProfile, da
 
 def test_the_longest_context_is_the_longest() -> None:
     """One token more does not fit."""
-    (found,) = of_kind("single", lay(describe("h100"), "llama4sdk-torch", "int4"))
+    (found,) = of_kind("single", lay(describe("h100"), "torch", "int4"))
     assert found.fits
-    (more,) = of_kind("single", lay(describe("h100"), "llama4sdk-torch", "int4", context=found.context + 1))
+    (more,) = of_kind("single", lay(describe("h100"), "torch", "int4", context=found.context + 1))
     assert not more.fits
     assert 0 < more.missing < 10**6
 
@@ -147,7 +147,7 @@ def test_busy_devices_are_measured_by_what_is_free() -> None:
     """The emptiest is taken, and not more of it than nobody else uses."""
     machine = describe("2xh100")
     busy = machine.devices[0].model_copy(update={"free_memory": 10**10})
-    found = lay(machine.model_copy(update={"devices": (busy, machine.devices[1])}), "llama4sdk-torch", "int4")
+    found = lay(machine.model_copy(update={"devices": (busy, machine.devices[1])}), "torch", "int4")
     (single,) = of_kind("single", found)
     assert single.devices == ("cuda:1",)
 

@@ -1,0 +1,110 @@
+"""``llama4sdk plan --compare``: every engine and precision side by side, on one machine or several."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from llama4sdk.cli.console import print_json, show
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from llama4sdk.hardware import Hardware
+    from llama4sdk.planning.candidates import Candidate
+    from llama4sdk.planning.engines import LayoutKind
+    from llama4sdk.planning.layouts import Model
+
+__all__ = ["compare"]
+
+WHERE: Final[dict[LayoutKind, str]] = {
+    "single": "one device",
+    "tensor": "split over",
+    "layers": "layers over",
+    "offload": "experts in RAM",
+    "cpu": "RAM",
+    "disk": "experts on disk",
+}
+
+
+def compare(
+    machines: Mapping[str, Hardware | None], *, model: str | None, context: int | None, batch: int, json: bool
+) -> None:
+    """One row for each model, engine and precision: the best layout there is, or what it lacks."""
+    from llama4sdk.planning.candidates import best_of_each, candidates
+    from llama4sdk.probe import probe
+
+    models = _models(model)
+    found = {
+        name: best_of_each(list(candidates(models, machine or probe(), context=context, batch=batch)))
+        for name, machine in machines.items()
+    }
+    if json:
+        print_json({name: [candidate.model_dump(mode="json") for candidate in rows] for name, rows in found.items()})
+    else:
+        show(*_pieces(found))
+
+
+def _models(name: str | None) -> list[Model]:
+    from llama4sdk import catalog
+    from llama4sdk.errors import UnknownModelError
+    from llama4sdk.planning.layouts import Model
+
+    spec = catalog.find(name) if name else None
+    if name and (spec is None or spec.config is None):
+        raise UnknownModelError(f"'{name}' cannot be compared.", hint="Choose 'scout', 'maverick' or 'demo'.")
+    chosen = [spec] if spec else [catalog.SCOUT, catalog.MAVERICK]
+    return [
+        Model(name=s.name, config=s.config, vision_parameters=s.vision_parameters)
+        for s in chosen
+        if s.config is not None
+    ]
+
+
+def _pieces(found: Mapping[str, Sequence[Candidate]]) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    for name, rows in found.items():
+        yield Text(name, style="bold")
+        yield _table(rows)
+        yield ""
+    yield Text("Tokens a second are modelled, those with ~ guessed; weights and caches are exact.", style="dim")
+
+
+def _table(rows: Sequence[Candidate]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("model", "engine", "weights", "where"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("context", "tokens/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for row in rows:
+        layout = row.layout
+        count = f" {len(layout.devices)}" if layout.kind in ("tensor", "layers") else ""
+        usable = layout.fits and layout.support[0] != "refused"
+        table.add_row(
+            layout.model,
+            layout.engine,
+            layout.precision,
+            WHERE[layout.kind] + count,
+            f"{layout.context:,}" if usable else "",
+            _speed(row) if usable else "",
+            layout.verdict,
+            style=None if usable else "dim",
+        )
+    return table
+
+
+def _speed(row: Candidate) -> str:
+    if row.decode is None:
+        return "?"
+    return f"{'~' if row.label == 'guessed' else ''}{_short(row.decode.low)}-{_short(row.decode.high)}"
+
+
+def _short(number: float) -> str:
+    """Two digits that mean something."""
+    return f"{number:.2g}" if number < 1 else f"{number:.1f}" if number < 10 else f"{number:,.0f}"
