@@ -22,6 +22,7 @@ from llama4sdk.errors import UnsupportedFeatureError
 from llama4sdk.events import Event
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.planning.policy import Preference
 from llama4sdk.planning.quantization import Quantization, QuantizationConfig
 from llama4sdk.progress import Progress
 from llama4sdk.requests import EmbedRequest, Request, ScoreRequest
@@ -85,6 +86,8 @@ class Need(Value):
     quantization: Quantization | QuantizationConfig | None = None
     """A config only where no scheme means the same; refuse one that you cannot serve exactly."""
     device: str | None = None
+    prefer: Preference = "balanced"
+    """What counts first where the backend has several ways."""
 
 
 class Offer(Value):

@@ -14,10 +14,12 @@ from llama4sdk.hardware import Hardware
 from llama4sdk.planning import planner
 from llama4sdk.planning.offers import Answer, collect
 from llama4sdk.planning.plan import Placement, Plan, Quantization
-from llama4sdk.planning.policy import Policy
+from llama4sdk.planning.policy import Policy, Preference
 from llama4sdk.progress import Progress
 from llama4sdk.registry import Registered, Registry
 from llama4sdk.testing.machines import H100_X8, LAPTOP
+
+INT4 = Quantization.INT4
 
 
 def info(name: str, models: tuple[str, ...] = ()) -> BackendInfo:
@@ -33,22 +35,23 @@ def offer(
     quantization: Quantization | None = Quantization.BF16,
     speed: float | None = None,
     capabilities: Capabilities | None = None,
+    context: int = 100,
 ) -> Offer:
     """An offer with these particulars."""
     return Offer(
         model=model,
         placement=Placement.model_validate({"kind": kind, "devices": (device,)}),
         quantization=quantization,
-        context_length=100,
+        context_length=context,
         tokens_per_second=speed,
         capabilities=capabilities,
         reason="it fits",
     )
 
 
-def answer(backend: str, model: str | None, result: Offer | Unavailable) -> Answer:
+def answer(backend: str, model: str | None, result: Offer | Unavailable, *, prefer: Preference = "balanced") -> Answer:
     """What one backend said about one model."""
-    return Answer(info=info(backend), need=Need(model=model), result=result)
+    return Answer(info=info(backend), need=Need(model=model, prefer=prefer), result=result)
 
 
 def choose(*answers: Answer, policy: Policy | None = None, backend: str | None = None) -> Plan:
@@ -57,24 +60,37 @@ def choose(*answers: Answer, policy: Policy | None = None, backend: str | None =
 
 
 @pytest.mark.parametrize(
-    ("better", "worse", "because"),
+    ("prefer", "better", "worse", "because"),
     [
-        (offer("m", quantization=Quantization.INT4), offer("m", kind="remote", device="x"), "runs on this machine"),
-        (offer("m", kind="offload"), offer("m", quantization=Quantization.INT4), "full precision"),
-        (offer("m", device="cpu"), offer("m", kind="offload"), "no offloading"),
-        (offer("m"), offer("m", device="cpu", speed=99), "accelerator"),
-        (offer("m", speed=20), offer("m", speed=10), "faster"),
+        ("balanced", offer("m", quantization=INT4), offer("m", kind="remote", device="x"), "runs on this machine"),
+        ("balanced", offer("m"), offer("m", quantization=INT4), "full precision"),
+        ("balanced", offer("m", quantization=INT4), offer("m", kind="offload"), "no offloading"),
+        ("balanced", offer("m", quantization=INT4), offer("m", device="cpu", speed=99), "accelerator"),
+        ("balanced", offer("m", speed=20), offer("m", speed=10), "faster"),
+        ("quality", offer("m", device="cpu"), offer("m", quantization=INT4), "full precision"),
+        ("speed", offer("m", quantization=INT4, speed=20), offer("m", speed=10), "faster"),
+        ("context", offer("m", context=200, device="cpu"), offer("m"), "context is longer"),
+        ("context", offer("m"), offer("m", context=200, kind="remote", device="x"), "runs on this machine"),
     ],
 )
-def test_offers_are_ranked_by_named_criteria(better: Offer, worse: Offer, because: str) -> None:
+def test_offers_are_ranked_by_named_criteria(prefer: Preference, better: Offer, worse: Offer, because: str) -> None:
     """The better offer wins from either place, with the criterion as its reason, and the loser is told why."""
-    policy = Policy(allow_remote=True)
+    policy = Policy(allow_remote=True, prefer=prefer)
     for first, second in ((better, worse), (worse, better)):
-        plan = choose(answer("a", "m", first), answer("b", "m", second), policy=policy)
+        answers = (answer(name, "m", given, prefer=prefer) for name, given in (("a", first), ("b", second)))
+        plan = choose(*answers, policy=policy)
         winner, loser = ("a", "b") if first is better else ("b", "a")
         assert plan.backend == winner
-        assert because in plan.decisions[1].reason
+        assert because in next(d.reason for d in plan.decisions if d.what == "backend")
         assert [(r.backend, because in r.reason) for r in plan.rejections] == [(loser, True)]
+
+
+def test_what_is_preferred_reaches_the_backends() -> None:
+    """Maverick comes before Scout where quality counts first."""
+    asked = {prefer: planner.needs(Need(), Policy(prefer=prefer), backend=None) for prefer in ("balanced", "quality")}
+    assert [need.model for need in asked["balanced"]] == ["scout", "maverick", "demo"]
+    assert [need.model for need in asked["quality"]] == ["maverick", "scout", "demo"]
+    assert {need.prefer for need in asked["quality"]} == {"quality"}
 
 
 def test_equal_offers_go_by_name_so_that_plans_repeat() -> None:

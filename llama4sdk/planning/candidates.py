@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal
 
 from llama4sdk._values import Value
 from llama4sdk.hardware import Cpu, Device, Hardware
 from llama4sdk.planning.accelerators import accelerator_of
 from llama4sdk.planning.engines import ENGINES, EngineProfile
 from llama4sdk.planning.layouts import Layout, Model, class_bytes, layouts, scheme_of
+from llama4sdk.planning.policy import Preference
 from llama4sdk.planning.quantization import ModuleClass
 from llama4sdk.planning.speed import CALIBRATIONS, Calibration, Interval, Part, Site, decode_speed, prefill_speed
 
-__all__ = ["Candidate", "Preference", "best_of_each", "candidates", "rank"]
-
-Preference: TypeAlias = Literal["balanced", "quality", "speed", "context"]
+__all__ = ["Candidate", "best_of_each", "candidates", "rank"]
 
 EVERYTHING: Final[frozenset[ModuleClass]] = frozenset(
     {"attention", "experts", "shared_expert", "dense", "router", "norms", "embedding", "head", "vision"}

@@ -1,11 +1,12 @@
 """Choosing among offers. Pure: the same answers and policy give the same plan.
 
-The order of preference is the list ``CRITERIA``: the first on which two offers differ decides, and is the reason given.
+The order of preference is a list in ``CRITERIA``: the first on which two offers differ decides, and is the reason
+given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from llama4sdk import catalog
@@ -14,7 +15,7 @@ from llama4sdk.errors import CheckpointError, ConfigurationError, InsufficientMe
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.offers import Answer
 from llama4sdk.planning.plan import Decision, Plan, Rejection
-from llama4sdk.planning.policy import Policy
+from llama4sdk.planning.policy import Policy, Preference
 from llama4sdk.planning.quantization import Quantization, QuantizationConfig
 from llama4sdk.text import gb
 
@@ -39,14 +40,20 @@ def _precision_lost(candidate: _Candidate) -> bool:
     return quantization is not None and not quantization.full_precision
 
 
-CRITERIA: Final = (
-    _Criterion("it runs on this machine", lambda c: c.offer.placement.kind == "remote"),
-    _Criterion("it keeps the weights' full precision", _precision_lost),
-    _Criterion("it needs no offloading", lambda c: c.offer.placement.kind == "offload"),
-    _Criterion("it uses an accelerator", lambda c: c.offer.placement.devices == ("cpu",)),
-    _Criterion("it is predicted to be faster", lambda c: -(c.offer.tokens_per_second or 0.0)),
-    _Criterion("its name comes first", lambda c: c.backend),
-)
+_LOCAL: Final = _Criterion("it runs on this machine", lambda c: c.offer.placement.kind == "remote")
+_ACCELERATED: Final = _Criterion("it uses an accelerator", lambda c: c.offer.placement.devices == ("cpu",))
+_RESIDENT: Final = _Criterion("it needs no offloading", lambda c: c.offer.placement.kind == "offload")
+_PRECISE: Final = _Criterion("it keeps the weights' full precision", _precision_lost)
+_FASTER: Final = _Criterion("it is predicted to be faster", lambda c: -(c.offer.tokens_per_second or 0.0))
+_LONGER: Final = _Criterion("its context is longer", lambda c: -c.offer.context_length)
+_NAMED: Final = _Criterion("its name comes first", lambda c: c.backend)
+
+CRITERIA: Final[Mapping[Preference, tuple[_Criterion, ...]]] = {
+    "balanced": (_LOCAL, _ACCELERATED, _RESIDENT, _PRECISE, _FASTER, _NAMED),
+    "quality": (_LOCAL, _PRECISE, _ACCELERATED, _RESIDENT, _FASTER, _NAMED),
+    "speed": (_LOCAL, _FASTER, _ACCELERATED, _RESIDENT, _PRECISE, _NAMED),
+    "context": (_LOCAL, _LONGER, _ACCELERATED, _RESIDENT, _PRECISE, _FASTER, _NAMED),
+}
 
 
 def needs(need: Need, policy: Policy, *, backend: str | None) -> tuple[Need, ...]:
@@ -55,13 +62,15 @@ def needs(need: Need, policy: Policy, *, backend: str | None) -> tuple[Need, ...
         spec = catalog.find(need.model)
         if spec is not None and not spec.released:
             raise ConfigurationError(f"There are no weights of '{need.model}'. {spec.notes}", hint="Try 'maverick'.")
-        return (need,)
+        return (need.model_copy(update={"prefer": policy.prefer}),)
     models: list[str | None] = [catalog.SCOUT.name, catalog.MAVERICK.name]
+    if policy.prefer == "quality":
+        models.reverse()
     if policy.allow_demo:
         models.append(catalog.DEMO.name)
     if backend is not None:
         models.append(None)  # whatever this backend has
-    return tuple(need.model_copy(update={"model": model}) for model in models)
+    return tuple(need.model_copy(update={"model": model, "prefer": policy.prefer}) for model in models)
 
 
 def choose(answers: Sequence[Answer], hardware: Hardware, policy: Policy, *, backend: str | None = None) -> Plan:
@@ -81,7 +90,7 @@ def choose(answers: Sequence[Answer], hardware: Hardware, policy: Policy, *, bac
             elif isinstance(answer.result, Offer):
                 candidates.append(_Candidate(answer.info.name, answer.need, answer.result))
         if candidates:
-            ranked = sorted(candidates, key=lambda c: tuple(criterion.key(c) for criterion in CRITERIA))
+            ranked = sorted(candidates, key=lambda c: tuple(criterion.key(c) for criterion in CRITERIA[policy.prefer]))
             rejections += [_outranked(loser, ranked[0]) for loser in ranked[1:]]
             return _plan(ranked, answers, rejections, hardware, named=len(asked) == 1, explicit=backend)
     raise _nothing(answers, rejections)
@@ -111,7 +120,7 @@ def _outranked(loser: _Candidate, winner: _Candidate) -> Rejection:
 
 
 def _advantage(winner: _Candidate, loser: _Candidate) -> str:
-    return next(c.reason for c in CRITERIA if c.key(winner) != c.key(loser))
+    return next(c.reason for c in CRITERIA[winner.need.prefer] if c.key(winner) != c.key(loser))
 
 
 def _plan(
@@ -150,7 +159,8 @@ def _plan(
 def _model_reason(need: Need, *, named: bool) -> str:
     if named:
         return "it was asked for" if need.model else "the backend chose it"
-    if need.model == catalog.SCOUT.name:
+    first = catalog.MAVERICK if need.prefer == "quality" else catalog.SCOUT
+    if need.model == first.name:
         return "it is the first choice, and it can run here"
     if need.model == catalog.DEMO.name:
         return "neither Scout nor Maverick can run here"

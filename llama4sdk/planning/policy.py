@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 from llama4sdk._values import Value
 
-__all__ = ["Policy"]
+__all__ = ["Policy", "Preference"]
+
+Preference: TypeAlias = Literal["balanced", "quality", "speed", "context"]
+"""``balanced`` keeps models on accelerators, in the best precision that fits there; ``quality`` takes Maverick before
+Scout and precision before speed; ``speed`` the fastest prediction; ``context`` the longest window."""
 
 
 class Policy(Value):
@@ -14,3 +20,5 @@ class Policy(Value):
     """Let prompts leave the machine when nothing local fits. Naming a remote backend allows that one as well."""
     allow_demo: bool = True
     """Fall back to the small demo model when no Llama 4 fits and no model was named."""
+    prefer: Preference = "balanced"
+    """What counts first where several plans are possible."""

@@ -9,8 +9,9 @@ import pytest
 from llama4sdk.catalog import MAVERICK, SCOUT
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.accelerators import describe
-from llama4sdk.planning.candidates import Candidate, Preference, candidates, rank
+from llama4sdk.planning.candidates import Candidate, candidates, rank
 from llama4sdk.planning.layouts import Model
+from llama4sdk.planning.policy import Preference
 
 GIB = 2**30
 

@@ -19,6 +19,7 @@ from llama4sdk import Client, catalog
 from llama4sdk.backend import Need, Offer, Unavailable
 from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
 from llama4sdk.hardware import Hardware
+from llama4sdk.planning.accelerators import describe
 from llama4sdk.planning.estimate import weight_bytes
 from llama4sdk.planning.plan import Placement, Plan
 from llama4sdk.planning.quantization import Quantization, QuantizationConfig
@@ -238,3 +239,22 @@ def test_every_module_the_card_requires_comes_with_the_wheels() -> None:
     for module in card.requires:
         names = {name.lower().replace("_", "-") for name in brought_by[module]}
         assert names & declared, f"{module} is required, but no wheel of ours installs {names}"
+
+
+@pytest.mark.parametrize(
+    ("prefer", "device", "quantization"),
+    [
+        ("balanced", "cuda:0", "int4"),
+        ("quality", "cpu", "bf16"),
+        ("speed", "cuda:0", "int4"),
+        ("context", "cpu", "int4"),
+    ],
+)
+def test_what_is_preferred_decides_between_ways(prefer: str, device: str, quantization: str) -> None:
+    """Scout beside much memory: on the card in four bits, in memory as published, or with the longest window."""
+    answer = offer(describe("h100", ram=512 * 2**30), model="scout", prefer=prefer)
+    assert (answer.placement.devices, str(answer.quantization)) == ((device,), quantization)
+    assert sum(answer.memory.values()) <= 512 * 2**30
+    if prefer == "context":
+        more = offer(describe("h100", ram=512 * 2**30), model="scout", context_length=answer.context_length)
+        assert more.context_length == answer.context_length > 1_000_000

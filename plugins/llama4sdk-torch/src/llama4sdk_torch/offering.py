@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from llama4sdk.backend import Capabilities, Need, Offer, Unavailable
 from llama4sdk.hardware import Hardware
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.planning.estimate import kv_cache_bytes, linears, weight_bytes
 from llama4sdk.planning.plan import Placement
+from llama4sdk.planning.policy import Preference
 from llama4sdk.planning.quantization import LINEAR, ModuleClass, Quantization, QuantizationConfig
 from llama4sdk.text import gb
 
@@ -73,20 +75,41 @@ class _Place:
     fp8: bool = False
 
 
+class _Way(NamedTuple):
+    precision: Precision
+    place: _Place
+    context: int
+    why: str | None
+
+
 def make_offer(subject: Subject, need: Need, hardware: Hardware) -> Offer | Unavailable:
     """The best place that has room at the best precision that has a place, or how much is missing where."""
     if refusal := _impossible(subject, need):
         return refusal
     places = [place for place in _places(hardware) if _matches(place.device, need.device)]
     choices = [need.quantization] if need.quantization else _choices(subject.precision)
+    ways = [way for group in _groups(places, need.prefer) for way in _ways(subject, choices, group, need)]
+    if not ways:
+        return _no_room(subject, choices[-1], need, places, hardware)
+    way = max(ways, key=lambda way: way.context) if need.prefer == "context" else ways[0]  # the first of the longest
+    return _offer(subject, way.precision, way.place, way.context, None if need.quantization else way.why)
+
+
+def _groups(places: list[_Place], prefer: Preference) -> list[list[_Place]]:
+    """Places that are tried together, precision by precision: for quality all, else accelerators before memory."""
+    if prefer == "quality":
+        return [places]
+    return [[place for place in places if (place.device == "cpu") is last] for last in (False, True)]
+
+
+def _ways(subject: Subject, choices: Sequence[Precision], places: Sequence[_Place], need: Need) -> Iterator[_Way]:
+    """What has room, best precision first."""
     for number, choice in enumerate(choices):
         for place in places:
             precision = Quantization.FP8 if choice is Quantization.INT8 and place.fp8 and number else choice
-            context = need.context_length or _context_that_fits(subject, precision, place.free)
+            context = need.context_length or _context_that_fits(subject, precision, place.free, prefer=need.prefer)
             if context and subject.memory(precision, context) <= place.free:
-                reason = _why(subject, choices[:number], need, places)
-                return _offer(subject, precision, place, context, None if need.quantization else reason)
-    return _no_room(subject, choices[-1], need, places, hardware)
+                yield _Way(precision, place, context, _why(subject, choices[:number], need, places))
 
 
 def memory_bytes(
@@ -128,12 +151,19 @@ def _workspace(config: TextConfig, context: int) -> int:
     return activations + BLOCK * context + 4 * config.vocab_size * 4 + config.vocab_size * config.hidden_size * 4
 
 
-def _context_that_fits(subject: Subject, precision: Precision, free: int) -> int:
-    """The usual context, or half of it, and so on; 0 when not even the least fits."""
-    context = min(subject.config.max_context, USUAL_CONTEXT)
-    while subject.memory(precision, context) > free and context > LEAST_CONTEXT:
+def _context_that_fits(subject: Subject, precision: Precision, free: int, *, prefer: Preference = "balanced") -> int:
+    """The usual context, or half of it, and so on; the longest where that is preferred; 0 when nothing fits."""
+
+    def fits(context: int) -> bool:
+        return subject.memory(precision, context) <= free
+
+    longest = subject.config.max_context
+    if prefer == "context":
+        return bisect_left(range(longest), 1, key=lambda tokens: not fits(tokens + 1))
+    context = min(longest, USUAL_CONTEXT)
+    while not fits(context) and context > LEAST_CONTEXT:
         context //= 2
-    return context if subject.memory(precision, context) <= free else 0
+    return context if fits(context) else 0
 
 
 def _choices(precision: Precision) -> list[Precision]:
