@@ -87,7 +87,7 @@ Verdicts = Mapping[str, Mapping[str, set[str]]]
 def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory in which ``wrongs`` is an installed plugin."""
     folder = tmp_path_factory.mktemp("kit")
-    shutil.copy(HERE / "wrongs.py", folder)
+    shutil.copytree(HERE / "wrongs", folder / "wrongs", ignore=shutil.ignore_patterns("__pycache__"))
     metadata = folder / "wrongs-1.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: wrongs\nVersion: 1\n")

@@ -26,7 +26,7 @@ from llama4sdk_torch.loading import load_networks
 
 def load(name):
     checkpoint = open_checkpoint(Path(sys.argv[1]) / name)
-    return load_networks(checkpoint, device=torch.device("cpu"), dtype=torch.bfloat16)
+    return load_networks(checkpoint, device=torch.device("cpu"))
 
 load("small")  # whatever is made once is made now
 used = int(re.search(r"VmData:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
