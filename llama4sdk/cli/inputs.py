@@ -54,8 +54,9 @@ def read_file(path: Path, what: str = "") -> str:
 
 def read_json_object(path: Path, what: str) -> dict[str, object]:
     """A file that holds one JSON object. Raises InvalidRequestError for anything else."""
+    text = read_file(path, what)
     try:
-        value = json.loads(read_file(path, what))
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError(f"The {what} {path} is no JSON: {error}.") from error
     if not isinstance(value, dict):

@@ -86,6 +86,7 @@ def test_a_bad_file_is_one_line(cli: Cli, tmp_path: Path, option: str, content: 
     error, *hints = result.stderr.splitlines()
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in error
+    assert error.count(str(file)) <= 1
     assert all(line.startswith("Hint:") for line in hints)
 
 
