@@ -1,7 +1,8 @@
 """What this installation can do on this machine, as values: gathered once, judged by a pure function.
 
 Only something broken is a failure: a plugin that cannot be loaded, a backend that raises or hangs, an engine that gives
-wrong answers. What is merely absent (a GPU, a model, an optional package) is said, with what would bring it.
+wrong answers. A warning is what keeps something from working: a library built for other devices, a full disk. What is
+merely absent (a GPU, a model, an optional package) is said, with what would bring it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from llama4sdk.client import Client
 from llama4sdk.errors import Llama4Error
 from llama4sdk.findings import Check, Status, check, describe_machine
 from llama4sdk.hardware import Hardware
+from llama4sdk.outlook import Outlook, outlook
 from llama4sdk.planning import planner
 from llama4sdk.planning.offers import Answer, Fault, collect
 from llama4sdk.planning.plan import Plan
@@ -61,12 +63,19 @@ class Report(Value):
     backends: tuple[Registered, ...]
     failures: tuple[PluginFailure, ...]
     checks: tuple[Check, ...]
+    outlook: tuple[Outlook, ...] = ()
+    """What this machine can run, for each model and number of bits."""
     plan: Plan | None
 
     @property
     def broken(self) -> tuple[Check, ...]:
         """The checks that failed."""
         return tuple(check for check in self.checks if check.status == "fail")
+
+    @property
+    def hindered(self) -> tuple[Check, ...]:
+        """The checks that found something that cannot work as things are, though nothing is broken."""
+        return tuple(check for check in self.checks if check.status == "warn")
 
 
 def gather() -> Facts:
@@ -102,8 +111,19 @@ def examine(facts: Facts) -> Report:
         backends=facts.backends,
         failures=facts.failures,
         checks=checks,
+        outlook=outlook(facts.hardware, usable=_usable(facts), here=_here(facts)),
         plan=facts.plan,
     )
+
+
+def _usable(facts: Facts) -> frozenset[str]:
+    """The backends that have all they need and gave answers."""
+    faulty = {answer.info.name for answer in facts.answers if isinstance(answer.result, Fault)}
+    return frozenset(entry.info.name for entry in facts.backends if not facts.absent.get(entry.info.name)) - faulty
+
+
+def _here(facts: Facts) -> frozenset[str]:
+    return frozenset(name for name, path in facts.models.items() if path is not None)
 
 
 def _planned(registry: Registry, hardware: Hardware) -> tuple[tuple[Answer, ...], Plan | None, str | None]:
@@ -132,7 +152,7 @@ def _machine(facts: Facts) -> Iterator[Check]:
     yield from describe_machine(facts.hardware, python=facts.python, home=facts.home)
     if facts.hardware_file:
         text = f"described by {facts.hardware_file}, not this machine"
-        yield check("machine", "warn", "Source", text, "Unset LLAMA4SDK_HARDWARE to probe this machine.")
+        yield check("machine", "info", "Source", text, "Unset LLAMA4SDK_HARDWARE to probe this machine.")
 
 
 def _backends(facts: Facts) -> Iterator[Check]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -10,11 +11,11 @@ from llama4sdk._values import Value
 from llama4sdk.hardware import Device, Hardware, Runtime
 from llama4sdk.text import gb
 
-__all__ = ["Check", "Section", "Status", "check", "describe_machine"]
+__all__ = ["Check", "Section", "Status", "check", "describe_machine", "reaches_accelerators"]
 
 Section: TypeAlias = Literal["machine", "backends", "models", "plan"]
 Status: TypeAlias = Literal["ok", "info", "warn", "fail"]
-"""``info`` is a fact, ``warn`` something to know about, ``fail`` something broken."""
+"""``info`` is a fact to know about, ``warn`` keeps something from working, ``fail`` is broken."""
 
 LEAST_DISK: Final = 2 * 10**9
 """Below this nothing can be fetched, not even the demo model comfortably."""
@@ -41,12 +42,10 @@ def describe_machine(hardware: Hardware, *, python: str, home: Path) -> Iterator
     """What the machine is, then what stands in its way."""
     cpu = hardware.cpu
     cores = f"{cpu.cores} core{'s' if cpu.cores != 1 else ''}"
-    features = f" ({', '.join(cpu.features)})" if cpu.features else ""
     yield check("machine", "ok", "System", f"{hardware.system}, Python {python}")
-    yield check("machine", "ok", "CPU", f"{cpu.name}, {cores}{features}")
+    yield check("machine", "ok", "CPU", f"{cpu.name}, {cores}")
     yield check("machine", "ok", "Memory", _memory(hardware))
-    for device in hardware.devices:
-        yield check("machine", "ok", device.id, _device(device))
+    yield from _devices(hardware)
     if not hardware.devices:
         yield check("machine", "info", "GPU", "none found: models run on the CPU")
     if hardware.hidden_devices:
@@ -64,6 +63,17 @@ def _memory(hardware: Hardware) -> str:
     return f"{text}; a container limit keeps the rest of {gb(hardware.installed_memory)} away"
 
 
+def _devices(hardware: Hardware) -> Iterator[Check]:
+    """One line for each, or for all that stand in a row and are alike."""
+    for words, group in groupby(hardware.devices, key=_device):
+        first, *others = group
+        if others:
+            title = f"{first.id}-{others[-1].index}"
+            yield check("machine", "ok", title, f"{1 + len(others)} like this: {words}")
+        else:
+            yield check("machine", "ok", first.id, words)
+
+
 def _device(device: Device) -> str:
     words = [f"{device.name}, {gb(device.free_memory)} free of {gb(device.total_memory)}"]
     if device.unified:
@@ -77,7 +87,8 @@ def _hidden(hardware: Hardware) -> Check:
     names = ", ".join(hardware.hidden_devices)
     variables = "CUDA_VISIBLE_DEVICES" if hardware.driver else "ROCR_VISIBLE_DEVICES or HIP_VISIBLE_DEVICES"
     fix = f"Unset {variables} to use all devices."
-    return check("machine", "warn", "Hidden", f"{names}: {variables} keeps this process from it", fix)
+    status: Status = "info" if hardware.devices else "warn"
+    return check("machine", status, "Hidden", f"{names}: {variables} keeps this process from it", fix)
 
 
 def _disk(hardware: Hardware, home: Path) -> Iterator[Check]:
@@ -88,9 +99,14 @@ def _disk(hardware: Hardware, home: Path) -> Iterator[Check]:
     if hardware.disk_free < LEAST_DISK:
         yield check("machine", "warn", "Disk", text, "Free some space, or set LLAMA4SDK_HOME to a larger disk.")
     elif hardware.disk_kind == "memory":
-        yield check("machine", "warn", "Disk", text, "Set LLAMA4SDK_HOME to a disk that outlives a restart.")
+        yield check("machine", "info", "Disk", text, "Set LLAMA4SDK_HOME to a disk that outlives a restart.")
     else:
         yield check("machine", "ok", "Disk", text)
+
+
+def reaches_accelerators(hardware: Hardware) -> bool:
+    """Whether the torch that is installed, if there is one, can use the accelerators of this machine."""
+    return not any(_torch(hardware))
 
 
 def _torch(hardware: Hardware) -> Iterator[Check]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from llama4sdk.cli.console import print_json, show
-from llama4sdk.cli.errors import ExitCode
 from llama4sdk.cli.options import JsonFlag
 
 if TYPE_CHECKING:
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["doctor"]
 
 SEVERITY: Final[tuple[Status, ...]] = ("ok", "info", "warn", "fail")
+HEALTH: Final = {"ok": 0, "warn": 1, "fail": 2}
+"""The exit status by the worst of all findings; ``doctor`` has its own."""
 SECTIONS: Final = {"machine": "This machine", "backends": "Backends", "models": "Models here", "plan": "The plan"}
 
 
@@ -37,15 +38,20 @@ def doctor(*, json: JsonFlag = False) -> None:
         print_json(report.model_dump(mode="json"))
     else:
         show(*_pieces(report))
-    if report.broken:
-        raise typer.Exit(ExitCode.UNHEALTHY)
+    raise typer.Exit(HEALTH["fail" if report.broken else "warn" if report.hindered else "ok"])
 
 
 def _pieces(report: Report) -> Iterator[RenderableType]:
     from rich.text import Text
 
+    from llama4sdk.cli.outlook import outlook_pieces
+
     yield Text(f"llama4sdk {report.version}", style="bold")
     for section, heading in SECTIONS.items():
+        if section == "models":
+            yield ""
+            yield Text("  What this machine can run", style="bold")
+            yield from outlook_pieces(report.outlook)
         checks = [check for check in report.checks if check.section == section]
         if checks:
             yield ""
@@ -87,6 +93,13 @@ def _verdict(report: Report) -> Text:
 
     from llama4sdk.cli.marks import mark
 
-    count = len(report.broken)
-    words = "Nothing is broken." if not count else "1 thing is broken." if count == 1 else f"{count} things are broken."
-    return Text.assemble(mark("fail" if count else "ok"), (f" {words}", "bold"))
+    broken, hindered = len(report.broken), len(report.hindered)
+    words = [_count(broken, "is", "are") + " broken" if broken else "Nothing is broken"]
+    if hindered:
+        words.append(_count(hindered, "keeps", "keep") + " something from working")
+    status: Status = "fail" if broken else "warn" if hindered else "ok"
+    return Text.assemble(mark(status), (f" {'; '.join(words)}.", "bold"))
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"1 thing {one}" if number == 1 else f"{number} things {many}"

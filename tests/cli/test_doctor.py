@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from llama4sdk.planning.offers import Answer, Fault
 from llama4sdk.planning.plan import Decision, Placement, Plan
 from llama4sdk.planning.quantization import Quantization
 from llama4sdk.registry import PluginFailure, Registered
+from llama4sdk.testing.machines import MACHINES
 
 MACHINE = Hardware(
     system="Linux x86_64",
@@ -134,7 +136,7 @@ def test_the_real_machine() -> None:
 def test_the_command_as_json(cli: Any) -> None:
     """--json has the documented keys."""
     report = json.loads(cli("doctor", "--json").stdout)
-    assert set(report) == {"version", "python", "hardware", "backends", "failures", "checks", "plan"}
+    assert set(report) == {"version", "python", "hardware", "backends", "failures", "checks", "outlook", "plan"}
     assert report["plan"] is None
 
 
@@ -143,10 +145,35 @@ def test_the_command_fits_the_terminal(cli: Any, environment: dict[str, str], co
     """No line is wider than the terminal, and the verdict closes the report."""
     environment["COLUMNS"] = columns
     result = cli("doctor")
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert max(len(line) for line in result.stdout.splitlines()) <= int(columns)
-    assert "✓ Nothing is broken." in result.stdout
+    assert "! Nothing is broken; 2 things keep something from working." in " ".join(result.stdout.split())
     assert "the self-check passed" in " ".join(result.stdout.split())
+
+
+def test_nothing_in_the_way_is_exit_status_0(program: Any) -> None:
+    """Where a backend runs models and there is a plan, nothing is left to fix."""
+    env = {"LLAMA4SDK_PLUGINS": "echo,torch", "LLAMA4SDK_HOME": os.environ["LLAMA4SDK_HOME"]}
+    result = program("doctor", env=env)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "✓ Nothing is broken." in result.stdout
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+@pytest.mark.parametrize("name", sorted(MACHINES))
+def test_the_table_is_whole_at_80_columns(
+    cli: Any, environment: dict[str, str], tmp_path: Path, name: str, columns: str
+) -> None:
+    """On every kind of machine its columns stay on their lines, and no word is cut."""
+    environment |= {"COLUMNS": columns, "LLAMA4SDK_HARDWARE": str(tmp_path / "machine.json")}
+    (tmp_path / "machine.json").write_text(MACHINES[name].model_dump_json())
+    lines = cli("doctor").stdout.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.split()[:3] == ["model", "bits", "with"])
+    rows = lines[start + 1 : lines.index("", start)]
+    assert lines[start].split()[-4:] == ["context", "tokens/s", "download", "takes"]
+    assert sum(row.split()[0] in ("scout", "maverick", "demo") for row in rows) == 3
+    assert "…" not in "".join(rows)
+    assert max(map(len, lines)) <= int(columns)
 
 
 BROKEN = {
@@ -163,9 +190,9 @@ def test_a_broken_plugin_leaves_every_command_working(program: Any, install: Any
     code, cause = BROKEN[name]
     env = install("broken_plugin", code)
     doctor = program("doctor", env=env)
-    assert doctor.returncode == 7
+    assert doctor.returncode == 2
     assert cause in " ".join(doctor.stdout.split())
-    assert "✗ 1 thing is broken." in doctor.stdout
+    assert "✗ 1 thing is broken; " in doctor.stdout
     assert cause in json.loads(program("backends", "--json", env=env).stdout)["failures"][0]["reason"]
     assert program("chat", "-m", "echo", "still here", env=env).stdout == "still here\n"
 
@@ -189,5 +216,5 @@ def test_a_backend_that_hangs_is_found_out(program: Any, install: Any) -> None:
                 raise NotImplementedError
     """
     doctor = program("doctor", env=install("hanging", code) | {"LLAMA4SDK_OFFER_DEADLINE": "0.5"}, timeout=30)
-    assert doctor.returncode == 7
+    assert doctor.returncode == 2
     assert "did not answer within 0.5 s" in " ".join(doctor.stdout.split())
