@@ -44,7 +44,12 @@ def describe_machine(hardware: Hardware, *, python: str, home: Path) -> Iterator
     cores = f"{cpu.cores} core{'s' if cpu.cores != 1 else ''}"
     yield check("machine", "ok", "System", f"{hardware.system}, Python {python}")
     yield check("machine", "ok", "CPU", f"{cpu.name}, {cores}")
-    yield check("machine", "ok", "Memory", _memory(hardware))
+    if hardware.total_memory:
+        yield check("machine", "ok", "Memory", _memory(hardware))
+        yield _speed(hardware)
+    else:
+        text = "how much there is could not be read: nothing can be planned for it"
+        yield check("machine", "warn", "Memory", text)
     yield from _devices(hardware)
     if not hardware.devices:
         yield check("machine", "info", "GPU", "none found: models run on the CPU")
@@ -61,6 +66,18 @@ def _memory(hardware: Hardware) -> str:
     if hardware.installed_memory is None:
         return text
     return f"{text}; a container limit keeps the rest of {gb(hardware.installed_memory)} away"
+
+
+def _speed(hardware: Hardware) -> Check:
+    """How fast memory and disk are, and since when that is known."""
+    if hardware.memory_bandwidth is None:
+        fix = "llama4sdk doctor --bench   (takes two seconds)"
+        return check("machine", "info", "Speed", "of memory and disk not measured: predictions guess them", fix)
+    text = f"memory {hardware.memory_bandwidth / 1e9:.0f} GB/s"
+    if hardware.disk_bandwidth is not None:
+        text += f", disk {hardware.disk_bandwidth / 1e9:.1f} GB/s"
+    day = f", measured {hardware.measured}" if hardware.measured else ""
+    return check("machine", "ok", "Speed", text + day)
 
 
 def _devices(hardware: Hardware) -> Iterator[Check]:

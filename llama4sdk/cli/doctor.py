@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.options import JsonFlag
+from llama4sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,23 +28,47 @@ HEALTH: Final = {"ok": 0, "warn": 1, "fail": 2}
 SECTIONS: Final = {"machine": "This machine", "backends": "Backends", "models": "Models here", "plan": "The plan"}
 
 
-def doctor(*, json: JsonFlag = False) -> None:
+VerboseFlag = Annotated[bool, typer.Option("--verbose", help="Also versions, credentials by name, links, timings.")]
+BenchFlag = Annotated[
+    bool, typer.Option("--bench", help="Measure memory, disk and links first (two seconds), and keep the figures.")
+]
+
+
+def doctor(*, json: JsonFlag = False, verbose: VerboseFlag = False, bench: BenchFlag = False) -> None:
     """Show what this machine can run, what it cannot, and what to fix."""
     from llama4sdk import doctor as examination
     from llama4sdk.cli.clients import waiting
 
+    if bench:
+        _measure()
     with waiting("Looking around …"):
-        report = examination.examine(examination.gather())
+        report = examination.examine(examination.gather(details=verbose))
     if json:
         print_json(report.model_dump(mode="json"))
     else:
-        show(*_pieces(report))
+        show(*_pieces(report, verbose=verbose))
     raise typer.Exit(HEALTH["fail" if report.broken else "warn" if report.hindered else "ok"])
 
 
-def _pieces(report: Report) -> Iterator[RenderableType]:
+def _measure() -> None:
+    """Measure, saying what; keep it for plans, and say what it was."""
+    from llama4sdk import calibration, settings
+    from llama4sdk.cli.console import note, stderr
+    from llama4sdk.probe import probe
+    from llama4sdk.probe.bench import bench
+
+    if file := settings.hardware_file():
+        raise ConfigurationError(f"LLAMA4SDK_HARDWARE describes another machine ({file}).", hint="Unset it to measure.")
+    home, console = settings.home(), stderr()
+    with console.status("Measuring …") as status:
+        found = bench(probe(), home, step=lambda what: status.update(f"Measuring {what} …"))
+    note(f"Measured; kept in {calibration.save(home, found)}.")
+
+
+def _pieces(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
     from rich.text import Text
 
+    from llama4sdk.cli.details import detail_pieces
     from llama4sdk.cli.outlook import outlook_pieces
 
     yield Text(f"llama4sdk {report.version}", style="bold")
@@ -56,7 +81,9 @@ def _pieces(report: Report) -> Iterator[RenderableType]:
         if checks:
             yield ""
             yield _heading(heading, checks)
-            yield _table(checks)
+            yield _table(checks, sources=verbose)
+    if verbose:
+        yield from detail_pieces(report)
     yield ""
     yield _verdict(report)
     if report.plan is not None and report.plan.notice:
@@ -72,7 +99,7 @@ def _heading(heading: str, checks: list[Check]) -> Text:
     return Text.assemble(mark("ok" if worst == "info" else worst), (f" {heading}", "bold"))
 
 
-def _table(checks: list[Check]) -> Padding:
+def _table(checks: list[Check], *, sources: bool) -> Padding:
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
@@ -84,7 +111,7 @@ def _table(checks: list[Check]) -> Padding:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for check in checks:
-        table.add_row(mark(check.status), Text(check.title), remark(check, source=True))
+        table.add_row(mark(check.status), Text(check.title), remark(check, source=sources or check.status != "ok"))
     return Padding(table, (0, 0, 0, 2))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from llama4sdk.text import gb
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -104,7 +106,7 @@ def _download(row: Outlook) -> tuple[Text | str, str]:
 
 
 def _gb(size: int) -> str:
-    return f"{size / 1e9:,.0f} GB" if size >= 1e10 else f"{size / 1e9:.1f} GB"
+    return f"{size / 1e9:,.0f} GB" if size >= 1e10 else gb(size)
 
 
 def _duration(seconds: float) -> str:

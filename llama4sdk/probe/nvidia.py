@@ -35,6 +35,9 @@ OUT_OF_REACH: Final = (
     "(NVIDIA Container Toolkit), or install the driver's libraries."
 )
 
+MAX_CARDS: Final = 256
+"""More are not believed."""
+
 MAX_LINKS: Final = 18
 """NVLinks of one device, at most."""
 
@@ -69,7 +72,7 @@ def read(environment: Mapping[str, str] = os.environ, places: Sequence[Path] = K
     try:
         found: list[_Found] = []
         problems: list[str] = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
+        for index in range(min(MAX_CARDS, pynvml.nvmlDeviceGetCount())):
             try:
                 found += _usable(index)
             except pynvml.NVMLError as error:  # one lost card leaves the others

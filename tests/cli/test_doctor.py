@@ -136,7 +136,9 @@ def test_the_real_machine() -> None:
 def test_the_command_as_json(cli: Any) -> None:
     """--json has the documented keys."""
     report = json.loads(cli("doctor", "--json").stdout)
-    assert set(report) == {"version", "python", "hardware", "backends", "failures", "checks", "outlook", "plan"}
+    assert (
+        set(report) == {"version", "python", "hardware", "backends", "failures", "checks", "outlook", "plan"} | DETAILS
+    )
     assert report["plan"] is None
 
 
@@ -175,6 +177,8 @@ def test_the_table_is_whole_at_80_columns(
     assert "…" not in "".join(rows)
     assert max(map(len, lines)) <= int(columns)
 
+
+DETAILS = {"environment", "seconds", "kept"}
 
 BROKEN = {
     "raises": ("raise RuntimeError('bad day')", "RuntimeError: bad day"),
