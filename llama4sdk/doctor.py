@@ -40,8 +40,8 @@ Begun: TypeAlias = dict[str, tuple[Path, int]]
 Kept: TypeAlias = tuple[tuple[Path, int], ...]
 
 ECHO: Final = "Is anybody there?"
-STORE_DEADLINE: Final = 0.5
-"""Seconds that are still waited for the directories of weights when all else is known."""
+STORE_DEADLINE: Final = 1.5
+"""Seconds for the directories of weights."""
 
 
 class Facts(Value):
@@ -108,15 +108,14 @@ def gather(*, details: bool = False) -> Facts:
 
     ``details`` are the sizes of what is kept, which can take a second to add up.
     """
-    registry = Registry.discover()
-    file = settings.hardware_file()
+    file, until = settings.hardware_file(), time.monotonic() + STORE_DEADLINE
     nothing: tuple[Located, Begun] = ({}, {})
     stores = Reader("models", _stores, nothing)
     no_sizes: Kept = ()
     sizes = Reader("sizes of models", lambda: tuple(weights.kept()) if details else no_sizes, no_sizes)
+    registry = Registry.discover()
     hardware, seconds = (Hardware.from_file(file), {}) if file else timed_probe()
     answers, plan, no_plan = _planned(registry, hardware)
-    until = time.monotonic() + STORE_DEADLINE
     models, unfinished = stores.result(until)
     if problem := stores.problem(until):
         hardware = hardware.model_copy(update={"problems": (*hardware.problems, problem)})

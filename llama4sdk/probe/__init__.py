@@ -18,14 +18,14 @@ __all__ = ["probe", "timed_probe"]
 DEADLINE: Final = 1.0
 """Seconds for all readers together; they take some ten milliseconds."""
 
-DRIVER_DEADLINE: Final = 1.8
+DRIVER_DEADLINE: Final = 1.5
 """Seconds for the drivers of GPUs: one that sleeps between uses takes its time to wake each of its cards."""
 
 
 def probe(*, deadline: float | None = None) -> Hardware:
     """Describe this machine as it is now.
 
-    Never raises, takes at most ``deadline`` seconds (1.8 unless given), and says what it could not read, or believe.
+    Never raises, takes at most ``deadline`` seconds (1.5 unless given), and says what it could not read, or believe.
     All is read at once, so that one thing that hangs costs no other its time.
     """
     return timed_probe(deadline=deadline)[0]

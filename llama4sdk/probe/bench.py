@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import mmap
 import os
 import subprocess
 import sys
@@ -82,20 +81,16 @@ def memory_bandwidth(*, threads: int, nbytes: int = BUFFER, seconds: float = SEC
         return None
     compare = ctypes.CDLL(None).memcmp
     compare.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-    with mmap.mmap(-1, share * threads) as memory:
-        view = (ctypes.c_char * len(memory)).from_buffer(memory)
-        start = ctypes.addressof(view)
-        ctypes.memset(start, 1, len(memory))  # pages nobody has written are all the same one
+    memory = (ctypes.c_char * (share * threads))()
+    start = ctypes.addressof(memory)
+    ctypes.memset(start, 1, len(memory))  # pages nobody has written are all the same one
 
-        def read(number: int) -> None:
-            first = start + number * share
-            for at in range(0, share // 2, BLOCK):
-                compare(first + at, first + share // 2 + at, BLOCK)
+    def read(number: int) -> None:
+        first = start + number * share
+        for at in range(0, share // 2, BLOCK):
+            compare(first + at, first + share // 2 + at, BLOCK)
 
-        try:
-            return _best(lambda: _together(read, threads), len(memory), seconds)
-        finally:
-            del view  # memory that is still looked at cannot be freed
+    return _best(lambda: _together(read, threads), len(memory), seconds)
 
 
 def disk_bandwidth(home: Path, *, nbytes: int = FILE) -> int | None:

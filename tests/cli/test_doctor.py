@@ -222,3 +222,64 @@ def test_a_backend_that_hangs_is_found_out(program: Any, install: Any) -> None:
     doctor = program("doctor", env=install("hanging", code) | {"LLAMA4SDK_OFFER_DEADLINE": "0.5"}, timeout=30)
     assert doctor.returncode == 2
     assert "did not answer within 0.5 s" in " ".join(doctor.stdout.split())
+
+
+def test_verbose_tells_all_but_secrets(cli: Any, environment: dict[str, str]) -> None:
+    """Versions, variables and timings; of a key its name alone."""
+    environment |= {"HF_TOKEN": "hf_s3cret", "HF_ENDPOINT": "https://me:s3cret@hub.example/x"}
+    text = cli("doctor", "--verbose").stdout
+    for words in ("Runtimes", "Time it took to read", " ms", "LLAMA4SDK_PLUGINS", "HF_TOKEN", "https://hub.example/x"):
+        assert words in text
+    assert "s3cret" not in text + cli("doctor", "--json").stdout + cli("doctor", "--verbose", "--json").stdout
+    assert "Runtimes" not in cli("doctor").stdout
+
+
+def test_verbose_tells_what_is_kept(cli: Any, environment: dict[str, str]) -> None:
+    """Each model of the SDK's own directory and of the Hugging Face cache, with its size."""
+    sizes = {
+        Path(environment["LLAMA4SDK_HOME"], "models", "demo", "x.gguf.part"): 3_000_000,
+        Path(
+            environment["HF_HUB_CACHE"], "models--meta-llama--Llama-4-Scout-17B-16E-Instruct", "blobs", "1f"
+        ): 5_000_000,
+    }
+    for path, size in sizes.items():
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(size))
+    report = json.loads(cli("doctor", "--verbose", "--json").stdout)
+    assert [size for _, size in report["kept"]] == [3_000_000, 5_000_000]
+    texts = {check["title"]: check["text"] for check in report["checks"] if check["section"] == "models"}
+    assert "only in part: 3 MB in" in texts["demo"]
+    assert "only in part: 5 MB in" in texts["scout"]
+    assert "not on this machine" in texts["maverick"]
+    assert json.loads(cli("doctor", "--json").stdout)["kept"] == []
+
+
+def test_bench_is_kept_and_shown(program: Any, environment: dict[str, str]) -> None:
+    """What was measured stands in the report, and in the next one."""
+    first = program("doctor", "--bench")
+    file = Path(environment["LLAMA4SDK_HOME"], "calibration.json")
+    assert "calibration.json" in first.stderr
+    assert [path.name for path in file.parent.iterdir()] == ["calibration.json"]
+    day = json.loads(file.read_text())["day"]
+    for report in (first, program("doctor")):
+        assert f"measured {day}" in " ".join(report.stdout.split())
+
+
+def test_bench_measures_this_machine_alone(cli: Any, environment: dict[str, str], tmp_path: Path) -> None:
+    """Where another is described, measuring makes no sense."""
+    environment["LLAMA4SDK_HARDWARE"] = str(tmp_path / "machine.json")
+    (tmp_path / "machine.json").write_text(MACHINE.model_dump_json())
+    result = cli("doctor", "--bench")
+    assert result.exit_code == 2
+    assert "Unset it to measure" in result.stderr
+
+
+def test_ctrl_c_while_measuring_leaves_nothing(terminal: Any, environment: dict[str, str]) -> None:
+    """No file, no figures, and one word."""
+    with terminal("doctor", "--bench") as screen:
+        screen.expect("Measuring memory")
+        screen.interrupt("Interrupted.")
+        assert screen.finish() == 130
+        assert "Traceback" not in screen.seen
+    home = Path(environment["LLAMA4SDK_HOME"])
+    assert not home.exists() or not any(home.iterdir())
