@@ -46,7 +46,8 @@ def describe_machine(hardware: Hardware, *, python: str, home: Path) -> Iterator
     yield check("machine", "ok", "CPU", f"{cpu.name}, {cores}")
     if hardware.total_memory:
         yield check("machine", "ok", "Memory", _memory(hardware))
-        yield _speed(hardware)
+        if hardware.memory_bandwidth is not None:
+            yield _speed(hardware, hardware.memory_bandwidth)
     else:
         text = "how much there is could not be read: nothing can be planned for it"
         yield check("machine", "warn", "Memory", text)
@@ -68,31 +69,25 @@ def _memory(hardware: Hardware) -> str:
     return f"{text}; a container limit keeps the rest of {gb(hardware.installed_memory)} away"
 
 
-def _speed(hardware: Hardware) -> Check:
-    """How fast memory and disk are, and since when that is known."""
-    if hardware.memory_bandwidth is None:
-        fix = "llama4sdk doctor --bench   (takes two seconds)"
-        return check("machine", "info", "Speed", "of memory and disk not measured: predictions guess them", fix)
-    text = f"memory {hardware.memory_bandwidth / 1e9:.0f} GB/s"
+def _speed(hardware: Hardware, memory: int) -> Check:
+    """How fast memory and disk were when they were measured."""
+    text = f"memory {memory / 1e9:.0f} GB/s"
     if hardware.disk_bandwidth is not None:
         text += f", disk {hardware.disk_bandwidth / 1e9:.1f} GB/s"
-    day = f", measured {hardware.measured}" if hardware.measured else ""
-    return check("machine", "ok", "Speed", text + day)
+    return check("machine", "ok", "Speed", text + (f", measured {hardware.measured}" if hardware.measured else ""))
 
 
 def _devices(hardware: Hardware) -> Iterator[Check]:
     """One line for each, or for all that stand in a row and are alike."""
-    for words, group in groupby(hardware.devices, key=_device):
+    for _, group in groupby(hardware.devices, key=_device):
         first, *others = group
-        if others:
-            title = f"{first.id}-{others[-1].index}"
-            yield check("machine", "ok", title, f"{1 + len(others)} like this: {words}")
-        else:
-            yield check("machine", "ok", first.id, words)
+        title = f"{first.id}-{others[-1].index}" if others else first.id
+        yield check("machine", "ok", title, _device(first, 1 + len(others)))
 
 
-def _device(device: Device) -> str:
-    words = [f"{device.name}, {gb(device.free_memory)} free of {gb(device.total_memory)}"]
+def _device(device: Device, count: int = 1) -> str:
+    several, each = (f"{count}x ", " each") if count > 1 else ("", "")
+    words = [f"{several}{device.name}, {gb(device.free_memory)} free of {gb(device.total_memory)}{each}"]
     if device.unified:
         words.append("shared with the CPU")
     if device.processes:

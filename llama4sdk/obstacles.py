@@ -22,7 +22,10 @@ TIGHT: Final = 0.9
 
 
 def describe_devices(hardware: Hardware, environment: Mapping[str, str]) -> Iterator[Check]:
-    """What makes devices other than they seem; ``environment`` holds the variables that are set."""
+    """What this machine's devices hide from plans; ``environment`` holds the variables that are set."""
+    if hardware.memory_bandwidth is None:
+        fix = "llama4sdk doctor --bench   (takes two seconds)"
+        yield check("machine", "info", "Speed", "memory and disk not measured: predictions guess", fix)
     names = {device.name for device in hardware.devices if device.kind == "cuda"}
     if len(names) > 1 and environment.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         text = "CUDA counts GPUs of several kinds from the fastest, this list by their slots: numbers may differ"

@@ -64,7 +64,7 @@ def test_hidden_devices_hinder_only_where_none_is_left(machine: Any, status: str
 def test_devices_that_are_alike_share_a_line() -> None:
     """Eight lines that say the same tell less than one; one that differs has its own."""
     (check,) = found("cuda:0-7", H100_X8)
-    assert check.text == "8 like this: NVIDIA H100 80GB HBM3, 84.9 GB free of 85.5 GB"
+    assert check.text == "8x NVIDIA H100 80GB HBM3, 84.9 GB free of 85.5 GB each"
     busy = H100_X8.devices[3].model_copy(update={"free_memory": 10 * GB})
     mixed = (*H100_X8.devices[:3], busy, *H100_X8.devices[4:])
     for title in ("cuda:0-2", "cuda:3", "cuda:4-7"):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llama4sdk.backend import Capabilities
-from llama4sdk.findings import Check
+from llama4sdk.findings import Check, describe_machine
 from llama4sdk.hardware import Hardware, Runtime
 from llama4sdk.obstacles import describe_devices, describe_libraries, describe_models, describe_room
 from llama4sdk.planning.accelerators import describe
@@ -53,7 +53,7 @@ def test_gpus_of_several_kinds_are_numbered_in_two_ways(
     gpus: str, environment: Mapping[str, str], titles: list[str]
 ) -> None:
     """Unless the variable says that CUDA goes by slots, as this list does."""
-    found = list(describe_devices(describe(gpus), environment))
+    found = [each for each in describe_devices(describe(gpus), environment) if each.title != "Speed"]
     assert [each.title for each in found] == titles
     assert all(each.fix == "export CUDA_DEVICE_ORDER=PCI_BUS_ID" for each in found)
 
@@ -62,8 +62,18 @@ def test_gpus_of_several_kinds_are_numbered_in_two_ways(
 def test_slices_do_not_last(divided: bool) -> None:
     """A card that was divided is whole again after a restart, which nobody expects."""
     device = H100_X1.devices[0].model_copy(update={"slice": divided})
-    found = describe_devices(H100_X1.model_copy(update={"devices": (device,)}), {})
+    found = describe_devices(H100_X1.model_copy(update={"devices": (device,), "memory_bandwidth": 1}), {})
     assert [each.title for each in found] == (["Slices"] if divided else [])
+
+
+def test_what_is_not_measured_is_told() -> None:
+    """With the command that measures it; where it is known, since when."""
+    (found,) = describe_devices(LAPTOP, {})
+    assert "llama4sdk doctor --bench" in (found.fix or "")
+    known = LAPTOP.model_copy(update={"memory_bandwidth": 31 * GB, "disk_bandwidth": 2 * GB, "measured": "2026-11-21"})
+    assert list(describe_devices(known, {})) == []
+    (line,) = [each for each in describe_machine(known, python="3.11.0", home=HOME) if each.title == "Speed"]
+    assert line.text == "memory 31 GB/s, disk 2.0 GB/s, measured 2026-11-21"
 
 
 @pytest.mark.parametrize(

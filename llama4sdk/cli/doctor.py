@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -62,6 +63,8 @@ def _measure() -> None:
     home, console = settings.home(), stderr()
     with console.status("Measuring …") as status:
         found = bench(probe(), home, step=lambda what: status.update(f"Measuring {what} …"))
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1):
+        note("Other programs were busy, so that the figures may be too low.")
     note(f"Measured; kept in {calibration.save(home, found)}.")
 
 

@@ -9,7 +9,7 @@ from llama4sdk.text import gb
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
     from rich.table import Table
     from rich.text import Text
 
@@ -21,20 +21,34 @@ ROOMS: Final = {"cpu": "RAM", "disk": "disk"}
 """What the places of a layout are called; all others are GPUs."""
 
 
+ROOMY: Final = 96
+"""Columns from which on a table need not be dense."""
+
+
 def outlook_pieces(rows: Sequence[Outlook]) -> Iterator[RenderableType]:
     """The table, and what its signs mean."""
     from rich.padding import Padding
     from rich.text import Text
 
-    yield Padding(_table(rows), (0, 0, 0, 2))
+    yield Padding(_Rows(rows), (0, 0, 0, 2))
     for line in _legend(rows):
         yield Padding(Text(line, style="dim"), (0, 0, 0, 2))
 
 
-def _table(rows: Sequence[Outlook]) -> Table:
+class _Rows:
+    """The table, set wider where there is room."""
+
+    def __init__(self, rows: Sequence[Outlook]) -> None:
+        self.rows = rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        yield _table(self.rows, gap=3 if options.max_width >= ROOMY else 1)
+
+
+def _table(rows: Sequence[Outlook], *, gap: int) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    table = Table(box=None, padding=(0, gap, 0, 0), header_style="dim")
     table.add_column("model", no_wrap=True, style="bold")
     table.add_column("bits", justify="right", no_wrap=True)
     table.add_column("with", no_wrap=True)
@@ -120,6 +134,8 @@ def _legend(rows: Sequence[Outlook]) -> Iterator[str]:
         yield "* not installed: " + "; ".join(f"{engine} ({install})" for engine, install in missing.items())
     if any(row.fits and row.kind in ("offload", "disk") for row in rows):
         yield "+ longer contexts fit as well, and are slower"
+    if any(row.fits and row.kind == "disk" and row.decode is None for row in rows):
+        yield "? depends on the disk, which 'llama4sdk doctor --bench' measures"
     if any(row.disk_fits is False for row in rows):
         yield "! more than the disk has free"
     guessed = " (~ guessed)" if any(row.fits and row.decode and row.label == "guessed" for row in rows) else ""
