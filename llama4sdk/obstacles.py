@@ -24,8 +24,8 @@ TIGHT: Final = 0.9
 def describe_devices(hardware: Hardware, environment: Mapping[str, str]) -> Iterator[Check]:
     """What this machine's devices hide from plans; ``environment`` holds the variables that are set."""
     if hardware.memory_bandwidth is None:
-        fix = "llama4sdk doctor --bench   (takes two seconds)"
-        yield check("machine", "info", "Speed", "memory and disk not measured: predictions guess", fix)
+        fix = "llama4sdk doctor --bench"
+        yield check("machine", "info", "Speed", "not measured, so predictions guess", fix)
     names = {device.name for device in hardware.devices if device.kind == "cuda"}
     if len(names) > 1 and environment.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         text = "CUDA counts GPUs of several kinds from the fastest, this list by their slots: numbers may differ"
@@ -81,13 +81,13 @@ def describe_models(
         ours = weights.can_pull(name)
         if not ours:
             gated.append(name)
-        fix = f"llama4sdk pull {name}" + ("" if ours else "   (says how to get it)")
+        fix = f"llama4sdk pull {name}" + ("" if ours else " (says how)")
         if begun := unfinished.get(name):
             text = f"{title}, only in part: {gb(begun[1])} in {begun[0]}"
-            again = fix if ours or spec is None else f"hf download {spec.repository}   (goes on where it stopped)"
+            again = fix if ours or spec is None else f"hf download {spec.repository} (goes on)"
             yield check("models", "info", name, text, again)
         else:
-            yield check("models", "info", name, f"{title}, not on this machine", fix)
+            yield check("models", "info", name, "not on this machine", fix)
     if gated and not HUB_KEYS.intersection(hardware.credentials):
         text = "Llama 4's weights are gated, and no Hugging Face token is here"
         repository = (catalog.find(gated[0]) or catalog.SCOUT).repository

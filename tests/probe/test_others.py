@@ -199,3 +199,19 @@ def test_what_a_distribution_has_too_old(tmp_path: Path, monkeypatch: pytest.Mon
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{''.join(lines)}")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert list(software.outdated("asks")) == [("old", "2.4.1", "2.9")]
+
+
+@pytest.mark.parametrize("variables", [{"HF_HOME": "{0}"}, {"HF_TOKEN_PATH": "{0}/token"}, {"XDG_CACHE_HOME": "{0}/c"}])
+def test_the_hub_s_token_is_found_where_its_own_tools_keep_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    """Whichever variable says where, and under one name."""
+    for name in ("HF_HOME", "HF_TOKEN_PATH", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(tmp_path))
+    assert software.HUB_TOKEN not in software.credentials({})
+    place = tmp_path / ("c/huggingface/token" if "XDG_CACHE_HOME" in variables else "token")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text("hf_s3cret")
+    assert software.HUB_TOKEN in software.credentials({})
