@@ -36,7 +36,10 @@ BenchFlag = Annotated[
 
 
 def doctor(*, json: JsonFlag = False, verbose: VerboseFlag = False, bench: BenchFlag = False) -> None:
-    """Show what this machine can run, what it cannot, and what to fix."""
+    """Show what this machine can run, what it cannot, and what to fix.
+
+    Ends with 0 when nothing is wrong, 1 when something cannot work as things are, 2 when something is broken.
+    """
     from llama4sdk import doctor as examination
     from llama4sdk.cli.clients import waiting
 

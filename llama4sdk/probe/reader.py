@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from llama4sdk.errors import Llama4Error
+
 __all__ = ["Reader"]
 
 T = TypeVar("T")
@@ -36,8 +38,12 @@ class Reader(Generic[T]):
         self.result(until)
         if self._outcome:
             return None
-        cause = f"{type(self._fault).__name__}: {self._fault}" if self._fault else "it did not answer in time"
-        return f"Could not read {self.what}: {cause}."
+        return f"Could not read {self.what}: {self._cause()}."
+
+    def _cause(self) -> str:
+        if isinstance(self._fault, Llama4Error):
+            return self._fault.message
+        return f"{type(self._fault).__name__}: {self._fault}" if self._fault else "it did not answer in time"
 
     def _run(self) -> None:
         began = time.monotonic()
