@@ -1,15 +1,19 @@
 """What this installation can do on this machine, as values: gathered once, judged by a pure function.
 
 Only something broken is a failure: a plugin that cannot be loaded, a backend that raises or hangs, an engine that gives
-wrong answers. What is merely absent (a GPU, a model, an optional package) is said, with what would bring it.
+wrong answers. A warning is what keeps something from working: a library built for other devices, a full disk. What is
+merely absent (a GPU, a model, an optional package) is said, with what would bring it.
 """
 
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
+
+from pydantic import Field
 
 from llama4sdk import __version__, catalog, settings, weights
 from llama4sdk._values import Value
@@ -18,16 +22,26 @@ from llama4sdk.client import Client
 from llama4sdk.errors import Llama4Error
 from llama4sdk.findings import Check, Status, check, describe_machine
 from llama4sdk.hardware import Hardware
+from llama4sdk.obstacles import describe_devices, describe_libraries, describe_models, describe_room
+from llama4sdk.outlook import Outlook, outlook
 from llama4sdk.planning import planner
 from llama4sdk.planning.offers import Answer, Fault, collect
 from llama4sdk.planning.plan import Plan
 from llama4sdk.planning.policy import Policy
-from llama4sdk.probe import probe
+from llama4sdk.probe import timed_probe
+from llama4sdk.probe.reader import Reader
+from llama4sdk.probe.software import outdated
 from llama4sdk.registry import PluginFailure, Registered, Registry
 
 __all__ = ["Facts", "Report", "examine", "gather"]
 
+Located: TypeAlias = dict[str, Path | None]
+Begun: TypeAlias = dict[str, tuple[Path, int]]
+Kept: TypeAlias = tuple[tuple[Path, int], ...]
+
 ECHO: Final = "Is anybody there?"
+STORE_DEADLINE: Final = 1.5
+"""Seconds for the directories of weights."""
 
 
 class Facts(Value):
@@ -43,8 +57,18 @@ class Facts(Value):
     absent: dict[str, tuple[str, ...]]
     """For each backend, the modules it requires that are not installed."""
     answers: tuple[Answer, ...]
-    models: dict[str, Path | None]
+    models: Located
     """Where each model that ``catalog`` knows is."""
+    unfinished: Begun = Field(default_factory=dict)
+    """Of those that are not here but have begun to arrive, where and how many bytes."""
+    outdated: dict[str, tuple[tuple[str, str, str], ...]] = Field(default_factory=dict)
+    """For each distribution of a backend what it has too old: name, version, the least it needs."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """The variables that are set and matter, without secrets."""
+    seconds: dict[str, float | None] = Field(default_factory=dict)
+    """What each reader of the probe took; ``None`` for one that did not answer."""
+    kept: Kept = ()
+    """The models on this machine, with their bytes; looked for only when details are wanted."""
     plan: Plan | None = None
     no_plan: str | None = None
     """Why there is no plan."""
@@ -61,20 +85,40 @@ class Report(Value):
     backends: tuple[Registered, ...]
     failures: tuple[PluginFailure, ...]
     checks: tuple[Check, ...]
+    outlook: tuple[Outlook, ...] = ()
+    """What this machine can run, for each model and number of bits."""
     plan: Plan | None
+    environment: dict[str, str] = Field(default_factory=dict)
+    seconds: dict[str, float | None] = Field(default_factory=dict)
+    kept: Kept = ()
 
     @property
     def broken(self) -> tuple[Check, ...]:
         """The checks that failed."""
         return tuple(check for check in self.checks if check.status == "fail")
 
+    @property
+    def hindered(self) -> tuple[Check, ...]:
+        """The checks that found something that cannot work as things are, though nothing is broken."""
+        return tuple(check for check in self.checks if check.status == "warn")
 
-def gather() -> Facts:
-    """Look at this machine and installation. Loads no model, and raises for no plugin's sake."""
+
+def gather(*, details: bool = False) -> Facts:
+    """Look at this machine and installation. Loads no model, and raises for no plugin's sake.
+
+    ``details`` are the sizes of what is kept, which can take a second to add up.
+    """
+    file, until = settings.hardware_file(), time.monotonic() + STORE_DEADLINE
+    nothing: tuple[Located, Begun] = ({}, {})
+    stores = Reader("models", _stores, nothing)
+    no_sizes: Kept = ()
+    sizes = Reader("sizes of models", lambda: tuple(weights.kept()) if details else no_sizes, no_sizes)
     registry = Registry.discover()
-    file = settings.hardware_file()
-    hardware = Hardware.from_file(file) if file else probe()
+    hardware, seconds = (Hardware.from_file(file), {}) if file else timed_probe()
     answers, plan, no_plan = _planned(registry, hardware)
+    models, unfinished = stores.result(until)
+    if problem := stores.problem(until):
+        hardware = hardware.model_copy(update={"problems": (*hardware.problems, problem)})
     return Facts(
         version=__version__,
         python=platform.python_version(),
@@ -85,16 +129,39 @@ def gather() -> Facts:
         failures=registry.failures,
         absent={entry.info.name: entry.info.missing_modules() for entry in registry.backends},
         answers=answers,
-        models={spec.name: weights.locate(spec.name) for spec in catalog.MODELS if spec.released},
+        models=models,
+        unfinished=unfinished,
+        outdated=_outdated(registry),
+        environment=settings.in_use(),
+        seconds=dict(seconds),
+        kept=sizes.result(until),
         plan=plan,
         no_plan=no_plan,
         echo=_echo(registry, hardware),
     )
 
 
+def _stores() -> tuple[Located, Begun]:
+    models = {spec.name: weights.locate(spec.name) for spec in catalog.MODELS if spec.released}
+    begun = {name: found for name, path in models.items() if path is None and (found := weights.unfinished(name))}
+    return models, begun
+
+
+def _outdated(registry: Registry) -> dict[str, tuple[tuple[str, str, str], ...]]:
+    found = {entry.distribution: tuple(outdated(entry.distribution)) for entry in registry.backends}
+    return {distribution: parts for distribution, parts in found.items() if parts}
+
+
 def examine(facts: Facts) -> Report:
     """Judge the facts. Pure: the same facts give the same report."""
-    checks = (*_machine(facts), *_backends(facts), *_models(facts), *_plan(facts))
+    checks = (
+        *_machine(facts),
+        *_backends(facts),
+        *describe_libraries(facts.hardware, facts.outdated),
+        *describe_models(facts.hardware, facts.models, facts.unfinished),
+        *_plan(facts),
+        *describe_room(facts.hardware, facts.plan, home=facts.home),
+    )
     return Report(
         version=facts.version,
         python=facts.python,
@@ -102,8 +169,22 @@ def examine(facts: Facts) -> Report:
         backends=facts.backends,
         failures=facts.failures,
         checks=checks,
+        outlook=outlook(facts.hardware, usable=_usable(facts), here=_here(facts)),
         plan=facts.plan,
+        environment=facts.environment,
+        seconds=facts.seconds,
+        kept=facts.kept,
     )
+
+
+def _usable(facts: Facts) -> frozenset[str]:
+    """The backends that have all they need and gave answers."""
+    faulty = {answer.info.name for answer in facts.answers if isinstance(answer.result, Fault)}
+    return frozenset(entry.info.name for entry in facts.backends if not facts.absent.get(entry.info.name)) - faulty
+
+
+def _here(facts: Facts) -> frozenset[str]:
+    return frozenset(name for name, path in facts.models.items() if path is not None)
 
 
 def _planned(registry: Registry, hardware: Hardware) -> tuple[tuple[Answer, ...], Plan | None, str | None]:
@@ -132,7 +213,9 @@ def _machine(facts: Facts) -> Iterator[Check]:
     yield from describe_machine(facts.hardware, python=facts.python, home=facts.home)
     if facts.hardware_file:
         text = f"described by {facts.hardware_file}, not this machine"
-        yield check("machine", "warn", "Source", text, "Unset LLAMA4SDK_HARDWARE to probe this machine.")
+        yield check("machine", "info", "Source", text, "Unset LLAMA4SDK_HARDWARE to probe this machine.")
+    else:
+        yield from describe_devices(facts.hardware, facts.environment)
 
 
 def _backends(facts: Facts) -> Iterator[Check]:
@@ -189,17 +272,6 @@ def _echo_check(facts: Facts, entry: Registered) -> Check:
         return Check(section="backends", status="ok", title="echo", text="the self-check passed", source=source)
     text = f"the self-check failed: {facts.echo}"
     return Check(section="backends", status="fail", title="echo", text=text, fix="Reinstall llama4sdk.", source=source)
-
-
-def _models(facts: Facts) -> Iterator[Check]:
-    for name, path in facts.models.items():
-        spec = catalog.find(name)
-        title = spec.title if spec else name
-        if path is not None:
-            yield check("models", "ok", name, f"{title}, {path}")
-        else:
-            fix = f"llama4sdk pull {name}" + ("" if weights.can_pull(name) else "   (says how to get it)")
-            yield check("models", "info", name, f"{title}, not on this machine", fix)
 
 
 def _plan(facts: Facts) -> Iterator[Check]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -10,11 +11,11 @@ from llama4sdk._values import Value
 from llama4sdk.hardware import Device, Hardware, Runtime
 from llama4sdk.text import gb
 
-__all__ = ["Check", "Section", "Status", "check", "describe_machine"]
+__all__ = ["Check", "Section", "Status", "check", "describe_machine", "reaches_accelerators"]
 
 Section: TypeAlias = Literal["machine", "backends", "models", "plan"]
 Status: TypeAlias = Literal["ok", "info", "warn", "fail"]
-"""``info`` is a fact, ``warn`` something to know about, ``fail`` something broken."""
+"""``info`` is a fact to know about, ``warn`` keeps something from working, ``fail`` is broken."""
 
 LEAST_DISK: Final = 2 * 10**9
 """Below this nothing can be fetched, not even the demo model comfortably."""
@@ -41,12 +42,16 @@ def describe_machine(hardware: Hardware, *, python: str, home: Path) -> Iterator
     """What the machine is, then what stands in its way."""
     cpu = hardware.cpu
     cores = f"{cpu.cores} core{'s' if cpu.cores != 1 else ''}"
-    features = f" ({', '.join(cpu.features)})" if cpu.features else ""
     yield check("machine", "ok", "System", f"{hardware.system}, Python {python}")
-    yield check("machine", "ok", "CPU", f"{cpu.name}, {cores}{features}")
-    yield check("machine", "ok", "Memory", _memory(hardware))
-    for device in hardware.devices:
-        yield check("machine", "ok", device.id, _device(device))
+    yield check("machine", "ok", "CPU", f"{cpu.name}, {cores}")
+    if hardware.total_memory:
+        yield check("machine", "ok", "Memory", _memory(hardware))
+        if hardware.memory_bandwidth is not None:
+            yield _speed(hardware, hardware.memory_bandwidth)
+    else:
+        text = "how much there is could not be read: nothing can be planned for it"
+        yield check("machine", "warn", "Memory", text)
+    yield from _devices(hardware)
     if not hardware.devices:
         yield check("machine", "info", "GPU", "none found: models run on the CPU")
     if hardware.hidden_devices:
@@ -64,8 +69,25 @@ def _memory(hardware: Hardware) -> str:
     return f"{text}; a container limit keeps the rest of {gb(hardware.installed_memory)} away"
 
 
-def _device(device: Device) -> str:
-    words = [f"{device.name}, {gb(device.free_memory)} free of {gb(device.total_memory)}"]
+def _speed(hardware: Hardware, memory: int) -> Check:
+    """How fast memory and disk were when they were measured."""
+    text = f"memory {memory / 1e9:.0f} GB/s"
+    if hardware.disk_bandwidth is not None:
+        text += f", disk {hardware.disk_bandwidth / 1e9:.1f} GB/s"
+    return check("machine", "ok", "Speed", text + (f", measured {hardware.measured}" if hardware.measured else ""))
+
+
+def _devices(hardware: Hardware) -> Iterator[Check]:
+    """One line for each, or for all that stand in a row and are alike."""
+    for _, group in groupby(hardware.devices, key=_device):
+        first, *others = group
+        title = f"{first.id}-{others[-1].index}" if others else first.id
+        yield check("machine", "ok", title, _device(first, 1 + len(others)))
+
+
+def _device(device: Device, count: int = 1) -> str:
+    several, each = (f"{count}x ", " each") if count > 1 else ("", "")
+    words = [f"{several}{device.name}, {gb(device.free_memory)} free of {gb(device.total_memory)}{each}"]
     if device.unified:
         words.append("shared with the CPU")
     if device.processes:
@@ -77,7 +99,8 @@ def _hidden(hardware: Hardware) -> Check:
     names = ", ".join(hardware.hidden_devices)
     variables = "CUDA_VISIBLE_DEVICES" if hardware.driver else "ROCR_VISIBLE_DEVICES or HIP_VISIBLE_DEVICES"
     fix = f"Unset {variables} to use all devices."
-    return check("machine", "warn", "Hidden", f"{names}: {variables} keeps this process from it", fix)
+    status: Status = "info" if hardware.devices else "warn"
+    return check("machine", status, "Hidden", f"{names}: {variables} keeps this process from it", fix)
 
 
 def _disk(hardware: Hardware, home: Path) -> Iterator[Check]:
@@ -88,9 +111,14 @@ def _disk(hardware: Hardware, home: Path) -> Iterator[Check]:
     if hardware.disk_free < LEAST_DISK:
         yield check("machine", "warn", "Disk", text, "Free some space, or set LLAMA4SDK_HOME to a larger disk.")
     elif hardware.disk_kind == "memory":
-        yield check("machine", "warn", "Disk", text, "Set LLAMA4SDK_HOME to a disk that outlives a restart.")
+        yield check("machine", "info", "Disk", text, "Set LLAMA4SDK_HOME to a disk that outlives a restart.")
     else:
         yield check("machine", "ok", "Disk", text)
+
+
+def reaches_accelerators(hardware: Hardware) -> bool:
+    """Whether the torch that is installed, if there is one, can use the accelerators of this machine."""
+    return not any(_torch(hardware))
 
 
 def _torch(hardware: Hardware) -> Iterator[Check]:

@@ -42,7 +42,7 @@ class Device(Value):
     processes: int = 0
     """Other processes that hold some of its memory."""
     host_bandwidth: int | None = None
-    """Bytes per second from the machine's memory to the device's, one way, as its link is specified."""
+    """Bytes per second from the machine's memory to the device's, one way: measured, or as its link is specified."""
     power_limit: float | None = None
     """Watts it may draw."""
     ecc: bool | None = None
@@ -93,8 +93,13 @@ class Hardware(Value):
     installed_memory: int | None = None
     """RAM the machine has, where a cgroup allows less."""
     free_swap: int = 0
+    total_swap: int = 0
     memory_bandwidth: int | None = None
     """Bytes per second that all cores together read, where somebody measured it."""
+    disk_bandwidth: int | None = None
+    """Bytes per second that are read where weights are kept, where somebody measured it."""
+    measured: str | None = None
+    """The day these were measured, by ``llama4sdk doctor --bench``."""
     devices: tuple[Device, ...] = ()
     links: tuple[Link, ...] = ()
     hidden_devices: tuple[str, ...] = ()

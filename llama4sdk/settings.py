@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import Final
 
 from llama4sdk.errors import ConfigurationError
 
@@ -13,11 +15,31 @@ __all__ = [
     "hardware_file",
     "home",
     "hub_cache",
+    "hub_token_file",
     "hub_url",
+    "in_use",
     "index_url",
     "offer_deadline",
     "private_image_urls",
 ]
+
+
+OTHERS: Final = frozenset(
+    {
+        *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"),
+        *(
+            "HF_HOME",
+            "HF_HUB_CACHE",
+            "HF_ENDPOINT",
+            "HF_HUB_OFFLINE",
+            "HF_TOKEN",
+            "HF_TOKEN_PATH",
+            "HUGGING_FACE_HUB_TOKEN",
+        ),
+        *("OMP_NUM_THREADS", "PIP_INDEX_URL", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"),
+    }
+)
+"""Variables of others that change what runs here."""
 
 
 def home() -> Path:
@@ -83,6 +105,30 @@ def hub_cache() -> Path:
     if value := os.environ.get("HF_HOME"):
         return Path(value).expanduser() / "hub"
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface" / "hub"
+
+
+def hub_token_file() -> Path:
+    """Where Hugging Face tools keep the token: ``HF_TOKEN_PATH``, ``HF_HOME``/token, or the user's cache directory."""
+    if value := os.environ.get("HF_TOKEN_PATH"):
+        return Path(value).expanduser()
+    if value := os.environ.get("HF_HOME"):
+        return Path(value).expanduser() / "token"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface" / "token"
+
+
+def in_use() -> dict[str, str]:
+    """The variables that are set and change what runs here, with their values; a secret's value is never among them."""
+    names = sorted(name for name in os.environ if name.startswith("LLAMA4SDK_") or name in OTHERS)
+    return {name: "(set)" if _secret(name) else _public(os.environ[name]) for name in names}
+
+
+def _secret(name: str) -> bool:
+    return any(word in name for word in ("TOKEN", "KEY", "SECRET", "PASSWORD"))
+
+
+def _public(value: str) -> str:
+    """An address without its user and password."""
+    return re.sub(r"//[^/@\s]*@", "//", value)
 
 
 def _names(value: str) -> frozenset[str]:

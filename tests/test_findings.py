@@ -9,7 +9,7 @@ import pytest
 
 from llama4sdk.findings import Check, describe_machine
 from llama4sdk.hardware import Device, Runtime
-from llama4sdk.testing.machines import H100_X1, LAPTOP
+from llama4sdk.testing.machines import H100_X1, H100_X8, LAPTOP
 
 GB = 10**9
 
@@ -54,6 +54,23 @@ def test_hidden_devices_are_told_with_the_variable() -> None:
     assert check.fix == "Unset CUDA_VISIBLE_DEVICES to use all devices."
 
 
+@pytest.mark.parametrize(("machine", "status"), [(H100_X1, "info"), (LAPTOP, "warn")])
+def test_hidden_devices_hinder_only_where_none_is_left(machine: Any, status: str) -> None:
+    """Leaving some out is often meant; leaving none is rarely."""
+    (check,) = found("Hidden", machine, hidden_devices=("NVIDIA H100 80GB HBM3",))
+    assert check.status == status
+
+
+def test_devices_that_are_alike_share_a_line() -> None:
+    """Eight lines that say the same tell less than one; one that differs has its own."""
+    (check,) = found("cuda:0-7", H100_X8)
+    assert check.text == "8x NVIDIA H100 80GB HBM3, 84.9 GB free of 85.5 GB each"
+    busy = H100_X8.devices[3].model_copy(update={"free_memory": 10 * GB})
+    mixed = (*H100_X8.devices[:3], busy, *H100_X8.devices[4:])
+    for title in ("cuda:0-2", "cuda:3", "cuda:4-7"):
+        assert len(found(title, H100_X8, devices=mixed)) == 1
+
+
 def test_a_container_s_limit_is_told() -> None:
     """Else the memory that is missing has no explanation."""
     (check,) = found("Memory", LAPTOP, total_memory=8 * GB, free_memory=6 * GB, installed_memory=64 * GB)
@@ -74,7 +91,7 @@ def test_a_busy_or_shared_device_is_told() -> None:
         (500 * GB, "nvme", "ok", "500.0 GB free in /w"),
         (500 * GB, "hdd", "ok", "500.0 GB free in /w, a spinning disk"),
         (500 * GB, "network", "ok", "500.0 GB free in /w, over the network"),
-        (500 * GB, "memory", "warn", "500.0 GB free in /w, in memory"),
+        (500 * GB, "memory", "info", "500.0 GB free in /w, in memory"),
         (1 * GB, "ssd", "warn", "1.0 GB free in /w"),
     ],
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import os
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from llama4sdk.cli.console import print_json, show
-from llama4sdk.cli.errors import ExitCode
 from llama4sdk.cli.options import JsonFlag
+from llama4sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,34 +24,72 @@ if TYPE_CHECKING:
 __all__ = ["doctor"]
 
 SEVERITY: Final[tuple[Status, ...]] = ("ok", "info", "warn", "fail")
+HEALTH: Final = {"ok": 0, "warn": 1, "fail": 2}
+"""The exit status by the worst of all findings; ``doctor`` has its own."""
 SECTIONS: Final = {"machine": "This machine", "backends": "Backends", "models": "Models here", "plan": "The plan"}
 
 
-def doctor(*, json: JsonFlag = False) -> None:
-    """Show what this machine can run, what it cannot, and what to fix."""
+VerboseFlag = Annotated[bool, typer.Option("--verbose", help="Also versions, credentials by name, links, timings.")]
+BenchFlag = Annotated[
+    bool, typer.Option("--bench", help="Measure memory, disk and links first (two seconds), and keep the figures.")
+]
+
+
+def doctor(*, json: JsonFlag = False, verbose: VerboseFlag = False, bench: BenchFlag = False) -> None:
+    """Show what this machine can run, what it cannot, and what to fix.
+
+    Ends with 0 when nothing is wrong, 1 when something cannot work as things are, 2 when something is broken.
+    """
     from llama4sdk import doctor as examination
     from llama4sdk.cli.clients import waiting
 
+    if bench:
+        _measure()
     with waiting("Looking around …"):
-        report = examination.examine(examination.gather())
+        report = examination.examine(examination.gather(details=verbose))
     if json:
         print_json(report.model_dump(mode="json"))
     else:
-        show(*_pieces(report))
-    if report.broken:
-        raise typer.Exit(ExitCode.UNHEALTHY)
+        show(*_pieces(report, verbose=verbose))
+    raise typer.Exit(HEALTH["fail" if report.broken else "warn" if report.hindered else "ok"])
 
 
-def _pieces(report: Report) -> Iterator[RenderableType]:
+def _measure() -> None:
+    """Measure, saying what; keep it for plans, and say what it was."""
+    from llama4sdk import calibration, settings
+    from llama4sdk.cli.console import note, stderr
+    from llama4sdk.probe import probe
+    from llama4sdk.probe.bench import bench
+
+    if file := settings.hardware_file():
+        raise ConfigurationError(f"LLAMA4SDK_HARDWARE describes another machine ({file}).", hint="Unset it to measure.")
+    home, console = settings.home(), stderr()
+    with console.status("Measuring …") as status:
+        found = bench(probe(), home, step=lambda what: status.update(f"Measuring {what} …"))
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1):
+        note("Other programs were busy, so that the figures may be too low.")
+    note(f"Measured; kept in {calibration.save(home, found)}.")
+
+
+def _pieces(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
     from rich.text import Text
+
+    from llama4sdk.cli.details import detail_pieces
+    from llama4sdk.cli.outlook import outlook_pieces
 
     yield Text(f"llama4sdk {report.version}", style="bold")
     for section, heading in SECTIONS.items():
+        if section == "models":
+            yield ""
+            yield Text("  What this machine can run", style="bold")
+            yield from outlook_pieces(report.outlook)
         checks = [check for check in report.checks if check.section == section]
         if checks:
             yield ""
             yield _heading(heading, checks)
-            yield _table(checks)
+            yield _table(checks, sources=verbose)
+    if verbose:
+        yield from detail_pieces(report)
     yield ""
     yield _verdict(report)
     if report.plan is not None and report.plan.notice:
@@ -66,7 +105,7 @@ def _heading(heading: str, checks: list[Check]) -> Text:
     return Text.assemble(mark("ok" if worst == "info" else worst), (f" {heading}", "bold"))
 
 
-def _table(checks: list[Check]) -> Padding:
+def _table(checks: list[Check], *, sources: bool) -> Padding:
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
@@ -78,7 +117,7 @@ def _table(checks: list[Check]) -> Padding:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for check in checks:
-        table.add_row(mark(check.status), Text(check.title), remark(check, source=True))
+        table.add_row(mark(check.status), Text(check.title), remark(check, source=sources or check.status != "ok"))
     return Padding(table, (0, 0, 0, 2))
 
 
@@ -87,6 +126,13 @@ def _verdict(report: Report) -> Text:
 
     from llama4sdk.cli.marks import mark
 
-    count = len(report.broken)
-    words = "Nothing is broken." if not count else "1 thing is broken." if count == 1 else f"{count} things are broken."
-    return Text.assemble(mark("fail" if count else "ok"), (f" {words}", "bold"))
+    broken, hindered = len(report.broken), len(report.hindered)
+    words = [_count(broken, "is", "are") + " broken" if broken else "Nothing is broken"]
+    if hindered:
+        words.append(_count(hindered, "keeps", "keep") + " something from working")
+    status: Status = "fail" if broken else "warn" if hindered else "ok"
+    return Text.assemble(mark(status), (f" {'; '.join(words)}.", "bold"))
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"1 thing {one}" if number == 1 else f"{number} things {many}"

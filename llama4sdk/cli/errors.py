@@ -16,7 +16,7 @@ __all__ = ["ExitCode", "exit_code", "guarded", "report"]
 
 
 class ExitCode(IntEnum):
-    """What the program's exit status means."""
+    """What the program's exit status means, of all commands but ``doctor``."""
 
     OK = 0
     BUG = 1
@@ -25,7 +25,6 @@ class ExitCode(IntEnum):
     BACKEND = 4
     REMOTE = 5
     CONTEXT = 6
-    UNHEALTHY = 7
     INTERRUPTED = 130
 
 

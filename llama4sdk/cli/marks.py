@@ -18,6 +18,9 @@ MARKS: Final[dict[Status, tuple[str, str]]] = {
     "fail": ("✗", "red"),
 }
 
+SHORT: Final = 60
+"""Characters of a text and its remedy that share a line."""
+
 
 def mark(status: Status) -> Text:
     """The sign for a status."""
@@ -26,10 +29,11 @@ def mark(status: Status) -> Text:
 
 
 def remark(check: Check, *, source: bool = False) -> Text:
-    """What a check says, who is behind it if that is wanted, and below it what to do."""
+    """What a check says, who is behind it if that is wanted, and behind or below it what to do."""
     text = Text(check.text)
     if source and check.source:
         text.append(f" ({check.source})", style="dim")
     if check.fix:
-        text.append(f"\n→ {check.fix}", style="cyan")
+        gap = " " if len(text) + len(check.fix) <= SHORT else "\n"
+        text.append(f"{gap}→ {check.fix}", style="cyan")
     return text

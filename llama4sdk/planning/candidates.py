@@ -125,7 +125,7 @@ def _parts(layout: Layout, engine: EngineProfile, machine: Hardware) -> list[Par
     if layout.kind == "cpu" and cpu:
         return [Part(modules=EVERYTHING, site=cpu[0], calibration=cpu[1])]
     if layout.kind == "disk" and cpu:
-        speed = DISK.get(machine.disk_kind or "")
+        speed = machine.disk_bandwidth or DISK.get(machine.disk_kind or "")
         if speed is None:
             return None
         reading = cpu[1].model_copy(update={"bandwidth": (0.4, 0.9), "label": "guessed"})

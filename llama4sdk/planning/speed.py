@@ -233,7 +233,9 @@ def token_flops(config: TextConfig, modules: frozenset[ModuleClass], context: in
     for linear in linears(config):
         if linear.module not in modules or linear.module == "embedding":
             continue
-        share = config.experts_per_token / config.num_experts * experts if linear.module == "experts" else 1.0
+        share = 1.0
+        if linear.module == "experts" and config.num_experts:
+            share = config.experts_per_token / config.num_experts * experts
         flops += 2 * linear.parameters * share
     if "attention" in modules:
         local = min(context, config.chunk_size or context)

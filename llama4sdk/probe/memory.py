@@ -16,12 +16,13 @@ OWN: Final = Path("/proc/self/cgroup")
 
 
 class Memory(NamedTuple):
-    """Bytes this process may use, bytes free of them now, bytes the machine has, and free swap."""
+    """Bytes this process may use, bytes free of them now, bytes the machine has, free swap and all swap."""
 
     total: int = 0
     free: int = 0
     installed: int = 0
     swap: int = 0
+    total_swap: int = 0
 
 
 def read() -> Memory:
@@ -31,7 +32,8 @@ def read() -> Memory:
     for limit, used in limits():
         if limit < machine.total:
             total, free = min(total, limit), min(free, max(0, limit - used))
-    return Memory(total=total, free=free, installed=machine.total, swap=psutil.swap_memory().free)
+    swap = psutil.swap_memory()
+    return Memory(total=total, free=free, installed=machine.total, swap=swap.free, total_swap=swap.total)
 
 
 def limits(*, v2: Path = CGROUP_V2, v1: Path = CGROUP_V1, own: Path = OWN) -> Iterator[tuple[int, int]]:

@@ -35,6 +35,9 @@ OUT_OF_REACH: Final = (
     "(NVIDIA Container Toolkit), or install the driver's libraries."
 )
 
+MAX_CARDS: Final = 256
+"""More in one machine are not believed."""
+
 MAX_LINKS: Final = 18
 """NVLinks of one device, at most."""
 
@@ -69,7 +72,7 @@ def read(environment: Mapping[str, str] = os.environ, places: Sequence[Path] = K
     try:
         found: list[_Found] = []
         problems: list[str] = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
+        for index in range(_count(problems)):
             try:
                 found += _usable(index)
             except pynvml.NVMLError as error:  # one lost card leaves the others
@@ -89,6 +92,15 @@ def read(environment: Mapping[str, str] = os.environ, places: Sequence[Path] = K
         )
     finally:
         pynvml.nvmlShutdown()
+
+
+def _count(problems: list[str]) -> int:
+    """How many cards there are; none where more are claimed than can be."""
+    count = int(pynvml.nvmlDeviceGetCount())
+    if 0 <= count <= MAX_CARDS:
+        return count
+    problems.append(f"The NVIDIA driver claims {count} GPUs: none is counted on.")
+    return 0
 
 
 def _usable(index: int) -> Iterator[_Found]:

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from llama4sdk import settings
 from llama4sdk.hardware import Runtime
 
-__all__ = ["NO_CREDENTIALS", "NO_RUNTIMES", "credentials", "runtimes", "torch_build"]
+__all__ = ["NO_CREDENTIALS", "NO_RUNTIMES", "credentials", "outdated", "runtimes", "torch_build"]
 
 NO_RUNTIMES: Final[tuple[Runtime, ...]] = ()
 NO_CREDENTIALS: Final[tuple[str, ...]] = ()
@@ -33,7 +34,8 @@ VARIABLES: Final = (
     "AZURE_API_KEY",
     "GOOGLE_APPLICATION_CREDENTIALS",
 )
-FILES: Final = ("~/.cache/huggingface/token", "~/.aws/credentials", "~/.aws/config")
+HUB_TOKEN: Final = "~/.cache/huggingface/token"  # noqa: S105 - a file's name
+FILES: Final = ("~/.aws/credentials", "~/.aws/config")
 
 
 def runtimes() -> tuple[Runtime, ...]:
@@ -45,7 +47,33 @@ def credentials(environment: Mapping[str, str] = os.environ, home: Path | None =
     """Names of the variables that are set and of the files that exist; their contents are not looked at."""
     base = home or Path.home()
     files = (file for file in FILES if (base / file.removeprefix("~/")).is_file())
-    return (*(name for name in VARIABLES if environment.get(name)), *files)
+    hub = (base / HUB_TOKEN.removeprefix("~/")) if home else settings.hub_token_file()
+    tokens = (HUB_TOKEN,) if hub.is_file() else ()
+    return (*(name for name in VARIABLES if environment.get(name)), *tokens, *files)
+
+
+def outdated(distribution: str) -> Iterator[tuple[str, str, str]]:
+    """What a distribution requires and has too old: the name, the version that is installed, the least it needs."""
+    for line in importlib.metadata.requires(distribution) or ():
+        name = re.match(r"[\w.-]+", line)
+        least = re.search(r">=\s*(\d[\d.]*)", line.partition(";")[0])
+        if name is None or least is None or "extra" in line.partition(";")[2]:
+            continue
+        try:
+            have = importlib.metadata.version(name[0])
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if _release(have) < _release(least[1]):
+            yield name[0], have, least[1]
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """``2.9.1+cpu`` is ``(2, 9, 1)``, as ``2.9`` is ``(2, 9)``; zeros at the end say nothing."""
+    digits = re.match(r"[\d.]*", version)
+    numbers = [int(part) for part in (digits[0] if digits else "").split(".") if part]
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    return tuple(numbers)
 
 
 def _runtimes() -> Iterator[Runtime]:

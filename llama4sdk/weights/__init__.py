@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from llama4sdk.planning.plan import Plan
     from llama4sdk.progress import Progress
 
-__all__ = ["can_pull", "locate", "missing", "pull"]
+__all__ = ["can_pull", "kept", "locate", "missing", "pull", "unfinished"]
 
 
 def locate(model: str) -> Path | None:
@@ -19,6 +19,20 @@ def locate(model: str) -> Path | None:
     from llama4sdk.weights import store
 
     return store.locate(model)
+
+
+def unfinished(model: str) -> tuple[Path, int] | None:
+    """Where a catalogue model that is not whole has begun to arrive, and how many bytes of it are there."""
+    from llama4sdk.weights import store
+
+    return store.unfinished(model)
+
+
+def kept() -> list[tuple[Path, int]]:
+    """Every model that is kept on this machine, whole or not, with its bytes."""
+    from llama4sdk.weights import store
+
+    return list(store.kept())
 
 
 def can_pull(model: str) -> bool:

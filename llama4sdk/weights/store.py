@@ -16,14 +16,21 @@ from typing import TYPE_CHECKING, Final
 from llama4sdk import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["DEMO", "DEMO_FILE", "DEMO_SIZE", "is_plain_name", "is_whole", "locate", "model_dir"]
+__all__ = ["DEMO", "DEMO_FILE", "DEMO_SIZE", "is_plain_name", "is_whole", "kept", "locate", "model_dir", "unfinished"]
 
 DEMO: Final = "demo"
 DEMO_FILE: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
 DEMO_SIZE: Final = 98_362_432
 """In bytes."""
+
+WEIGHTS: Final = frozenset({".safetensors", ".gguf", ".pth", ".part", ".incomplete", ""})
+"""How files of weights end; those of the Hugging Face cache are named by their hash alone."""
+
+BEGUN: Final = 1_000_000
+"""Bytes below which nothing but small files has arrived."""
 
 
 def model_dir(name: str) -> Path:
@@ -43,6 +50,36 @@ def locate(model: str) -> Path | None:
     if not model or "\0" in model:
         return None
     return _catalogued(model) or _given(model) or _in_hub_cache(model)
+
+
+def unfinished(name: str) -> tuple[Path, int] | None:
+    """Where a catalogue model that is not whole has begun to arrive, and how many bytes of it are there."""
+    from llama4sdk import catalog
+
+    spec = catalog.find(name)
+    repository = (spec.repository if spec else None) or "none/none"
+    for place in (model_dir(name), _repository(repository)):
+        begun = sum(size for path, size in _files(place) if path.suffix in WEIGHTS)
+        if begun >= BEGUN:
+            return place, begun
+    return None
+
+
+def kept() -> Iterator[tuple[Path, int]]:
+    """The models that are kept here or in the Hugging Face cache, whole or not, with their bytes."""
+    for folder, pattern in ((settings.home() / "models", "*"), (settings.hub_cache(), "models--*")):
+        for place in sorted(folder.glob(pattern)):
+            if size := sum(size for _, size in _files(place)):
+                yield place, size
+
+
+def _files(place: Path) -> Iterator[tuple[Path, int]]:
+    """Real files: in the Hugging Face cache the names in ``snapshots`` only point at them."""
+    for folder, _, names in os.walk(place):
+        for name in names:
+            path = place.__class__(folder, name)
+            if not path.is_symlink():
+                yield path, path.stat().st_size
 
 
 def is_whole(path: Path, size: int) -> bool:
@@ -77,11 +114,14 @@ def _in_hub_cache(repository: str | None) -> Path | None:
     """The checkpoint of the main revision, or else of the newest one, that is whole."""
     if repository is None or repository.count("/") != 1:
         return None
-    repo = settings.hub_cache() / f"models--{repository.replace('/', '--')}"
-    for snapshot in _snapshots(repo):
+    for snapshot in _snapshots(_repository(repository)):
         if found := _checkpoint(snapshot):
             return found
     return None
+
+
+def _repository(name: str) -> Path:
+    return settings.hub_cache() / f"models--{name.replace('/', '--')}"
 
 
 def _snapshots(repo: Path) -> list[Path]:

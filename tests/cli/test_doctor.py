@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from llama4sdk.planning.offers import Answer, Fault
 from llama4sdk.planning.plan import Decision, Placement, Plan
 from llama4sdk.planning.quantization import Quantization
 from llama4sdk.registry import PluginFailure, Registered
+from llama4sdk.testing.machines import MACHINES
 
 MACHINE = Hardware(
     system="Linux x86_64",
@@ -134,7 +136,9 @@ def test_the_real_machine() -> None:
 def test_the_command_as_json(cli: Any) -> None:
     """--json has the documented keys."""
     report = json.loads(cli("doctor", "--json").stdout)
-    assert set(report) == {"version", "python", "hardware", "backends", "failures", "checks", "plan"}
+    assert (
+        set(report) == {"version", "python", "hardware", "backends", "failures", "checks", "outlook", "plan"} | DETAILS
+    )
     assert report["plan"] is None
 
 
@@ -143,11 +147,38 @@ def test_the_command_fits_the_terminal(cli: Any, environment: dict[str, str], co
     """No line is wider than the terminal, and the verdict closes the report."""
     environment["COLUMNS"] = columns
     result = cli("doctor")
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert max(len(line) for line in result.stdout.splitlines()) <= int(columns)
-    assert "✓ Nothing is broken." in result.stdout
+    assert "! Nothing is broken; 2 things keep something from working." in " ".join(result.stdout.split())
     assert "the self-check passed" in " ".join(result.stdout.split())
 
+
+def test_nothing_in_the_way_is_exit_status_0(program: Any) -> None:
+    """Where a backend runs models and there is a plan, nothing is left to fix."""
+    env = {"LLAMA4SDK_PLUGINS": "echo,torch", "LLAMA4SDK_HOME": os.environ["LLAMA4SDK_HOME"]}
+    result = program("doctor", env=env)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "✓ Nothing is broken." in result.stdout
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+@pytest.mark.parametrize("name", sorted(MACHINES))
+def test_the_table_is_whole_at_80_columns(
+    cli: Any, environment: dict[str, str], tmp_path: Path, name: str, columns: str
+) -> None:
+    """On every kind of machine its columns stay on their lines, and no word is cut."""
+    environment |= {"COLUMNS": columns, "LLAMA4SDK_HARDWARE": str(tmp_path / "machine.json")}
+    (tmp_path / "machine.json").write_text(MACHINES[name].model_dump_json())
+    lines = cli("doctor").stdout.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.split()[:3] == ["model", "bits", "with"])
+    rows = lines[start + 1 : lines.index("", start)]
+    assert lines[start].split()[-4:] == ["context", "tokens/s", "download", "takes"]
+    assert sum(row.split()[0] in ("scout", "maverick", "demo") for row in rows) == 3
+    assert "…" not in "".join(rows)
+    assert max(map(len, lines)) <= int(columns)
+
+
+DETAILS = {"environment", "seconds", "kept"}
 
 BROKEN = {
     "raises": ("raise RuntimeError('bad day')", "RuntimeError: bad day"),
@@ -163,9 +194,9 @@ def test_a_broken_plugin_leaves_every_command_working(program: Any, install: Any
     code, cause = BROKEN[name]
     env = install("broken_plugin", code)
     doctor = program("doctor", env=env)
-    assert doctor.returncode == 7
+    assert doctor.returncode == 2
     assert cause in " ".join(doctor.stdout.split())
-    assert "✗ 1 thing is broken." in doctor.stdout
+    assert "✗ 1 thing is broken; " in doctor.stdout
     assert cause in json.loads(program("backends", "--json", env=env).stdout)["failures"][0]["reason"]
     assert program("chat", "-m", "echo", "still here", env=env).stdout == "still here\n"
 
@@ -189,5 +220,66 @@ def test_a_backend_that_hangs_is_found_out(program: Any, install: Any) -> None:
                 raise NotImplementedError
     """
     doctor = program("doctor", env=install("hanging", code) | {"LLAMA4SDK_OFFER_DEADLINE": "0.5"}, timeout=30)
-    assert doctor.returncode == 7
+    assert doctor.returncode == 2
     assert "did not answer within 0.5 s" in " ".join(doctor.stdout.split())
+
+
+def test_verbose_tells_all_but_secrets(cli: Any, environment: dict[str, str]) -> None:
+    """Versions, variables and timings; of a key its name alone."""
+    environment |= {"HF_TOKEN": "hf_s3cret", "HF_ENDPOINT": "https://me:s3cret@hub.example/x"}
+    text = cli("doctor", "--verbose").stdout
+    for words in ("Runtimes", "Time it took to read", " ms", "LLAMA4SDK_PLUGINS", "HF_TOKEN", "https://hub.example/x"):
+        assert words in text
+    assert "s3cret" not in text + cli("doctor", "--json").stdout + cli("doctor", "--verbose", "--json").stdout
+    assert "Runtimes" not in cli("doctor").stdout
+
+
+def test_verbose_tells_what_is_kept(cli: Any, environment: dict[str, str]) -> None:
+    """Each model of the SDK's own directory and of the Hugging Face cache, with its size."""
+    sizes = {
+        Path(environment["LLAMA4SDK_HOME"], "models", "demo", "x.gguf.part"): 3_000_000,
+        Path(
+            environment["HF_HUB_CACHE"], "models--meta-llama--Llama-4-Scout-17B-16E-Instruct", "blobs", "1f"
+        ): 5_000_000,
+    }
+    for path, size in sizes.items():
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(size))
+    report = json.loads(cli("doctor", "--verbose", "--json").stdout)
+    assert [size for _, size in report["kept"]] == [3_000_000, 5_000_000]
+    texts = {check["title"]: check["text"] for check in report["checks"] if check["section"] == "models"}
+    assert "only in part: 3 MB in" in texts["demo"]
+    assert "only in part: 5 MB in" in texts["scout"]
+    assert "not on this machine" in texts["maverick"]
+    assert json.loads(cli("doctor", "--json").stdout)["kept"] == []
+
+
+def test_bench_is_kept_and_shown(program: Any, environment: dict[str, str]) -> None:
+    """What was measured stands in the report, and in the next one."""
+    first = program("doctor", "--bench")
+    file = Path(environment["LLAMA4SDK_HOME"], "calibration.json")
+    assert "calibration.json" in first.stderr
+    assert [path.name for path in file.parent.iterdir()] == ["calibration.json"]
+    day = json.loads(file.read_text())["day"]
+    for report in (first, program("doctor")):
+        assert f"measured {day}" in " ".join(report.stdout.split())
+
+
+def test_bench_measures_this_machine_alone(cli: Any, environment: dict[str, str], tmp_path: Path) -> None:
+    """Where another is described, measuring makes no sense."""
+    environment["LLAMA4SDK_HARDWARE"] = str(tmp_path / "machine.json")
+    (tmp_path / "machine.json").write_text(MACHINE.model_dump_json())
+    result = cli("doctor", "--bench")
+    assert result.exit_code == 2
+    assert "Unset it to measure" in result.stderr
+
+
+def test_ctrl_c_while_measuring_leaves_nothing(terminal: Any, environment: dict[str, str]) -> None:
+    """No file, no figures, and one word."""
+    with terminal("doctor", "--bench") as screen:
+        screen.expect("Measuring memory")
+        screen.interrupt("Interrupted.")
+        assert screen.finish() == 130
+        assert "Traceback" not in screen.seen
+    home = Path(environment["LLAMA4SDK_HOME"])
+    assert not home.exists() or not any(home.iterdir())

@@ -185,3 +185,33 @@ def test_the_tightest_control_group_counts(tmp_path: Path) -> None:
 def test_a_quota_of_time_is_a_number_of_cores(text: str, cores: int | None) -> None:
     """Rounded up; no limit is none."""
     assert cpu.quota(text) == cores
+
+
+def test_what_a_distribution_has_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is required in any case, is installed, and is older than the least."""
+    wanted = ["old>=2.9", "new>=1", "same>=3.0", "absent>=1", "extra>=9; extra == 'x'", "any", "local[all]>=2.9,<4"]
+    for name, version in {
+        "old": "2.4.1", "new": "10.1", "same": "3", "extra": "1", "any": "0", "local": "2.9.0+cpu", "asks": "1",
+    }.items():  # fmt: skip
+        info = tmp_path / f"{name}-{version}.dist-info"
+        info.mkdir()
+        lines = [f"Requires-Dist: {line}\n" for line in wanted] if name == "asks" else []
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{''.join(lines)}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert list(software.outdated("asks")) == [("old", "2.4.1", "2.9")]
+
+
+@pytest.mark.parametrize("variables", [{"HF_HOME": "{0}"}, {"HF_TOKEN_PATH": "{0}/token"}, {"XDG_CACHE_HOME": "{0}/c"}])
+def test_the_hub_s_token_is_found_where_its_own_tools_keep_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    """Whichever variable says where, and under one name."""
+    for name in ("HF_HOME", "HF_TOKEN_PATH", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(tmp_path))
+    assert software.HUB_TOKEN not in software.credentials({})
+    place = tmp_path / ("c/huggingface/token" if "XDG_CACHE_HOME" in variables else "token")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text("hf_s3cret")
+    assert software.HUB_TOKEN in software.credentials({})

@@ -13,7 +13,8 @@ import pytest
 
 from llama4sdk.errors import ConfigurationError
 from llama4sdk.hardware import Hardware
-from llama4sdk.probe import _Reader, cpu, memory, probe
+from llama4sdk.probe import cpu, memory, probe
+from llama4sdk.probe.reader import Reader
 from llama4sdk.testing.machines import MACHINES
 
 
@@ -60,7 +61,7 @@ def test_a_reader_that_hangs_or_raises_becomes_a_problem() -> None:
     def broken() -> int:
         raise OSError("no such bus")
 
-    hung, failed = _Reader("a hung driver", lambda: release.wait(30), False), _Reader("a bus", broken, 7)
+    hung, failed = Reader("a hung driver", lambda: release.wait(30), False), Reader("a bus", broken, 7)
     until = time.monotonic() + 5
     assert (hung.result(0.0), failed.result(until)) == (False, 7)
     assert hung.problem(0.0) == "Could not read a hung driver: it did not answer in time."

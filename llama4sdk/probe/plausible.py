@@ -1,0 +1,75 @@
+"""What drivers and kernels say, as far as it can be true: what cannot is left out, and said. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Final
+
+from llama4sdk.hardware import Cpu, Device
+from llama4sdk.probe.disk import Disk
+from llama4sdk.probe.memory import Memory
+
+__all__ = ["plausible_cpu", "plausible_devices", "plausible_disk", "plausible_memory"]
+
+MOST_MEMORY: Final = 2**50
+MOST_DISK: Final = 2**63
+MOST_CORES: Final = 2**16
+MOST_DEVICES: Final = 1024
+
+Problems = list[str]
+
+
+def plausible_memory(found: Memory, problems: Problems) -> Memory:
+    """Nothing of it is free where even its size cannot be true."""
+    if not _size(found.total, MOST_MEMORY):
+        problems.append(f"This machine claims {found.total} bytes of memory: how much there is is not known.")
+        return Memory()
+    free = _part("This machine", found.free, found.total, problems)
+    installed = found.installed if _size(found.installed, MOST_MEMORY) else 0
+    swap = int(found.swap) if _size(found.swap, MOST_MEMORY) else 0
+    whole = max(swap, int(found.total_swap)) if _size(found.total_swap, MOST_MEMORY) else swap
+    return Memory(total=int(found.total), free=free, installed=int(installed), swap=swap, total_swap=whole)
+
+
+def plausible_devices(found: Iterable[Device], problems: Problems) -> tuple[Device, ...]:
+    """Those whose memory can be what they say."""
+    kept: list[Device] = []
+    for device in found:
+        if not device.total_memory or not _size(device.total_memory, MOST_MEMORY):
+            problems.append(f"{device.id} claims {device.total_memory} bytes of memory: it is left out.")
+        elif len(kept) < MOST_DEVICES:
+            free = _part(device.id, device.free_memory, device.total_memory, problems)
+            speed = device.host_bandwidth if _size(device.host_bandwidth, MOST_MEMORY) else None
+            watts = device.power_limit if _size(device.power_limit, MOST_MEMORY) else None
+            changes = {"free_memory": free, "host_bandwidth": speed, "power_limit": watts}
+            kept.append(device.model_copy(update={**changes, "processes": max(0, device.processes)}))
+    return tuple(kept)
+
+
+def plausible_cpu(found: Cpu, problems: Problems) -> Cpu:
+    """With one core at least."""
+    if 1 <= found.cores <= MOST_CORES:
+        return found
+    problems.append(f"This machine claims {found.cores} cores: one is assumed.")
+    return found.model_copy(update={"cores": 1})
+
+
+def plausible_disk(found: Disk, problems: Problems) -> Disk:
+    """Without its free space where that cannot be true."""
+    if found.free is None or _size(found.free, MOST_DISK):
+        return found
+    problems.append(f"The disk claims {found.free} free bytes: how much room there is is not known.")
+    return found._replace(free=None)
+
+
+def _part(whose: str, free: float, total: float, problems: Problems) -> int:
+    """Of memory that is said to be free; a share that cannot be true counts as none."""
+    if _size(free, total):
+        return int(free)
+    problems.append(f"{whose} claims {free} bytes free of {total}: none is counted on.")
+    return 0
+
+
+def _size(value: float | None, most: float) -> bool:
+    return value is not None and math.isfinite(value) and 0 <= value <= most
