@@ -22,6 +22,8 @@ __all__ = ["compare"]
 WHERE: Final[dict[LayoutKind, str]] = {
     "single": "one device",
     "tensor": "split over",
+    "pipeline": "stages over",
+    "expert": "experts over",
     "layers": "layers over",
     "offload": "experts in RAM",
     "cpu": "RAM",
@@ -84,17 +86,16 @@ def _table(rows: Sequence[Candidate]) -> Table:
     table.add_column("", overflow="fold")
     for row in rows:
         layout = row.layout
-        count = f" {len(layout.devices)}" if layout.kind in ("tensor", "layers") else ""
-        usable = layout.fits and layout.support[0] != "refused"
+        count = f" {len(layout.devices)}" if layout.kind in ("tensor", "pipeline", "expert", "layers") else ""
         table.add_row(
             layout.model,
             layout.engine,
             layout.precision,
             WHERE[layout.kind] + count,
-            f"{layout.context:,}" if usable else "",
-            _speed(row) if usable else "",
+            f"{layout.context:,}" if layout.usable else "",
+            _speed(row) if layout.usable else "",
             layout.verdict,
-            style=None if usable else "dim",
+            style=None if layout.usable else "dim",
         )
     return table
 

@@ -22,6 +22,8 @@ class Support(NamedTuple):
 
     verdict: Verdict
     reason: str
+    instead: str | None = None
+    """The cheapest scheme the place does better with, in no more bytes than it must; ``None`` where there is none."""
 
 
 SINCE: Final[dict[str, tuple[int, int]]] = {
