@@ -7,9 +7,9 @@ from typing import Final
 
 from llama4sdk.hardware import Cpu, Device, Hardware
 from llama4sdk.planning.engines import EngineProfile, LayoutKind
-from llama4sdk.planning.quantization import ModuleClass
-from llama4sdk.planning.shares import Layout, Model, Share, class_bytes, scheme_of
-from llama4sdk.planning.support import WORST_LAST, Support, support
+from llama4sdk.planning.quantization import LINEAR, ModuleClass
+from llama4sdk.planning.shares import Layout, Model, Share, class_bytes, config_of, scheme_of
+from llama4sdk.planning.support import WORST_LAST, Support, support, support_by_class
 from llama4sdk.text import gb
 
 __all__ = ["USUAL_CONTEXT", "Room", "longest"]
@@ -68,9 +68,18 @@ class Room:
         )
 
     def support(self, devices: Sequence[Device]) -> Support:
-        """The worst verdict of the devices, or the processor's."""
+        """The worst verdict of the devices, or the processor's, on any class of modules."""
         places: Sequence[Device | Cpu] = devices or [self.machine.cpu]
-        verdicts = [support(place, scheme_of(self.precision)) for place in places]
+        config = config_of(self.precision)
+        verdicts = [
+            found
+            for place in places
+            for found in (
+                [support_by_class(place, config)[part] for part in LINEAR]
+                if config
+                else [support(place, scheme_of(self.precision))]
+            )
+        ]
         return max(verdicts, key=lambda verdict: WORST_LAST.index(verdict.verdict))
 
     def _remedy(self, verdict: Support) -> str:

@@ -12,7 +12,7 @@ from llama4sdk.planning.gguf_mixes import GGUF_MIXES, gguf_class_bytes
 from llama4sdk.planning.quantization import LINEAR, ModuleClass, Quantization, QuantizationConfig
 from llama4sdk.text import gb
 
-__all__ = ["Layout", "Model", "Share", "class_bytes", "scheme_of"]
+__all__ = ["Layout", "Model", "Share", "class_bytes", "config_of", "scheme_of"]
 
 FP4_BITS: Final = 4.5
 """NVFP4, with its scales."""
@@ -128,9 +128,15 @@ def class_bytes(model: Model, precision: str) -> dict[ModuleClass, int]:
         packed = set(LINEAR) - {"attention"}
         sizes = {part: int(size * FP4_BITS / 16) if part in packed else size for part, size in halves.items()}
     else:
-        config = PUBLISHED_MIXES.get(precision) or QuantizationConfig.of(precision)
-        sizes = estimate.class_bytes(model.config, config)
+        sizes = estimate.class_bytes(model.config, config_of(precision) or QuantizationConfig.of(precision))
     return {**sizes, "vision": 2 * model.vision_parameters} if model.vision_parameters else sizes
+
+
+def config_of(precision: str) -> QuantizationConfig | None:
+    """The scheme of each class; ``None`` for formats that are none of ours: mixes of GGUF, and nvfp4."""
+    if precision in GGUF_MIXES or precision == "nvfp4":
+        return None
+    return PUBLISHED_MIXES.get(precision) or QuantizationConfig.of(precision)
 
 
 def scheme_of(precision: str) -> str:

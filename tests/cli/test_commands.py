@@ -191,12 +191,23 @@ def test_compare(cli: Cli) -> None:
     assert longest[1] < longest[0]
 
 
+def test_compare_says_what_would_have_to_give(cli: Cli) -> None:
+    """Whatever cannot run has its remedies, each with the number it reaches."""
+    asked = ("plan", "--compare", "-m", "scout", "--gpus", "h100", "--context-length", "1000000")
+    text = " ".join(cli(*asked).stdout.split())
+    assert "a context of" in text
+    rows = json.loads(cli(*asked, "--json").stdout)["h100"]
+    failed = [row for row in rows if row["concessions"]]
+    assert failed
+    assert all(concession["text"] for row in failed for concession in row["concessions"])
+
+
 def test_scorecard(cli: Cli) -> None:
     """Every published figure is shown with its prediction, and counted; as JSON each says where it is from."""
     text = " ".join(cli("plan", "--scorecard").stdout.split())
-    assert "of 149 published figures are met" in text
+    assert "of 191 published figures are met" in text
     entries = json.loads(cli("plan", "--scorecard", "--json").stdout)
-    assert len(entries) == 149
+    assert len(entries) == 191
     assert all(entry["row"]["source"] and entry["row"]["date"] for entry in entries)
 
 
