@@ -40,6 +40,9 @@ def compare(
     machines: Mapping[str, Hardware | None], *, model: str | None, context: int | None, batch: int, json: bool
 ) -> None:
     """One row for each model, engine and precision: the best layout there is, or what it lacks."""
+    from datetime import date
+
+    from llama4sdk.cli import remote
     from llama4sdk.probe import probe
 
     models = {known.name: known for known in _models(model)}
@@ -47,10 +50,13 @@ def compare(
         name: list(_rows(models, machine or probe(), context=context, batch=batch))
         for name, machine in machines.items()
     }
+    offered = remote.offered(models, date.today())
     if json:
-        print_json({name: [_described(*row) for row in rows] for name, rows in found.items()})
+        described: dict[str, JsonValue] = {name: [_described(*row) for row in rows] for name, rows in found.items()}
+        print_json({**described, "remote": [price.model_dump(mode="json") for price in offered]})
     else:
-        show(*_pieces(found))
+        rents = remote.rents(machines, {name: [row for row, _ in rows] for name, rows in found.items()})
+        show(*_pieces(found), *rents, "", *remote.pieces(offered, date.today(), context=context))
 
 
 def _rows(models: Mapping[str, Model], machine: Hardware, *, context: int | None, batch: int) -> Iterator[Row]:

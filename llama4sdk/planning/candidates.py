@@ -105,6 +105,7 @@ _KEYS: Final[dict[Preference, Callable[[Candidate], tuple[float, ...]]]] = {
     "quality": lambda c: (-min(c.bits, 16), _place(c), _speed(c)),
     "speed": lambda c: (_speed(c), -c.bits),
     "context": lambda c: (-c.layout.context, _place(c), -c.bits, _speed(c)),
+    "cost": lambda c: (_place(c), -min(c.bits, 16), _speed(c)),  # here every token is free of charge
 }
 
 
