@@ -13,6 +13,9 @@ from llama4sdk.text import gb
 
 __all__ = ["Concession", "concessions"]
 
+FEW_REQUESTS: Final = 64
+"""Enough for a context so long that a table of requests is what stands in its way."""
+
 COUNTS: Final = (1, 2, 4, 8, 16)
 """Devices of one kind that machines are sold with."""
 
@@ -20,14 +23,14 @@ COUNTS: Final = (1, 2, 4, 8, 16)
 class Concession(Value):
     """One remedy. ``layout`` is what it reaches, which fits; ``None`` where nothing but memory helps."""
 
-    what: Literal["cache", "context", "precision", "devices", "memory"]
+    what: Literal["requests", "cache", "context", "precision", "devices", "memory"]
     text: str
     """For people: what gives, and the number."""
     layout: Layout | None
 
 
 def concessions(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> tuple[Concession, ...]:
-    """What would let ``failed`` fit: a cache in fewer bits, a shorter context, fewer bits, more devices.
+    """What would let ``failed`` fit: fewer requests, a cache in fewer bits, a shorter context, fewer bits, more devices.
 
     Whatever is not named stays as it was asked for. There is always one: where nothing else helps, the memory that is
     lacking. Empty where it fits already.
@@ -35,6 +38,7 @@ def concessions(model: Model, engine: EngineProfile, machine: Hardware, failed: 
     if failed.usable:
         return ()
     found = (
+        *_fewer_requests(model, engine, machine, failed),
         *_smaller_cache(model, engine, machine, failed),
         *_shorter(model, engine, machine, failed),
         *_fewer_bits(model, engine, machine, failed),
@@ -45,6 +49,15 @@ def concessions(model: Model, engine: EngineProfile, machine: Hardware, failed: 
     worst = max(failed.shares, key=lambda share: share.missing)
     text = f"{gb(worst.missing)} more on {worst.device}" if worst.missing else failed.support[1]
     return (Concession(what="memory", text=text, layout=None),)
+
+
+def _fewer_requests(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
+    if engine.table_rows > FEW_REQUESTS >= failed.batch:
+        fewer = engine.model_copy(update={"table_rows": FEW_REQUESTS})
+        reached = _best(model, fewer, machine, failed)
+        if reached:
+            text = f"at most {FEW_REQUESTS} requests at once: {reached.context:,} tokens"
+            yield Concession(what="requests", text=text, layout=reached)
 
 
 def _smaller_cache(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:

@@ -18,8 +18,9 @@ LayoutKind: TypeAlias = Literal["single", "tensor", "pipeline", "expert", "layer
 """One device; every matrix over several devices; layers over groups of such; whole experts on each; some layers on
 each; experts in the machine's memory; all of it there; experts on disk."""
 
-GIB: Final = 2**30
 MIB: Final = 2**20
+FULL: Final = 80_000_000_000
+"""Bytes of a device that gets the largest batches."""
 
 
 class EngineProfile(Value):
@@ -44,9 +45,12 @@ class EngineProfile(Value):
     workspace: int
     """Activations of one block of a prompt, graphs, buffers."""
     workspace_together: int = 0
-    """What each device takes besides when several share matrices or experts: buffers to exchange, logits, graphs."""
+    """What each device takes besides when several share matrices or experts: buffers to exchange, logits, graphs.
+    Engines give devices under 80 GB smaller batches; there it is in proportion."""
     workspace_per_token: int = 0
     """What grows with the context besides the cache."""
+    table_rows: int = 0
+    """Requests for each of which it keeps where every token lies, 4 bytes each, on every device."""
     workspace_per_position: int = 0
     """What grows with the model's window, used or not: tables of rotations."""
     utilization: float = 1.0
@@ -69,10 +73,12 @@ class EngineProfile(Value):
         """How it keeps keys and values."""
         return find_policy(self.kv)
 
-    def workspace_for(self, context: int, window: int, devices: int = 1) -> int:
-        """All but weights, cache and runtime on one of ``devices`` that share matrices or experts."""
-        together = self.workspace_together if devices > 1 else 0
-        return self.workspace + together + self.workspace_per_token * context + self.workspace_per_position * window
+    def workspace_for(self, context: int, window: int, *, devices: int = 1, memory: int = FULL) -> int:
+        """All but weights, cache and runtime on one of ``devices`` of ``memory`` bytes that share matrices."""
+        together = int(self.workspace_together * min(1.0, memory / FULL)) if devices > 1 else 0
+        table = 4 * (self.table_rows + 1) * context if self.table_rows else 0
+        grows = self.workspace_per_token * context + self.workspace_per_position * window
+        return self.workspace + together + table + grows
 
     def static_share(self, devices: int) -> float | None:
         """What ``static`` says of so many devices."""
@@ -164,7 +170,7 @@ SGLANG: Final = EngineProfile(
     runtime=800_000_000,
     workspace=1_900_000_000,
     workspace_together=3_200_000_000,
-    workspace_per_token=2049 * 4,  # where each token of each request lies: 2048 requests, and one that is none
+    table_rows=2048,
     static=((1, 0.88), (2, 0.87), (4, 0.85), (8, 0.81)),
     margin=0.0,
     calibration="SGLang",

@@ -185,7 +185,8 @@ class Room:
         self, device: Device | None, weights: Mapping[ModuleClass, int], kv: int, context: int, *, together: int = 1
     ) -> Share:
         engine, working = self.engine, kv > 0 or device is not None
-        workspace = engine.workspace_for(context, self.model.config.max_context, together)
+        window, memory = self.model.config.max_context, device.total_memory if device else 0
+        workspace = engine.workspace_for(context, window, devices=together, memory=memory)
         static = engine.static_share(together)
         return Share(
             device=device.id if device else "cpu",

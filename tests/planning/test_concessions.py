@@ -10,7 +10,9 @@ from llama4sdk.catalog import MAVERICK, SCOUT, ModelSpec
 from llama4sdk.planning.accelerators import describe
 from llama4sdk.planning.concessions import Concession, concessions
 from llama4sdk.planning.engines import ENGINES, EngineProfile, find_engine
-from llama4sdk.planning.layouts import Layout, Model, layouts
+from llama4sdk.planning.layouts import Layout, Model, class_bytes, layouts
+from llama4sdk.planning.quantization import Quantization, QuantizationConfig
+from llama4sdk.planning.support import support_by_class
 
 GIB = 2**30
 
@@ -37,6 +39,14 @@ def test_the_cheapest_remedy_comes_first() -> None:
     assert found[0].text == "a cache in 8 bits holds 2,500,000 tokens"
     assert found[1].layout is not None
     assert 1_500_000 < found[1].layout.context < 2_500_000
+
+
+def test_a_table_of_requests_can_be_smaller() -> None:
+    """What SGLang's ten million tokens on eight H200 need: by default the table alone takes 80 GiB of each."""
+    failed, found = given_up("8xh200", "SGLang", "bf16", 10_000_000, "tensor")
+    assert not failed.fits
+    assert found[0].what == "requests"
+    assert found[0].text == "at most 64 requests at once: 10,000,000 tokens"
 
 
 def test_fewer_bits_and_more_devices() -> None:
@@ -108,3 +118,22 @@ def test_verdicts_come_with_what_would_be_better(gpu: str, precision: str, verdi
     assert layout.support[0] == verdict
     assert layout.remedy.startswith(remedy)
     assert bool(layout.remedy) == (verdict != "native")
+
+
+def test_each_class_of_modules_has_its_own_verdict() -> None:
+    """An A100 unpacks fp8 attention without gain, int4 experts as it should, and calculates in bf16."""
+    config = QuantizationConfig(attention=Quantization.FP8, experts=Quantization.INT4)
+    found = support_by_class(describe("a100").devices[0], config)
+    assert {part: verdict.verdict for part, verdict in found.items() if verdict.verdict != "native"} == {
+        "attention": "no gain"
+    }
+    assert found["attention"].instead == "int8"
+
+
+def test_published_mixes_quantize_what_they_do() -> None:
+    """Meta's the routed experts alone, which makes Maverick's fp8 416.6 GB; bitsandbytes all but those."""
+    sizes = {mix: class_bytes(model(), mix) for mix in ("bf16", "fp8_mixed", "int4_mixed", "bnb-4bit")}
+    assert sizes["fp8_mixed"]["attention"] == sizes["int4_mixed"]["attention"] == sizes["bf16"]["attention"]
+    assert sizes["bnb-4bit"]["experts"] == sizes["bf16"]["experts"]
+    assert sizes["bnb-4bit"]["attention"] < sizes["bf16"]["attention"] / 3
+    assert sum(class_bytes(model(MAVERICK), "fp8_mixed").values()) / 1e9 == pytest.approx(416.6, rel=0.005)

@@ -254,6 +254,15 @@ def test_a_batch_shares_the_room() -> None:
     assert four <= one / 4
 
 
+@pytest.mark.parametrize("gpus", ["4x4090", "2xa40", "8xl4"])
+def test_smaller_devices_keep_less_for_working_together(gpus: str) -> None:
+    """Engines give them smaller batches: what is kept is at most a seventh of their memory and 3 GB."""
+    machine = describe(gpus)
+    for layout in of_kind("tensor", lay(machine, "vLLM", "int4")):
+        share = layout.shares[0]
+        assert share.workspace + share.runtime <= machine.devices[0].total_memory / 7 + 3e9
+
+
 def test_a_table_of_requests_takes_room_beside_the_cache() -> None:
     """SGLang's ends eight H100 at about a million tokens, and its ten million at 80 GiB a device."""
     full = find_profile("SGLang", "0.4")
