@@ -30,7 +30,7 @@ class Concession(Value):
 
 
 def concessions(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> tuple[Concession, ...]:
-    """What would let ``failed`` fit: fewer requests, a cache in fewer bits, a shorter context, fewer bits, more devices.
+    """What would let ``failed`` fit: fewer requests, a smaller cache, a shorter context, fewer bits, more devices.
 
     Whatever is not named stays as it was asked for. There is always one: where nothing else helps, the memory that is
     lacking. Empty where it fits already.
