@@ -126,7 +126,8 @@ def _table(rows: Sequence[Row]) -> Table:
 
 def _verdict(row: Candidate, given: Sequence[Concession]) -> str:
     """With the cheapest remedy where it cannot run."""
-    return f"{row.layout.verdict}: {given[0].text}" if given else row.layout.verdict
+    verdict = row.layout.verdict
+    return f"{verdict}: {given[0].text}" if given and given[0].layout else verdict
 
 
 def _speed(row: Candidate) -> str:

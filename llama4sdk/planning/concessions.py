@@ -47,7 +47,7 @@ def concessions(model: Model, engine: EngineProfile, machine: Hardware, failed: 
     if found:
         return found
     worst = max(failed.shares, key=lambda share: share.missing)
-    text = f"{gb(worst.missing)} more on {worst.device}" if worst.missing else failed.support[1]
+    text = f"{gb(worst.missing)} more on {worst.device}" if worst.missing else failed.remedy or failed.support[1]
     return (Concession(what="memory", text=text, layout=None),)
 
 

@@ -60,6 +60,7 @@ class Room:
             precision=self.precision,
             shares=tuple(shares(tokens or 1)),
             context=tokens,
+            window=self.longest,
             support=(verdict.verdict, verdict.reason),
             remedy=self._remedy(verdict),
             tensor=tensor,

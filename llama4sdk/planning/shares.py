@@ -77,6 +77,8 @@ class Layout(Value):
     precision: str
     shares: tuple[Share, ...]
     context: int
+    window: int
+    """The longest context the model knows."""
     support: tuple[str, str]
     """The worst verdict of its devices on the precision, and why."""
     remedy: str = ""
@@ -97,8 +99,8 @@ class Layout(Value):
 
     @property
     def fits(self) -> bool:
-        """Whether every device has the room."""
-        return self.missing == 0 and self.context > 0
+        """Whether every device has the room, and the model the window."""
+        return self.missing == 0 and 0 < self.context <= self.window
 
     @property
     def usable(self) -> bool:
@@ -108,6 +110,8 @@ class Layout(Value):
     @property
     def verdict(self) -> str:
         """In a word or two: whether it fits, or what it lacks: with the device that lacks most, or refuses."""
+        if self.context > self.window:
+            return f"the model's window is {self.window:,} tokens"
         if not self.fits:
             worst = max(self.shares, key=lambda share: share.missing)
             return f"lacks {gb(worst.missing)} ({worst.device})"
