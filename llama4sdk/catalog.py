@@ -17,9 +17,36 @@ from llama4sdk.llama4.config import RopeScaling, TextConfig
 from llama4sdk.planning import estimate
 from llama4sdk.planning.quantization import Quantization, QuantizationConfig
 
-__all__ = ["BEHEMOTH", "DEMO", "MAVERICK", "MODELS", "SCOUT", "ModelSpec", "ensure_known", "find", "unknown_model"]
+__all__ = [
+    "BEHEMOTH",
+    "DEMO",
+    "MAVERICK",
+    "MODELS",
+    "REASONING",
+    "SCOUT",
+    "ModelSpec",
+    "ensure_known",
+    "find",
+    "unknown_model",
+]
 
 LLAMA4_LICENSE: Final = "Llama 4 Community License"
+
+LANGUAGES: Final = (
+    "Arabic",
+    "English",
+    "French",
+    "German",
+    "Hindi",
+    "Indonesian",
+    "Italian",
+    "Portuguese",
+    "Spanish",
+    "Tagalog",
+    "Thai",
+    "Vietnamese",
+)
+"""What Meta supports; pretraining saw 200."""
 
 VISION_PARAMETERS: Final = 811_115_008 + 39_845_888 + 20_971_520
 """Encoder, adapter and projector; the same in Scout and Maverick."""
@@ -39,6 +66,8 @@ class ModelSpec(Value):
     """Stated window in tokens."""
     config: TextConfig | None = None
     vision_parameters: int = 0
+    languages: tuple[str, ...] = ()
+    """Those its maker supports, in English."""
     published_precision: Quantization = Quantization.BF16
     notes: str = ""
 
@@ -105,6 +134,7 @@ SCOUT: Final = ModelSpec(
         qk_norm=True,
     ),
     vision_parameters=VISION_PARAMETERS,
+    languages=LANGUAGES,
 )
 
 MAVERICK: Final = ModelSpec(
@@ -116,6 +146,7 @@ MAVERICK: Final = ModelSpec(
     context_length=1_048_576,
     config=_llama4(experts=128, moe_step=2, context=1_048_576, scaling=None, qk_norm=False),
     vision_parameters=VISION_PARAMETERS,
+    languages=LANGUAGES,
 )
 
 BEHEMOTH: Final = ModelSpec(
@@ -126,7 +157,17 @@ BEHEMOTH: Final = ModelSpec(
     released=False,
     context_length=None,
     notes="It was announced in April 2025 (288B active of about 2T parameters) and never released; "
-    "Maverick is its distillate.",
+    "Maverick, which learned from it, comes nearest.",
+)
+
+REASONING: Final = ModelSpec(
+    name="llama-4-reasoning",
+    title="Llama 4 Reasoning",
+    aliases=("llama4-reasoning", "reasoning"),
+    license=LLAMA4_LICENSE,
+    released=False,
+    context_length=None,
+    notes="It was announced as coming soon in April 2025 and never released; Maverick comes nearest.",
 )
 
 DEMO: Final = ModelSpec(
@@ -150,18 +191,19 @@ DEMO: Final = ModelSpec(
         max_context=8192,
         tied_embeddings=True,
     ),
+    languages=("English",),
     published_precision=Quantization.FP32,
     notes="A small real model of another family that runs through the Llama 4 code path, to try the SDK anywhere.",
 )
 
-MODELS: Final = (SCOUT, MAVERICK, BEHEMOTH, DEMO)
+MODELS: Final = (SCOUT, MAVERICK, BEHEMOTH, REASONING, DEMO)
 
 
 def find(name: str) -> ModelSpec | None:
-    """The model of this name, alias or repository, in any case; ``None`` when there is none."""
+    """The model of this name, alias, title or repository, in any case; ``None`` when there is none."""
     wanted = name.lower()
     for spec in MODELS:
-        names = (spec.name, *spec.aliases, (spec.repository or "").lower())
+        names = (spec.name, *spec.aliases, spec.title.lower(), (spec.repository or "").lower())
         if wanted in names:
             return spec
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llama4sdk import catalog
-from llama4sdk.catalog import BEHEMOTH, DEMO, MAVERICK, SCOUT
+from llama4sdk.catalog import BEHEMOTH, DEMO, MAVERICK, REASONING, SCOUT
 from llama4sdk.planning.estimate import kv_cache_bytes, parameters
 from llama4sdk.planning.plan import Quantization
 
@@ -66,3 +66,21 @@ def test_an_alias_typed_wrong_leads_to_the_model() -> None:
     """The guess is the short name."""
     assert "Did you mean 'maverick'?" in (catalog.unknown_model("llama4-mavrick").hint or "")
     assert "Did you mean" not in (catalog.unknown_model("zzz").hint or "")
+
+
+@pytest.mark.parametrize("name", ["Llama 4 Reasoning", "llama4-reasoning", "LLAMA-4-REASONING"])
+def test_what_was_never_released_is_known(name: str) -> None:
+    """By its names, with what comes nearest."""
+    assert catalog.find(name) is REASONING
+    assert catalog.find("Llama 4 Behemoth") is BEHEMOTH
+    for spec in (BEHEMOTH, REASONING):
+        assert not spec.released
+        assert "never released" in spec.notes
+        assert "Maverick" in spec.notes
+
+
+def test_languages_are_those_meta_supports() -> None:
+    """Twelve of both models."""
+    assert len(SCOUT.languages) == len(set(SCOUT.languages)) == 12
+    assert SCOUT.languages == MAVERICK.languages
+    assert {"Tagalog", "Vietnamese", "Thai"} < set(SCOUT.languages)

@@ -71,6 +71,7 @@ def choose(*answers: Answer, policy: Policy | None = None, backend: str | None =
         ("speed", offer("m", quantization=INT4, speed=20), offer("m", speed=10), "faster"),
         ("context", offer("m", context=200, device="cpu"), offer("m"), "context is longer"),
         ("context", offer("m"), offer("m", context=200, kind="remote", device="x"), "runs on this machine"),
+        ("cost", offer("m", device="cpu"), offer("m", kind="remote", device="x", speed=99), "costs less"),
     ],
 )
 def test_offers_are_ranked_by_named_criteria(prefer: Preference, better: Offer, worse: Offer, because: str) -> None:
@@ -83,6 +84,19 @@ def test_offers_are_ranked_by_named_criteria(prefer: Preference, better: Offer, 
         assert plan.backend == winner
         assert because in next(d.reason for d in plan.decisions if d.what == "backend")
         assert [(r.backend, because in r.reason) for r in plan.rejections] == [(loser, True)]
+
+
+def test_the_cheaper_endpoint_is_preferred_where_cost_counts() -> None:
+    """By the price that is known; one that nobody knows comes last, and none without leave."""
+    dear, cheap, unknown = (
+        answer(name, "scout", offer("scout", kind="remote", device=at, quantization=None, speed=speed), prefer="cost")
+        for name, at, speed in (("a", "Oracle OCI", 9), ("b", "DeepInfra", 1), ("c", "nobody", 99))
+    )
+    policy = Policy(allow_remote=True, prefer="cost")
+    assert choose(dear, cheap, unknown, policy=policy).backend == "b"
+    assert choose(dear, unknown, policy=policy).backend == "a"
+    with pytest.raises(NoBackendError, match="prompts would leave this machine"):
+        choose(dear, cheap, policy=Policy(prefer="cost"))
 
 
 def test_what_is_preferred_reaches_the_backends() -> None:

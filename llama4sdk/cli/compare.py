@@ -8,20 +8,27 @@ from llama4sdk.cli.console import print_json, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import TypeAlias
 
+    from pydantic import JsonValue
     from rich.console import RenderableType
     from rich.table import Table
 
     from llama4sdk.hardware import Hardware
     from llama4sdk.planning.candidates import Candidate
+    from llama4sdk.planning.concessions import Concession
     from llama4sdk.planning.engines import LayoutKind
     from llama4sdk.planning.layouts import Model
+
+    Row: TypeAlias = tuple[Candidate, Sequence[Concession]]
 
 __all__ = ["compare"]
 
 WHERE: Final[dict[LayoutKind, str]] = {
     "single": "one device",
     "tensor": "split over",
+    "pipeline": "stages over",
+    "expert": "experts over",
     "layers": "layers over",
     "offload": "experts in RAM",
     "cpu": "RAM",
@@ -33,18 +40,37 @@ def compare(
     machines: Mapping[str, Hardware | None], *, model: str | None, context: int | None, batch: int, json: bool
 ) -> None:
     """One row for each model, engine and precision: the best layout there is, or what it lacks."""
-    from llama4sdk.planning.candidates import best_of_each, candidates
+    from datetime import date
+
+    from llama4sdk.cli import remote
     from llama4sdk.probe import probe
 
-    models = _models(model)
+    models = {known.name: known for known in _models(model)}
     found = {
-        name: best_of_each(list(candidates(models, machine or probe(), context=context, batch=batch)))
+        name: list(_rows(models, machine or probe(), context=context, batch=batch))
         for name, machine in machines.items()
     }
+    offered = remote.offered(models, date.today())
     if json:
-        print_json({name: [candidate.model_dump(mode="json") for candidate in rows] for name, rows in found.items()})
+        described: dict[str, JsonValue] = {name: [_described(*row) for row in rows] for name, rows in found.items()}
+        print_json({**described, "remote": [price.model_dump(mode="json") for price in offered]})
     else:
-        show(*_pieces(found))
+        rents = remote.rents(machines, {name: [row for row, _ in rows] for name, rows in found.items()})
+        show(*_pieces(found), *rents, "", *remote.pieces(offered, date.today(), context=context))
+
+
+def _rows(models: Mapping[str, Model], machine: Hardware, *, context: int | None, batch: int) -> Iterator[Row]:
+    from llama4sdk.planning.candidates import best_of_each, candidates
+    from llama4sdk.planning.concessions import concessions
+    from llama4sdk.planning.engines import find_engine
+
+    for best in best_of_each(list(candidates(list(models.values()), machine, context=context, batch=batch))):
+        layout = best.layout
+        yield best, concessions(models[layout.model], find_engine(layout.engine), machine, layout)
+
+
+def _described(row: Candidate, given: Sequence[Concession]) -> dict[str, JsonValue]:
+    return {**row.model_dump(mode="json"), "concessions": [concession.model_dump(mode="json") for concession in given]}
 
 
 def _models(name: str | None) -> list[Model]:
@@ -63,7 +89,7 @@ def _models(name: str | None) -> list[Model]:
     ]
 
 
-def _pieces(found: Mapping[str, Sequence[Candidate]]) -> Iterator[RenderableType]:
+def _pieces(found: Mapping[str, Sequence[Row]]) -> Iterator[RenderableType]:
     from rich.text import Text
 
     for name, rows in found.items():
@@ -73,7 +99,7 @@ def _pieces(found: Mapping[str, Sequence[Candidate]]) -> Iterator[RenderableType
     yield Text("Tokens a second are modelled, those with ~ guessed; weights and caches are exact.", style="dim")
 
 
-def _table(rows: Sequence[Candidate]) -> Table:
+def _table(rows: Sequence[Row]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -82,21 +108,26 @@ def _table(rows: Sequence[Candidate]) -> Table:
     for heading in ("context", "tokens/s"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
-    for row in rows:
+    for row, given in rows:
         layout = row.layout
-        count = f" {len(layout.devices)}" if layout.kind in ("tensor", "layers") else ""
-        usable = layout.fits and layout.support[0] != "refused"
+        count = f" {len(layout.devices)}" if layout.kind in ("tensor", "pipeline", "expert", "layers") else ""
         table.add_row(
             layout.model,
             layout.engine,
             layout.precision,
             WHERE[layout.kind] + count,
-            f"{layout.context:,}" if usable else "",
-            _speed(row) if usable else "",
-            layout.verdict,
-            style=None if usable else "dim",
+            f"{layout.context:,}" if layout.usable else "",
+            _speed(row) if layout.usable else "",
+            _verdict(row, given),
+            style=None if layout.usable else "dim",
         )
     return table
+
+
+def _verdict(row: Candidate, given: Sequence[Concession]) -> str:
+    """With the cheapest remedy where it cannot run."""
+    verdict = row.layout.verdict
+    return f"{verdict}: {given[0].text}" if given and given[0].layout else verdict
 
 
 def _speed(row: Candidate) -> str:

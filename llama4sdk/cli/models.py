@@ -42,6 +42,7 @@ def _described(spec: ModelSpec) -> dict[str, JsonValue]:
         "parameters": spec.parameters,
         "active_parameters": spec.active_parameters,
         "context_length": spec.context_length,
+        "languages": list(spec.languages),
         "weight_bytes": {quantization.value: spec.weight_bytes(quantization) for quantization in Quantization},
         "path": str(path) if path else None,
         "notes": spec.notes,

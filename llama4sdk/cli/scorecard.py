@@ -26,6 +26,14 @@ TITLES: Final[dict[Metric, str]] = {
     "decode_speed": "Decoding, one answer",
     "prefill_speed": "Prefill",
     "served_speed": "Serving, all answers together",
+    "fits": "Whether it fits",
+    "max_context": "Longest context",
+    "kv_pool": "Memory left for the cache, on each device",
+    "kv_capacity": "Tokens the cache is said to hold",
+    "concurrency": "Requests of this length at once",
+    "compute_buffer": "Buffer of a block of a prompt",
+    "load_time": "Loading",
+    "disk": "Disk",
 }
 
 
@@ -77,7 +85,7 @@ def _table(rows: Sequence[Score]) -> Table:
     table.add_column("what", overflow="fold")
     table.add_column("published", justify="right", no_wrap=True)
     table.add_column("predicted", justify="right", overflow="fold")
-    table.add_column("source", no_wrap=True, overflow="ellipsis", style="dim")
+    table.add_column("source", no_wrap=True, overflow="ellipsis", style="dim", max_width=24)
     for entry in rows:
         verdict = mark("info" if entry.hit is None else "ok" if entry.hit else "fail")
         table.add_row(verdict, _what(entry), _number(entry, entry.row.value), Text(_predicted(entry)), entry.row.source)
@@ -96,7 +104,11 @@ def _predicted(entry: Score) -> str:
     if entry.predicted is None:
         return entry.reason
     if entry.low is None or entry.high is None:
-        return _number(entry, entry.predicted)
+        return (
+            f"{_number(entry, entry.predicted)}; the claim {entry.reason}"
+            if entry.reason
+            else _number(entry, entry.predicted)
+        )
     low, high = (_number(entry, end).removesuffix(" tok/s") for end in (entry.low, entry.high))
     return f"{low} to {high} tok/s"
 
@@ -104,8 +116,15 @@ def _predicted(entry: Score) -> str:
 def _number(entry: Score, value: float) -> str:
     from llama4sdk.text import gb
 
-    if entry.row.metric in ("weights", "kv_cache"):
+    metric = entry.row.metric
+    if metric in ("weights", "kv_cache", "kv_pool", "compute_buffer", "disk"):
         return gb(int(value))
-    if entry.row.metric.endswith("parameters"):
+    if metric == "fits":
+        return "fits" if value else "does not fit"
+    if metric in ("max_context", "kv_capacity"):
+        return f"{value:,.0f} tokens"
+    if metric in ("concurrency", "load_time"):
+        return f"{value:.2f}" if metric == "concurrency" else f"{value:.0f} s"
+    if metric.endswith("parameters"):
         return f"{value / 1e9:.4f}B"
     return f"{value:,.0f} tok/s" if value >= 100 else f"{value:.1f} tok/s"

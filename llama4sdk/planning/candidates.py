@@ -63,18 +63,21 @@ def candidates(
     engines: Sequence[EngineProfile] = ENGINES,
     context: int | None = None,
     batch: int = 1,
+    kv_bytes: float = 2,
 ) -> Iterator[Candidate]:
     """Every layout of every model in every precision that the engines know, those that do not fit included."""
     for model in models:
         for engine in engines:
             for precision in engine.precisions:
-                for layout in layouts(model, engine, machine, precision, context=context, batch=batch):
+                for layout in layouts(
+                    model, engine, machine, precision, context=context, batch=batch, kv_bytes=kv_bytes
+                ):
                     yield _timed(layout, model, engine, machine)
 
 
 def rank(found: Sequence[Candidate], prefer: Preference = "balanced") -> list[Candidate]:
     """Those that fit and are not refused, best first."""
-    usable = [candidate for candidate in found if candidate.layout.fits and candidate.layout.support[0] != "refused"]
+    usable = [candidate for candidate in found if candidate.layout.usable]
     return sorted(usable, key=_KEYS[prefer])
 
 
@@ -102,6 +105,7 @@ _KEYS: Final[dict[Preference, Callable[[Candidate], tuple[float, ...]]]] = {
     "quality": lambda c: (-min(c.bits, 16), _place(c), _speed(c)),
     "speed": lambda c: (_speed(c), -c.bits),
     "context": lambda c: (-c.layout.context, _place(c), -c.bits, _speed(c)),
+    "cost": lambda c: (_place(c), -min(c.bits, 16), _speed(c)),  # here every token is free of charge
 }
 
 
@@ -113,7 +117,9 @@ def _timed(layout: Layout, model: Model, engine: EngineProfile, machine: Hardwar
     guessed = any(part.calibration.label == "guessed" for part in parts)
     return Candidate(
         layout=layout,
-        decode=decode_speed(model.config, weights, parts, context=min(layout.context, 512)),
+        decode=decode_speed(
+            model.config, weights, parts, context=min(layout.context, 512), value_bytes=layout.kv_bytes
+        ),
         prefill=prefill_speed(model.config, parts, tokens=512),
         label="guessed" if guessed else "modelled",
     )
@@ -139,9 +145,17 @@ def _parts(layout: Layout, engine: EngineProfile, machine: Hardware) -> list[Par
     if site is None:
         return None
     calibration = _calibration(engine, "unified" if devices[0].unified else "accelerator")
+    if layout.kind == "expert":  # a single token's expert is on one device, a prompt's are on all
+        alone = site.model_copy(
+            update={"bandwidth": site.bandwidth // layout.tensor, "flops": site.flops * len(devices) / layout.tensor}
+        )
+        return [
+            Part(modules=EVERYTHING - EXPERTS, site=site, calibration=calibration),
+            Part(modules=EXPERTS, site=alone, calibration=calibration),
+        ]
     if layout.kind != "offload" or cpu is None:
         return [Part(modules=EVERYTHING, site=site, calibration=calibration)]
-    left = layout.shares[1].weights["experts"] / sum(share.weights.get("experts", 0) for share in layout.shares)
+    left = layout.shares[-1].weights["experts"] / sum(share.weights.get("experts", 0) for share in layout.shares)
     return [
         Part(modules=EVERYTHING, site=site, calibration=calibration, experts=1 - left),
         Part(modules=EXPERTS, site=cpu[0], calibration=cpu[1], experts=left),
@@ -153,16 +167,17 @@ def _site(layout: Layout, devices: Sequence[Device], machine: Hardware) -> Site 
     known = [accelerator_of(device) for device in devices]
     if any(accelerator is None for accelerator in known):
         return None
-    facts = [accelerator for accelerator in known if accelerator is not None]
+    facts = {device.id: fact for device, fact in zip(devices, known, strict=True) if fact is not None}
     scheme = {"int4": "bf16", "int8": "bf16"}.get(scheme_of(layout.precision), scheme_of(layout.precision))
-    flops = [fact.flops.get(scheme) or fact.flops.get("bf16") or fact.flops.get("int8", 1e13) for fact in facts]
-    if layout.kind != "layers":
-        together = len(devices) * (1.0 if len(devices) == 1 or _linked(devices, machine) else PCIE_PENALTY)
-        return Site(name=facts[0].name, bandwidth=int(facts[0].bandwidth * together), flops=flops[0] * together)
-    sizes = [sum(share.weights.values()) for share in layout.shares]
-    reading = sum(size / fact.bandwidth for size, fact in zip(sizes, facts, strict=True))
-    computing = sum(size / each for size, each in zip(sizes, flops, strict=True))
-    return Site(name="layers", bandwidth=int(sum(sizes) / reading), flops=sum(sizes) / computing)
+    flops = {at: f.flops.get(scheme) or f.flops.get("bf16") or f.flops.get("int8", 1e13) for at, f in facts.items()}
+    if layout.kind not in ("layers", "offload"):
+        first = devices[0].id
+        together = layout.tensor * (1.0 if layout.tensor == 1 or _linked(devices, machine) else PCIE_PENALTY)
+        return Site(name=first, bandwidth=int(facts[first].bandwidth * together), flops=flops[first] * together)
+    sizes = {share.device: sum(share.weights.values()) for share in layout.shares if share.device in facts}
+    reading = sum(size / facts[at].bandwidth for at, size in sizes.items())
+    computing = sum(size / flops[at] for at, size in sizes.items())
+    return Site(name="layers", bandwidth=int(sum(sizes.values()) / reading), flops=sum(sizes.values()) / computing)
 
 
 def _linked(devices: Sequence[Device], machine: Hardware) -> bool:

@@ -117,6 +117,22 @@ KV_POLICIES: Final = (
         switch="--hybrid-kvcache-ratio",
         source="SGLang's documentation of Llama 4",
     ),
+    KVPolicy(
+        name="sglang-full",
+        engine="SGLang",
+        versions="before hybrid KV",
+        chunk_aware=False,
+        switch="--hybrid-kvcache-ratio",
+        source="SGLang's documentation of Llama 4",
+    ),
+    KVPolicy(
+        name="transformers",
+        engine="transformers and Meta's scripts",
+        versions="all",
+        chunk_aware=False,
+        switch="none that is counted on: memory for the whole context is set aside",
+        source="Meta's reference implementation, whose cache has every layer's whole length",
+    ),
 )
 
 

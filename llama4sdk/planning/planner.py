@@ -6,6 +6,7 @@ given.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -16,6 +17,7 @@ from llama4sdk.hardware import Hardware
 from llama4sdk.planning.offers import Answer
 from llama4sdk.planning.plan import Decision, Plan, Rejection
 from llama4sdk.planning.policy import Policy, Preference
+from llama4sdk.planning.prices import find_price
 from llama4sdk.planning.quantization import Quantization, QuantizationConfig
 from llama4sdk.text import gb
 
@@ -40,12 +42,22 @@ def _precision_lost(candidate: _Candidate) -> bool:
     return quantization is not None and not quantization.full_precision
 
 
+def _price(candidate: _Candidate) -> float:
+    """Dollars for a million tokens: nothing here, and more than anything where nobody knows."""
+    offer = candidate.offer
+    if offer.placement.kind != "remote":
+        return 0.0
+    known = [find_price(name, offer.model) for name in (candidate.backend, *offer.placement.devices)]
+    return min((price.blended for price in known if price and price.blended is not None), default=math.inf)
+
+
 _LOCAL: Final = _Criterion("it runs on this machine", lambda c: c.offer.placement.kind == "remote")
 _ACCELERATED: Final = _Criterion("it uses an accelerator", lambda c: c.offer.placement.devices == ("cpu",))
 _RESIDENT: Final = _Criterion("it needs no offloading", lambda c: c.offer.placement.kind == "offload")
 _PRECISE: Final = _Criterion("it keeps the weights' full precision", _precision_lost)
 _FASTER: Final = _Criterion("it is predicted to be faster", lambda c: -(c.offer.tokens_per_second or 0.0))
 _LONGER: Final = _Criterion("its context is longer", lambda c: -c.offer.context_length)
+_CHEAPER: Final = _Criterion("it costs less per token", _price)
 _NAMED: Final = _Criterion("its name comes first", lambda c: c.backend)
 
 CRITERIA: Final[Mapping[Preference, tuple[_Criterion, ...]]] = {
@@ -53,6 +65,7 @@ CRITERIA: Final[Mapping[Preference, tuple[_Criterion, ...]]] = {
     "quality": (_LOCAL, _PRECISE, _ACCELERATED, _RESIDENT, _FASTER, _NAMED),
     "speed": (_LOCAL, _FASTER, _ACCELERATED, _RESIDENT, _PRECISE, _NAMED),
     "context": (_LOCAL, _LONGER, _ACCELERATED, _RESIDENT, _PRECISE, _FASTER, _NAMED),
+    "cost": (_CHEAPER, _LOCAL, _ACCELERATED, _RESIDENT, _PRECISE, _FASTER, _NAMED),
 }
 
 

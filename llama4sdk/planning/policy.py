@@ -8,9 +8,10 @@ from llama4sdk._values import Value
 
 __all__ = ["Policy", "Preference"]
 
-Preference: TypeAlias = Literal["balanced", "quality", "speed", "context"]
+Preference: TypeAlias = Literal["balanced", "quality", "speed", "context", "cost"]
 """``balanced`` keeps models on accelerators, in the best precision that fits there; ``quality`` takes Maverick before
-Scout and precision before speed; ``speed`` the fastest prediction; ``context`` the longest window."""
+Scout and precision before speed; ``speed`` the fastest prediction; ``context`` the longest window; ``cost`` the
+least dollars a token: nothing on this machine, elsewhere what is known of the endpoint's price."""
 
 
 class Policy(Value):

@@ -7,12 +7,9 @@ says that the model has the right shape, not that it foresaw them.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Mapping
-from functools import cache
-from importlib.resources import files
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal
 
 from llama4sdk import catalog
 from llama4sdk._values import Value
@@ -21,14 +18,12 @@ from llama4sdk.planning import estimate, speed
 from llama4sdk.planning.accelerators import Accelerator, find_accelerator
 from llama4sdk.planning.gguf_mixes import GGUF_MIXES, gguf_bytes, gguf_class_bytes
 from llama4sdk.planning.kv_policies import find_policy
+from llama4sdk.planning.published import Metric, Published, published
 from llama4sdk.planning.quantization import LINEAR, ModuleClass, Quantization
 from llama4sdk.planning.speed import Calibration, ClassBytes, Part, Site
+from llama4sdk.planning.trials import PREDICT, NotPredictedError
 
 __all__ = ["Metric", "Published", "Score", "published", "score"]
-
-Metric: TypeAlias = Literal[
-    "parameters", "active_parameters", "weights", "kv_cache", "decode_speed", "prefill_speed", "served_speed"
-]
 
 EVERYTHING: Final[frozenset[ModuleClass]] = frozenset(
     {"attention", "experts", "shared_expert", "dense", "router", "norms", "embedding", "head"}
@@ -43,36 +38,10 @@ WORKSPACE: Final = 4_000_000_000
 """What it needs of that for itself, on each device, in bytes."""
 
 
-class Published(Value):
-    """One row. Sizes are in bytes, speeds in tokens per second; empty fields do not matter to the metric."""
-
-    id: str
-    model: str
-    metric: Metric
-    value: float
-    tolerance: str
-    weights: str
-    file_gb: float | None
-    engine: str
-    version: str
-    device: str
-    devices: int
-    cpu_gbs: float | None
-    cpu_tflops: float | None
-    prompt: int | None
-    answer: int | None
-    concurrency: int | None
-    context: int | None
-    kv_bytes: float
-    note: str
-    source: str
-    date: str
-
-
 class Score(Value):
     """A prediction beside what was published; ``low`` and ``high`` where it is an interval.
 
-    ``predicted`` is ``None`` where nothing is predicted; ``reason`` then says why.
+    ``predicted`` is ``None`` where nothing is predicted; ``reason`` then says why, or why a claim does not hold.
     """
 
     row: Published
@@ -84,32 +53,16 @@ class Score(Value):
     @property
     def hit(self) -> bool | None:
         """Whether it is as near as the row asks; ``None`` without a prediction."""
-        if self.predicted is None:
-            return None
+        return None if self.predicted is None else self._near(self.predicted) != bool(self.row.claim)
+
+    def _near(self, predicted: float) -> bool:
+        if self.row.tolerance == "at least":
+            return predicted >= self.row.value
         if factor := re.fullmatch(r"(\d+)x", self.row.tolerance):
-            ratio = self.predicted / self.row.value
+            ratio = predicted / self.row.value
             return 1 / float(factor[1]) <= ratio <= float(factor[1])
         share = 0.0 if self.row.tolerance == "exact" else float(self.row.tolerance.rstrip("%")) / 100
-        return abs(self.predicted - self.row.value) <= share * self.row.value
-
-
-class _NotPredictedError(Exception):
-    """Why there is no prediction."""
-
-
-@cache
-def published() -> tuple[Published, ...]:
-    """All rows."""
-    with files("llama4sdk.planning").joinpath("published.csv").open(encoding="utf-8") as file:
-        return tuple(Published.model_validate(_filled(row)) for row in csv.DictReader(file))
-
-
-def _filled(row: dict[str, str]) -> dict[str, object]:
-    numbers = ("file_gb", "cpu_gbs", "cpu_tflops", "prompt", "answer", "concurrency", "context")
-    given: dict[str, object] = {key: value for key, value in row.items() if key not in numbers or value}
-    for key in numbers:
-        given.setdefault(key, None)
-    return given | {"devices": row["devices"] or 1, "kv_bytes": row["kv_bytes"] or 2}
+        return abs(predicted - self.row.value) <= share * self.row.value
 
 
 def score() -> tuple[Score, ...]:
@@ -131,8 +84,10 @@ def _score(row: Published) -> Score:
         "served_speed": _served,
     }
     try:
+        if row.metric in PREDICT:
+            return Score(row=row, predicted=PREDICT[row.metric](row, spec), reason=row.claim)
         return predict[row.metric](row, spec.config)
-    except _NotPredictedError as why:
+    except NotPredictedError as why:
         return Score(row=row, predicted=None, reason=str(why))
 
 
@@ -151,7 +106,7 @@ def _active(row: Published, config: TextConfig) -> Score:
 
 def _weights(row: Published, config: TextConfig) -> Score:
     if row.weights not in GGUF_MIXES:
-        raise _NotPredictedError("the publisher chose formats tensor by tensor; only the file's header knows")
+        raise NotPredictedError("the publisher chose formats tensor by tensor; only the file's header knows")
     return Score(row=row, predicted=gguf_bytes(config, row.weights))
 
 
@@ -203,7 +158,7 @@ def _class_bytes(row: Published, config: TextConfig) -> ClassBytes:
 
 def _parts(row: Published) -> list[Part]:
     if not row.engine:
-        raise _NotPredictedError(f"not modelled: {row.note}")
+        raise NotPredictedError(f"not modelled: {row.note}")
     names = row.device.split(" + ")
     parts = []
     for name in names:
@@ -234,4 +189,4 @@ def _calibration(row: Published, site: str) -> Calibration:
     for calibration in reversed(speed.CALIBRATIONS):
         if (calibration.engine, calibration.version, calibration.site) == (row.engine, row.version, site):
             return calibration
-    raise _NotPredictedError(f"nothing is known of {row.engine} {row.version} on this kind of machine")
+    raise NotPredictedError(f"nothing is known of {row.engine} {row.version} on this kind of machine")

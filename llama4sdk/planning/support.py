@@ -6,11 +6,12 @@ the memory is saved, the arithmetic is not. That is a verdict of its own, never 
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 from llama4sdk.hardware import Cpu, Device
+from llama4sdk.planning.quantization import ModuleClass, QuantizationConfig
 
-__all__ = ["WORST_LAST", "Support", "Verdict", "support"]
+__all__ = ["WORST_LAST", "Support", "Verdict", "support", "support_by_class"]
 
 Verdict: TypeAlias = Literal["native", "no gain", "refused"]
 
@@ -22,6 +23,8 @@ class Support(NamedTuple):
 
     verdict: Verdict
     reason: str
+    instead: str | None = None
+    """The smallest scheme it does calculate in, of at least as many bits; ``None`` where it needs none or has none."""
 
 
 SINCE: Final[dict[str, tuple[int, int]]] = {
@@ -32,6 +35,11 @@ SINCE: Final[dict[str, tuple[int, int]]] = {
     "fp4": (10, 0),
 }
 """NVIDIA's compute capability from which a device calculates in a format."""
+
+BITS: Final = {"int4": 4, "fp4": 4, "fp8": 8, "int8": 8, "bf16": 16, "fp16": 16}
+
+CALCULATED: Final = ("fp8", "int8", "bf16", "fp16")
+"""Formats that some device multiplies matrices in, smallest first; int4 is only ever unpacked."""
 
 UNPACKED_SINCE: Final = (8, 0)
 """The compute capability that kernels need to unpack weights in fewer bits as they go."""
@@ -55,6 +63,19 @@ CPU: Final[dict[str, frozenset[str]]] = {
 
 def support(place: Device | Cpu, scheme: str) -> Support:
     """What ``place`` makes of weights in ``scheme``: ``bf16``, ``fp8``, ``int8``, ``int4``, ``fp4`` …"""
+    found = _support(place, scheme)
+    if found.verdict == "native":
+        return found
+    better = (other for other in CALCULATED if other != scheme and BITS[other] >= BITS[scheme])
+    return found._replace(instead=next((o for o in better if _support(place, o).verdict == "native"), None))
+
+
+def support_by_class(place: Device | Cpu, config: QuantizationConfig) -> dict[ModuleClass, Support]:
+    """The same for the matrices of each class."""
+    return {module: support(place, config.scheme(module)) for module in get_args(ModuleClass)}
+
+
+def _support(place: Device | Cpu, scheme: str) -> Support:
     if scheme == "fp32":
         return Support("native", "every device calculates in fp32")
     if isinstance(place, Cpu):

@@ -109,6 +109,7 @@ def test_generate_prints_the_same_streamed_or_not(cli: Cli, flags: tuple[str, ..
         (("plan", "--gpus", "4090", "--gpus", "h100"), "A plan is for one machine"),
         (("plan", "--compare", "-m", "behemoth"), "'behemoth' cannot be compared"),
         (("plan", "-m", "behemoth"), "behemoth"),
+        (("plan", "-m", "llama4-reasoning"), "never released"),
     ],
 )
 def test_bad_input_is_told_in_words(cli: Cli, arguments: tuple[str, ...], message: str) -> None:
@@ -144,6 +145,8 @@ def test_models(cli: Cli, environment: dict[str, str]) -> None:
     assert described["scout"]["path"] is None
     assert described["scout"]["weight_bytes"]["bf16"] == pytest.approx(217e9, rel=0.01)
     assert not described["behemoth"]["released"]
+    assert not described["llama-4-reasoning"]["released"]
+    assert "Hindi" in described["scout"]["languages"]
 
 
 def test_plan(cli: Cli) -> None:
@@ -191,12 +194,35 @@ def test_compare(cli: Cli) -> None:
     assert longest[1] < longest[0]
 
 
+def test_compare_has_remote_endpoints_beside(cli: Cli) -> None:
+    """With dollars and the day they were seen, marked as leaving this machine; those that ended are left out."""
+    text = " ".join(cli("plan", "--compare", "-m", "scout", "--gpus", "2xh200").stdout.split())
+    assert "leave this machine" in text
+    assert "DeepInfra" in text
+    assert "2026-11-21" in text
+    assert "$7.90 an hour" in text
+    remote = json.loads(cli("plan", "--compare", "-m", "maverick", "--gpus", "h100", "--json").stdout)["remote"]
+    assert {row["model"] for row in remote} == {"maverick"}
+    assert "Together" not in {row["endpoint"] for row in remote}
+
+
+def test_compare_says_what_would_have_to_give(cli: Cli) -> None:
+    """Whatever cannot run has its remedies, each with the number it reaches."""
+    asked = ("plan", "--compare", "-m", "scout", "--gpus", "h100", "--context-length", "1000000")
+    text = " ".join(cli(*asked).stdout.split())
+    assert "a context of" in text
+    rows = json.loads(cli(*asked, "--json").stdout)["h100"]
+    failed = [row for row in rows if row["concessions"]]
+    assert failed
+    assert all(concession["text"] for row in failed for concession in row["concessions"])
+
+
 def test_scorecard(cli: Cli) -> None:
     """Every published figure is shown with its prediction, and counted; as JSON each says where it is from."""
     text = " ".join(cli("plan", "--scorecard").stdout.split())
-    assert "of 149 published figures are met" in text
+    assert "of 191 published figures are met" in text
     entries = json.loads(cli("plan", "--scorecard", "--json").stdout)
-    assert len(entries) == 149
+    assert len(entries) == 191
     assert all(entry["row"]["source"] and entry["row"]["date"] for entry in entries)
 
 
