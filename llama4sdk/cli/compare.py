@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from llama4sdk.cli.console import print_json, show
+from llama4sdk.cli.console import note, print_json, show
+from llama4sdk.cli.reasons import speed, where
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -12,55 +14,63 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from llama4sdk.cli.options import Target
     from llama4sdk.hardware import Hardware
     from llama4sdk.planning.candidates import Candidate
-    from llama4sdk.planning.engines import LayoutKind
     from llama4sdk.planning.layouts import Model
+    from llama4sdk.planning.policy import Preference
 
 __all__ = ["compare"]
 
-WHERE: Final[dict[LayoutKind, str]] = {
-    "single": "one device",
-    "tensor": "split over",
-    "layers": "layers over",
-    "offload": "experts in RAM",
-    "cpu": "RAM",
-    "disk": "experts on disk",
-}
-
 
 def compare(
-    machines: Mapping[str, Hardware | None], *, model: str | None, context: int | None, batch: int, json: bool
+    machines: Mapping[str, Hardware], target: Target, *, batch: int, json: bool, plot: Path | None = None
 ) -> None:
     """One row for each model, engine and precision: the best layout there is, or what it lacks."""
     from llama4sdk.planning.candidates import best_of_each, candidates
-    from llama4sdk.probe import probe
 
-    models = _models(model)
+    models = _models(target.model, target.prefer)
     found = {
-        name: best_of_each(list(candidates(models, machine or probe(), context=context, batch=batch)))
+        name: best_of_each(list(candidates(models, machine, context=target.context_length, batch=batch)), target.prefer)
         for name, machine in machines.items()
     }
+    if plot is not None:
+        _draw(plot, found, models, target.prefer)
     if json:
         print_json({name: [candidate.model_dump(mode="json") for candidate in rows] for name, rows in found.items()})
     else:
         show(*_pieces(found))
 
 
-def _models(name: str | None) -> list[Model]:
-    from llama4sdk import catalog
+def _models(name: str | None, prefer: Preference) -> list[Model]:
+    from llama4sdk.cli.subjects import subjects
     from llama4sdk.errors import UnknownModelError
-    from llama4sdk.planning.layouts import Model
 
-    spec = catalog.find(name) if name else None
-    if name and (spec is None or spec.config is None):
-        raise UnknownModelError(f"'{name}' cannot be compared.", hint="Choose 'scout', 'maverick' or 'demo'.")
-    chosen = [spec] if spec else [catalog.SCOUT, catalog.MAVERICK]
-    return [
-        Model(name=s.name, config=s.config, vision_parameters=s.vision_parameters)
-        for s in chosen
-        if s.config is not None
-    ]
+    found = subjects(name, prefer)
+    if not found:
+        raise UnknownModelError(
+            f"'{name}' cannot be compared.", hint="Choose 'scout', 'maverick', 'demo' or a checkpoint on this machine."
+        )
+    return found
+
+
+def _draw(path: Path, found: Mapping[str, Sequence[Candidate]], models: Sequence[Model], prefer: Preference) -> None:
+    """The best three of the machine's engines, for the model that is wanted first."""
+    from llama4sdk.cli.plot import plot
+    from llama4sdk.errors import ConfigurationError
+    from llama4sdk.planning.candidates import rank
+
+    if len(found) > 1:
+        raise ConfigurationError("A picture is of one machine.", hint="Name one --gpus, or leave --plot out.")
+    (rows,) = found.values()
+    for model in models:
+        ranked = rank([row for row in rows if row.layout.model == model.name], prefer)
+        best = list({row.layout.engine: row.layout for row in reversed(ranked)}.values())[::-1]
+        if best:
+            plot(path, best, model)
+            note(f"Drew {path}.")
+            return
+    raise ConfigurationError("Nothing fits this machine, so there is nothing to draw.", hint="Leave --plot out.")
 
 
 def _pieces(found: Mapping[str, Sequence[Candidate]]) -> Iterator[RenderableType]:
@@ -77,34 +87,23 @@ def _table(rows: Sequence[Candidate]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("model", "engine", "weights", "where"):
+    table.add_column("model", no_wrap=True, max_width=20)
+    for heading in ("engine", "weights", "where"):
         table.add_column(heading, no_wrap=True)
     for heading in ("context", "tokens/s"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
     for row in rows:
         layout = row.layout
-        count = f" {len(layout.devices)}" if layout.kind in ("tensor", "layers") else ""
         usable = layout.fits and layout.support[0] != "refused"
         table.add_row(
-            layout.model,
+            Path(layout.model).name,
             layout.engine,
             layout.precision,
-            WHERE[layout.kind] + count,
+            where(layout),
             f"{layout.context:,}" if usable else "",
-            _speed(row) if usable else "",
+            speed(row) if usable else "",
             layout.verdict,
             style=None if usable else "dim",
         )
     return table
-
-
-def _speed(row: Candidate) -> str:
-    if row.decode is None:
-        return "?"
-    return f"{'~' if row.label == 'guessed' else ''}{_short(row.decode.low)}-{_short(row.decode.high)}"
-
-
-def _short(number: float) -> str:
-    """Two digits that mean something."""
-    return f"{number:.2g}" if number < 1 else f"{number:.1f}" if number < 10 else f"{number:,.0f}"

@@ -20,7 +20,9 @@ from llama4sdk.planning.quantization import LINEAR, ModuleClass, QuantizationCon
 from llama4sdk.planning.support import WORST_LAST, Support, support
 from llama4sdk.text import gb
 
-__all__ = ["Layout", "Model", "Share", "class_bytes", "layouts", "scheme_of"]
+__all__ = ["Layout", "Model", "Share", "Stored", "class_bytes", "layouts", "scheme_of"]
+
+AS_STORED: Final = " as stored"
 
 USUAL_CONTEXT: Final = 8192
 FP4_BITS: Final = 4.5
@@ -33,12 +35,27 @@ RAM_KEPT: Final = 0.05
 """The share of the machine's memory that is left to everything else."""
 
 
+class Stored(Value):
+    """A checkpoint's own form: its bytes by class of modules, vision included, and the engines that keep it so."""
+
+    form: str
+    """A scheme, or a format of GGUF."""
+    weights: dict[ModuleClass, int]
+    engines: tuple[str, ...]
+
+    @property
+    def precision(self) -> str:
+        """What a layout of it is called."""
+        return self.form + AS_STORED
+
+
 class Model(Value):
     """What is to be laid out. ``vision_parameters`` are held in two bytes each."""
 
     name: str
     config: TextConfig
     vision_parameters: int = 0
+    stored: Stored | None = None
 
 
 class Share(Value):
@@ -101,7 +118,9 @@ class Layout(Value):
 
 
 def class_bytes(model: Model, precision: str) -> dict[ModuleClass, int]:
-    """All weights by class of modules, in a scheme or a mix of GGUF, vision included."""
+    """All weights by class of modules, in a scheme or a mix of GGUF, vision included; or as they are stored."""
+    if model.stored is not None and precision == model.stored.precision:
+        return dict(model.stored.weights)
     if precision in GGUF_MIXES:
         sizes = gguf_class_bytes(model.config, precision)
     elif precision == "nvfp4":
@@ -114,8 +133,10 @@ def class_bytes(model: Model, precision: str) -> dict[ModuleClass, int]:
 
 
 def scheme_of(precision: str) -> str:
-    """The number format a device is asked about: mixes of GGUF are unpacked as int4 is."""
-    return {"nvfp4": "fp4"}.get(precision) or ("int4" if precision in GGUF_MIXES else precision.partition("-")[0])
+    """The number format a device is asked about: formats of GGUF are unpacked as int4 is."""
+    form = precision.removesuffix(AS_STORED)
+    packed = form in GGUF_MIXES or form.isupper()
+    return {"nvfp4": "fp4"}.get(form) or ("int4" if packed else form.partition("-")[0])
 
 
 def layouts(

@@ -21,6 +21,7 @@ from llama4sdk.planning.quantization import ModuleClass
 __all__ = [
     "CALIBRATIONS",
     "Calibration",
+    "ClassBytes",
     "Interval",
     "Part",
     "Site",
@@ -233,6 +234,8 @@ def token_flops(config: TextConfig, modules: frozenset[ModuleClass], context: in
     for linear in linears(config):
         if linear.module not in modules or linear.module == "embedding":
             continue
+        if not linear.count:
+            continue  # a network without mixtures
         share = config.experts_per_token / config.num_experts * experts if linear.module == "experts" else 1.0
         flops += 2 * linear.parameters * share
     if "attention" in modules:
