@@ -7,9 +7,9 @@ from typing import Final, Literal
 
 from llama4sdk._values import Value
 from llama4sdk.hardware import Cpu, Device, Hardware
-from llama4sdk.planning.accelerators import accelerator_of
+from llama4sdk.planning.accelerators import Accelerator, accelerator_of
 from llama4sdk.planning.engines import ENGINES, EngineProfile
-from llama4sdk.planning.layouts import Layout, Model, class_bytes, layouts, scheme_of
+from llama4sdk.planning.layouts import USUAL_CONTEXT, Layout, Model, class_bytes, layouts, scheme_of
 from llama4sdk.planning.policy import Preference
 from llama4sdk.planning.quantization import ModuleClass
 from llama4sdk.planning.speed import (
@@ -117,11 +117,16 @@ def _place(candidate: Candidate) -> int:
     return {"offload": 1, "cpu": 2, "disk": 3}.get(candidate.layout.kind, 0)
 
 
+def _makeshift(candidate: Candidate) -> int:
+    """Reading experts from disk is the last resort, and too short a context for a conversation hardly better."""
+    return 2 * (candidate.layout.kind == "disk") + (candidate.layout.context < USUAL_CONTEXT)
+
+
 PREFERENCES: Final[dict[Preference, Callable[[Candidate], tuple[float, ...]]]] = {
-    "balanced": lambda c: (_place(c), -min(c.bits, 16), _speed(c)),
-    "quality": lambda c: (-min(c.bits, 16), _place(c), _speed(c)),
-    "speed": lambda c: (_speed(c), -c.bits),
-    "context": lambda c: (-c.layout.context, _place(c), -c.bits, _speed(c)),
+    "balanced": lambda c: (_makeshift(c), _place(c), -min(c.bits, 16), _speed(c)),
+    "quality": lambda c: (_makeshift(c), -min(c.bits, 16), _place(c), _speed(c)),
+    "speed": lambda c: (_makeshift(c), _speed(c), -c.bits),
+    "context": lambda c: (_makeshift(c), -c.layout.context, _place(c), -c.bits, _speed(c)),
 }
 """What counts, in order; smallest for what is preferred."""
 
@@ -185,15 +190,25 @@ def _site(layout: Layout, devices: Sequence[Device], machine: Hardware) -> Site 
     if any(accelerator is None for accelerator in known):
         return None
     facts = [accelerator for accelerator in known if accelerator is not None]
-    scheme = {"int4": "bf16", "int8": "bf16"}.get(scheme_of(layout.precision), scheme_of(layout.precision))
+    scheme = scheme_of(layout.precision)
+    scheme = "bf16" if scheme in ("int4", "int8", "gguf") else scheme
     flops = [fact.flops.get(scheme) or fact.flops.get("bf16") or fact.flops.get("int8", 1e13) for fact in facts]
     if layout.kind != "layers":
-        together = len(devices) * (1.0 if len(devices) == 1 or _linked(devices, machine) else PCIE_PENALTY)
+        together = (
+            len(devices)
+            * (1.0 if len(devices) == 1 or _linked(devices, machine) else PCIE_PENALTY)
+            * _part_of(devices[0], facts[0])
+        )
         return Site(name=facts[0].name, bandwidth=int(facts[0].bandwidth * together), flops=flops[0] * together)
     sizes = [sum(share.weights.values()) for share in layout.shares]
     reading = sum(size / fact.bandwidth for size, fact in zip(sizes, facts, strict=True))
     computing = sum(size / each for size, each in zip(sizes, flops, strict=True))
     return Site(name="layers", bandwidth=int(sum(sizes) / reading), flops=sum(sizes) / computing)
+
+
+def _part_of(device: Device, whole: Accelerator) -> float:
+    """What a slice of a card has of the card's speed: nearly what it has of its memory."""
+    return min(1.0, device.total_memory / whole.memory) if device.slice else 1.0
 
 
 def _linked(devices: Sequence[Device], machine: Hardware) -> bool:

@@ -133,10 +133,10 @@ def class_bytes(model: Model, precision: str) -> dict[ModuleClass, int]:
 
 
 def scheme_of(precision: str) -> str:
-    """The number format a device is asked about: formats of GGUF are unpacked as int4 is."""
+    """The number format a device is asked about; those of GGUF are one, for llama.cpp unpacks them all."""
     form = precision.removesuffix(AS_STORED)
     packed = form in GGUF_MIXES or form.isupper()
-    return {"nvfp4": "fp4"}.get(form) or ("int4" if packed else form.partition("-")[0])
+    return {"nvfp4": "fp4"}.get(form) or ("gguf" if packed else form.partition("-")[0])
 
 
 def layouts(
@@ -161,7 +161,7 @@ def layouts(
         elif kind == "tensor":
             for group in _groups(devices, model.config, room.of):
                 yield room.layout(kind, _ids(group), partial(room.split, group), context, group)
-        elif kind == "layers" and len(devices) > 1:
+        elif kind == "layers" and len(devices) > 1 and not any(device.slice for device in devices):
             yield room.layout(kind, _ids(devices), partial(room.by_layers, devices), context, devices)
         elif kind == "offload" and devices and not devices[0].unified and model.config.moe_layers:
             yield room.offloaded(max(devices, key=room.of), context)
