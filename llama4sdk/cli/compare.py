@@ -24,9 +24,15 @@ __all__ = ["compare"]
 
 
 def compare(
-    machines: Mapping[str, Hardware], target: Target, *, batch: int, json: bool, plot: Path | None = None
+    machines: Mapping[str, Hardware],
+    target: Target,
+    *,
+    batch: int,
+    best: bool = False,
+    json: bool,
+    plot: Path | None = None,
 ) -> None:
-    """One row for each model, engine and precision: the best layout there is, or what it lacks."""
+    """One row for each model, engine and precision, or for each model: the best layout there is, or what it lacks."""
     from llama4sdk.planning.candidates import best_of_each, candidates
 
     models = _models(target.model, target.prefer)
@@ -36,10 +42,23 @@ def compare(
     }
     if plot is not None:
         _draw(plot, found, models, target.prefer)
+    if best:
+        found = {name: list(_best(rows, models, target.prefer)) for name, rows in found.items()}
     if json:
         print_json({name: [candidate.model_dump(mode="json") for candidate in rows] for name, rows in found.items()})
+    elif best:
+        show(_table(found), "", _legend())
     else:
         show(*_pieces(found))
+
+
+def _best(rows: Sequence[Candidate], models: Sequence[Model], prefer: Preference) -> Iterator[Candidate]:
+    """The first choice of each model, or what lacks least."""
+    from llama4sdk.planning.candidates import rank
+
+    for model in models:
+        own = [row for row in rows if row.layout.model == model.name]
+        yield (rank(own, prefer) or sorted(own, key=lambda row: row.layout.missing))[0]
 
 
 def _models(name: str | None, prefer: Preference) -> list[Model]:
@@ -78,32 +97,41 @@ def _pieces(found: Mapping[str, Sequence[Candidate]]) -> Iterator[RenderableType
 
     for name, rows in found.items():
         yield Text(name, style="bold")
-        yield _table(rows)
+        yield _table({"": rows})
         yield ""
-    yield Text("Tokens a second are modelled, those with ~ guessed; weights and caches are exact.", style="dim")
+    yield _legend()
 
 
-def _table(rows: Sequence[Candidate]) -> Table:
+def _legend() -> RenderableType:
+    from rich.text import Text
+
+    return Text("Tokens a second are modelled, those with ~ guessed; weights and caches are exact.", style="dim")
+
+
+def _table(found: Mapping[str, Sequence[Candidate]]) -> Table:
+    """Rows of all machines, each machine's name once; no column for it where it has none."""
     from rich.table import Table
 
+    named = any(found)
     table = Table(box=None, pad_edge=False, header_style="dim")
+    if named:
+        table.add_column("machine", no_wrap=True)
     table.add_column("model", no_wrap=True, max_width=20)
     for heading in ("engine", "weights", "where"):
         table.add_column(heading, no_wrap=True)
     for heading in ("context", "tokens/s"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
-    for row in rows:
-        layout = row.layout
-        usable = layout.fits and layout.support[0] != "refused"
-        table.add_row(
-            Path(layout.model).name,
-            layout.engine,
-            layout.precision,
-            where(layout),
-            f"{layout.context:,}" if usable else "",
-            speed(row) if usable else "",
-            layout.verdict,
-            style=None if usable else "dim",
-        )
+    for name, rows in found.items():
+        for number, row in enumerate(rows):
+            machine = [name if number == 0 else ""] if named else []
+            usable = row.layout.fits and row.layout.support[0] != "refused"
+            table.add_row(*machine, *_cells(row, usable=usable), style=None if usable else "dim")
     return table
+
+
+def _cells(row: Candidate, *, usable: bool) -> tuple[str, ...]:
+    layout = row.layout
+    context, tokens = (f"{layout.context:,}", speed(row)) if usable else ("", "")
+    name = Path(layout.model).name
+    return name, layout.engine, layout.precision, where(layout), context, tokens, layout.verdict

@@ -40,6 +40,7 @@ def plan(
     compare: Annotated[
         bool, typer.Option("--compare", help="Show every engine and precision side by side, installed or not.")
     ] = False,
+    best: Annotated[bool, typer.Option("--best", help="With --compare: only the best of each machine.")] = False,
     batch: Annotated[int, typer.Option(help="With --compare: requests at once.", min=1)] = 1,
     explain: Annotated[bool, typer.Option("--explain", help="Show the numbers behind the plan.")] = False,
     plot: Annotated[
@@ -68,7 +69,7 @@ def plan(
     if compare:
         from llama4sdk.cli.compare import compare as show_comparison
 
-        show_comparison(found, target, batch=batch, json=json, plot=plot)
+        show_comparison(found, target, batch=batch, best=best, json=json, plot=plot)
         return
     imagined = bool(gpus or ram)
     _plan(one(found), target, explain=explain, plot=plot, json=json, imagined=imagined)

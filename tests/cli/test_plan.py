@@ -114,6 +114,26 @@ def test_a_checkpoint_on_disk_is_compared_by_its_own_sizes(cli: Cli, tmp_path: P
     assert {"bf16", "int4", "Q4_K_M"} <= {row["layout"]["precision"] for row in rows}
 
 
+def test_the_best_is_one_row_for_each_machine_and_model(cli: Cli) -> None:
+    """What is named best is the first of all rows by the policy, or what lacks least."""
+    ask = ("plan", "--compare", "--gpus", "h100", "--gpus", "8xh100", "--best", "--policy", "speed")
+    found = json.loads(cli(*ask, "--json").stdout)
+    for name, rows in found.items():
+        everything = json.loads(cli("plan", "--compare", "--gpus", name, "--policy", "speed", "--json").stdout)[name]
+        assert [row["layout"]["model"] for row in rows] == ["scout", "maverick"]
+        for row in rows:
+            fits = [
+                other["decode"]["low"] * other["decode"]["high"]
+                for other in everything
+                if other["layout"]["model"] == row["layout"]["model"]
+                and other["decode"]
+                and all(sum(s["weights"].values()) + s["kv"] < s["room"] for s in other["layout"]["shares"])
+                and other["layout"]["context"] >= 8192
+            ]
+            assert row["decode"]["low"] * row["decode"]["high"] == max(fits)
+    assert "8xh100" in cli(*ask).stdout
+
+
 def test_a_damaged_checkpoint_is_no_traceback(cli: Cli, tmp_path: Path) -> None:
     """Nor is one that is not there."""
     bad = tmp_path / "bad.gguf"
