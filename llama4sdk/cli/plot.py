@@ -157,17 +157,19 @@ def _contexts(axes: Axes, layouts: Sequence[Layout], model: Model) -> None:
 
     longest = model.config.max_context
     tokens = _steps(min(SHORTEST, longest), longest)
+    kinds = [(True, "local layers keep one chunk"), (False, "every layer keeps everything")]
+    if not model.config.chunked_layers:  # there is but one way
+        kinds = [(True, "weights, work space and cache")]
     legend: list[tuple[Artist, str]] = []
     for layout, colour in zip(layouts, LINES * len(layouts), strict=False):
         holders = [share for share in layout.shares if share.kv] or list(layout.shares[:1])
         fixed = sum(share.total - share.kv for share in holders)
-        for aware, dash in ((True, "-"), (False, "--")):
+        for aware, _ in kinds:
             sizes = [(fixed + _kv(layout, model, n, chunk_aware=aware)) / GB for n in tokens]
-            axes.plot(tokens, sizes, dash, color=colour, linewidth=1.8)
+            axes.plot(tokens, sizes, "-" if aware else "--", color=colour, linewidth=1.8)
         room = sum(share.room for share in holders) / GB
         axes.axhline(room, color=colour, linewidth=1.2, linestyle=":")
         legend.append((Line2D([], [], color=colour, linewidth=4), f"{_name(layout)}, room for {room:,.1f} GB"))
-    kinds = ((True, "local layers keep one chunk"), (False, "every layer keeps everything"))
     legend += [(Line2D([], [], color=INK, linestyle="-" if aware else "--"), what) for aware, what in kinds]
     legend.append((Line2D([], [], color=INK, linestyle=":"), "room"))
     axes.set_xscale("log", base=2)

@@ -204,7 +204,7 @@ def _bandwidth(part: Part, machine: Hardware) -> tuple[Label, str]:
         return "exact", "as specified, of all its devices together"
     if machine.memory_bandwidth is not None:
         return "measured", "by all cores together"
-    return "guessed", "nobody measured it: 'llama4sdk doctor --bench' does"
+    return "guessed", "nobody has measured this machine's memory, so the share below is wider"
 
 
 def _width(plan: Plan) -> int:
