@@ -27,7 +27,7 @@ def client_for(target: Target, *, hardware: Hardware | None = None) -> Client:
         device=target.device,
         quantization=target.quantization,
         context_length=target.context_length,
-        policy=Policy(allow_remote=target.remote),
+        policy=Policy(allow_remote=target.remote, prefer=target.prefer),
         hardware=hardware,
     )
 

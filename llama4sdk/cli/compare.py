@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from llama4sdk.cli.console import print_json, show
+from llama4sdk.cli.console import note, print_json, show
+from llama4sdk.cli.reasons import speed, where
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -14,79 +16,106 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from llama4sdk.cli.options import Target
     from llama4sdk.hardware import Hardware
     from llama4sdk.planning.candidates import Candidate
     from llama4sdk.planning.concessions import Concession
-    from llama4sdk.planning.engines import LayoutKind
     from llama4sdk.planning.layouts import Model
+    from llama4sdk.planning.policy import Preference
 
     Row: TypeAlias = tuple[Candidate, Sequence[Concession]]
 
 __all__ = ["compare"]
 
-WHERE: Final[dict[LayoutKind, str]] = {
-    "single": "one device",
-    "tensor": "split over",
-    "pipeline": "stages over",
-    "expert": "experts over",
-    "layers": "layers over",
-    "offload": "experts in RAM",
-    "cpu": "RAM",
-    "disk": "experts on disk",
-}
-
 
 def compare(
-    machines: Mapping[str, Hardware | None], *, model: str | None, context: int | None, batch: int, json: bool
+    machines: Mapping[str, Hardware],
+    target: Target,
+    *,
+    batch: int,
+    best: bool = False,
+    json: bool,
+    plot: Path | None = None,
 ) -> None:
-    """One row for each model, engine and precision: the best layout there is, or what it lacks."""
+    """One row for each model, engine and precision, or for each model: the best layout there is, or what it lacks."""
     from datetime import date
 
     from llama4sdk.cli import remote
-    from llama4sdk.probe import probe
+    from llama4sdk.planning.candidates import best_of_each, candidates
 
-    models = {known.name: known for known in _models(model)}
+    context, models = target.context_length, _models(target.model, target.prefer)
     found = {
-        name: list(_rows(models, machine or probe(), context=context, batch=batch))
+        name: best_of_each(list(candidates(models, machine, context=context, batch=batch)), target.prefer)
         for name, machine in machines.items()
     }
-    offered = remote.offered(models, date.today())
+    if plot is not None:
+        _draw(plot, found, models, target.prefer)
+    if best:
+        found = {name: list(_best(rows, models, target.prefer)) for name, rows in found.items()}
+    shown = {name: list(_with_concessions(rows, models, machines[name])) for name, rows in found.items()}
+    offered = remote.offered([model.name for model in models], date.today())
     if json:
-        described: dict[str, JsonValue] = {name: [_described(*row) for row in rows] for name, rows in found.items()}
+        described: dict[str, JsonValue] = {name: [_described(*row) for row in rows] for name, rows in shown.items()}
         print_json({**described, "remote": [price.model_dump(mode="json") for price in offered]})
+    elif best:
+        show(_table(shown), "", _legend())
     else:
-        rents = remote.rents(machines, {name: [row for row, _ in rows] for name, rows in found.items()})
-        show(*_pieces(found), *rents, "", *remote.pieces(offered, date.today(), context=context))
+        rents = remote.rents(machines, found)
+        show(*_pieces(shown), *rents, "", *remote.pieces(offered, date.today(), context=context))
 
 
-def _rows(models: Mapping[str, Model], machine: Hardware, *, context: int | None, batch: int) -> Iterator[Row]:
-    from llama4sdk.planning.candidates import best_of_each, candidates
+def _with_concessions(rows: Sequence[Candidate], models: Sequence[Model], machine: Hardware) -> Iterator[Row]:
     from llama4sdk.planning.concessions import concessions
     from llama4sdk.planning.engines import find_engine
 
-    for best in best_of_each(list(candidates(list(models.values()), machine, context=context, batch=batch))):
-        layout = best.layout
-        yield best, concessions(models[layout.model], find_engine(layout.engine), machine, layout)
+    known = {model.name: model for model in models}
+    for row in rows:
+        layout = row.layout
+        yield row, concessions(known[layout.model], find_engine(layout.engine), machine, layout)
 
 
 def _described(row: Candidate, given: Sequence[Concession]) -> dict[str, JsonValue]:
     return {**row.model_dump(mode="json"), "concessions": [concession.model_dump(mode="json") for concession in given]}
 
 
-def _models(name: str | None) -> list[Model]:
-    from llama4sdk import catalog
-    from llama4sdk.errors import UnknownModelError
-    from llama4sdk.planning.layouts import Model
+def _best(rows: Sequence[Candidate], models: Sequence[Model], prefer: Preference) -> Iterator[Candidate]:
+    """The first choice of each model, or what lacks least."""
+    from llama4sdk.planning.candidates import rank
 
-    spec = catalog.find(name) if name else None
-    if name and (spec is None or spec.config is None):
-        raise UnknownModelError(f"'{name}' cannot be compared.", hint="Choose 'scout', 'maverick' or 'demo'.")
-    chosen = [spec] if spec else [catalog.SCOUT, catalog.MAVERICK]
-    return [
-        Model(name=s.name, config=s.config, vision_parameters=s.vision_parameters)
-        for s in chosen
-        if s.config is not None
-    ]
+    for model in models:
+        own = [row for row in rows if row.layout.model == model.name]
+        yield (rank(own, prefer) or sorted(own, key=lambda row: row.layout.missing))[0]
+
+
+def _models(name: str | None, prefer: Preference) -> list[Model]:
+    from llama4sdk.cli.subjects import subjects
+    from llama4sdk.errors import UnknownModelError
+
+    found = subjects(name, prefer)
+    if not found:
+        raise UnknownModelError(
+            f"'{name}' cannot be compared.", hint="Choose 'scout', 'maverick', 'demo' or a checkpoint on this machine."
+        )
+    return found
+
+
+def _draw(path: Path, found: Mapping[str, Sequence[Candidate]], models: Sequence[Model], prefer: Preference) -> None:
+    """The best three of the machine's engines, for the model that is wanted first."""
+    from llama4sdk.cli.plot import plot
+    from llama4sdk.errors import ConfigurationError
+    from llama4sdk.planning.candidates import rank
+
+    if len(found) > 1:
+        raise ConfigurationError("A picture is of one machine.", hint="Name one --gpus, or leave --plot out.")
+    (rows,) = found.values()
+    for model in models:
+        ranked = rank([row for row in rows if row.layout.model == model.name], prefer)
+        best = list({row.layout.engine: row.layout for row in reversed(ranked)}.values())[::-1]
+        if best:
+            plot(path, best, model)
+            note(f"Drew {path}.")
+            return
+    raise ConfigurationError("Nothing fits this machine, so there is nothing to draw.", hint="Leave --plot out.")
 
 
 def _pieces(found: Mapping[str, Sequence[Row]]) -> Iterator[RenderableType]:
@@ -94,48 +123,41 @@ def _pieces(found: Mapping[str, Sequence[Row]]) -> Iterator[RenderableType]:
 
     for name, rows in found.items():
         yield Text(name, style="bold")
-        yield _table(rows)
+        yield _table({"": rows})
         yield ""
-    yield Text("Tokens a second are modelled, those with ~ guessed; weights and caches are exact.", style="dim")
+    yield _legend()
 
 
-def _table(rows: Sequence[Row]) -> Table:
+def _legend() -> RenderableType:
+    from rich.text import Text
+
+    return Text("Tokens a second are modelled, those with ~ guessed; weights and caches are exact.", style="dim")
+
+
+def _table(found: Mapping[str, Sequence[Row]]) -> Table:
+    """Rows of all machines, each machine's name once; no column for it where it has none."""
     from rich.table import Table
 
+    named = any(found)
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("model", "engine", "weights", "where"):
+    if named:
+        table.add_column("machine", no_wrap=True)
+    table.add_column("model", no_wrap=True, max_width=20)
+    for heading in ("engine", "weights", "where"):
         table.add_column(heading, no_wrap=True)
     for heading in ("context", "tokens/s"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
-    for row, given in rows:
-        layout = row.layout
-        count = f" {len(layout.devices)}" if layout.kind in ("tensor", "pipeline", "expert", "layers") else ""
-        table.add_row(
-            layout.model,
-            layout.engine,
-            layout.precision,
-            WHERE[layout.kind] + count,
-            f"{layout.context:,}" if layout.usable else "",
-            _speed(row) if layout.usable else "",
-            _verdict(row, given),
-            style=None if layout.usable else "dim",
-        )
+    for name, rows in found.items():
+        for number, (row, given) in enumerate(rows):
+            machine = [name if number == 0 else ""] if named else []
+            table.add_row(*machine, *_cells(row, given), style=None if row.layout.usable else "dim")
     return table
 
 
-def _verdict(row: Candidate, given: Sequence[Concession]) -> str:
+def _cells(row: Candidate, given: Sequence[Concession]) -> tuple[str, ...]:
     """With the cheapest remedy where it cannot run."""
-    verdict = row.layout.verdict
-    return f"{verdict}: {given[0].text}" if given and given[0].layout else verdict
-
-
-def _speed(row: Candidate) -> str:
-    if row.decode is None:
-        return "?"
-    return f"{'~' if row.label == 'guessed' else ''}{_short(row.decode.low)}-{_short(row.decode.high)}"
-
-
-def _short(number: float) -> str:
-    """Two digits that mean something."""
-    return f"{number:.2g}" if number < 1 else f"{number:.1f}" if number < 10 else f"{number:,.0f}"
+    layout = row.layout
+    context, tokens = (f"{layout.context:,}", speed(row)) if layout.usable else ("", "")
+    verdict = f"{layout.verdict}: {given[0].text}" if given and given[0].layout else layout.verdict
+    return Path(layout.model).name, layout.engine, layout.precision, where(layout), context, tokens, verdict

@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, get_type_hints
 
@@ -15,6 +16,7 @@ from llama4sdk.cli.errors import guarded
 from llama4sdk.cli.inputs import read_file, read_json_object
 
 if TYPE_CHECKING:
+    from llama4sdk.planning.policy import Preference
     from llama4sdk.requests import GenerateOptions, SamplingOptions
 
 __all__ = ["SETTINGS", "JsonFlag", "Sampling", "Shape", "Target", "expanded"]
@@ -26,6 +28,15 @@ SAMPLING_PANEL: Final = "Sampling"
 SHAPE_PANEL: Final = "What the answer looks like"
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
+
+
+class Wanted(StrEnum):
+    """What a policy may prefer, as typer takes choices."""
+
+    BALANCED = "balanced"
+    QUALITY = "quality"
+    SPEED = "speed"
+    CONTEXT = "context"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +76,14 @@ class Target:
         bool,
         typer.Option("--remote", help="Allow backends that send prompts elsewhere.", rich_help_panel=PLAN_PANEL),
     ] = False
+    policy: Annotated[
+        Wanted, typer.Option(help="What counts first where several plans are possible.", rich_help_panel=PLAN_PANEL)
+    ] = Wanted.BALANCED
+
+    @property
+    def prefer(self) -> Preference:
+        """The policy as ``Policy.prefer`` takes it."""
+        return self.policy.value
 
 
 @dataclass(frozen=True, kw_only=True)

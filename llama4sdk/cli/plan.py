@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llama4sdk.cli.console import print_json, show
+from llama4sdk.cli.console import note, print_json, show
 from llama4sdk.cli.options import JsonFlag, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import RenderableType
-    from rich.table import Table
 
     from llama4sdk.hardware import Hardware
-    from llama4sdk.planning.plan import Plan, Rejection
+    from llama4sdk.planning.candidates import Candidate
+    from llama4sdk.planning.explanation import Explanation
+    from llama4sdk.planning.layouts import Model
+    from llama4sdk.planning.plan import Plan
 
 __all__ = ["plan"]
 
@@ -38,7 +40,13 @@ def plan(
     compare: Annotated[
         bool, typer.Option("--compare", help="Show every engine and precision side by side, installed or not.")
     ] = False,
+    best: Annotated[bool, typer.Option("--best", help="With --compare: only the best of each machine.")] = False,
     batch: Annotated[int, typer.Option(help="With --compare: requests at once.", min=1)] = 1,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the numbers behind the plan.")] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw memory by device, and context against memory, into this .svg or .png file."),
+    ] = None,
     scorecard: Annotated[
         bool, typer.Option("--scorecard", help="Show what has been published of Llama 4 beside what is predicted.")
     ] = False,
@@ -51,98 +59,109 @@ def plan(
 
         show_scorecard(json=json)
         return
-    from llama4sdk.cli.clients import client_for
-    from llama4sdk.errors import NoBackendError, PlanningError
+    from llama4sdk.cli.machines import machines, one
 
-    machines = _machines(hardware, gpus, ram)
+    if plot is not None:
+        from llama4sdk.cli.plot import check
+
+        check(plot)
+    found = machines(hardware, gpus, ram)
     if compare:
         from llama4sdk.cli.compare import compare as show_comparison
 
-        show_comparison(machines, model=target.model, context=target.context_length, batch=batch, json=json)
+        show_comparison(found, target, batch=batch, best=best, json=json, plot=plot)
         return
-    machine = _one(machines)
+    imagined = bool(gpus or ram)
+    _plan(one(found), target, explain=explain, plot=plot, json=json, imagined=imagined)
+
+
+def _plan(machine: Hardware, target: Target, *, explain: bool, plot: Path | None, json: bool, imagined: bool) -> None:
+    from llama4sdk.cli.clients import client_for
+    from llama4sdk.cli.subjects import subjects
+    from llama4sdk.errors import NoBackendError, PlanningError
+
     try:
         with client_for(target, hardware=machine) as client:
             decided = client.plan()
     except NoBackendError as error:
         if json or not error.rejections:
             raise
-        show(_rejections(error.rejections))
+        from llama4sdk.cli.reasons import rejections
+
+        show(rejections(error.rejections), *_elsewhere(None, target, machine))
         raise PlanningError("Nothing can run this here; the table says why and what would help.") from error
+    model = next(iter(subjects(decided.model)), None) if explain or plot else None
+    if plot is not None:
+        _draw(plot, decided, model, machine)
+    explanation = _explanation(decided, model, machine, imagined=imagined) if explain else None
     if json:
-        print_json(decided.model_dump(mode="json"))
+        whole = decided.model_dump(mode="json")
+        print_json({"plan": whole, "explanation": explanation.model_dump(mode="json")} if explanation else whole)
     else:
-        show(*_pieces(decided))
+        show(*_pieces(decided, target, machine, explanation))
 
 
-def _machines(file: Path | None, gpus: list[str] | None, ram: str | None) -> dict[str, Hardware | None]:
-    """By a name for people: the one that was saved, those that are imagined, or ``None`` for this one."""
+def _explanation(decided: Plan, model: Model | None, machine: Hardware, *, imagined: bool) -> Explanation:
+    from llama4sdk.planning.explanation import explain
+
+    return explain(decided, model, machine, imagined=imagined)
+
+
+def _draw(path: Path, decided: Plan, model: Model | None, machine: Hardware) -> None:
+    from llama4sdk.cli.plot import plot
     from llama4sdk.errors import ConfigurationError
-    from llama4sdk.hardware import Hardware
-    from llama4sdk.planning.accelerators import describe, parse_size
+    from llama4sdk.planning.alternatives import as_candidate
 
-    if gpus is None and ram is None:
-        return {str(file): Hardware.from_file(file)} if file else {"this machine": None}
-    if file is not None:
+    chosen = None if model is None else as_candidate(decided, model, machine)
+    if model is None or chosen is None:
         raise ConfigurationError(
-            "A machine is read from a file or imagined, not both.", hint="Drop one of the options."
+            f"Backend '{decided.backend}' does not say what it holds, so there is nothing to draw.",
+            hint="Choose a model with --model, such as scout.",
         )
-    memory = parse_size(ram) if ram else None
-    return {f"{name}, {ram} RAM" if ram else name: describe(name, ram=memory) for name in gpus or ["none"]}
+    plot(path, [chosen.layout], model)
+    note(f"Drew {path}.")
 
 
-def _one(machines: Mapping[str, Hardware | None]) -> Hardware | None:
-    from llama4sdk.errors import ConfigurationError
-
-    if len(machines) > 1:
-        raise ConfigurationError("A plan is for one machine.", hint="Add --compare to see several side by side.")
-    return next(iter(machines.values()))
-
-
-def _pieces(plan: Plan) -> Iterator[RenderableType]:
+def _pieces(
+    decided: Plan, target: Target, machine: Hardware, explanation: Explanation | None
+) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    yield _decisions(plan)
-    if plan.rejections:
+    from llama4sdk.cli.reasons import decisions, figures, rejections
+
+    yield decisions(decided)
+    if explanation is not None:
+        yield from figures(explanation)
+    if decided.rejections:
         yield Text("\nWhat was turned down", style="bold")
-        yield _rejections(plan.rejections)
-    if plan.notice:
-        yield Text("\n" + plan.notice, style="dim")
+        yield rejections(decided.rejections)
+    yield from _elsewhere(decided, target, machine)
+    if explanation is not None:
+        yield Text(f"\nNot modelled: {explanation.not_modelled}.")
+    if decided.notice:
+        yield Text("\n" + decided.notice, style="dim")
 
 
-def _decisions(plan: Plan) -> Table:
-    from llama4sdk.text import gb
-
-    table = _grid()
-    for decision in plan.decisions:
-        table.add_row(decision.what, decision.value, decision.reason)
-    if plan.weight_bytes is not None:
-        table.add_row("weights", gb(plan.weight_bytes), "in memory")
-    for device, size in plan.memory.items():
-        table.add_row("memory", gb(size), f"on {device}, cache and workspace included")
-    if plan.tokens_per_second:
-        table.add_row("speed", f"{plan.tokens_per_second:.0f} tokens/s", "predicted")
-    return table
-
-
-def _rejections(rejections: Sequence[Rejection]) -> Table:
+def _elsewhere(decided: Plan | None, target: Target, machine: Hardware) -> Iterator[RenderableType]:
+    """What the machine could do with engines that are not here."""
     from rich.text import Text
 
-    table = _grid()
-    for rejection in rejections:
-        reason = Text(rejection.reason)
-        if rejection.fix:
-            reason.append(f"\n→ {rejection.fix}", style="green")
-        table.add_row(rejection.model or "any model", rejection.backend, reason)
-    return table
+    from llama4sdk.cli.reasons import engines
+
+    if found := _alternatives(decided, target, machine):
+        yield Text("\nWith other engines, which are not installed", style="bold")
+        yield engines(found)
 
 
-def _grid() -> Table:
-    """Three columns: what, which, why."""
-    from rich.table import Table
+def _alternatives(decided: Plan | None, target: Target, machine: Hardware) -> Sequence[Candidate]:
+    from llama4sdk.cli.subjects import subjects
+    from llama4sdk.planning.alternatives import alternatives
+    from llama4sdk.registry import Registry
 
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(style="cyan", overflow="fold")
-    table.add_column(overflow="fold")
-    return table
+    if target.backend or target.device or target.quantization:
+        return []  # what was asked for in so many words, other engines do not know
+    registry = Registry.discover()
+    working = [name for name in registry.names if not registry.info(name).missing_modules()]
+    prefer = target.prefer
+    models = subjects(target.model, prefer)
+    return alternatives(decided, models, machine, installed=working, prefer=prefer, context=target.context_length)

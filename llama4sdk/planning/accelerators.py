@@ -134,7 +134,7 @@ def _parts(gpus: str) -> Iterator[list[Accelerator]]:
     for part in gpus.split(","):
         if part.strip().lower() in ("none", "0", "cpu"):
             continue
-        found = re.fullmatch(r"\s*(?:(\d+)\s*[xX*]\s*)?(.*?\S)\s*", part)
+        found = re.fullmatch(r"\s*(?:(\d+)(?:[xX*]\s*|\s+[xX*]\s+))?(.*?\S)\s*", part)
         if not found or not 1 <= int(found[1] or 1) <= MOST:
             raise ConfigurationError(
                 f"'{part.strip()}' describes no accelerators.", hint=f"Write 8xH100-80GB; at most {MOST} of a kind."

@@ -7,19 +7,32 @@ from typing import Final, Literal
 
 from llama4sdk._values import Value
 from llama4sdk.hardware import Cpu, Device, Hardware
-from llama4sdk.planning.accelerators import accelerator_of
+from llama4sdk.planning.accelerators import Accelerator, accelerator_of
 from llama4sdk.planning.engines import ENGINES, EngineProfile
 from llama4sdk.planning.layouts import Layout, Model, class_bytes, layouts, scheme_of
 from llama4sdk.planning.policy import Preference
 from llama4sdk.planning.quantization import ModuleClass
-from llama4sdk.planning.speed import CALIBRATIONS, Calibration, Interval, Part, Site, decode_speed, prefill_speed
+from llama4sdk.planning.room import USUAL_CONTEXT
+from llama4sdk.planning.speed import (
+    CALIBRATIONS,
+    Calibration,
+    ClassBytes,
+    Interval,
+    Part,
+    Site,
+    decode_speed,
+    prefill_speed,
+)
 
-__all__ = ["Candidate", "best_of_each", "candidates", "rank"]
+__all__ = ["PREFERENCES", "SHORT", "Candidate", "best_of_each", "candidates", "parts_of", "rank", "timed"]
 
 EVERYTHING: Final[frozenset[ModuleClass]] = frozenset(
     {"attention", "experts", "shared_expert", "dense", "router", "norms", "embedding", "head", "vision"}
 )
 EXPERTS: Final[frozenset[ModuleClass]] = frozenset({"experts"})
+
+SHORT: Final = 512
+"""Tokens of the prompt that speeds are predicted for."""
 
 USUAL_MEMORY: Final = 60_000_000_000
 """Bytes per second of a processor's memory that nobody has measured: between a laptop's and a server's."""
@@ -36,7 +49,7 @@ DISK: Final = {"nvme": 3.5e9, "ssd": 5e8, "hdd": 1.5e8, "network": 2e8}
 PCIE_PENALTY: Final = 0.6
 """What is left of the speed of several devices without direct links between them."""
 
-BITS: Final = {"fp32": 32, "bf16": 16, "fp8": 8, "int8": 8, "Q8_0": 8, "Q6_K": 6, "Q5_K_M": 5, "Q3_K_M": 3, "Q2_K": 2}
+BITS: Final = {"fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "Q8": 8, "Q6": 6, "Q5": 5, "Q3": 3, "Q2": 2}
 """Bits of a weight, nearly; 4 where nothing is said."""
 
 
@@ -53,7 +66,8 @@ class Candidate(Value):
     @property
     def bits(self) -> int:
         """Of a weight, nearly."""
-        return BITS.get(self.layout.precision, 4)
+        precision = self.layout.precision.partition(" ")[0]
+        return next((bits for name, bits in BITS.items() if precision.startswith(name)), 4)
 
 
 def candidates(
@@ -68,17 +82,24 @@ def candidates(
     """Every layout of every model in every precision that the engines know, those that do not fit included."""
     for model in models:
         for engine in engines:
-            for precision in engine.precisions:
+            for precision in _precisions(model, engine):
                 for layout in layouts(
                     model, engine, machine, precision, context=context, batch=batch, kv_bytes=kv_bytes
                 ):
-                    yield _timed(layout, model, engine, machine)
+                    yield timed(layout, model, engine, machine)
+
+
+def _precisions(model: Model, engine: EngineProfile) -> tuple[str, ...]:
+    """Those the engine makes, behind the form a checkpoint has already."""
+    stored = model.stored
+    own = (stored.precision,) if stored is not None and engine.name in stored.engines else ()
+    return own + engine.precisions
 
 
 def rank(found: Sequence[Candidate], prefer: Preference = "balanced") -> list[Candidate]:
     """Those that fit and are not refused, best first."""
     usable = [candidate for candidate in found if candidate.layout.usable]
-    return sorted(usable, key=_KEYS[prefer])
+    return sorted(usable, key=PREFERENCES[prefer])
 
 
 def best_of_each(found: Sequence[Candidate], prefer: Preference = "balanced") -> list[Candidate]:
@@ -100,32 +121,45 @@ def _place(candidate: Candidate) -> int:
     return {"offload": 1, "cpu": 2, "disk": 3}.get(candidate.layout.kind, 0)
 
 
-_KEYS: Final[dict[Preference, Callable[[Candidate], tuple[float, ...]]]] = {
-    "balanced": lambda c: (_place(c), -min(c.bits, 16), _speed(c)),
-    "quality": lambda c: (-min(c.bits, 16), _place(c), _speed(c)),
-    "speed": lambda c: (_speed(c), -c.bits),
-    "context": lambda c: (-c.layout.context, _place(c), -c.bits, _speed(c)),
-    "cost": lambda c: (_place(c), -min(c.bits, 16), _speed(c)),  # here every token is free of charge
+def _makeshift(candidate: Candidate) -> int:
+    """Reading experts from disk is the last resort, and too short a context for a conversation hardly better."""
+    return 2 * (candidate.layout.kind == "disk") + (candidate.layout.context < USUAL_CONTEXT)
+
+
+PREFERENCES: Final[dict[Preference, Callable[[Candidate], tuple[float, ...]]]] = {
+    "balanced": lambda c: (_makeshift(c), _place(c), -min(c.bits, 16), _speed(c)),
+    "quality": lambda c: (_makeshift(c), -min(c.bits, 16), _place(c), _speed(c)),
+    "speed": lambda c: (_makeshift(c), _speed(c), -c.bits),
+    "context": lambda c: (_makeshift(c), -c.layout.context, _place(c), -c.bits, _speed(c)),
+    "cost": lambda c: (_makeshift(c), _place(c), -min(c.bits, 16), _speed(c)),  # here every token is free of charge
 }
+"""What counts, in order; smallest for what is preferred."""
 
 
-def _timed(layout: Layout, model: Model, engine: EngineProfile, machine: Hardware) -> Candidate:
-    parts = _parts(layout, engine, machine)
+def timed(
+    layout: Layout,
+    model: Model,
+    engine: EngineProfile,
+    machine: Hardware,
+    *,
+    weights: ClassBytes | None = None,
+) -> Candidate:
+    """A layout with its predicted speeds. ``weights`` are what its precision says, unless given."""
+    parts = parts_of(layout, engine, machine)
     if parts is None:
         return Candidate(layout=layout, decode=None, prefill=None, label="guessed")
-    weights = class_bytes(model, layout.precision)
+    weights = weights or class_bytes(model, layout.precision)
     guessed = any(part.calibration.label == "guessed" for part in parts)
+    context = min(layout.context, SHORT)
     return Candidate(
         layout=layout,
-        decode=decode_speed(
-            model.config, weights, parts, context=min(layout.context, 512), value_bytes=layout.kv_bytes
-        ),
-        prefill=prefill_speed(model.config, parts, tokens=512),
+        decode=decode_speed(model.config, weights, parts, context=context, value_bytes=layout.kv_bytes),
+        prefill=prefill_speed(model.config, parts, tokens=SHORT),
         label="guessed" if guessed else "modelled",
     )
 
 
-def _parts(layout: Layout, engine: EngineProfile, machine: Hardware) -> list[Part] | None:
+def parts_of(layout: Layout, engine: EngineProfile, machine: Hardware) -> list[Part] | None:
     """What is read where. ``None`` for devices nobody knows."""
     cpu = _cpu(machine, engine) if "cpu" in layout.devices else None
     if layout.kind == "cpu" and cpu:
@@ -168,16 +202,23 @@ def _site(layout: Layout, devices: Sequence[Device], machine: Hardware) -> Site 
     if any(accelerator is None for accelerator in known):
         return None
     facts = {device.id: fact for device, fact in zip(devices, known, strict=True) if fact is not None}
-    scheme = {"int4": "bf16", "int8": "bf16"}.get(scheme_of(layout.precision), scheme_of(layout.precision))
+    scheme = scheme_of(layout.precision)
+    scheme = "bf16" if scheme in ("int4", "int8", "gguf") else scheme
     flops = {at: f.flops.get(scheme) or f.flops.get("bf16") or f.flops.get("int8", 1e13) for at, f in facts.items()}
     if layout.kind not in ("layers", "offload"):
         first = devices[0].id
         together = layout.tensor * (1.0 if layout.tensor == 1 or _linked(devices, machine) else PCIE_PENALTY)
+        together *= _part_of(devices[0], facts[first])
         return Site(name=first, bandwidth=int(facts[first].bandwidth * together), flops=flops[first] * together)
     sizes = {share.device: sum(share.weights.values()) for share in layout.shares if share.device in facts}
     reading = sum(size / facts[at].bandwidth for at, size in sizes.items())
     computing = sum(size / flops[at] for at, size in sizes.items())
     return Site(name="layers", bandwidth=int(sum(sizes.values()) / reading), flops=sum(sizes.values()) / computing)
+
+
+def _part_of(device: Device, whole: Accelerator) -> float:
+    """What a slice of a card has of the card's speed: nearly what it has of its memory."""
+    return min(1.0, device.total_memory / whole.memory) if device.slice else 1.0
 
 
 def _linked(devices: Sequence[Device], machine: Hardware) -> bool:

@@ -14,9 +14,9 @@ from llama4sdk.hardware import Device, Hardware
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.planning.engines import EngineProfile, LayoutKind
 from llama4sdk.planning.room import USUAL_CONTEXT, Room
-from llama4sdk.planning.shares import Layout, Model, Share, class_bytes, scheme_of
+from llama4sdk.planning.shares import Layout, Model, Share, Stored, class_bytes, scheme_of
 
-__all__ = ["Layout", "Model", "Share", "class_bytes", "layouts", "scheme_of"]
+__all__ = ["Layout", "Model", "Share", "Stored", "class_bytes", "layouts", "scheme_of"]
 
 COUNTS: Final = (2, 4, 8)
 """Devices that a matrix is split over; more of them work in stages, or on experts of their own."""
@@ -81,7 +81,7 @@ def _expert(room: Room, devices: Sequence[Device], context: int | None) -> Itera
 
 
 def _layers(room: Room, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
-    if len(devices) > 1:
+    if len(devices) > 1 and not any(device.slice for device in devices):  # a process has one slice
         yield room.layout("layers", partial(room.by_layers, devices), context, devices)
 
 

@@ -12,7 +12,9 @@ from llama4sdk.planning.gguf_mixes import GGUF_MIXES, gguf_class_bytes
 from llama4sdk.planning.quantization import LINEAR, ModuleClass, Quantization, QuantizationConfig
 from llama4sdk.text import gb
 
-__all__ = ["Layout", "Model", "Share", "class_bytes", "config_of", "scheme_of"]
+__all__ = ["Layout", "Model", "Share", "Stored", "class_bytes", "config_of", "scheme_of"]
+
+AS_STORED: Final = " as stored"
 
 FP4_BITS: Final = 4.5
 """NVFP4, with its scales."""
@@ -28,12 +30,27 @@ PUBLISHED_MIXES: Final = {
 are: they are one tensor of three dimensions, and it looks for matrices."""
 
 
+class Stored(Value):
+    """A checkpoint's own form: its bytes by class of modules, vision included, and the engines that keep it so."""
+
+    form: str
+    """A scheme, or a format of GGUF."""
+    weights: dict[ModuleClass, int]
+    engines: tuple[str, ...]
+
+    @property
+    def precision(self) -> str:
+        """What a layout of it is called."""
+        return self.form + AS_STORED
+
+
 class Model(Value):
     """What is to be laid out. ``vision_parameters`` are held in two bytes each."""
 
     name: str
     config: TextConfig
     vision_parameters: int = 0
+    stored: Stored | None = None
 
 
 class Share(Value):
@@ -124,7 +141,9 @@ class Layout(Value):
 
 
 def class_bytes(model: Model, precision: str) -> dict[ModuleClass, int]:
-    """All weights by class of modules, in a scheme, a published mix or a mix of GGUF, vision included."""
+    """All weights by class of modules: in a scheme, a published mix, a mix of GGUF, or as stored; vision included."""
+    if model.stored is not None and precision == model.stored.precision:
+        return dict(model.stored.weights)
     if precision in GGUF_MIXES:
         sizes = gguf_class_bytes(model.config, precision)
     elif precision == "nvfp4":
@@ -137,15 +156,21 @@ def class_bytes(model: Model, precision: str) -> dict[ModuleClass, int]:
 
 
 def config_of(precision: str) -> QuantizationConfig | None:
-    """The scheme of each class; ``None`` for formats that are none of ours: mixes of GGUF, and nvfp4."""
-    if precision in GGUF_MIXES or precision == "nvfp4":
+    """The scheme of each class; ``None`` for formats that are none of ours: those of GGUF, and nvfp4."""
+    form = precision.removesuffix(AS_STORED)
+    if _of_gguf(form) or form == "nvfp4":
         return None
-    return PUBLISHED_MIXES.get(precision) or QuantizationConfig.of(precision)
+    return PUBLISHED_MIXES.get(form) or QuantizationConfig.of(form)
 
 
 def scheme_of(precision: str) -> str:
-    """The number format a device is asked about: mixes of GGUF are unpacked as int4 is."""
-    if precision in GGUF_MIXES:
-        return "int4"
+    """The number format a device is asked about; those of GGUF are one, for llama.cpp unpacks them all."""
+    form = precision.removesuffix(AS_STORED)
+    if _of_gguf(form):
+        return "gguf"
     named = {"nvfp4": "fp4", "fp8_mixed": "fp8", "int4_mixed": "int4", "bnb-4bit": "int4"}
-    return named.get(precision) or precision.partition("-")[0]
+    return named.get(form) or form.partition("-")[0]
+
+
+def _of_gguf(form: str) -> bool:
+    return form in GGUF_MIXES or form.isupper()

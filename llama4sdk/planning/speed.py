@@ -21,6 +21,7 @@ from llama4sdk.planning.quantization import ModuleClass
 __all__ = [
     "CALIBRATIONS",
     "Calibration",
+    "ClassBytes",
     "Interval",
     "Part",
     "Site",

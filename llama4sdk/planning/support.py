@@ -44,6 +44,9 @@ CALCULATED: Final = ("fp8", "int8", "bf16", "fp16")
 UNPACKED_SINCE: Final = (8, 0)
 """The compute capability that kernels need to unpack weights in fewer bits as they go."""
 
+GGUF_SINCE: Final = (5, 0)
+"""The compute capability from which llama.cpp unpacks the formats of GGUF."""
+
 AMD: Final[dict[str, tuple[str, ...]]] = {
     "bf16": ("gfx90a", "gfx942", "gfx950", "gfx11", "gfx12"),
     "fp16": ("gfx9", "gfx10", "gfx11", "gfx12"),
@@ -62,9 +65,9 @@ CPU: Final[dict[str, frozenset[str]]] = {
 
 
 def support(place: Device | Cpu, scheme: str) -> Support:
-    """What ``place`` makes of weights in ``scheme``: ``bf16``, ``fp8``, ``int8``, ``int4``, ``fp4`` …"""
+    """What ``place`` makes of weights in ``scheme``: ``bf16``, ``fp8``, ``int8``, ``int4``, ``fp4``, ``gguf`` …"""
     found = _support(place, scheme)
-    if found.verdict == "native":
+    if found.verdict == "native" or scheme == "gguf":  # llama.cpp unpacks everywhere, and calculates in its own way
         return found
     better = (other for other in CALCULATED if other != scheme and BITS[other] >= BITS[scheme])
     return found._replace(instead=next((o for o in better if _support(place, o).verdict == "native"), None))
@@ -84,13 +87,13 @@ def _support(place: Device | Cpu, scheme: str) -> Support:
         return _nvidia(place, scheme)
     if place.kind == "rocm":
         return _amd(place, scheme)
-    if scheme in ("bf16", "fp16", "int4", "int8"):
+    if scheme in ("bf16", "fp16", "int4", "int8", "gguf"):
         return Support("native", "Metal calculates in half precision and unpacks integers as it goes")
     return Support("refused", f"Metal knows no {scheme}")
 
 
 def _cpu(cpu: Cpu, scheme: str) -> Support:
-    if scheme in ("int4", "fp8", "fp4", "fp16"):
+    if scheme in ("int4", "gguf", "fp8", "fp4", "fp16"):
         return Support("no gain", f"a processor unpacks {scheme} as it goes: memory is saved, arithmetic is not")
     able = sorted(CPU[scheme] & set(cpu.features))
     if able:
@@ -106,6 +109,9 @@ def _nvidia(device: Device, scheme: str) -> Support:
     if scheme == "int4":  # nobody calculates in it any more: everywhere it is unpacked, and the memory is the gain
         able = have >= UNPACKED_SINCE
         return Support("native" if able else "refused", f"kernels that unpack int4 need 8.0; this is {name}")
+    if scheme == "gguf":
+        able = have >= GGUF_SINCE
+        return Support("native" if able else "refused", f"llama.cpp needs 5.0; this is {name}")
     if have >= SINCE[scheme] and not (scheme == "int8" and have in NO_INT8):
         return Support("native", f"{name} calculates in {scheme}")
     if scheme in ("bf16", "fp16"):
@@ -117,7 +123,7 @@ def _nvidia(device: Device, scheme: str) -> Support:
 
 def _amd(device: Device, scheme: str) -> Support:
     have = device.architecture or "gfx?"
-    if scheme == "int4" or have.startswith(AMD[scheme]):
+    if scheme in ("int4", "gguf") or have.startswith(AMD[scheme]):
         return Support("native", f"{have} runs {scheme}")
     if scheme in ("fp8", "int8", "bf16", "fp16"):
         return Support("no gain", f"{have} does not calculate in {scheme}: weights are unpacked as they are used")

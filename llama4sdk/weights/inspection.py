@@ -14,7 +14,7 @@ from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.vision_config import VisionConfig
 from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
 
-__all__ = ["Inspection", "Part", "inspect"]
+__all__ = ["Inspection", "Part", "inspect", "parts"]
 
 CLASSES: Final = (
     ("vision", re.compile(r"(model\.)?(vision_model|multi_modal_projector|vision_tower)\.")),
@@ -65,18 +65,18 @@ def inspect(path: str | Path) -> Inspection:
     Raises what ``open_checkpoint`` raises, when it is not even known what the checkpoint is.
     """
     checkpoint = open_checkpoint(path)
-    parts = tuple(_parts(checkpoint))
+    found = tuple(parts(checkpoint))
     tokens, *without_tokenizer = _tokenizer(checkpoint)
     template, *without_template = _template(checkpoint)
-    without_vision = () if checkpoint.vision else (_blind(parts),)
+    without_vision = () if checkpoint.vision else (_blind(found),)
     return Inspection(
         path=str(checkpoint.path),
         format=checkpoint.format,
         name=checkpoint.name,
         config=checkpoint.config,
-        parameters=sum(part.parameters for part in parts),
-        nbytes=sum(part.nbytes for part in parts),
-        parts=parts,
+        parameters=sum(part.parameters for part in found),
+        nbytes=sum(part.nbytes for part in found),
+        parts=found,
         vision=checkpoint.vision,
         tokenizer=tokens,
         chat_template=template,
@@ -85,13 +85,14 @@ def inspect(path: str | Path) -> Inspection:
     )
 
 
-def _blind(parts: tuple[Part, ...]) -> str:
-    if any(part.module == "vision" for part in parts):
+def _blind(found: tuple[Part, ...]) -> str:
+    if any(part.module == "vision" for part in found):
         return "It has a vision tower that its configuration does not describe: text only."
     return "It has no vision tower: text only."
 
 
-def _parts(checkpoint: Checkpoint) -> Iterator[Part]:
+def parts(checkpoint: Checkpoint) -> Iterator[Part]:
+    """What its tensors are and take, by class of modules and precision, from the headers alone."""
     count, parameters, sizes = Counter[tuple[str, str]](), Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for name, info in checkpoint.tensors.items():
         key = (next(module for module, pattern in CLASSES if pattern.match(name)), info.dtype)

@@ -145,3 +145,12 @@ def test_nonsense_is_no_size(text: str) -> None:
     """With one clear error."""
     with pytest.raises(ConfigurationError, match="no amount of memory"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("rx 7900 xtx", 1), ("2x 7900 xtx", 2), ("2 x 7900 xtx", 2), ("2X7900 XTX", 2)]
+)
+def test_a_name_may_end_in_an_x_and_more(text: str, count: int) -> None:
+    """It is no number of times."""
+    machine = describe(text)
+    assert [device.name for device in machine.devices] == ["Radeon RX 7900 XTX 24GB"] * count

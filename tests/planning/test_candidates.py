@@ -56,6 +56,46 @@ def test_what_is_wanted_comes_first(
     assert first(gpus, prefer, ram) == expected
 
 
+def test_the_disk_is_the_last_resort_and_a_cramped_context_the_last_but_one() -> None:
+    """Also for quality: more bits at a token a second, or with no room for a conversation, are no better."""
+    machine = describe("rtx-4090", ram=64 * GIB).model_copy(update={"disk_free": 10**12, "disk_kind": "nvme"})
+    ranked = [c.layout for c in rank(on(machine), "quality")]
+    kinds = [layout.kind == "disk" for layout in ranked]
+    assert kinds == sorted(kinds)
+    assert {True, False} == set(kinds)
+    eight_bits = rank(found("none", 128), "balanced")
+    cramped = [c.layout.context < 8192 for c in eight_bits]
+    assert cramped == sorted(cramped)
+    assert cramped[-1]
+
+
+def test_a_slice_has_its_share_of_the_speed() -> None:
+    """Half a card's memory comes with half its bandwidth; and one process cannot use two slices."""
+    machine = describe("h100", ram=128 * GIB)
+    whole = machine.devices[0]
+    update = {"total_memory": whole.total_memory // 2, "free_memory": whole.free_memory // 2, "slice": True}
+    half = whole.model_copy(update=update)
+    cut = machine.model_copy(update={"devices": (half, half.model_copy(update={"index": 1}))})
+    key = ("llama.cpp", "Q2_K", "single")
+    slow, fast = (
+        next(c for c in on(m) if (c.layout.engine, c.layout.precision, c.layout.kind) == key) for m in (cut, machine)
+    )
+    assert slow.decode is not None
+    assert fast.decode is not None
+    assert slow.decode.middle == pytest.approx(fast.decode.middle / 2, rel=0.05)
+    assert {c.layout.kind for c in on(cut)} & {"layers", "tensor"} == set()
+
+
+@pytest.mark.parametrize("gpus", ["t4", "v100", "mi50"])
+def test_llama_cpp_unpacks_its_formats_on_old_cards(gpus: str) -> None:
+    """Kernels of other engines for int4 need newer ones."""
+    verdicts = {
+        c.layout.engine: c.layout.support[0] for c in found(gpus, 128) if c.layout.kind == "single" and c.bits == 4
+    }
+    assert verdicts["llama.cpp"] == "native"
+    assert verdicts["torch"] == ("native" if gpus == "mi50" else "refused")
+
+
 @pytest.mark.parametrize("gpus", ["8xh100", "a100", "v100", "2x3090", "mi300x", "m3-max-64gb", "none"])
 def test_only_what_can_run_is_ranked(gpus: str) -> None:
     """What does not fit, or a device refuses, stays with the rest that explains it."""

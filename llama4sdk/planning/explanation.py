@@ -1,0 +1,211 @@
+"""A plan in numbers: what takes the memory, what the cache keeps, what bounds the speed. Pure.
+
+Every figure says how much it can be trusted: ``exact`` follows from the network or a datasheet, ``measured`` was read
+on a machine, ``modelled`` is computed from what was measured, ``guessed`` is taken to be like something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal, TypeAlias
+
+from llama4sdk._values import Value
+from llama4sdk.hardware import Hardware
+from llama4sdk.planning.alternatives import as_candidate, held_bytes, profile_of
+from llama4sdk.planning.candidates import SHORT, Candidate, parts_of
+from llama4sdk.planning.engines import EngineProfile
+from llama4sdk.planning.estimate import class_bytes, kv_cache_bytes
+from llama4sdk.planning.kv_policies import KV_POLICIES
+from llama4sdk.planning.layouts import Model, Share
+from llama4sdk.planning.plan import Plan
+from llama4sdk.planning.quantization import ModuleClass, QuantizationConfig
+from llama4sdk.planning.speed import Interval, Part, step_bytes
+
+__all__ = ["NOT_MODELLED", "Explanation", "Figure", "Label", "Section", "explain"]
+
+Label: TypeAlias = Literal["exact", "measured", "modelled", "guessed"]
+Unit: TypeAlias = Literal["bytes", "bytes/s", "tokens/s", "share"]
+
+NOT_MODELLED: Final = (
+    "speculative decoding, prefix caches, an uneven choice of experts, the network between machines, other programs "
+    "that take memory later"
+)
+
+LONG: Final = 131_072
+"""The context that caches are compared at besides the plan's own: there chunks tell."""
+
+NAMES: Final[Mapping[ModuleClass, str]] = {
+    "experts": "routed experts",
+    "shared_expert": "shared experts",
+    "dense": "dense layers",
+    "head": "output head",
+}
+
+
+class Figure(Value):
+    """One number, and how much it can be trusted."""
+
+    what: str
+    value: int | float | Interval
+    unit: Unit
+    label: Label
+    note: str = ""
+
+
+class Section(Value):
+    """Figures that belong together."""
+
+    title: str
+    figures: tuple[Figure, ...]
+
+
+class Explanation(Value):
+    """A plan's numbers. ``sections`` is empty where its backend does not say what it holds."""
+
+    sections: tuple[Section, ...]
+    not_modelled: str = NOT_MODELLED
+
+
+def explain(plan: Plan, model: Model | None, machine: Hardware, *, imagined: bool = False) -> Explanation:
+    """The numbers behind a plan for ``model``. ``imagined``: whether nobody probed ``machine``."""
+    engine = profile_of(plan)
+    chosen = None if model is None else as_candidate(plan, model, machine)
+    if model is None or engine is None or chosen is None:
+        return Explanation(sections=())
+    sections = [_memory(share, plan, model, machine, imagined=imagined) for share in chosen.layout.shares]
+    sections.append(_cache(plan, model, engine))
+    sections += _other_caches(plan, model, engine)
+    sections.append(_speed(plan, model, engine, chosen, machine))
+    return Explanation(sections=tuple(sections))
+
+
+def _bytes(what: str, value: int, label: Label, note: str = "") -> Figure:
+    return Figure(what=what, value=value, unit="bytes", label=label, note=note)
+
+
+def _memory(share: Share, plan: Plan, model: Model, machine: Hardware, *, imagined: bool) -> Section:
+    counted = QuantizationConfig.of(plan.quantization or "bf16")
+    as_stored = sum(class_bytes(model.config, counted).values()) + _vision(model, counted) != plan.weight_bytes
+    by_class: Label = "modelled" if as_stored and plan.weight_bytes is not None else "exact"
+    note = "in proportion; their sum is exact" if by_class == "modelled" else ""
+    weights = sorted(share.weights.items(), key=lambda item: -item[1])
+    spare = share.room - share.total
+    return Section(
+        title=f"Memory on {share.device}",
+        figures=(
+            *(_bytes(NAMES.get(part, part), size, by_class, note) for part, size in weights if size),
+            _bytes("all weights", sum(share.weights.values()), "exact", f"{plan.quantization}"),
+            _bytes("keys and values", share.kv, "exact", f"of {plan.context_length:,} tokens"),
+            _bytes(
+                "work space", share.workspace, "modelled", "activations of a block of the prompt, and what is unpacked"
+            ),
+            _bytes("runtime", share.runtime, "modelled", "the engine's libraries, or the device's context"),
+            _bytes("in all", share.total, "modelled"),
+            _bytes("free", share.room, *_free(share, machine, imagined=imagined)),
+            _bytes("left", max(0, spare), "modelled", "" if spare >= 0 else "more is needed than is free"),
+        ),
+    )
+
+
+def _vision(model: Model, chosen: QuantizationConfig) -> int:
+    return model.vision_parameters * chosen.dtype.bits // 8
+
+
+def _free(share: Share, machine: Hardware, *, imagined: bool) -> tuple[Label, str]:
+    total = next((d.total_memory for d in machine.devices if d.id == share.device), machine.total_memory)
+    of = f"of {total / 1e9:.1f} GB"
+    return ("guessed", f"{of}, if nothing else runs there") if imagined else ("measured", of)
+
+
+def _cache(plan: Plan, model: Model, engine: EngineProfile) -> Section:
+    config, width = model.config, _width(plan)
+    per_layer = 2 * config.num_kv_heads * config.head_dim * width
+    local = len(config.chunked_layers)
+    policy = engine.kv_policy
+    kept = "keep one chunk" if policy.chunk_aware else "keep everything"
+    figures = [
+        _bytes(
+            f"a token in {config.num_layers - local} global layers", per_layer * (config.num_layers - local), "exact"
+        )
+    ]
+    if local:
+        note = (
+            f"for {config.chunk_size:,} tokens at most: these layers {kept}" if policy.chunk_aware else f"they {kept}"
+        )
+        figures.append(_bytes(f"a token in {local} local layers", per_layer * local, "exact", note))
+    size = policy.bytes(config, plan.context_length, value_bytes=width)
+    figures.append(_bytes(f"{plan.context_length:,} tokens", size, "exact", f"{policy.engine}, {policy.versions}"))
+    return Section(title="Keys and values", figures=tuple(figures))
+
+
+def _other_caches(plan: Plan, model: Model, engine: EngineProfile) -> Iterator[Section]:
+    """What the same context takes in engines that keep more; nothing to tell of a network without chunks."""
+    config, width = model.config, _width(plan)
+    if not config.chunked_layers:
+        return
+    for context in dict.fromkeys((plan.context_length, min(max(plan.context_length, LONG), config.max_context))):
+        figures = tuple(
+            _bytes(
+                f"{policy.engine}, {policy.versions}",
+                policy.bytes(config, context, value_bytes=width),
+                "exact",
+                f"{'one chunk' if policy.chunk_aware else 'everything'} in local layers; switch: {policy.switch}"
+                + (" (this plan)" if policy.name == engine.kv else ""),
+            )
+            for policy in KV_POLICIES
+        )
+        yield Section(title=f"Keys and values of {context:,} tokens, by engine", figures=figures)
+
+
+def _speed(plan: Plan, model: Model, engine: EngineProfile, chosen: Candidate, machine: Hardware) -> Section:
+    parts = parts_of(chosen.layout, engine, machine)
+    if parts is None or chosen.decode is None or chosen.prefill is None:
+        unknown = Figure(what="bandwidth", value=0, unit="bytes/s", label="guessed", note="nothing is known of it")
+        return Section(title="Speed", figures=(unknown,))
+    note = f"one answer behind {SHORT} tokens"
+    figures = [figure for part in parts for figure in _part(part, plan, model, machine, alone=len(parts) == 1)]
+    figures.append(Figure(what="answering", value=chosen.decode, unit="tokens/s", label=chosen.label, note=note))
+    note = f"a prompt of {SHORT} tokens"
+    figures.append(Figure(what="reading", value=chosen.prefill, unit="tokens/s", label=chosen.label, note=note))
+    return Section(title="Speed", figures=tuple(figures))
+
+
+def _part(part: Part, plan: Plan, model: Model, machine: Hardware, *, alone: bool) -> Iterator[Figure]:
+    config, calibration, site = model.config, part.calibration, part.site
+    where = "" if alone else f", {site.name}"
+    read = step_bytes(config, held_bytes(plan, model), part.modules, experts=part.experts)
+    note = (
+        f"{config.experts_per_token} of {config.num_experts} routed experts in each mixture"
+        if config.num_experts
+        else ""
+    )
+    yield _bytes(f"weights read for a token{where}", int(read), "exact", note)
+    if "attention" in part.modules:
+        cache = kv_cache_bytes(config, min(plan.context_length, SHORT), value_bytes=_width(plan), chunk_aware=True)
+        yield _bytes(f"cache read for a token{where}", cache, "exact", f"behind {SHORT} tokens")
+    label, source = _bandwidth(part, machine)
+    yield Figure(
+        what=f"bandwidth{where}", value=site.bandwidth, unit="bytes/s", label=label, note=f"{site.name}: {source}"
+    )
+    low, high = calibration.bandwidth
+    yield Figure(
+        what=f"of which is reached{where}",
+        value=Interval(low=low, high=high),
+        unit="share",
+        label=calibration.label,
+        note=f"{calibration.engine} {calibration.version}: {calibration.source}",
+    )
+
+
+def _bandwidth(part: Part, machine: Hardware) -> tuple[Label, str]:
+    if part.site.name == "disk":
+        return "guessed", f"usual of {machine.disk_kind}"
+    if part.site.name != machine.cpu.name:
+        return "exact", "as specified, of all its devices together"
+    if machine.memory_bandwidth is not None:
+        return "measured", "by all cores together"
+    return "guessed", "nobody has measured this machine's memory, so the share below is wider"
+
+
+def _width(plan: Plan) -> int:
+    return QuantizationConfig.of(plan.quantization or "bf16").dtype.bits // 8

@@ -1,0 +1,206 @@
+"""``llama4sdk plan``: with other engines, explained, drawn, and the same every time."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from PIL import Image
+
+from tests.weights import checkpoints
+
+Cli = Any
+TORCH = {"LLAMA4SDK_PLUGINS": "echo,torch"}
+
+
+@pytest.fixture
+def torch(cli: Cli, environment: dict[str, str]) -> Cli:
+    environment.update(TORCH)
+    return cli
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_other_engines_are_named_with_what_to_install(torch: Cli) -> None:
+    """Below what is chosen, and never chosen: full precision on eight cards, beside four bits on one."""
+    text = words(torch("plan", "-m", "scout", "--gpus", "8xH100-80GB").stdout)
+    assert text.index("int4 (activations bf16)") < text.index("which are not installed")
+    assert re.search(r"vLLM bf16, split over 8, [\d,]+ tokens, \d+-\d+ tokens/s → pip install llama4sdk-vllm", text)
+    plan = json.loads(torch("plan", "-m", "scout", "--gpus", "8xH100-80GB", "--json").stdout)
+    assert (plan["backend"], plan["quantization"], plan["placement"]["devices"]) == ("torch", "int4", ["cuda:0"])
+
+
+def test_other_engines_are_named_where_nothing_runs(torch: Cli) -> None:
+    """The refusal stays a refusal, with what would change it."""
+    result = torch("plan", "-m", "maverick", "--gpus", "8xH200", "--ram", "64GB")
+    assert result.exit_code == 3
+    assert "vLLM" in result.stdout
+
+
+def test_what_was_asked_in_so_many_words_has_no_alternative(torch: Cli) -> None:
+    """A named backend, device or quantization is the user's own choice."""
+    for option in (("-b", "torch"), ("-d", "cuda"), ("-q", "int4")):
+        assert "not installed" not in torch("plan", "-m", "scout", "--gpus", "8xh100", *option).stdout
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [("balanced", ("scout", "int4")), ("quality", ("scout", "bf16")), ("speed", ("scout", "int4"))],
+)
+def test_policies(torch: Cli, policy: str, expected: tuple[str, str]) -> None:
+    """Quality takes full precision in memory before four bits on the card."""
+    plan = json.loads(
+        torch("plan", "-m", "scout", "--gpus", "h100", "--ram", "512GB", "--policy", policy, "--json").stdout
+    )
+    assert (plan["model"], plan["quantization"]) == expected
+
+
+def test_the_longest_context_is_a_policy(torch: Cli) -> None:
+    """More tokens than anybody gets by default."""
+    plan = json.loads(torch("plan", "-m", "scout", "--gpus", "h100", "--policy", "context", "--json").stdout)
+    assert plan["context_length"] > 100_000
+    assert torch("plan", "--policy", "cheap").exit_code == 2
+
+
+def test_explain_shows_every_number_with_its_label(torch: Cli) -> None:
+    """Memory by class, caches by engine, the roofline, and what is left out."""
+    text = words(torch("plan", "-m", "scout", "--gpus", "H100-80GB", "--explain").stdout)
+    for shown in (
+        "routed experts 49.8 GB exact",
+        "all weights 60.4 GB exact",
+        "a token in 12 global layers 49 kB exact",
+        "vLLM, up to at least 0.14 25.8 GB exact",
+        "bandwidth 3350.0 GB/s exact",
+        "guessed torch 0.1: ",
+        "Not modelled: speculative decoding",
+    ):
+        assert shown in text
+
+
+def test_explain_of_an_echo(cli: Cli) -> None:
+    """A backend with no weights has decisions, and nothing to count."""
+    result = cli("plan", "-m", "echo", "--explain")
+    assert result.exit_code == 0
+    assert "Memory on" not in result.stdout
+
+
+def test_explain_as_json_is_the_plan_and_its_numbers(torch: Cli) -> None:
+    """The plan within is the one that --json alone prints."""
+    ask = ("plan", "-m", "scout", "--gpus", "h100", "--json")
+    explained, alone = json.loads(torch(*ask, "--explain").stdout), json.loads(torch(*ask).stdout)
+    assert explained["plan"] == alone
+    labels = {figure["label"] for section in explained["explanation"]["sections"] for figure in section["figures"]}
+    assert labels <= {"exact", "measured", "modelled", "guessed"}
+
+
+def test_a_checkpoint_on_disk_is_compared_by_its_own_sizes(cli: Cli, tmp_path: Path) -> None:
+    """Any precision of its own network, and the form it is stored in with its exact bytes."""
+    path = checkpoints.write_gguf(tmp_path / "tiny.gguf")
+    rows = json.loads(cli("plan", "--compare", "-m", str(path), "--gpus", "h100", "--json").stdout)["h100"]
+    stored = [row["layout"] for row in rows if row["layout"]["precision"].endswith("as stored")]
+    (layout,) = [layout for layout in stored if layout["engine"] == "llama.cpp"]
+    inspected = json.loads(cli("inspect", str(path), "--json").stdout)
+    assert sum(layout["shares"][0]["weights"].values()) == inspected["nbytes"]
+    assert {"bf16", "int4", "Q4_K_M"} <= {row["layout"]["precision"] for row in rows}
+
+
+def test_the_best_is_one_row_for_each_machine_and_model(cli: Cli) -> None:
+    """What is named best is the first of all rows by the policy, or what lacks least."""
+    ask = ("plan", "--compare", "--gpus", "h100", "--gpus", "8xh100", "--best", "--policy", "speed")
+    found = json.loads(cli(*ask, "--json").stdout)
+    for name, rows in found.items():
+        everything = json.loads(cli("plan", "--compare", "--gpus", name, "--policy", "speed", "--json").stdout)[name]
+        assert [row["layout"]["model"] for row in rows] == ["scout", "maverick"]
+        for row in rows:
+            fits = [
+                other["decode"]["low"] * other["decode"]["high"]
+                for other in everything
+                if other["layout"]["model"] == row["layout"]["model"]
+                and other["decode"]
+                and all(sum(s["weights"].values()) + s["kv"] < s["room"] for s in other["layout"]["shares"])
+                and other["layout"]["context"] >= 8192
+            ]
+            assert row["decode"]["low"] * row["decode"]["high"] == max(fits)
+    assert "8xh100" in cli(*ask).stdout
+
+
+def test_a_damaged_checkpoint_is_no_traceback(cli: Cli, tmp_path: Path) -> None:
+    """Nor is one that is not there."""
+    bad = tmp_path / "bad.gguf"
+    bad.write_bytes(b"GGUF" + b"\xff" * 40)
+    assert cli("plan", "--compare", "-m", str(bad)).exit_code == 4
+    assert cli("plan", "--compare", "-m", str(tmp_path / "none.gguf")).exit_code == 2
+
+
+@pytest.mark.parametrize("more", [(), ("--compare",)])
+def test_a_plan_is_drawn(torch: Cli, tmp_path: Path, more: tuple[str, ...]) -> None:
+    """As SVG with its words as words, or as PNG."""
+    svg, png = tmp_path / "plan.svg", tmp_path / "plan.png"
+    for file in (svg, png):
+        result = torch("plan", "-m", "scout", "--gpus", "2xh100", "--plot", str(file), *more)
+        assert result.exit_code == 0
+        assert str(file) in words(result.stderr).replace(" ", "")
+    texts = {"".join(element.itertext()).strip() for element in ET.parse(svg).iter() if element.tag.endswith("text")}
+    assert {"GB", "context in tokens", "routed experts", "keys and values", "every layer keeps everything"} <= texts
+    with Image.open(png) as picture:
+        assert picture.size[0] > 1000
+        assert picture.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
+    assert {path.name for path in tmp_path.iterdir()} <= {"plan.svg", "plan.png", "home", "hub"}
+
+
+def test_what_cannot_be_drawn_into(torch: Cli, tmp_path: Path) -> None:
+    """Another kind of file, a directory, nowhere; and nothing to draw."""
+    (tmp_path / "dir.svg").mkdir()
+    for name, message in (
+        ("plan.pdf", "an .svg or a .png"),
+        ("dir.svg", "is a directory"),
+        ("none/plan.svg", "There is no directory"),
+    ):
+        result = torch("plan", "-m", "scout", "--gpus", "h100", "--plot", str(tmp_path / name))
+        assert result.exit_code == 2
+        assert message in words(result.stderr)
+    result = torch("plan", "-m", "echo", "--plot", str(tmp_path / "echo.svg"))
+    assert "nothing to draw" in words(result.stderr)
+
+
+def test_a_file_that_cannot_grow_leaves_the_old_one(tmp_path: Path) -> None:
+    """The picture that was there stays whole, and no half of the new one is left."""
+    old = tmp_path / "plan.svg"
+    old.write_text("old")
+    command = ["llama4sdk", "plan", "-m", "scout", "--gpus", "h100", "--plot", str(old)]
+    limited = "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); sys.argv = sys.argv[1:]; "
+    limited += "runpy.run_module('llama4sdk', run_name='__main__', alter_sys=True)"
+    environment = {**os.environ, **TORCH, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *command], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 2
+    assert os.strerror(errno.EFBIG) in done.stderr
+    assert old.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_the_same_inputs_give_the_same_plan(program: Any, tmp_path: Path) -> None:
+    """Byte for byte, whatever order Python's sets are in; pictures too."""
+    outputs = []
+    for seed in ("0", "4242"):
+        env = {**TORCH, "PYTHONHASHSEED": seed}
+        file = tmp_path / f"{seed}.svg"
+        said = [
+            program("plan", "--gpus", "8xh100", "-m", "scout", *more, env=env).stdout
+            for more in (("--json",), ("--explain", "--plot", str(file)), ("--compare", "--json"))
+        ]
+        outputs.append((said, file.read_bytes()))
+    assert outputs[0] == outputs[1]
+    assert all(outputs[0][0])

@@ -1,0 +1,115 @@
+"""What engines that are not installed would do is shown where it is better than the plan, and only there."""
+
+from __future__ import annotations
+
+import pytest
+
+from llama4sdk.backend import Capabilities
+from llama4sdk.catalog import DEMO, MAVERICK, SCOUT, ModelSpec
+from llama4sdk.hardware import Hardware
+from llama4sdk.planning.accelerators import describe
+from llama4sdk.planning.alternatives import alternatives, as_candidate, held_bytes
+from llama4sdk.planning.candidates import Candidate
+from llama4sdk.planning.layouts import Model
+from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.planning.policy import Preference
+from llama4sdk.planning.quantization import Quantization, QuantizationConfig
+
+GIB = 2**30
+
+
+def model(spec: ModelSpec) -> Model:
+    assert spec.config is not None
+    return Model(name=spec.name, config=spec.config, vision_parameters=spec.vision_parameters)
+
+
+BOTH = [model(SCOUT), model(MAVERICK)]
+
+
+def a_plan(spec: ModelSpec = SCOUT, *, backend: str = "torch", device: str = "cuda:0", context: int = 8192) -> Plan:
+    return Plan(
+        model=spec.name,
+        backend=backend,
+        placement=Placement(kind="local", devices=(device,)),
+        quantization=Quantization.INT4,
+        context_length=context,
+        capabilities=Capabilities(),
+        memory={device: 67 * 10**9},
+        weight_bytes=spec.weight_bytes(Quantization.INT4),
+    )
+
+
+def found(
+    plan: Plan | None, machine: Hardware, *, prefer: Preference = "balanced", installed: tuple[str, ...] = ("torch",)
+) -> dict[str, Candidate]:
+    shown = alternatives(plan, BOTH, machine, installed=installed, prefer=prefer)
+    return {candidate.layout.engine: candidate for candidate in shown}
+
+
+def test_full_precision_on_eight_cards_is_better_than_four_bits_on_one() -> None:
+    """SGLang and vLLM would split bf16 over all eight; they are named before llama.cpp, for they keep more bits."""
+    shown = found(a_plan(), describe("8xh100"))
+    assert list(shown) == ["SGLang", "vLLM", "llama.cpp"]
+    assert shown["vLLM"].layout.precision == "bf16"
+    assert len(shown["vLLM"].layout.devices) == 8
+
+
+def test_what_is_installed_is_no_alternative() -> None:
+    """An engine whose backend is here has made its offer."""
+    assert list(found(a_plan(), describe("8xh100"), installed=("torch", "vllm"))) == ["SGLang", "llama.cpp"]
+
+
+def test_what_is_worse_is_not_shown() -> None:
+    """Full precision on one card leaves others nothing to gain but speed, and llama.cpp not even that."""
+    plan = a_plan().model_copy(update={"quantization": Quantization.BF16, "weight_bytes": 217_283_587_072})
+    plan = plan.model_copy(update={"memory": {"cuda:0": 225 * 10**9}})
+    assert "llama.cpp" not in found(plan, describe("b300"))
+
+
+def test_a_shorter_context_is_no_alternative() -> None:
+    """With 200,000 tokens asked of one card, four bits of llama.cpp's leave no room for them; vLLM's do."""
+    assert set(found(a_plan(context=100_000), describe("h100"))) == {"llama.cpp", "vLLM"}
+    assert set(found(a_plan(context=200_000), describe("h100"))) == {"vLLM"}
+
+
+@pytest.mark.parametrize("plan", [None, a_plan(DEMO)])
+def test_anything_is_better_than_nothing(plan: Plan | None) -> None:
+    """Where there is no plan, or only the demo, each engine shows the best it has."""
+    shown = found(plan, describe("rtx-4090", ram=64 * GIB))
+    assert {name: c.layout.kind for name, c in shown.items()} == {"llama.cpp": "offload"}
+
+
+def test_an_echo_has_no_alternative() -> None:
+    """A backend that does not say what it holds cannot be compared."""
+    assert found(a_plan(backend="echo"), describe("8xh100")) == {}
+
+
+def test_a_plan_as_a_layout_holds_every_byte() -> None:
+    """Weights and cache are counted, and the rest is work space and runtime."""
+    machine = describe("h100")
+    candidate = as_candidate(a_plan(), BOTH[0], machine)
+    assert candidate is not None
+    (share,) = candidate.layout.shares
+    assert sum(share.weights.values()) == SCOUT.weight_bytes(Quantization.INT4)
+    assert share.kv == 48 * 2 * 8 * 128 * 2 * 8192
+    assert share.total == 67 * 10**9
+    assert share.room == machine.devices[0].free_memory
+
+
+def test_weights_that_a_file_has_in_codes_weigh_what_the_backend_says() -> None:
+    """To the byte, in the proportions of the scheme."""
+    plan = a_plan().model_copy(update={"weight_bytes": 61_234_567_891})
+    sizes = held_bytes(plan, BOTH[0])
+    assert sum(sizes.values()) == 61_234_567_891
+    assert sizes["experts"] > 0.8 * 61_234_567_891
+
+
+def test_a_scheme_for_each_class_is_counted_by_class() -> None:
+    """Experts in four bits beside attention in eight."""
+    mixed = QuantizationConfig(experts=Quantization.INT4, attention=Quantization.INT8)
+    size = SCOUT.weight_bytes(mixed)
+    plan = a_plan().model_copy(update={"quantization": mixed, "weight_bytes": size})
+    candidate = as_candidate(plan, BOTH[0], describe("h200"))
+    assert candidate is not None
+    assert sum(candidate.layout.shares[0].weights.values()) == size
+    assert candidate.bits == 4
