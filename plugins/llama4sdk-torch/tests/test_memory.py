@@ -41,8 +41,8 @@ for room in map(int, sys.argv[2:]):
 """The limit is on memory of the process's own. Pages of mapped files are the system's: it takes them back at will."""
 
 
-def _write(folder: Path, layers: int, hidden: int, inner: int) -> tuple[int, int]:
-    """A checkpoint in three files, of random bits that are finite numbers; its bytes, and its largest tensor's."""
+def _write(folder: Path, layers: int, hidden: int, inner: int) -> int:
+    """A checkpoint in three files, of random bits that are finite numbers; its bytes."""
     folder.mkdir()
     config = {
         "model_type": "llama4_text", "vocab_size": 64, "hidden_size": hidden, "num_hidden_layers": layers,
@@ -62,8 +62,7 @@ def _write(folder: Path, layers: int, hidden: int, inner: int) -> tuple[int, int
         }
         (folder / file).write_bytes(serialize(specs, None))
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}), encoding="utf-8")
-    sizes = [2 * math.prod(shape) for shape in shapes.values()]
-    return sum(sizes), max(sizes)
+    return sum(2 * math.prod(shape) for shape in shapes.values())
 
 
 def _layer(hidden: int, inner: int) -> dict[str, tuple[int, ...]]:
@@ -90,12 +89,12 @@ def _bits(shape: tuple[int, ...]) -> npt.NDArray[np.uint16]:
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="only Linux limits and tells what memory is a process's own")
-def test_loading_takes_its_size_and_one_tensor(tmp_path: Path) -> None:
-    """A network of 310 MB loads where there is room for it and its largest tensor, and is refused where it is not."""
+def test_loading_takes_its_size_and_no_more(tmp_path: Path) -> None:
+    """A network of 310 MB loads where there is room for it and 2% more, and is refused where there is 2% less."""
     _write(tmp_path / "small", 1, 64, 64)
-    size, largest = _write(tmp_path / "large", LAYERS, HIDDEN, INNER)
+    size = _write(tmp_path / "large", LAYERS, HIDDEN, INNER)
     assert size > 300e6
 
-    command = [sys.executable, "-c", CHILD, str(tmp_path), str(size - 1), str(size + largest)]
+    command = [sys.executable, "-c", CHILD, str(tmp_path), str(int(size * 0.98)), str(int(size * 1.02))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["cpu ran out of memory.", "loaded"]

@@ -95,7 +95,7 @@ def _subject(model: str) -> Subject | None:
                 chat=checkpoint.prompt_format() is not None, tools=checkpoint.calls_tools, images=vision is not None
             ),
             vision_parameters=vision_parameters(vision, checkpoint.config.hidden_size) if vision else 0,
-            text_bytes=cache(lambda precision: Holding(checkpoint, precision).bytes) if has_codes else None,
+            text_bytes=cache(lambda precision: Holding(checkpoint, precision).class_bytes) if has_codes else None,
         )
     spec = catalog.find(model)
     if spec is None or spec.config is None:

@@ -41,9 +41,9 @@ def load_networks(
 ) -> tuple[TextModel, VisionModel | None]:
     """Read the text network, and the vision network of a checkpoint that has one.
 
-    At its peak this takes the loaded size and one tensor (of a mixture, one expert). What is quantized is so piece by
-    piece as it is read, or taken as it is where the checkpoint has it in the same scheme. ``progress`` is called after
-    each tensor, or expert of a fused one, with bytes as stored.
+    At its peak this takes the loaded size, and one tensor (of a mixture, one expert) where the checkpoint's codes must
+    be unpacked. What is quantized is so piece by piece as it is read, or taken as it is where the checkpoint has it in
+    the same scheme. ``progress`` is called after each tensor, or expert of a fused one, with bytes as stored.
     Raises CheckpointError when a tensor is missing, misshapen or not finite, DeviceMemoryError when the device is full.
     """
     with _checked(checkpoint, device):
@@ -293,6 +293,15 @@ def _to_torch(values: npt.NDArray[np.generic]) -> Tensor:
     return torch.from_numpy(_writable(values))
 
 
+class _Lent:
+    """An array as one that may be written to, which torch insists on; nobody does, and nothing is copied."""
+
+    def __init__(self, values: npt.NDArray[np.generic]) -> None:
+        self._values = values  # lives as long as what is made of it
+        address, _ = values.__array_interface__["data"]
+        self.__array_interface__ = {**values.__array_interface__, "data": (address, False)}
+
+
 def _writable(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """Torch warns of arrays it could not write to; a view of a file is copied instead."""
-    return values if values.flags.writeable else values.copy()
+    """Torch warns of arrays it could not write to, such as a view of a file."""
+    return values if values.flags.writeable else np.asarray(_Lent(values))
