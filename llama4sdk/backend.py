@@ -21,6 +21,7 @@ from llama4sdk.capabilities import Capabilities, Feature
 from llama4sdk.errors import UnsupportedFeatureError
 from llama4sdk.events import Event
 from llama4sdk.hardware import Hardware
+from llama4sdk.memory import Memory
 from llama4sdk.planning.plan import Breakdown, Placement, Plan, check_breakdown
 from llama4sdk.planning.policy import Preference
 from llama4sdk.planning.quantization import Quantization, QuantizationConfig
@@ -163,6 +164,10 @@ class Engine(ABC):
         then, in the calling thread. Raises ContextLengthError when a window is longer than the context.
         """
         raise UnsupportedFeatureError(type(self).__name__, "score")
+
+    def memory(self) -> Memory:
+        """What it was seen to take since it began to load; without ``measured`` where it cannot tell."""
+        return Memory()
 
     def close(self) -> None:  # noqa: B027 - an engine that holds nothing has nothing to do
         """Free memory and sockets. Streams still open end with StreamClosedError."""

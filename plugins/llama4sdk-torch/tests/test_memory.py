@@ -11,7 +11,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from llama4sdk_torch.backend import TorchBackend
 from safetensors import TensorSpec, serialize
+
+from llama4sdk.backend import Capabilities
+from llama4sdk.errors import DeviceMemoryError
+from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.weights.checkpoint import Checkpoint
 
 STATUS = Path("/proc/self/status")
 LAYERS, HIDDEN, EXPERTS, INNER = 5, 1024, 8, 1024
@@ -88,6 +94,17 @@ def _bits(shape: tuple[int, ...]) -> npt.NDArray[np.uint16]:
     return np.frombuffer(noise, np.uint16).reshape(shape) & np.uint16(0xBFFF)
 
 
+def test_a_plan_for_more_than_is_free_is_refused_before_anything_is_read(demo: Checkpoint) -> None:
+    """The system would end the process rather than let an allocation fail."""
+    placement = Placement(kind="local", devices=("cpu",))
+    size = 2**60
+    plan = Plan(model="demo", backend="torch", source=str(demo.path), placement=placement, context_length=512,
+                capabilities=Capabilities(), memory={"cpu": size})  # fmt: skip
+    with pytest.raises(DeviceMemoryError, match="are free now") as caught:
+        TorchBackend().load(plan, progress=lambda done, total: pytest.fail("something was read"))
+    assert caught.value.need == size > (caught.value.have or 0) > 0
+
+
 @pytest.mark.skipif(not STATUS.exists(), reason="only Linux limits and tells what memory is a process's own")
 def test_loading_takes_its_size_and_no_more(tmp_path: Path) -> None:
     """A network of 310 MB loads where there is room for it and 2% more, and is refused where there is 2% less."""
@@ -98,3 +115,23 @@ def test_loading_takes_its_size_and_no_more(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CHILD, str(tmp_path), str(int(size * 0.98)), str(int(size * 1.02))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["cpu ran out of memory.", "loaded"]
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="only Linux tells what memory is a process's own")
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_a_plan_says_what_a_process_is_seen_to_take(tmp_path_factory: pytest.TempPathFactory, precision: str) -> None:
+    """A scaled-down Scout of 150 million parameters loads and answers within 10% of its plan, by its account, too."""
+    benchmarks = Path(__file__).parents[3] / "benchmarks"
+    folder = tmp_path_factory.getbasetemp() / "scaled-down"
+    if not folder.exists():
+        command = [sys.executable, str(benchmarks / "bench_model.py"), str(folder), "--layers", "5", "--hidden", "512"]
+        subprocess.run([*command, "--vocabulary", "8192", "--chunk", "512"], check=True)
+    code = f"import sys; sys.path.insert(0, {str(benchmarks)!r}); import json, memory\n"
+    code += f"print(json.dumps(next(memory.lines({str(folder)!r}, [{precision!r}], [1024]))))"
+    line = json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+
+    assert line["input"] == 1024 - 16
+    assert line["breakdown"]["kv_cache"] > 0
+    assert 0.95 < line["predicted"] / line["measured"] < 1.1
+    assert 0.98 < line["reported"] / line["measured"] < 1.02
+    assert not line["warned"]

@@ -13,8 +13,11 @@ import torch
 from torch import Tensor
 
 from llama4sdk.errors import CheckpointError, DeviceMemoryError
+from llama4sdk.planning.plan import Plan
 from llama4sdk.planning.quantization import MatrixFormat, ModuleClass, Quantization, QuantizationConfig
+from llama4sdk.probe import memory
 from llama4sdk.progress import Progress
+from llama4sdk.text import gb
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk.weights.vision import vision_tensors
 from llama4sdk_torch.holding import Holding, expert_names
@@ -22,7 +25,7 @@ from llama4sdk_torch.matrices import Matrix, Quantized, empty, quantize_into
 from llama4sdk_torch.model import Attention, Dense, Layer, Mixture, TextModel, Weights
 from llama4sdk_torch.vision import Affine, VisionLayer, VisionModel, VisionWeights
 
-__all__ = ["DTYPES", "load_model", "load_networks", "load_vision", "memory_errors"]
+__all__ = ["DTYPES", "load_model", "load_networks", "load_vision", "memory_errors", "require_room"]
 
 
 FLOATS: Final = (
@@ -96,6 +99,20 @@ def memory_errors(device: torch.device) -> Iterator[None]:
             f"{device} ran out of memory.",
             hint="Ask for a shorter context_length, a smaller quantization, or run fewer requests at a time.",
         ) from error
+
+
+def require_room(plan: Plan, device: torch.device) -> None:
+    """Raise DeviceMemoryError where less is free by now than the plan takes, before the system ends the process."""
+    place = plan.placement.devices[0]
+    need = plan.memory.get(place, 0) - plan.breakdown.get(place, {}).get("runtime", 0)  # that is taken already
+    have = memory.read().free if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
+    if need > have:
+        raise DeviceMemoryError(
+            f"Loading takes {gb(need)} on {place}, where {gb(have)} are free now.",
+            need=need,
+            have=have,
+            hint="Free some memory, or make a new plan.",
+        )
 
 
 def _full(dtype: torch.dtype) -> Quantization:
