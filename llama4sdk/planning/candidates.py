@@ -7,14 +7,14 @@ from typing import Final, Literal
 
 from llama4sdk._values import Value
 from llama4sdk.hardware import Cpu, Device, Hardware
-from llama4sdk.planning.accelerators import accelerator_of
+from llama4sdk.planning.accelerators import Accelerator, accelerator_of
 from llama4sdk.planning.engines import ENGINES, EngineProfile
 from llama4sdk.planning.layouts import Layout, Model, class_bytes, layouts, scheme_of
 from llama4sdk.planning.policy import Preference
 from llama4sdk.planning.quantization import ModuleClass
 from llama4sdk.planning.speed import CALIBRATIONS, Calibration, Interval, Part, Site, decode_speed, prefill_speed
 
-__all__ = ["Candidate", "best_of_each", "candidates", "rank"]
+__all__ = ["Candidate", "best_of_each", "candidates", "part_alone", "rank"]
 
 EVERYTHING: Final[frozenset[ModuleClass]] = frozenset(
     {"attention", "experts", "shared_expert", "dense", "router", "norms", "embedding", "head", "vision"}
@@ -105,6 +105,26 @@ _KEYS: Final[dict[Preference, Callable[[Candidate], tuple[float, ...]]]] = {
 }
 
 
+def part_alone(machine: Hardware, engine: EngineProfile, device: str, scheme: str) -> Part | None:
+    """A whole network at one place, ``cpu`` or a device's id; ``None`` for a device nobody knows."""
+    if device == "cpu":
+        site, calibration = _cpu(machine, engine, scheme)
+        return Part(modules=EVERYTHING, site=site, calibration=calibration)
+    found = next((known for known in machine.devices if known.id == device), None)
+    facts = accelerator_of(found) if found else None
+    if found is None or facts is None:
+        return None
+    site = Site(name=facts.name, bandwidth=int(facts.bandwidth), flops=_flops(facts, scheme))
+    kind = "unified" if found.unified else "accelerator"
+    return Part(modules=EVERYTHING, site=site, calibration=_calibration(engine, kind, scheme))
+
+
+def _flops(facts: Accelerator, scheme: str) -> float:
+    """In the format that weights of this scheme are computed in."""
+    scheme = {"int4": "bf16", "int8": "bf16"}.get(scheme, scheme)
+    return facts.flops.get(scheme) or facts.flops.get("bf16") or facts.flops.get("int8", 1e13)
+
+
 def _timed(layout: Layout, model: Model, engine: EngineProfile, machine: Hardware) -> Candidate:
     parts = _parts(layout, engine, machine)
     if parts is None:
@@ -121,7 +141,8 @@ def _timed(layout: Layout, model: Model, engine: EngineProfile, machine: Hardwar
 
 def _parts(layout: Layout, engine: EngineProfile, machine: Hardware) -> list[Part] | None:
     """What is read where. ``None`` for devices nobody knows."""
-    cpu = _cpu(machine, engine) if "cpu" in layout.devices else None
+    scheme = scheme_of(layout.precision)
+    cpu = _cpu(machine, engine, scheme) if "cpu" in layout.devices else None
     if layout.kind == "cpu" and cpu:
         return [Part(modules=EVERYTHING, site=cpu[0], calibration=cpu[1])]
     if layout.kind == "disk" and cpu:
@@ -138,7 +159,7 @@ def _parts(layout: Layout, engine: EngineProfile, machine: Hardware) -> list[Par
     site = _site(layout, devices, machine)
     if site is None:
         return None
-    calibration = _calibration(engine, "unified" if devices[0].unified else "accelerator")
+    calibration = _calibration(engine, "unified" if devices[0].unified else "accelerator", scheme)
     if layout.kind != "offload" or cpu is None:
         return [Part(modules=EVERYTHING, site=site, calibration=calibration)]
     left = layout.shares[1].weights["experts"] / sum(share.weights.get("experts", 0) for share in layout.shares)
@@ -154,8 +175,7 @@ def _site(layout: Layout, devices: Sequence[Device], machine: Hardware) -> Site 
     if any(accelerator is None for accelerator in known):
         return None
     facts = [accelerator for accelerator in known if accelerator is not None]
-    scheme = {"int4": "bf16", "int8": "bf16"}.get(scheme_of(layout.precision), scheme_of(layout.precision))
-    flops = [fact.flops.get(scheme) or fact.flops.get("bf16") or fact.flops.get("int8", 1e13) for fact in facts]
+    flops = [_flops(fact, scheme_of(layout.precision)) for fact in facts]
     if layout.kind != "layers":
         together = len(devices) * (1.0 if len(devices) == 1 or _linked(devices, machine) else PCIE_PENALTY)
         return Site(name=facts[0].name, bandwidth=int(facts[0].bandwidth * together), flops=flops[0] * together)
@@ -171,13 +191,13 @@ def _linked(devices: Sequence[Device], machine: Hardware) -> bool:
     return pairs == len(ids) * (len(ids) - 1) // 2
 
 
-def _cpu(machine: Hardware, engine: EngineProfile) -> tuple[Site, Calibration]:
+def _cpu(machine: Hardware, engine: EngineProfile, scheme: str) -> tuple[Site, Calibration]:
     site = Site(
         name=machine.cpu.name,
         bandwidth=machine.memory_bandwidth or USUAL_MEMORY,
         flops=_core(machine.cpu) * machine.cpu.cores,
     )
-    calibration = _calibration(engine, "cpu")
+    calibration = _calibration(engine, "cpu", scheme)
     if machine.memory_bandwidth is not None:
         return site, calibration
     low, high = calibration.bandwidth
@@ -188,6 +208,7 @@ def _core(cpu: Cpu) -> float:
     return next(flops for feature, flops in CORE_FLOPS if feature in (*cpu.features, ""))
 
 
-def _calibration(engine: EngineProfile, site: str) -> Calibration:
-    """The newest of this engine on such a site."""
-    return next(c for c in reversed(CALIBRATIONS) if (c.engine, c.site) == (engine.calibration, site))
+def _calibration(engine: EngineProfile, site: str, scheme: str) -> Calibration:
+    """The newest of this engine on such a site: of weights held so, or of any."""
+    known = [c for c in reversed(CALIBRATIONS) if (c.engine, c.site) == (engine.calibration, site)]
+    return next((c for c in known if scheme in c.schemes), next(c for c in known if not c.schemes))

@@ -67,6 +67,18 @@ def test_the_processor_serves_where_there_is_nothing_else() -> None:
     assert answer.memory == {"cpu": memory_bytes(catalog.DEMO.config, Quantization.FP32, 8192)}
 
 
+def test_an_offer_says_how_fast_it_will_be() -> None:
+    """More bandwidth is more speed, and fewer bytes are; codes cost time; of unknown devices nothing is said."""
+    slow, fast = (LAPTOP.model_copy(update={"memory_bandwidth": size * 10**9}) for size in (30, 60))
+    told = {name: offer(slow, quantization=name).tokens_per_second or 0.0 for name in ("fp32", "bf16", "int8", "int4")}
+    assert offer(fast, quantization="fp32").tokens_per_second == pytest.approx(2 * told["fp32"], rel=0.01)
+    assert told["bf16"] == pytest.approx(2 * told["fp32"], rel=0.1)
+    assert 0 < told["int4"] < told["int8"] < told["fp32"]
+    strange = machine(H100_X1.devices[0].model_copy(update={"name": "NVIDIA Nobody 1"}))
+    assert offer(strange, device="cuda").tokens_per_second is None
+    assert (offer(H100_X1, device="cuda").tokens_per_second or 0.0) > told["fp32"]
+
+
 @pytest.mark.parametrize("hardware", [LAPTOP, H100_X1, machine(memory=2**40)], ids=["laptop", "h100", "server"])
 @pytest.mark.parametrize("model", ["demo", "scout"])
 def test_an_offer_says_what_its_memory_is_for(model: str, hardware: Hardware) -> None:

@@ -6,14 +6,17 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, get_args
 
 from llama4sdk.backend import Capabilities, Need, Offer, Unavailable
 from llama4sdk.hardware import Hardware
 from llama4sdk.llama4.config import TextConfig
-from llama4sdk.planning.plan import Placement
+from llama4sdk.planning.candidates import part_alone
+from llama4sdk.planning.engines import find_engine
+from llama4sdk.planning.plan import Breakdown, Placement
 from llama4sdk.planning.policy import Preference
 from llama4sdk.planning.quantization import LINEAR, ModuleClass, Quantization, QuantizationConfig
+from llama4sdk.planning.speed import decode_speed
 from llama4sdk.text import gb
 from llama4sdk_torch.sizing import Site, memory_breakdown
 
@@ -23,6 +26,9 @@ USUAL_CONTEXT: Final = 8192
 """Tokens a cache is planned for when nobody asks: a conversation, and one chunk of Llama 4."""
 
 LEAST_CONTEXT: Final = 512
+SHORT: Final = 512
+"""Tokens before the answer whose speed is predicted."""
+
 NO_WEIGHTS: Final = ("kv_cache", "workspace", "runtime")
 
 SMALL: Final = 4 * 10**9
@@ -90,7 +96,8 @@ def make_offer(subject: Subject, need: Need, hardware: Hardware) -> Offer | Unav
     if not ways:
         return _no_room(subject, choices[-1], need, places, hardware)
     way = max(ways, key=lambda way: way.context) if need.prefer == "context" else ways[0]  # the first of the longest
-    return _offer(subject, way.precision, way.place, way.context, None if need.quantization else way.why)
+    offer = _offer(subject, way.precision, way.place, way.context, None if need.quantization else way.why)
+    return offer.model_copy(update={"tokens_per_second": _speed(subject, way, offer.breakdown, hardware)})
 
 
 def _groups(places: list[_Place], prefer: Preference) -> list[list[_Place]]:
@@ -189,6 +196,22 @@ def _offer(subject: Subject, precision: Precision, place: _Place, context: int, 
         capabilities=subject.capabilities,
         reason=f"{held} with {context} tokens of context takes {gb(size)} of {gb(place.free)} on {place.device}",
     )
+
+
+def _speed(subject: Subject, way: _Way, breakdown: Breakdown, hardware: Hardware) -> float | None:
+    """Tokens per second of one answer behind a short prompt: the middle of what is predicted."""
+    chosen = QuantizationConfig.of(way.precision)
+    schemes = {chosen.scheme(module) for module in LINEAR}
+    slowest = min(schemes, key=lambda scheme: scheme.bits)
+    part = part_alone(hardware, find_engine("torch"), way.place.device, slowest.value)
+    if part is None:
+        return None
+    parts: dict[ModuleClass, int] = {
+        module: size for module in get_args(ModuleClass) if (size := breakdown[way.place.device].get(module))
+    }
+    short = min(way.context, SHORT)
+    width = chosen.dtype.bits / 8
+    return decode_speed(subject.config, parts, [part], context=short, value_bytes=width).middle
 
 
 def _why(subject: Subject, tried: Sequence[Precision], need: Need, places: Sequence[_Place]) -> str | None:
