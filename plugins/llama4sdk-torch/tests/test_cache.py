@@ -121,3 +121,21 @@ def test_an_origin_inside_a_chunk_is_refused(tiny: tuple[TextModel, torch.nn.Mod
     """The beginning of that chunk would be missing."""
     with pytest.raises(ValueError, match="multiple of the chunk size"):
         tiny[0].new_cache(8, origin=4)
+
+
+def test_masks_in_pieces_change_nothing(
+    tiny: tuple[TextModel, torch.nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a mask would be too large it is made for a few tokens at a time, in even and in ragged batches."""
+    network, _ = tiny
+    tokens = torch.randint(0, network.config.vocab_size, (2, 24), generator=torch.Generator().manual_seed(3))
+
+    def states(counts: list[int]) -> torch.Tensor:
+        cache = network.new_cache(48, batch=2)
+        network.prefill(tokens, cache, [5, counts[0]])
+        return network.hidden(tokens, cache, counts)[:, : min(counts)]
+
+    whole = [states(counts) for counts in ([5, 5], [20, 11])]
+    monkeypatch.setattr("llama4sdk_torch.model.ATTENDED", 60)
+    for before, counts in zip(whole, ([5, 5], [20, 11]), strict=True):
+        torch.testing.assert_close(states(counts), before, atol=1e-5, rtol=1e-5)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from llama4sdk_torch.backend import TorchBackend
+from llama4sdk_torch.metering import Meter
 from safetensors import TensorSpec, serialize
 
 from llama4sdk.backend import Capabilities
@@ -135,3 +136,20 @@ def test_a_plan_says_what_a_process_is_seen_to_take(tmp_path_factory: pytest.Tem
     assert 0.95 < line["predicted"] / line["measured"] < 1.1
     assert 0.98 < line["reported"] / line["measured"] < 1.02
     assert not line["warned"]
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="only Linux tells what memory is a process's own")
+def test_taking_more_than_was_planned_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The peak is kept when the memory is given back, and past the band one warning names both sizes."""
+    placement = Placement(kind="local", devices=("cpu",))
+    plan = Plan(model="demo", backend="torch", placement=placement, context_length=512, capabilities=Capabilities(),
+                memory={"cpu": 100 * 10**6})  # fmt: skip
+    meter = Meter(plan)
+    with meter.watching():
+        held = np.ones(200 * 10**6, np.uint8)
+    del held
+    meter.report()
+    assert meter.memory.measured["cpu"] == pytest.approx(200e6, rel=0.05)
+    assert [r.message for r in caplog.records if "were predicted" in r.message] == [
+        "More memory was taken than planned, by over 10%: 200 MB on cpu, where 100 MB were predicted."
+    ]
