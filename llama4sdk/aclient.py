@@ -18,6 +18,7 @@ from llama4sdk.client import BaseClient
 from llama4sdk.constraints import SchemaLike
 from llama4sdk.errors import StreamClosedError
 from llama4sdk.events import Event
+from llama4sdk.memory import Memory
 from llama4sdk.planning.plan import Plan
 from llama4sdk.progress import Progress
 from llama4sdk.requests import ChatOptions, GenerateOptions, Pooling, Request, SamplingOptions
@@ -180,6 +181,10 @@ class AsyncClient(BaseClient):
     async def plan(self) -> Plan:
         """What would be run, where and why. Loads nothing."""
         return await asyncio.to_thread(self._session.plan)
+
+    async def memory(self) -> Memory:
+        """What the model was seen to take of memory so far, beside what was planned. Loads it, when nothing has."""
+        return await asyncio.to_thread(self._session.memory)
 
     async def load(self, *, progress: Progress | None = None) -> Self:
         """As ``Client.load``; ``progress`` is called in the thread that loads, not in the event loop's."""

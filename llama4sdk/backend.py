@@ -12,16 +12,17 @@ from __future__ import annotations
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from llama4sdk._values import Value
 from llama4sdk.capabilities import Capabilities, Feature
 from llama4sdk.errors import UnsupportedFeatureError
 from llama4sdk.events import Event
 from llama4sdk.hardware import Hardware
-from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.memory import Memory
+from llama4sdk.planning.plan import Breakdown, Placement, Plan, check_breakdown
 from llama4sdk.planning.policy import Preference
 from llama4sdk.planning.quantization import Quantization, QuantizationConfig
 from llama4sdk.progress import Progress
@@ -103,11 +104,19 @@ class Offer(Value):
     """What the weights alone take."""
     context_length: int
     memory: dict[str, int] = Field(default_factory=dict)
+    breakdown: Breakdown = Field(default_factory=dict)
+    """What ``memory`` is made of, where the backend says: it adds up to that exactly."""
     tokens_per_second: float | None = None
+    """Of one answer behind a short prompt, as predicted."""
     capabilities: Capabilities | None = None
     """What this model can do here, when it is less than the backend's card says."""
     reason: str
     """Why this placement, quantization and context, in one sentence."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        check_breakdown(self.breakdown, self.memory)
+        return self
 
 
 class Unavailable(Value):
@@ -155,6 +164,10 @@ class Engine(ABC):
         then, in the calling thread. Raises ContextLengthError when a window is longer than the context.
         """
         raise UnsupportedFeatureError(type(self).__name__, "score")
+
+    def memory(self) -> Memory:
+        """What it was seen to take since it began to load; without ``measured`` where it cannot tell."""
+        return Memory()
 
     def close(self) -> None:  # noqa: B027 - an engine that holds nothing has nothing to do
         """Free memory and sockets. Streams still open end with StreamClosedError."""

@@ -28,6 +28,7 @@ from llama4sdk.validation import (
 
 if TYPE_CHECKING:
     from llama4sdk.hardware import Hardware
+    from llama4sdk.memory import Memory
     from llama4sdk.planning.plan import Plan
     from llama4sdk.planning.policy import Policy
     from llama4sdk.planning.quantization import Quantization, QuantizationConfig
@@ -221,6 +222,10 @@ class Client(BaseClient):
     def plan(self) -> Plan:
         """What would be run, where and why. Loads nothing."""
         return self._session.plan()
+
+    def memory(self) -> Memory:
+        """What the model was seen to take of memory so far, beside what was planned. Loads it, when nothing has."""
+        return self._session.memory()
 
     def load(self, *, progress: Progress | None = None) -> Self:
         """Load the model now rather than at the first request.

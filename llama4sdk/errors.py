@@ -213,7 +213,14 @@ class WeightsNotFoundError(BackendError, FileNotFoundError):
 
 
 class DeviceMemoryError(BackendError, MemoryError):
-    """The device ran out of memory while loading or running."""
+    """The device ran out of memory while loading or running; ``need`` and ``have`` are bytes, where they are known."""
+
+    def __init__(
+        self, message: str, *, need: int | None = None, have: int | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.need = need
+        self.have = have
 
 
 class DownloadError(Llama4Error, OSError):

@@ -6,7 +6,7 @@ All memory is in bytes. ``None`` means that it could not be read; ``problems`` s
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Self, TypeAlias
 
 from pydantic import ValidationError
 
@@ -116,6 +116,17 @@ class Hardware(Value):
     """Names of the keys that were found; never their values."""
     problems: tuple[str, ...] = ()
     """What could not be read, and why."""
+
+    def free(self, place: str) -> int:
+        """Free bytes of a device, of RAM (``cpu``) or where weights are kept (``disk``); 0 of what is not there."""
+        known = {"cpu": self.free_memory, "disk": self.disk_free or 0}
+        return (known | {device.id: device.free_memory for device in self.devices}).get(place, 0)
+
+    def with_free(self, place: str, size: int) -> Self:
+        """The same machine with so many bytes free on a device, or of RAM (``cpu``)."""
+        devices = tuple(d.model_copy(update={"free_memory": size}) if d.id == place else d for d in self.devices)
+        memory = size if place == "cpu" else self.free_memory
+        return self.model_copy(update={"devices": devices, "free_memory": memory})
 
     @classmethod
     def from_file(cls, path: str | Path) -> Hardware:

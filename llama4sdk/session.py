@@ -11,7 +11,14 @@ from weakref import WeakSet
 
 from llama4sdk import settings
 from llama4sdk.checks import check_request, check_score, require
-from llama4sdk.errors import BackendError, ClientClosedError, Llama4Error, NoBackendError, UnknownModelError
+from llama4sdk.errors import (
+    BackendError,
+    ClientClosedError,
+    DeviceMemoryError,
+    Llama4Error,
+    NoBackendError,
+    UnknownModelError,
+)
 from llama4sdk.streams import AsyncStream, Stream
 from llama4sdk.text import nearest
 
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
     from llama4sdk.backend import Engine, Need
     from llama4sdk.capabilities import Feature
     from llama4sdk.hardware import Hardware
+    from llama4sdk.memory import Memory
     from llama4sdk.planning.plan import Plan
     from llama4sdk.planning.policy import Policy
     from llama4sdk.progress import Progress
@@ -48,6 +56,7 @@ class Session:
         self._backend = backend
         self._policy = policy
         self._hardware = hardware
+        self._probed = False
         self._download = download
         self._registry = registry
         self._lock = threading.Lock()
@@ -85,7 +94,8 @@ class Session:
         """Check the request; give the engine that will answer it."""
         plan = self.plan()
         check_request(request, feature, plan)
-        return self.engine(), plan
+        engine = self.engine()
+        return engine, self.plan()  # loading may have made another
 
     def stream(self, request: Request, feature: Feature) -> Stream[Any]:
         """Check the request, and start answering it. Of what type an answer is, only the request's maker knows."""
@@ -117,6 +127,13 @@ class Session:
         with _blame(plan, "counting tokens"):
             return self.engine().count_tokens(request)
 
+    def memory(self) -> Memory:
+        """What the engine was seen to take, beside what was planned."""
+        engine, plan = self.engine(), self.plan()
+        with _blame(plan, "measuring its memory"):
+            seen = engine.memory()
+        return seen.model_copy(update={"predicted": plan.memory})
+
     def close(self) -> None:
         """End open streams and free the engine. Closing again does nothing."""
         with self._lock:
@@ -136,8 +153,6 @@ class Session:
 
     def _make_plan(self) -> Plan:
         from llama4sdk.hardware import Hardware
-        from llama4sdk.planning import planner
-        from llama4sdk.planning.offers import collect
         from llama4sdk.probe import probe
         from llama4sdk.registry import Registry
 
@@ -146,11 +161,19 @@ class Session:
         if self._hardware is None:
             path = settings.hardware_file()
             self._hardware = Hardware.from_file(path) if path else probe()
+            self._probed = path is None
+        return self._plan_for(self._hardware)
+
+    def _plan_for(self, hardware: Hardware) -> Plan:
+        from llama4sdk.planning import planner
+        from llama4sdk.planning.offers import collect
+
+        assert self._registry is not None  # noqa: S101 - found before anything is planned
         names = self._names(self._registry)
         needs = planner.needs(self._need, self._policy, backend=self._backend)
-        answers = collect(self._registry, names, needs, self._hardware, deadline=settings.offer_deadline())
+        answers = collect(self._registry, names, needs, hardware, deadline=settings.offer_deadline())
         try:
-            return planner.choose(answers, self._hardware, self._policy, backend=self._backend)
+            return planner.choose(answers, hardware, self._policy, backend=self._backend)
         except NoBackendError as error:
             if broken := "; ".join(f"{failure.distribution}: {failure.reason}" for failure in self._registry.failures):
                 error.hint = f"{error.hint or ''} A plugin that might help is broken: {broken}.".lstrip()
@@ -183,9 +206,37 @@ class Session:
             plan = self._plan = self._make_plan()
         if plan.notice:
             logger.warning(plan.notice)
+        try:
+            return self._load_as(plan, progress)
+        except DeviceMemoryError as error:
+            if not self._probed:
+                raise self._too_large(plan, error) from error
+            logger.warning("The plan no longer fits: %s Planning again for the memory that is free now.", error.message)
+        plan = self._plan = self._plan_again(plan)
+        try:
+            return self._load_as(plan, progress)
+        except DeviceMemoryError as error:
+            raise self._too_large(plan, error) from error
+
+    def _load_as(self, plan: Plan, progress: Progress | None) -> Engine:
         assert self._registry is not None  # noqa: S101 - made with the plan
         with _blame(plan, f"loading '{plan.model}'"):
             return self._registry.backend(plan.backend).load(plan, progress=progress)
+
+    def _plan_again(self, plan: Plan) -> Plan:
+        """For the machine as it is now: somebody took the memory since it was probed."""
+        self._hardware = None
+        try:
+            return self._make_plan()
+        except NoBackendError as error:
+            raise self._too_large(plan, error) from error
+
+    def _too_large(self, plan: Plan, error: Llama4Error) -> DeviceMemoryError:
+        """With what was needed, what there was, and the best plan that needs less."""
+        assert self._hardware is not None  # noqa: S101 - made with the plan
+        from llama4sdk.planning.shortfall import too_large
+
+        return too_large(plan, self._hardware, error, self._plan_for)
 
 
 @contextmanager

@@ -33,7 +33,18 @@ def make(registry: Registry) -> AsyncClient:
 def test_the_verbs_have_the_same_arguments() -> None:
     """Whatever one client accepts, so does the other."""
     names = [name for name, _ in inspect.getmembers(Client, inspect.isfunction) if not name.startswith("_")]
-    assert {"chat", "generate", "embed", "score", "count_tokens", "plan", "load", "close", "run_tools"} == set(names)
+    assert {
+        "chat",
+        "generate",
+        "embed",
+        "score",
+        "count_tokens",
+        "plan",
+        "memory",
+        "load",
+        "close",
+        "run_tools",
+    } == set(names)
     for name in names:
         ours, theirs = inspect.signature(getattr(Client, name)), inspect.signature(getattr(AsyncClient, name))
         assert ours.parameters == theirs.parameters

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from llama4sdk.backend import Capabilities, Offer
+from llama4sdk.backend import Capabilities, Need, Offer, Unavailable
 from llama4sdk.client import Client
 from llama4sdk.errors import (
     BackendError,
     ClientClosedError,
+    DeviceMemoryError,
     InvalidRequestError,
     ModelLoadError,
     NoBackendError,
@@ -25,13 +26,16 @@ from llama4sdk.errors import (
     WeightsNotFoundError,
 )
 from llama4sdk.events import Finish, TextDelta
+from llama4sdk.hardware import Hardware
+from llama4sdk.memory import Memory
 from llama4sdk.messages import ImagePart, Message, TextPart
-from llama4sdk.planning.plan import Placement
+from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.progress import Progress
 from llama4sdk.registry import PluginFailure, Registry
 from llama4sdk.requests import Tool
 from llama4sdk.testing.machines import LAPTOP
 from llama4sdk.testing.registry import scripted_registry
-from llama4sdk.testing.scripted import ANSWER, ScriptedBackend, Step
+from llama4sdk.testing.scripted import ANSWER, OFFER, ScriptedBackend, ScriptedEngine, Step
 
 ClientFactory = Callable[..., tuple[Client, ScriptedBackend]]
 
@@ -216,6 +220,87 @@ def test_a_backend_that_fails_to_load_is_named() -> None:
             client.chat("x")
         backend.fails = None
         assert client.chat("x").text == "Hello world."
+
+
+class Shrinking(ScriptedBackend):
+    """Offers what fits the memory it is told of, and finds less when it loads, ``times`` times."""
+
+    times = 0
+
+    def offer(self, need: Need, hardware: Hardware) -> Offer | Unavailable:
+        """One of two ways, 1000 and 400 bytes large."""
+        self.asked.append((need, hardware))
+        for size, context in ((1000, 4096), (400, 512)):
+            if size <= hardware.free_memory:
+                return OFFER.model_copy(update={"memory": {"cpu": size}, "context_length": context})
+        return Unavailable(reason="it needs 400 bytes.", need_memory=400, have_memory=hardware.free_memory)
+
+    def load(self, plan: Plan, *, progress: Progress | None = None) -> ScriptedEngine:
+        """Fails as often as it should."""
+        self.fails = DeviceMemoryError("cpu ran out of memory.") if len(self.plans) < self.times else None
+        return super().load(plan, progress=progress)
+
+
+def shrinking(monkeypatch: pytest.MonkeyPatch, times: int, *free: int) -> tuple[Registry, Shrinking]:
+    """A backend that fails so often, on a machine that has so much memory free at each probe."""
+    machines = [LAPTOP.model_copy(update={"free_memory": size}) for size in free]
+    monkeypatch.setattr("llama4sdk.probe.probe", lambda: machines.pop(0))
+    registry, _ = scripted_registry()
+    backend = Shrinking()
+    backend.times = times
+    monkeypatch.setattr(registry, "backend", lambda name: backend)
+    return registry, backend
+
+
+def test_a_plan_that_no_longer_fits_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody took the memory: the machine is probed once more, the plan is smaller, and a warning says so."""
+    registry, backend = shrinking(monkeypatch, 1, 2000, 500)
+    with Client("scripted", registry=registry) as client:
+        assert client.plan().context_length == 4096
+        assert client.chat("x").text == "Hello world."
+        assert client.plan().context_length == 512
+        assert client.memory() == Memory(predicted={"cpu": 400})
+    assert [plan.memory["cpu"] for plan in backend.plans] == [1000, 400]
+    assert [record.message for record in caplog.records if "no longer fits" in record.message] == [
+        "The plan no longer fits: cpu ran out of memory. Planning again for the memory that is free now."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("free", "need", "have", "hint"),
+    [
+        (
+            (2000, 1500),
+            1000,
+            1500,
+            "Next best: 'scripted' with context_length=512 on 'scripted', which takes",
+        ),
+        ((2000, 450), 400, 450, None),
+        ((2000, 300), 1000, 300, None),
+    ],
+    ids=["nothing changed", "the smallest does not fit either", "nothing is left"],
+)
+def test_a_plan_that_fails_twice_says_what_would_fit(
+    monkeypatch: pytest.MonkeyPatch, free: tuple[int, ...], need: int, have: int, hint: str | None
+) -> None:
+    """After one more try the error has what was needed, what there was, and the next best plan, where there is one."""
+    registry, backend = shrinking(monkeypatch, 9, *free)
+    with Client("scripted", registry=registry) as client, pytest.raises(DeviceMemoryError) as caught:
+        client.load()
+    assert (caught.value.need, caught.value.have) == (need, have)
+    assert len(backend.plans) == (1 if free[1] < 400 else 2)
+    assert hint is None or hint in str(caught.value.hint)
+
+
+def test_a_machine_that_was_given_is_not_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever describes the machine gets the plan for it, or the error; not a plan for another."""
+    registry, backend = shrinking(monkeypatch, 9)
+    with Client("scripted", registry=registry, hardware=LAPTOP) as client, pytest.raises(DeviceMemoryError) as caught:
+        client.load()
+    assert len(backend.plans) == 1
+    assert (caught.value.need, caught.value.have) == (1000, LAPTOP.free_memory)
 
 
 def test_loading_says_how_far_it_is() -> None:

@@ -6,6 +6,7 @@ import threading
 from typing import ClassVar
 
 import pytest
+from pydantic import ValidationError
 
 from llama4sdk import catalog
 from llama4sdk.backend import Backend, BackendInfo, Capabilities, Engine, Need, Offer, Unavailable
@@ -250,3 +251,14 @@ def test_a_backend_whose_modules_are_missing_is_not_imported() -> None:
     registry = Registry([Registered(info=card, plugin="p", distribution="d", version="1")])
     (given,) = collect(registry, ["x"], [Need()], LAPTOP, deadline=5)
     assert given.result == Unavailable(reason="it needs no_such_module, not installed.", fix="pip install it")
+
+
+def test_a_breakdown_adds_up_and_reaches_the_plan() -> None:
+    """What the memory is for is the offer's; an offer or plan whose parts are not its memory cannot be made."""
+    parts = {"cpu": {"attention": 60, "kv_cache": 30, "runtime": 10}}
+    sized = offer("scout").model_copy(update={"memory": {"cpu": 100}, "breakdown": parts})
+    plan = choose(answer("torch", "scout", sized))
+    assert plan.breakdown == parts
+    for value in (sized, plan):
+        with pytest.raises(ValidationError, match="adds up to"):
+            type(value).model_validate(value.model_dump() | {"memory": {"cpu": 101}})

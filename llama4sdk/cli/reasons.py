@@ -59,7 +59,7 @@ def decisions(plan: Plan) -> Table:
     for device, size in plan.memory.items():
         table.add_row("memory", gb(size), f"on {device}, cache and workspace included")
     if plan.tokens_per_second:
-        table.add_row("speed", f"{plan.tokens_per_second:.0f} tokens/s", "predicted")
+        table.add_row("speed", f"about {plan.tokens_per_second:.2g} tokens/s", "modelled")
     return table
 
 

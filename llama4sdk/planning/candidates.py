@@ -24,7 +24,17 @@ from llama4sdk.planning.speed import (
     prefill_speed,
 )
 
-__all__ = ["PREFERENCES", "SHORT", "Candidate", "best_of_each", "candidates", "parts_of", "rank", "timed"]
+__all__ = [
+    "PREFERENCES",
+    "SHORT",
+    "Candidate",
+    "best_of_each",
+    "candidates",
+    "part_alone",
+    "parts_of",
+    "rank",
+    "timed",
+]
 
 EVERYTHING: Final[frozenset[ModuleClass]] = frozenset(
     {"attention", "experts", "shared_expert", "dense", "router", "norms", "embedding", "head", "vision"}
@@ -136,6 +146,26 @@ PREFERENCES: Final[dict[Preference, Callable[[Candidate], tuple[float, ...]]]] =
 """What counts, in order; smallest for what is preferred."""
 
 
+def part_alone(machine: Hardware, engine: EngineProfile, device: str, scheme: str) -> Part | None:
+    """A whole network at one place, ``cpu`` or a device's id; ``None`` for a device nobody knows."""
+    if device == "cpu":
+        site, calibration = _cpu(machine, engine, scheme)
+        return Part(modules=EVERYTHING, site=site, calibration=calibration)
+    found = next((known for known in machine.devices if known.id == device), None)
+    facts = accelerator_of(found) if found else None
+    if found is None or facts is None:
+        return None
+    site = Site(name=facts.name, bandwidth=int(facts.bandwidth), flops=_flops(facts, scheme))
+    kind = "unified" if found.unified else "accelerator"
+    return Part(modules=EVERYTHING, site=site, calibration=_calibration(engine, kind, scheme))
+
+
+def _flops(facts: Accelerator, scheme: str) -> float:
+    """In the format that weights of this scheme are computed in."""
+    scheme = "bf16" if scheme in ("int4", "int8", "gguf") else scheme
+    return facts.flops.get(scheme) or facts.flops.get("bf16") or facts.flops.get("int8", 1e13)
+
+
 def timed(
     layout: Layout,
     model: Model,
@@ -161,7 +191,8 @@ def timed(
 
 def parts_of(layout: Layout, engine: EngineProfile, machine: Hardware) -> list[Part] | None:
     """What is read where. ``None`` for devices nobody knows."""
-    cpu = _cpu(machine, engine) if "cpu" in layout.devices else None
+    scheme = scheme_of(layout.precision)
+    cpu = _cpu(machine, engine, scheme) if "cpu" in layout.devices else None
     if layout.kind == "cpu" and cpu:
         return [Part(modules=EVERYTHING, site=cpu[0], calibration=cpu[1])]
     if layout.kind == "disk" and cpu:
@@ -178,7 +209,7 @@ def parts_of(layout: Layout, engine: EngineProfile, machine: Hardware) -> list[P
     site = _site(layout, devices, machine)
     if site is None:
         return None
-    calibration = _calibration(engine, "unified" if devices[0].unified else "accelerator")
+    calibration = _calibration(engine, "unified" if devices[0].unified else "accelerator", scheme)
     if layout.kind == "expert":  # a single token's expert is on one device, a prompt's are on all
         alone = site.model_copy(
             update={"bandwidth": site.bandwidth // layout.tensor, "flops": site.flops * len(devices) / layout.tensor}
@@ -202,9 +233,7 @@ def _site(layout: Layout, devices: Sequence[Device], machine: Hardware) -> Site 
     if any(accelerator is None for accelerator in known):
         return None
     facts = {device.id: fact for device, fact in zip(devices, known, strict=True) if fact is not None}
-    scheme = scheme_of(layout.precision)
-    scheme = "bf16" if scheme in ("int4", "int8", "gguf") else scheme
-    flops = {at: f.flops.get(scheme) or f.flops.get("bf16") or f.flops.get("int8", 1e13) for at, f in facts.items()}
+    flops = {at: _flops(fact, scheme_of(layout.precision)) for at, fact in facts.items()}
     if layout.kind not in ("layers", "offload"):
         first = devices[0].id
         together = layout.tensor * (1.0 if layout.tensor == 1 or _linked(devices, machine) else PCIE_PENALTY)
@@ -227,13 +256,13 @@ def _linked(devices: Sequence[Device], machine: Hardware) -> bool:
     return pairs == len(ids) * (len(ids) - 1) // 2
 
 
-def _cpu(machine: Hardware, engine: EngineProfile) -> tuple[Site, Calibration]:
+def _cpu(machine: Hardware, engine: EngineProfile, scheme: str) -> tuple[Site, Calibration]:
     site = Site(
         name=machine.cpu.name,
         bandwidth=machine.memory_bandwidth or USUAL_MEMORY,
         flops=_core(machine.cpu) * machine.cpu.cores,
     )
-    calibration = _calibration(engine, "cpu")
+    calibration = _calibration(engine, "cpu", scheme)
     if machine.memory_bandwidth is not None:
         return site, calibration
     low, high = calibration.bandwidth
@@ -244,6 +273,7 @@ def _core(cpu: Cpu) -> float:
     return next(flops for feature, flops in CORE_FLOPS if feature in (*cpu.features, ""))
 
 
-def _calibration(engine: EngineProfile, site: str) -> Calibration:
-    """The newest of this engine on such a site."""
-    return next(c for c in reversed(CALIBRATIONS) if (c.engine, c.site) == (engine.calibration, site))
+def _calibration(engine: EngineProfile, site: str, scheme: str) -> Calibration:
+    """The newest of this engine on such a site: of weights held so, or of any."""
+    known = [c for c in reversed(CALIBRATIONS) if (c.engine, c.site) == (engine.calibration, site)]
+    return next((c for c in known if scheme in c.schemes), next(c for c in known if not c.schemes))

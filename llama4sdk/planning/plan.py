@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, Self, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from llama4sdk._values import Value
 from llama4sdk.capabilities import Capabilities
 from llama4sdk.planning.quantization import Quantization, QuantizationConfig
 
-__all__ = ["Decision", "Placement", "Plan", "Quantization", "QuantizationConfig", "Rejection"]
+__all__ = [
+    "Breakdown",
+    "Decision",
+    "Placement",
+    "Plan",
+    "Quantization",
+    "QuantizationConfig",
+    "Rejection",
+    "check_breakdown",
+]
+
+Breakdown: TypeAlias = dict[str, dict[str, int]]
+"""Bytes by device and what they are for: a ``ModuleClass``, ``kv_cache``, ``workspace`` or ``runtime``."""
+
+
+def check_breakdown(breakdown: Breakdown, memory: Mapping[str, int]) -> None:
+    """Raise ValueError where a breakdown is given that is not that of ``memory``."""
+    sums = {device: sum(parts.values()) for device, parts in breakdown.items()}
+    if breakdown and sums != memory:
+        raise ValueError(f"the breakdown adds up to {sums}, the memory is {dict(memory)}")
 
 
 class Placement(Value):
@@ -59,6 +79,8 @@ class Plan(Value):
     capabilities: Capabilities
     memory: dict[str, int] = Field(default_factory=dict)
     """Bytes needed per device."""
+    breakdown: Breakdown = Field(default_factory=dict)
+    """What these are for, where the backend says."""
     weight_bytes: int | None = None
     """What the weights alone take, where the backend says."""
     tokens_per_second: float | None = None
@@ -66,6 +88,11 @@ class Plan(Value):
     """One line that whoever uses this plan should be told."""
     decisions: tuple[Decision, ...] = ()
     rejections: tuple[Rejection, ...] = ()
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        check_breakdown(self.breakdown, self.memory)
+        return self
 
     def explain(self) -> str:
         """The decisions, then what was turned down, as plain text."""

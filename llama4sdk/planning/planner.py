@@ -157,6 +157,7 @@ def _plan(
         context_length=offer.context_length,
         capabilities=offer.capabilities or info.capabilities,
         memory=offer.memory,
+        breakdown=offer.breakdown,
         weight_bytes=offer.weight_bytes,
         tokens_per_second=offer.tokens_per_second,
         notice=_notice(offer.model, hardware),

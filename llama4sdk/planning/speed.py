@@ -64,6 +64,8 @@ class Calibration(Value):
     engine: str
     version: str
     site: Literal["accelerator", "unified", "cpu"]
+    schemes: tuple[str, ...] = ()
+    """What weights are held in, where the engine has been measured so; empty for all that no other entry names."""
     bandwidth: tuple[float, float]
     compute: tuple[float, float]
     overhead: float = 0.0
@@ -92,15 +94,37 @@ class Part(Value):
     """The share of the routed experts that lie here, where they are among the modules."""
 
 
+_DEVICES: Final[tuple[Literal["accelerator"], Literal["unified"]]] = ("accelerator", "unified")
+
 CALIBRATIONS: Final = (
     Calibration(
         engine="torch",
         version="0.1",
         site="cpu",
-        bandwidth=(0.2, 0.5),
-        compute=(0.05, 0.4),
+        bandwidth=(0.28, 0.73),
+        compute=(0.06, 0.35),
         label="measured",
-        source="the demo model in fp32 on two cores",
+        source="scaled-down Scouts of 0.1 and 0.5 billion parameters in bf16 and fp32, and the demo model",
+    ),
+    Calibration(
+        engine="torch",
+        version="0.1",
+        site="cpu",
+        schemes=("int8", "fp8"),
+        bandwidth=(0.02, 0.07),
+        compute=(0.04, 0.15),
+        label="measured",
+        source="a scaled-down Scout of 0.1 billion parameters, whose codes are unpacked each time they are used",
+    ),
+    Calibration(
+        engine="torch",
+        version="0.1",
+        site="cpu",
+        schemes=("int4",),
+        bandwidth=(0.01, 0.03),
+        compute=(0.03, 0.12),
+        label="measured",
+        source="a scaled-down Scout of 0.1 billion parameters, whose codes are unpacked each time they are used",
     ),
     Calibration(
         engine="torch",
@@ -121,6 +145,21 @@ CALIBRATIONS: Final = (
         overhead=0.005,
         label="guessed",
         source="not measured on an accelerator yet",
+    ),
+    *(
+        Calibration(
+            engine="torch",
+            version="0.1",
+            site=site,
+            schemes=schemes,
+            bandwidth=bandwidth,
+            compute=(0.02, 0.3),
+            overhead=0.005,
+            label="guessed",
+            source="the bytes that unpacking with torch's own operators moves; not measured on an accelerator",
+        )
+        for site in _DEVICES
+        for schemes, bandwidth in ((("int8", "fp8"), (0.02, 0.05)), (("int4",), (0.008, 0.02)))
     ),
     Calibration(
         engine="vLLM",

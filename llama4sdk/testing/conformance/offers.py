@@ -57,8 +57,8 @@ class Offers(Ground):
         if isinstance(answer, Offer) and answer.placement.kind != "remote":
             for place, needed in answer.memory.items():
                 assert_that(
-                    needed <= free_memory(machine, place),
-                    f"The offer needs {needed} bytes on {place}, where {free_memory(machine, place)} are free.",
+                    needed <= machine.free(place),
+                    f"The offer needs {needed} bytes on {place}, where {machine.free(place)} are free.",
                     fix="return Unavailable(reason=…, need_memory=…, have_memory=…) when the model does not fit.",
                 )
 
@@ -143,9 +143,3 @@ def assert_devices_exist(offer: Offer, machine: Hardware) -> None:
         f"The offer names {sorted(named - known)}; the machine has {sorted(known)}.",
         fix="use 'cpu' and the ids of hardware.devices.",
     )
-
-
-def free_memory(machine: Hardware, place: str) -> int:
-    """Free bytes on a device; RAM for ``cpu``, disk for ``disk``."""
-    free = {"cpu": machine.free_memory, "disk": machine.disk_free or 0}
-    return (free | {device.id: device.free_memory for device in machine.devices}).get(place, 0)

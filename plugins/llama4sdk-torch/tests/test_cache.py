@@ -6,8 +6,8 @@ import pytest
 import torch
 from llama4sdk_torch.cache import KVCache
 from llama4sdk_torch.model import TextModel
-from llama4sdk_torch.offering import memory_bytes
-from llama4sdk_torch.spans import BLOCK, spans
+from llama4sdk_torch.sizing import BLOCK, memory_bytes
+from llama4sdk_torch.spans import spans
 
 from llama4sdk import catalog
 from llama4sdk.errors import ContextLengthError
@@ -114,10 +114,28 @@ def test_plans_count_local_layers_by_the_chunk(scout: TextConfig) -> None:
     """Of a longer context Scout's plan counts the 12 global layers only, and a 13th while the cache grows."""
     short, long = (memory_bytes(scout, Quantization.BF16, context) for context in (131_072, 262_144))
     layer = 4096 * 131_072
-    assert 13 * layer < long - short < 13.2 * layer
+    assert long - short == 13 * layer
 
 
 def test_an_origin_inside_a_chunk_is_refused(tiny: tuple[TextModel, torch.nn.Module]) -> None:
     """The beginning of that chunk would be missing."""
     with pytest.raises(ValueError, match="multiple of the chunk size"):
         tiny[0].new_cache(8, origin=4)
+
+
+def test_masks_in_pieces_change_nothing(
+    tiny: tuple[TextModel, torch.nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a mask would be too large it is made for a few tokens at a time, in even and in ragged batches."""
+    network, _ = tiny
+    tokens = torch.randint(0, network.config.vocab_size, (2, 24), generator=torch.Generator().manual_seed(3))
+
+    def states(counts: list[int]) -> torch.Tensor:
+        cache = network.new_cache(48, batch=2)
+        network.prefill(tokens, cache, [5, counts[0]])
+        return network.hidden(tokens, cache, counts)[:, : min(counts)]
+
+    whole = [states(counts) for counts in ([5, 5], [20, 11])]
+    monkeypatch.setattr("llama4sdk_torch.model.ATTENDED", 60)
+    for before, counts in zip(whole, ([5, 5], [20, 11]), strict=True):
+        torch.testing.assert_close(states(counts), before, atol=1e-5, rtol=1e-5)

@@ -20,6 +20,7 @@ from llama4sdk.weights.store import locate
 from llama4sdk.weights.vision import vision_parameters
 from llama4sdk_torch import CAPABILITIES
 from llama4sdk_torch.holding import Holding, stored_quantization
+from llama4sdk_torch.metering import Meter
 from llama4sdk_torch.offering import SMALL, Precision, Subject, make_offer
 
 if TYPE_CHECKING:
@@ -65,10 +66,11 @@ class TorchBackend(Backend):
                 f"The weights of '{plan.model}' are not on this machine.", hint=f"Run 'llama4sdk pull {plan.model}'."
             )
         checkpoint = open_checkpoint(source)
+        meter = Meter(plan)  # before torch, which takes memory, too
         import torch
 
         from llama4sdk_torch.engine import TorchEngine
-        from llama4sdk_torch.loading import load_networks
+        from llama4sdk_torch.loading import load_networks, require_room
 
         device = torch.device(plan.placement.devices[0].replace("rocm", "cuda"))  # torch calls AMD's devices so, too
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -76,8 +78,12 @@ class TorchBackend(Backend):
                 f"This installation of torch cannot use {device}.", hint="Pass device='cpu', or install torch for it."
             )
         precision = plan.quantization or _precision(checkpoint)
-        network, vision = load_networks(checkpoint, device=device, quantization=precision, progress=progress)
-        return TorchEngine(checkpoint, network, vision, model=plan.model, context_length=plan.context_length)
+        require_room(plan, device)
+        with meter.watching():
+            network, vision = load_networks(checkpoint, device=device, quantization=precision, progress=progress)
+            return TorchEngine(
+                checkpoint, network, vision, model=plan.model, context_length=plan.context_length, meter=meter
+            )
 
 
 def _subject(model: str) -> Subject | None:
@@ -95,7 +101,7 @@ def _subject(model: str) -> Subject | None:
                 chat=checkpoint.prompt_format() is not None, tools=checkpoint.calls_tools, images=vision is not None
             ),
             vision_parameters=vision_parameters(vision, checkpoint.config.hidden_size) if vision else 0,
-            text_bytes=cache(lambda precision: Holding(checkpoint, precision).bytes) if has_codes else None,
+            text_bytes=cache(lambda precision: Holding(checkpoint, precision).class_bytes) if has_codes else None,
         )
     spec = catalog.find(model)
     if spec is None or spec.config is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from llama4sdk.errors import (
     UnsupportedFeatureError,
 )
 from llama4sdk.events import Event, Finish, TokenLogprob, TopLogprob, Usage
+from llama4sdk.memory import Memory
 from llama4sdk.messages import ImagePart
 from llama4sdk.progress import Progress
 from llama4sdk.requests import EmbedRequest, Pooling, Request, ScoreRequest
@@ -27,16 +29,18 @@ from llama4sdk_torch.calls import AnswerEvents, offered, prompt_format, visible_
 from llama4sdk_torch.constraints import Constraints, Guide
 from llama4sdk_torch.generation import AnswerText, generate
 from llama4sdk_torch.loading import memory_errors
+from llama4sdk_torch.metering import Meter
 from llama4sdk_torch.model import TextModel
 from llama4sdk_torch.prompts import Prompt, Sight
 from llama4sdk_torch.sampling import Sampler
 from llama4sdk_torch.scoring import score_window
+from llama4sdk_torch.sizing import BLOCK
 from llama4sdk_torch.vision import VisionModel
 
 __all__ = ["TorchEngine"]
 
-EMBED_TOKENS = 4096
-"""At most so many tokens of several texts, padding included, go through the network together."""
+EMBED_TOKENS = BLOCK
+"""At most so many tokens of several texts, padding included, go through the network together: as of one prompt."""
 
 
 class TorchEngine(Engine):
@@ -50,9 +54,11 @@ class TorchEngine(Engine):
         *,
         model: str,
         context_length: int,
+        meter: Meter | None = None,
     ) -> None:
         self.model = model
         self.context_length = context_length
+        self._meter = meter
         self._network: TextModel | None = network
         self._tokenizer = checkpoint.tokenizer()
         self._sight = None if vision is None else Sight(vision, self._tokenizer.control)
@@ -93,7 +99,7 @@ class TorchEngine(Engine):
         for ids in texts:
             room_for_answer(len(ids), 0, self.context_length)
         vectors: dict[int, tuple[float, ...]] = {}
-        with memory_errors(network.device):
+        with memory_errors(network.device), self._watching(long=True):
             for batch in _batches(texts):
                 self._open()
                 pooled = _pooled(network, [texts[i] for i in batch], request.pooling)
@@ -134,6 +140,10 @@ class TorchEngine(Engine):
         """Tokens of the prompt, or of the messages with their images and everything the chat template adds."""
         return len(self._input(offered(request)).ids)
 
+    def memory(self) -> Memory:
+        """The peak while loading and answering, beside the plan. Empty for an engine that was made without one."""
+        return Memory() if self._meter is None else self._meter.memory
+
     def close(self) -> None:
         """Free the weights. Streams still open end with StreamClosedError at their next token."""
         self._network = None
@@ -152,15 +162,25 @@ class TorchEngine(Engine):
         try:
             while answer.finished is None:
                 self._open()
-                with memory_errors(network.device):
+                with memory_errors(network.device), self._watching(long=answer.count == 0):
                     token = next(tokens, None)
                 whole = guide is not None and guide.ended
                 delta = answer.end("stop" if whole else "length") if token is None else answer.push(token)
                 yield from events.read(delta, last=answer.finished is not None)
         finally:
             tokens.close()
+            if self._meter is not None:
+                self._meter.report()
         usage = Usage(input_tokens=len(prompt.ids), output_tokens=answer.count, cached_tokens=0)
         yield Finish(reason=events.reason(answer.finished), usage=usage)
+
+    @contextmanager
+    def _watching(self, *, long: bool) -> Iterator[None]:
+        """Measure memory: all the time while a prompt goes through the network, for a single token afterwards."""
+        with self._meter.watching() if self._meter is not None and long else nullcontext():
+            yield
+        if self._meter is not None:
+            self._meter.look()
 
     def _taken_in(self, network: TextModel, prompt: Prompt) -> Tensor:
         tokens = torch.tensor([prompt.ids], device=network.device)

@@ -50,12 +50,17 @@ class Holding:
     @property
     def bytes(self) -> int:
         """Memory of the loaded text network, exactly."""
-        total = 0
+        return sum(self.class_bytes.values())
+
+    @property
+    def class_bytes(self) -> dict[ModuleClass, int]:
+        """The same by class of modules."""
+        sizes: dict[ModuleClass, int] = {}
         for module, names in _stacks(self._checkpoint):
             shapes = [self._checkpoint.tensors[name].shape for name in names]
             form = self.held(module, names).form
-            total += sum(_bytes(form, shape) for shape in shapes)
-        return total
+            sizes[module] = sizes.get(module, 0) + sum(_bytes(form, shape) for shape in shapes)
+        return sizes
 
     def _is_wanted(self, form: MatrixFormat, wanted: MatrixFormat) -> bool:
         """A group size that was asked for is that of symmetric groups; without one, any the checkpoint has will do."""

@@ -13,8 +13,11 @@ import torch
 from torch import Tensor
 
 from llama4sdk.errors import CheckpointError, DeviceMemoryError
+from llama4sdk.planning.plan import Plan
 from llama4sdk.planning.quantization import MatrixFormat, ModuleClass, Quantization, QuantizationConfig
+from llama4sdk.probe import memory
 from llama4sdk.progress import Progress
+from llama4sdk.text import gb
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk.weights.vision import vision_tensors
 from llama4sdk_torch.holding import Holding, expert_names
@@ -22,7 +25,7 @@ from llama4sdk_torch.matrices import Matrix, Quantized, empty, quantize_into
 from llama4sdk_torch.model import Attention, Dense, Layer, Mixture, TextModel, Weights
 from llama4sdk_torch.vision import Affine, VisionLayer, VisionModel, VisionWeights
 
-__all__ = ["DTYPES", "load_model", "load_networks", "load_vision", "memory_errors"]
+__all__ = ["DTYPES", "load_model", "load_networks", "load_vision", "memory_errors", "require_room"]
 
 
 FLOATS: Final = (
@@ -41,9 +44,9 @@ def load_networks(
 ) -> tuple[TextModel, VisionModel | None]:
     """Read the text network, and the vision network of a checkpoint that has one.
 
-    At its peak this takes the loaded size and one tensor (of a mixture, one expert). What is quantized is so piece by
-    piece as it is read, or taken as it is where the checkpoint has it in the same scheme. ``progress`` is called after
-    each tensor, or expert of a fused one, with bytes as stored.
+    At its peak this takes the loaded size, and one tensor (of a mixture, one expert) where the checkpoint's codes must
+    be unpacked. What is quantized is so piece by piece as it is read, or taken as it is where the checkpoint has it in
+    the same scheme. ``progress`` is called after each tensor, or expert of a fused one, with bytes as stored.
     Raises CheckpointError when a tensor is missing, misshapen or not finite, DeviceMemoryError when the device is full.
     """
     with _checked(checkpoint, device):
@@ -96,6 +99,20 @@ def memory_errors(device: torch.device) -> Iterator[None]:
             f"{device} ran out of memory.",
             hint="Ask for a shorter context_length, a smaller quantization, or run fewer requests at a time.",
         ) from error
+
+
+def require_room(plan: Plan, device: torch.device) -> None:
+    """Raise DeviceMemoryError where less is free by now than the plan takes, before the system ends the process."""
+    place = plan.placement.devices[0]
+    need = plan.memory.get(place, 0) - plan.breakdown.get(place, {}).get("runtime", 0)  # that is taken already
+    have = memory.read().free if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
+    if need > have:
+        raise DeviceMemoryError(
+            f"Loading takes {gb(need)} on {place}, where {gb(have)} are free now.",
+            need=need,
+            have=have,
+            hint="Free some memory, or make a new plan.",
+        )
 
 
 def _full(dtype: torch.dtype) -> Quantization:
@@ -293,6 +310,15 @@ def _to_torch(values: npt.NDArray[np.generic]) -> Tensor:
     return torch.from_numpy(_writable(values))
 
 
+class _Lent:
+    """An array as one that may be written to, which torch insists on; nobody does, and nothing is copied."""
+
+    def __init__(self, values: npt.NDArray[np.generic]) -> None:
+        self._values = values  # lives as long as what is made of it
+        address, _ = values.__array_interface__["data"]
+        self.__array_interface__ = {**values.__array_interface__, "data": (address, False)}
+
+
 def _writable(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """Torch warns of arrays it could not write to; a view of a file is copied instead."""
-    return values if values.flags.writeable else values.copy()
+    """Torch warns of arrays it could not write to, such as a view of a file."""
+    return values if values.flags.writeable else np.asarray(_Lent(values))

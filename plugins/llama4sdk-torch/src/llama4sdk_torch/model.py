@@ -17,6 +17,7 @@ from torch.nn import functional as F  # noqa: N812  (the name everybody knows it
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk_torch.cache import KVCache
 from llama4sdk_torch.matrices import Matrix, linear, lookup, pick
+from llama4sdk_torch.sizing import ATTENDED
 from llama4sdk_torch.spans import Slots, Span
 
 __all__ = ["Attention", "Dense", "Layer", "Mixture", "TextModel", "Weights"]
@@ -118,7 +119,9 @@ class _Shared:
     """What all layers of one kind share while a span goes through: computed once. ``rows`` is 1 where all are alike."""
 
     slots: Slots
-    mask: Tensor | None  # [rows, 1, tokens, seen]
+    mask: Tensor | None  # [rows, 1, tokens, seen]; None where none is needed, or it is made in pieces
+    step: int
+    """Tokens whose mask is made at once."""
     rotation: Tensor | None  # [rows, tokens, 1, dim / 2], complex; None in NoPE layers
     temperature: Tensor | None  # [rows, tokens, 1, 1], on the query; None where it is 1 throughout
 
@@ -188,9 +191,11 @@ class TextModel:
     def _share(self, span: Span, positions: Tensor, origin: int, *, nope: bool, chunked: bool) -> _Shared:
         slots = span.slots(positions, chunk=self.config.chunk_size if chunked else None)
         tuned = nope and self.config.temperature_tuning
+        step = max(1, ATTENDED // (slots.of_tokens.shape[0] * slots.seen))
         return _Shared(
             slots=slots,
-            mask=slots.mask(),
+            mask=slots.mask(0, span.tokens) if slots.masked and step >= span.tokens else None,
+            step=step,
             # Rotation is relative: counted from the chunk's beginning, its float32 angles stay exact at any length.
             rotation=None if nope else self._rotation(slots.of_tokens, far=slots.seen > NEAR),
             temperature=self._temperature(positions + origin) if tuned and self._tempered(span, origin) else None,
@@ -236,11 +241,18 @@ def _attention(q: Tensor, keys: Tensor, values: Tensor, shared: _Shared) -> Tens
     if tokens == 1:  # a head's queries become rows, so that shared keys are read once, not once per query head
         rows = q.view(batch, keys.shape[1], -1, dim)  # [batch, kv_heads, group, dim]
         return F.scaled_dot_product_attention(rows, keys, values, attn_mask=shared.mask).reshape(batch, 1, heads * dim)
-    triangle = shared.slots.triangular
-    out = F.scaled_dot_product_attention(
-        q.transpose(1, 2), keys, values, attn_mask=shared.mask, is_causal=triangle, enable_gqa=True
-    )
-    return out.transpose(1, 2).reshape(batch, tokens, heads * dim)
+    slots, turned = shared.slots, q.transpose(1, 2)
+    if shared.mask is not None or not slots.masked:
+        out = F.scaled_dot_product_attention(
+            turned, keys, values, attn_mask=shared.mask, is_causal=slots.triangular, enable_gqa=True
+        )
+        return out.transpose(1, 2).reshape(batch, tokens, heads * dim)
+    pieces, step = [], shared.step
+    for begin in range(0, tokens, step):
+        mask = slots.mask(begin, begin + step)
+        part = turned[:, :, begin : begin + step]
+        pieces.append(F.scaled_dot_product_attention(part, keys, values, attn_mask=mask, enable_gqa=True))
+    return torch.cat(pieces, dim=2).transpose(1, 2).reshape(batch, tokens, heads * dim)
 
 
 def _rms(x: Tensor, eps: float) -> Tensor:

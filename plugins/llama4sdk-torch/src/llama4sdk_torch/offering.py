@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, get_args
 
 from llama4sdk.backend import Capabilities, Need, Offer, Unavailable
 from llama4sdk.hardware import Hardware
 from llama4sdk.llama4.config import TextConfig
-from llama4sdk.planning.estimate import kv_cache_bytes, linears, weight_bytes
-from llama4sdk.planning.plan import Placement
+from llama4sdk.planning.candidates import part_alone
+from llama4sdk.planning.engines import find_engine
+from llama4sdk.planning.plan import Breakdown, Placement
 from llama4sdk.planning.policy import Preference
 from llama4sdk.planning.quantization import LINEAR, ModuleClass, Quantization, QuantizationConfig
+from llama4sdk.planning.speed import decode_speed
 from llama4sdk.text import gb
+from llama4sdk_torch.sizing import Site, memory_breakdown
 
-__all__ = ["Subject", "make_offer", "memory_bytes"]
+__all__ = ["Subject", "make_offer"]
 
 USUAL_CONTEXT: Final = 8192
 """Tokens a cache is planned for when nobody asks: a conversation, and one chunk of Llama 4."""
 
 LEAST_CONTEXT: Final = 512
-BLOCK: Final = 512
-"""Prompt tokens that are in flight at once."""
+SHORT: Final = 512
+"""Tokens before the answer whose speed is predicted."""
 
-RUNTIME: Final = 512 * 2**20
-"""Torch's own libraries, or a device's context, in bytes."""
-
-VISION_WORKSPACE: Final = 512 * 2**20
-"""Activations of the tiles that are encoded at once, in the published network and float32."""
+NO_WEIGHTS: Final = ("kv_cache", "workspace", "runtime")
 
 SMALL: Final = 4 * 10**9
 """A quantized file is unpacked to float32 when that takes no more than this."""
@@ -54,18 +53,18 @@ class Subject:
     """What it is held in unless the caller chooses, or there is no room for it."""
     capabilities: Capabilities | None = None
     vision_parameters: int = 0
-    text_bytes: Callable[[Precision], int] | None = None
-    """Bytes of its text network in memory; ``None`` where the estimate from its sizes is exact."""
+    text_bytes: Callable[[Precision], Mapping[ModuleClass, int]] | None = None
+    """Bytes of its text network in memory by class; ``None`` where the estimate from its sizes is exact."""
 
-    def memory(self, precision: Precision, context: int) -> int:
-        """Bytes that a device must have room for."""
+    def breakdown(self, precision: Precision, context: int, site: Site) -> dict[str, int]:
+        """Bytes that a device must have room for, part by part."""
         text = None if self.text_bytes is None else self.text_bytes(precision)
-        return memory_bytes(self.config, precision, context, vision=self.vision_parameters, text=text)
+        vision = self.vision_parameters
+        return memory_breakdown(self.config, precision, context, site=site, vision=vision, text=text)
 
-    def weights(self, precision: Precision) -> int:
-        """Bytes of the weights alone, the vision network's among them."""
-        text = weight_bytes(self.config, precision) if self.text_bytes is None else self.text_bytes(precision)
-        return text + self.vision_parameters * QuantizationConfig.of(precision).dtype.bits // 8
+    def memory(self, precision: Precision, context: int, site: Site) -> int:
+        """All of it."""
+        return sum(self.breakdown(precision, context, site).values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +72,11 @@ class _Place:
     device: str
     free: int
     fp8: bool = False
+
+    @property
+    def site(self) -> Site:
+        """What kind of place it is."""
+        return "cpu" if self.device == "cpu" else "accelerator"
 
 
 class _Way(NamedTuple):
@@ -92,7 +96,8 @@ def make_offer(subject: Subject, need: Need, hardware: Hardware) -> Offer | Unav
     if not ways:
         return _no_room(subject, choices[-1], need, places, hardware)
     way = max(ways, key=lambda way: way.context) if need.prefer == "context" else ways[0]  # the first of the longest
-    return _offer(subject, way.precision, way.place, way.context, None if need.quantization else way.why)
+    offer = _offer(subject, way.precision, way.place, way.context, None if need.quantization else way.why)
+    return offer.model_copy(update={"tokens_per_second": _speed(subject, way, offer.breakdown, hardware)})
 
 
 def _groups(places: list[_Place], prefer: Preference) -> list[list[_Place]]:
@@ -107,55 +112,18 @@ def _ways(subject: Subject, choices: Sequence[Precision], places: Sequence[_Plac
     for number, choice in enumerate(choices):
         for place in places:
             precision = Quantization.FP8 if choice is Quantization.INT8 and place.fp8 and number else choice
-            context = need.context_length or _context_that_fits(subject, precision, place.free, prefer=need.prefer)
-            if context and subject.memory(precision, context) <= place.free:
+            context = need.context_length or _context_that_fits(subject, precision, place, prefer=need.prefer)
+            if context and subject.memory(precision, context, place.site) <= place.free:
                 yield _Way(precision, place, context, _why(subject, choices[:number], need, places))
 
 
-def memory_bytes(
-    config: TextConfig, precision: Precision, context: int, *, vision: int = 0, text: int | None = None
+def _context_that_fits(
+    subject: Subject, precision: Precision, place: _Place, *, prefer: Preference = "balanced"
 ) -> int:
-    """Everything a device must have room for: weights, the cache of one sequence, work space, the runtime.
-
-    ``vision`` is the number of the vision network's parameters; ``text`` the bytes of the text network's weights, where
-    they are not what its sizes say.
-    """
-    chosen = QuantizationConfig.of(precision)
-    width = chosen.dtype.bits // 8
-    weights = weight_bytes(config, chosen) if text is None else text
-    cache = kv_cache_bytes(config, context, value_bytes=width, chunk_aware=True)
-    growing = kv_cache_bytes(config, context, value_bytes=width) // config.num_layers  # one layer's, old and new
-    workspace = max(_workspace(config, context), VISION_WORKSPACE if vision else 0)
-    return weights + vision * width + cache + growing + workspace + _dequantized(config, chosen) + RUNTIME
-
-
-def _dequantized(c: TextConfig, chosen: QuantizationConfig) -> int:
-    """The largest matrix whose values are made while it is used; queries, keys and values are one, gate and up too."""
-    outputs: dict[ModuleClass, int] = {
-        "attention": (c.num_heads + 2 * c.num_kv_heads) * c.head_dim,
-        "experts": 2 * c.expert_size,
-        "shared_expert": 2 * c.expert_size,
-        "dense": 2 * c.dense_size,
-        "head": c.vocab_size,
-    }
-    here = {"head", *(matrix.module for matrix in linears(c) if matrix.count)}
-    made = [size for part, size in outputs.items() if part in here and not chosen.scheme(part).full_precision]
-    return max(made, default=0) * c.hidden_size * chosen.dtype.bits // 8
-
-
-def _workspace(config: TextConfig, context: int) -> int:
-    """A prompt block's activations and mask, the scores of one token, and one tensor on its way in (float32)."""
-    heads = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
-    inner = max(config.dense_size, config.expert_size)
-    activations = BLOCK * (6 * config.hidden_size + 4 * heads + 4 * inner) * 4
-    return activations + BLOCK * context + 4 * config.vocab_size * 4 + config.vocab_size * config.hidden_size * 4
-
-
-def _context_that_fits(subject: Subject, precision: Precision, free: int, *, prefer: Preference = "balanced") -> int:
     """The usual context, or half of it, and so on; the longest where that is preferred; 0 when nothing fits."""
 
     def fits(context: int) -> bool:
-        return subject.memory(precision, context) <= free
+        return subject.memory(precision, context, place.site) <= place.free
 
     longest = subject.config.max_context
     if prefer == "context":
@@ -211,7 +179,8 @@ def _matches(device: str, wanted: str | None) -> bool:
 
 
 def _offer(subject: Subject, precision: Precision, place: _Place, context: int, why: str | None) -> Offer:
-    size = subject.memory(precision, context)
+    parts = subject.breakdown(precision, context, place.site)
+    size = sum(parts.values())
     chosen = QuantizationConfig.of(precision)
     held = f"{precision}" if chosen.full_precision else f"{precision} (activations {chosen.dtype})"
     return Offer(
@@ -222,10 +191,27 @@ def _offer(subject: Subject, precision: Precision, place: _Place, context: int, 
         quantization_reason=why,
         context_length=context,
         memory={place.device: size},
-        weight_bytes=subject.weights(precision),
+        breakdown={place.device: parts},
+        weight_bytes=size - sum(parts[part] for part in NO_WEIGHTS),
         capabilities=subject.capabilities,
         reason=f"{held} with {context} tokens of context takes {gb(size)} of {gb(place.free)} on {place.device}",
     )
+
+
+def _speed(subject: Subject, way: _Way, breakdown: Breakdown, hardware: Hardware) -> float | None:
+    """Tokens per second of one answer behind a short prompt: the middle of what is predicted."""
+    chosen = QuantizationConfig.of(way.precision)
+    schemes = {chosen.scheme(module) for module in LINEAR}
+    slowest = min(schemes, key=lambda scheme: scheme.bits)
+    part = part_alone(hardware, find_engine("torch"), way.place.device, slowest.value)
+    if part is None:
+        return None
+    parts: dict[ModuleClass, int] = {
+        module: size for module in get_args(ModuleClass) if (size := breakdown[way.place.device].get(module))
+    }
+    short = min(way.context, SHORT)
+    width = chosen.dtype.bits / 8
+    return decode_speed(subject.config, parts, [part], context=short, value_bytes=width).middle
 
 
 def _why(subject: Subject, tried: Sequence[Precision], need: Need, places: Sequence[_Place]) -> str | None:
@@ -234,8 +220,10 @@ def _why(subject: Subject, tried: Sequence[Precision], need: Need, places: Seque
         as_stored = not subject.precision.full_precision
         return "it is what the checkpoint is stored in" if as_stored else None
     context = need.context_length or min(subject.config.max_context, LEAST_CONTEXT)
-    sizes = " and ".join(f"{precision} needs {gb(subject.memory(precision, context))}" for precision in tried)
     most = max(places, key=lambda place: place.free)
+    sizes = " and ".join(
+        f"{precision} needs {gb(subject.memory(precision, context, most.site))}" for precision in tried
+    )
     return f"{sizes}; {most.device} has {gb(most.free)} free"
 
 
@@ -247,7 +235,7 @@ def _no_room(
         return Unavailable(reason=f"there is no device '{need.device}' it can use.", fix=f"Choose among: {known}.")
     most = max(places, key=lambda place: place.free)
     context = need.context_length or min(subject.config.max_context, LEAST_CONTEXT)
-    size = subject.memory(precision, context)
+    size = subject.memory(precision, context, most.site)
     even = "" if need.quantization or subject.precision == precision else "even "
     return Unavailable(
         reason=(
@@ -261,10 +249,10 @@ def _no_room(
 
 
 def _way_out(subject: Subject, precision: Precision, need: Need, place: _Place, size: int) -> str:
-    shorter = _context_that_fits(subject, precision, place.free)
+    shorter = _context_that_fits(subject, precision, place)
     if need.context_length is not None and shorter:
         return f"Ask for a context_length of {shorter}."
     for smaller in _choices(precision)[1:]:
-        if _context_that_fits(subject, smaller, place.free):
+        if _context_that_fits(subject, smaller, place):
             return f"Pass quantization='{smaller}', or leave the choice open."
     return f"Use a machine with {gb(size)} free in one place, or a smaller model."

@@ -11,7 +11,7 @@ from torch import Tensor
 from llama4sdk.scoring import Window
 from llama4sdk_torch.loading import memory_errors
 from llama4sdk_torch.model import TextModel
-from llama4sdk_torch.spans import BLOCK
+from llama4sdk_torch.sizing import BLOCK
 
 __all__ = ["Scored", "score_window"]
 

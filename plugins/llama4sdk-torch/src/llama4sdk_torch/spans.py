@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Slots", "Span", "spans"]
+from llama4sdk_torch.sizing import BLOCK
 
-BLOCK = 512
-"""Tokens of one sequence that go through the network at once: bounds the memory of a long prompt."""
+__all__ = ["Slots", "Span", "spans"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +30,15 @@ class Slots:
         """Whether these are the first slots in use, several of them: the plain triangle is their mask."""
         return self.start == 0 and self.seen > 1
 
-    def mask(self) -> Tensor | None:
-        """True where a token sees a slot, [1 or rows, 1, tokens, seen]; ``None`` where no mask need be made."""
-        if self.triangular or (self.start is not None and self.of_tokens.shape[1] == 1):
-            return None
-        return (self.of_tokens.unsqueeze(-1) >= torch.arange(self.seen, device=self.of_tokens.device)).unsqueeze(1)
+    @property
+    def masked(self) -> bool:
+        """Whether a mask must be made to say what a token sees."""
+        return not (self.triangular or (self.start is not None and self.of_tokens.shape[1] == 1))
+
+    def mask(self, begin: int, end: int) -> Tensor:
+        """True where a token, of [begin, end), sees a slot: [1 or rows, 1, tokens, seen]."""
+        slots = torch.arange(self.seen, device=self.of_tokens.device)
+        return (self.of_tokens[:, begin:end].unsqueeze(-1) >= slots).unsqueeze(1)
 
 
 @dataclass(frozen=True, slots=True)
