@@ -47,9 +47,9 @@ def found(
 
 
 def test_full_precision_on_eight_cards_is_better_than_four_bits_on_one() -> None:
-    """SGLang and vLLM would split bf16 over all eight; they are named before llama.cpp, for they keep more bits."""
+    """VLLM and SGLang would split bf16 over all eight; they are named before llama.cpp, for they keep more bits."""
     shown = found(a_plan(), describe("8xh100"))
-    assert list(shown) == ["SGLang", "vLLM", "llama.cpp"]
+    assert list(shown) == ["vLLM", "SGLang", "llama.cpp"]
     assert shown["vLLM"].layout.precision == "bf16"
     assert len(shown["vLLM"].layout.devices) == 8
 
