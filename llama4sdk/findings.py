@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeAlias
 
 from llama4sdk._values import Value
 from llama4sdk.hardware import Device, Hardware, Runtime
+from llama4sdk.probe.apple import largest_share, raise_limit
 from llama4sdk.text import gb
 
 __all__ = ["Check", "Section", "Status", "check", "describe_machine", "reaches_accelerators"]
@@ -82,7 +83,10 @@ def _devices(hardware: Hardware) -> Iterator[Check]:
     for _, group in groupby(hardware.devices, key=_device):
         first, *others = group
         title = f"{first.id}-{others[-1].index}" if others else first.id
-        yield check("machine", "ok", title, _device(first, 1 + len(others)))
+        most = largest_share(hardware.total_memory) if first.kind == "mps" else 0
+        limit = f"; macOS lends it that much, and up to {gb(most)} with {raise_limit(most)}"
+        text = _device(first, 1 + len(others)) + (limit if first.total_memory < most else "")
+        yield check("machine", "ok", title, text)
 
 
 def _device(device: Device, count: int = 1) -> str:

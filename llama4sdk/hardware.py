@@ -38,9 +38,11 @@ class Device(Value):
     slice: bool = False
     """Whether it is a part of a card that was divided (MIG)."""
     unified: bool = False
-    """Whether its memory is the machine's own, shared with the processor."""
+    """Whether its memory is the machine's own, shared with the processor: one pool, which counts once."""
     processes: int = 0
     """Other processes that hold some of its memory."""
+    memory_bandwidth: int | None = None
+    """Bytes per second of its own memory, where its driver lets that be worked out."""
     host_bandwidth: int | None = None
     """Bytes per second from the machine's memory to the device's, one way: measured, or as its link is specified."""
     power_limit: float | None = None
@@ -120,7 +122,11 @@ class Hardware(Value):
     def free(self, place: str) -> int:
         """Free bytes of a device, of RAM (``cpu``) or where weights are kept (``disk``); 0 of what is not there."""
         known = {"cpu": self.free_memory, "disk": self.disk_free or 0}
-        return (known | {device.id: device.free_memory for device in self.devices}).get(place, 0)
+        return (known | {device.id: self.free_on(device) for device in self.devices}).get(place, 0)
+
+    def free_on(self, device: Device) -> int:
+        """Free bytes of one of its devices: of a pool that is shared, no more than the processor finds free."""
+        return min(device.free_memory, self.free_memory) if device.unified else device.free_memory
 
     def with_free(self, place: str, size: int) -> Self:
         """The same machine with so many bytes free on a device, or of RAM (``cpu``)."""

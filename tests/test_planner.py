@@ -67,6 +67,7 @@ def choose(*answers: Answer, policy: Policy | None = None, backend: str | None =
         ("balanced", offer("m"), offer("m", quantization=INT4), "full precision"),
         ("balanced", offer("m", quantization=INT4), offer("m", kind="offload"), "no offloading"),
         ("balanced", offer("m", quantization=INT4), offer("m", device="cpu", speed=99), "accelerator"),
+        ("balanced", offer("m", speed=9, device="cpu"), offer("m", speed=0.5), "too slow to talk to"),
         ("balanced", offer("m", speed=20), offer("m", speed=10), "faster"),
         ("quality", offer("m", device="cpu"), offer("m", quantization=INT4), "full precision"),
         ("speed", offer("m", quantization=INT4, speed=20), offer("m", speed=10), "faster"),

@@ -65,13 +65,14 @@ def compare(
 
 
 def _with_concessions(rows: Sequence[Candidate], models: Sequence[Model], machine: Hardware) -> Iterator[Row]:
-    from llama4sdk.planning.concessions import concessions
+    from llama4sdk.planning.concessions import concessions, on_a_mac_s_gpu
     from llama4sdk.planning.engines import find_engine
 
     known = {model.name: model for model in models}
     for row in rows:
         layout = row.layout
-        yield row, concessions(known[layout.model], find_engine(layout.engine), machine, layout)
+        about = known[layout.model], find_engine(layout.engine), machine, layout
+        yield row, concessions(*about) or on_a_mac_s_gpu(*about)
 
 
 def _described(row: Candidate, given: Sequence[Concession]) -> dict[str, JsonValue]:

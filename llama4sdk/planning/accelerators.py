@@ -21,12 +21,15 @@ from llama4sdk.errors import ConfigurationError
 from llama4sdk.hardware import Cpu, Device, DeviceKind, Hardware, Link
 from llama4sdk.probe.apple import usual_share
 
-__all__ = ["Accelerator", "accelerator_of", "accelerators", "describe", "find_accelerator", "parse_size"]
+__all__ = ["Accelerator", "accelerator_of", "accelerators", "describe", "facts_of", "find_accelerator", "parse_size"]
 
 GIB: Final = 2**30
 MIB: Final = 2**20
 FREE: Final = 0.98
 """The share of an idle device's memory that is free."""
+
+OPERATIONS: Final = 75
+"""For each byte of bandwidth, of a card that nobody has specified: what the weakest in the catalogue has but H20's."""
 
 DRIVER: Final = "580.65.06"
 """What an imagined machine has: recent, and running CUDA 13."""
@@ -79,6 +82,30 @@ def accelerator_of(device: Device) -> Accelerator | None:
     return None
 
 
+def facts_of(device: Device) -> Accelerator | None:
+    """The same, or what can be said of an unknown one from the bandwidth its driver tells, with low confidence."""
+    known = accelerator_of(device)
+    if known is not None or device.memory_bandwidth is None:
+        return known
+    major, minor = device.compute_capability or (0, 0)
+    return Accelerator(
+        name=device.name,
+        kind=device.kind,
+        driver_name=re.escape(device.name),
+        memory=device.total_memory,
+        memory_is="reported",
+        unified=device.unified,
+        bandwidth=device.memory_bandwidth,
+        flops={"bf16": float(OPERATIONS * device.memory_bandwidth)},
+        capability=device.architecture or f"{major}.{minor}",
+        links="none",
+        link_bandwidth=None,
+        host_bandwidth=device.host_bandwidth or 0,
+        watts=device.power_limit,
+        confidence="low",
+    )
+
+
 def find_accelerator(name: str) -> Accelerator:
     """The one meant by ``H100-80GB``, ``rtx 4090`` or ``a100-40gb``: all words match, whole ones best.
 
@@ -105,16 +132,16 @@ def describe(gpus: str, *, ram: int | None = None) -> Hardware:
     if len({accelerator.kind for accelerator in chosen}) > 1:
         raise ConfigurationError(f"One machine has accelerators of one maker, not '{gpus}'.")
     own = sum(accelerator.memory for accelerator in chosen)
-    shared = any(accelerator.unified for accelerator in chosen)
-    total = own if shared else ram or max(16 * GIB, 2 * own)
-    devices = tuple(_device(accelerator, index, total) for index, accelerator in enumerate(chosen))
+    shared = sum(accelerator.memory for accelerator in chosen if accelerator.unified)
+    total = shared or ram or max(16 * GIB, 2 * own)
+    devices = tuple(_device(accelerator, index) for index, accelerator in enumerate(chosen))
     nvidia = any(device.kind == "cuda" for device in devices)
     apple = any(device.kind == "mps" for device in devices)
     return Hardware(
         system="Darwin arm64" if apple else "Linux x86_64",
         cpu=Cpu(name="unknown", cores=16),
         total_memory=total,
-        free_memory=total * 9 // 10,
+        free_memory=_idle(total),
         devices=devices,
         links=tuple(_links(chosen, devices)),
         driver=DRIVER if nvidia else None,
@@ -152,17 +179,22 @@ def _sized(name: str) -> Accelerator:
     return accelerator if size is None else accelerator.model_copy(update={"memory": int(size[1]) * GIB})
 
 
-def _device(accelerator: Accelerator, index: int, ram: int) -> Device:
-    total = accelerator.memory
-    if accelerator.kind == "mps":
-        total = usual_share(ram)
+def _idle(memory: int) -> int:
+    """What an idle machine has free of it."""
+    return memory * 9 // 10
+
+
+def _device(accelerator: Accelerator, index: int) -> Device:
+    """An idle one; of memory that it shares with the processor as much is free as the processor finds."""
+    total = usual_share(accelerator.memory) if accelerator.kind == "mps" else accelerator.memory
+    free = int(total * FREE)
     major, _, minor = accelerator.capability.partition(".")
     return Device(
         kind=accelerator.kind,
         index=index,
         name=accelerator.name,
         total_memory=total,
-        free_memory=int(total * FREE),
+        free_memory=min(free, _idle(accelerator.memory)) if accelerator.unified else free,
         compute_capability=(int(major), int(minor)) if minor else None,
         architecture=accelerator.capability if accelerator.kind == "rocm" else None,
         unified=accelerator.unified,

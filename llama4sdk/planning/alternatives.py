@@ -142,4 +142,4 @@ def _kind(
 
 
 def _free(machine: Hardware, device: str) -> int:
-    return next((d.free_memory for d in machine.devices if d.id == device), machine.free_memory)
+    return next((machine.free_on(d) for d in machine.devices if d.id == device), machine.free_memory)

@@ -1,18 +1,17 @@
-"""Layouts with their predicted speeds, in the order of what is wanted. Pure."""
+"""Layouts with their predicted speeds. What of them is wanted, ``preferences`` says. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
 from llama4sdk._values import Value
 from llama4sdk.hardware import Cpu, Device, Hardware
-from llama4sdk.planning.accelerators import Accelerator, accelerator_of
+from llama4sdk.planning.accelerators import Accelerator, accelerator_of, facts_of
 from llama4sdk.planning.engines import ENGINES, EngineProfile
 from llama4sdk.planning.layouts import Layout, Model, class_bytes, layouts, scheme_of
-from llama4sdk.planning.policy import Preference
+from llama4sdk.planning.preferences import PREFERENCES, best_of_each, rank
 from llama4sdk.planning.quantization import ModuleClass
-from llama4sdk.planning.room import USUAL_CONTEXT
 from llama4sdk.planning.speed import (
     CALIBRATIONS,
     Calibration,
@@ -106,58 +105,17 @@ def _precisions(model: Model, engine: EngineProfile) -> tuple[str, ...]:
     return own + engine.precisions
 
 
-def rank(found: Sequence[Candidate], prefer: Preference = "balanced") -> list[Candidate]:
-    """Those that fit and are not refused, best first."""
-    usable = [candidate for candidate in found if candidate.layout.usable]
-    return sorted(usable, key=PREFERENCES[prefer])
-
-
-def best_of_each(found: Sequence[Candidate], prefer: Preference = "balanced") -> list[Candidate]:
-    """For every model, engine and precision the best layout; where none can run, the one that lacks least."""
-    kinds = dict.fromkeys((c.layout.model, c.layout.engine, c.layout.precision) for c in found)
-    chosen = []
-    for kind in kinds:
-        alike = [c for c in found if (c.layout.model, c.layout.engine, c.layout.precision) == kind]
-        chosen.append((rank(alike, prefer) or sorted(alike, key=lambda c: c.layout.missing))[0])
-    return chosen
-
-
-def _speed(candidate: Candidate) -> float:
-    """By the cautious end: a guess, which is wide, does not win by what it might be."""
-    return -candidate.decode.low if candidate.decode else 0.0
-
-
-def _place(candidate: Candidate) -> int:
-    """Accelerators alone, with the machine's memory, the machine's memory alone, the disk."""
-    return {"offload": 1, "cpu": 2, "disk": 3}.get(candidate.layout.kind, 0)
-
-
-def _makeshift(candidate: Candidate) -> int:
-    """Reading experts from disk is the last resort, and too short a context for a conversation hardly better."""
-    return 2 * (candidate.layout.kind == "disk") + (candidate.layout.context < USUAL_CONTEXT)
-
-
-PREFERENCES: Final[dict[Preference, Callable[[Candidate], tuple[float, ...]]]] = {
-    "balanced": lambda c: (_makeshift(c), _place(c), -min(c.bits, 16), _speed(c)),
-    "quality": lambda c: (_makeshift(c), -min(c.bits, 16), _place(c), _speed(c)),
-    "speed": lambda c: (_makeshift(c), _speed(c), -c.bits),
-    "context": lambda c: (_makeshift(c), -c.layout.context, _place(c), -c.bits, _speed(c)),
-    "cost": lambda c: (_makeshift(c), _place(c), -min(c.bits, 16), _speed(c)),  # here every token is free of charge
-}
-"""What counts, in order; smallest for what is preferred."""
-
-
 def part_alone(machine: Hardware, engine: EngineProfile, device: str, scheme: str) -> Part | None:
     """A whole network at one place, ``cpu`` or a device's id; ``None`` for a device nobody knows."""
     if device == "cpu":
         site, calibration = _cpu(machine, engine, scheme)
         return Part(modules=EVERYTHING, site=site, calibration=calibration)
     found = next((known for known in machine.devices if known.id == device), None)
-    facts = accelerator_of(found) if found else None
+    facts = facts_of(found) if found else None
     if found is None or facts is None:
         return None
     site = Site(name=facts.name, bandwidth=int(facts.bandwidth), flops=_flops(facts, scheme))
-    kind = "unified" if found.unified else "accelerator"
+    kind = "unified" if facts.unified else "accelerator"
     return Part(modules=EVERYTHING, site=site, calibration=_calibration(engine, kind, scheme))
 
 
@@ -180,7 +138,8 @@ def timed(
     if parts is None:
         return Candidate(layout=layout, decode=None, prefill=None, label="guessed")
     weights = weights or class_bytes(model, layout.precision)
-    guessed = any(part.calibration.label == "guessed" for part in parts)
+    strange = any(d.id in layout.devices and accelerator_of(d) is None for d in machine.devices)
+    guessed = strange or any(part.calibration.label == "guessed" for part in parts)
     context = min(layout.context, SHORT)
     return Candidate(
         layout=layout,
@@ -210,7 +169,8 @@ def parts_of(layout: Layout, engine: EngineProfile, machine: Hardware) -> list[P
     site = _site(layout, devices, machine)
     if site is None:
         return None
-    calibration = _calibration(engine, "unified" if devices[0].unified else "accelerator", scheme)
+    facts = facts_of(devices[0])
+    calibration = _calibration(engine, "unified" if facts and facts.unified else "accelerator", scheme)
     if layout.kind == "expert":  # a single token's expert is on one device, a prompt's are on all
         alone = site.model_copy(
             update={"bandwidth": site.bandwidth // layout.tensor, "flops": site.flops * len(devices) / layout.tensor}
@@ -230,7 +190,7 @@ def parts_of(layout: Layout, engine: EngineProfile, machine: Hardware) -> list[P
 
 def _site(layout: Layout, devices: Sequence[Device], machine: Hardware) -> Site | None:
     """Devices that work together add up; of those that wait for each other each reads its own share."""
-    known = [accelerator_of(device) for device in devices]
+    known = [facts_of(device) for device in devices]
     if any(accelerator is None for accelerator in known):
         return None
     facts = {device.id: fact for device, fact in zip(devices, known, strict=True) if fact is not None}

@@ -9,9 +9,10 @@ from llama4sdk._values import Value
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.engines import EngineProfile
 from llama4sdk.planning.layouts import Layout, Model, layouts
+from llama4sdk.probe.apple import largest_share, raise_limit
 from llama4sdk.text import gb
 
-__all__ = ["Concession", "concessions"]
+__all__ = ["Concession", "concessions", "on_a_mac_s_gpu"]
 
 FEW_REQUESTS: Final = 64
 """Enough for a context so long that a table of requests is what stands in its way."""
@@ -23,14 +24,14 @@ COUNTS: Final = (1, 2, 4, 8, 16)
 class Concession(Value):
     """One remedy. ``layout`` is what it reaches, which fits; ``None`` where nothing but memory helps."""
 
-    what: Literal["requests", "cache", "context", "precision", "devices", "memory"]
+    what: Literal["requests", "limit", "cache", "context", "precision", "devices", "memory"]
     text: str
     """For people: what gives, and the number."""
     layout: Layout | None
 
 
 def concessions(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> tuple[Concession, ...]:
-    """What would let ``failed`` fit: fewer requests, a smaller cache, a shorter context, fewer bits, more devices.
+    """What would let ``failed`` fit: fewer requests, more of a Mac's memory, a smaller cache, a shorter context, …
 
     Whatever is not named stays as it was asked for. There is always one: where nothing else helps, the memory that is
     lacking. Empty where it fits already.
@@ -39,6 +40,7 @@ def concessions(model: Model, engine: EngineProfile, machine: Hardware, failed: 
         return ()
     found = (
         *_fewer_requests(model, engine, machine, failed),
+        *(_higher_limit(model, engine, machine, failed) if failed.kind == "single" else ()),
         *_smaller_cache(model, engine, machine, failed),
         *_shorter(model, engine, machine, failed),
         *_fewer_bits(model, engine, machine, failed),
@@ -58,6 +60,25 @@ def _fewer_requests(model: Model, engine: EngineProfile, machine: Hardware, fail
         if reached:
             text = f"at most {FEW_REQUESTS} requests at once: {reached.context:,} tokens"
             yield Concession(what="requests", text=text, layout=reached)
+
+
+def on_a_mac_s_gpu(model: Model, engine: EngineProfile, machine: Hardware, slow: Layout) -> tuple[Concession, ...]:
+    """What would bring to a Mac's GPU what lies at its processor, where the share that macOS lends is too small."""
+    return tuple(_higher_limit(model, engine, machine, slow)) if slow.kind in ("cpu", "disk") else ()
+
+
+def _higher_limit(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
+    """A Mac lends its GPU a part of the memory, which its owner may raise."""
+    gpu = next((device for device in machine.devices if device.kind == "mps"), None)
+    most = largest_share(machine.total_memory)
+    if gpu is None or gpu.total_memory >= most:
+        return
+    raised = gpu.model_copy(update={"total_memory": most, "free_memory": most})  # of it what the processor finds free
+    wanted = failed.model_copy(update={"kind": "single"})
+    reached = _best(model, engine, machine.model_copy(update={"devices": (raised,)}), wanted)
+    if reached and reached.kind == "single":
+        text = f"let the GPU have {gb(most)} of {gb(machine.total_memory)}: {raise_limit(most)}"
+        yield Concession(what="limit", text=text, layout=reached)
 
 
 def _smaller_cache(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:

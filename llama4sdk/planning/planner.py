@@ -17,6 +17,7 @@ from llama4sdk.hardware import Hardware
 from llama4sdk.planning.offers import Answer
 from llama4sdk.planning.plan import Decision, Plan, Rejection
 from llama4sdk.planning.policy import Policy, Preference
+from llama4sdk.planning.preferences import BEARABLE
 from llama4sdk.planning.prices import find_price
 from llama4sdk.planning.quantization import Quantization, QuantizationConfig
 from llama4sdk.text import gb
@@ -42,6 +43,11 @@ def _precision_lost(candidate: _Candidate) -> bool:
     return quantization is not None and not quantization.full_precision
 
 
+def _crawls(offer: Offer) -> bool:
+    """An offer names the middle of what is predicted; one that names none is taken at its word."""
+    return offer.tokens_per_second is not None and offer.tokens_per_second < BEARABLE
+
+
 def _price(candidate: _Candidate) -> float:
     """Dollars for a million tokens: nothing here, and more than anything where nobody knows."""
     offer = candidate.offer
@@ -54,6 +60,7 @@ def _price(candidate: _Candidate) -> float:
 _LOCAL: Final = _Criterion("it runs on this machine", lambda c: c.offer.placement.kind == "remote")
 _ACCELERATED: Final = _Criterion("it uses an accelerator", lambda c: c.offer.placement.devices == ("cpu",))
 _RESIDENT: Final = _Criterion("it needs no offloading", lambda c: c.offer.placement.kind == "offload")
+_BEARABLE: Final = _Criterion("it is not too slow to talk to", lambda c: _crawls(c.offer))
 _PRECISE: Final = _Criterion("it keeps the weights' full precision", _precision_lost)
 _FASTER: Final = _Criterion("it is predicted to be faster", lambda c: -(c.offer.tokens_per_second or 0.0))
 _LONGER: Final = _Criterion("its context is longer", lambda c: -c.offer.context_length)
@@ -61,11 +68,11 @@ _CHEAPER: Final = _Criterion("it costs less per token", _price)
 _NAMED: Final = _Criterion("its name comes first", lambda c: c.backend)
 
 CRITERIA: Final[Mapping[Preference, tuple[_Criterion, ...]]] = {
-    "balanced": (_LOCAL, _ACCELERATED, _RESIDENT, _PRECISE, _FASTER, _NAMED),
+    "balanced": (_LOCAL, _BEARABLE, _ACCELERATED, _RESIDENT, _PRECISE, _FASTER, _NAMED),
     "quality": (_LOCAL, _PRECISE, _ACCELERATED, _RESIDENT, _FASTER, _NAMED),
     "speed": (_LOCAL, _FASTER, _ACCELERATED, _RESIDENT, _PRECISE, _NAMED),
-    "context": (_LOCAL, _LONGER, _ACCELERATED, _RESIDENT, _PRECISE, _FASTER, _NAMED),
-    "cost": (_CHEAPER, _LOCAL, _ACCELERATED, _RESIDENT, _PRECISE, _FASTER, _NAMED),
+    "context": (_LOCAL, _BEARABLE, _LONGER, _ACCELERATED, _RESIDENT, _PRECISE, _FASTER, _NAMED),
+    "cost": (_CHEAPER, _LOCAL, _BEARABLE, _ACCELERATED, _RESIDENT, _PRECISE, _FASTER, _NAMED),
 }
 
 

@@ -9,9 +9,11 @@ from llama4sdk._values import Value
 __all__ = ["Policy", "Preference"]
 
 Preference: TypeAlias = Literal["balanced", "quality", "speed", "context", "cost"]
-"""``balanced`` keeps models on accelerators, in the best precision that fits there; ``quality`` takes Maverick before
-Scout and precision before speed; ``speed`` the fastest prediction; ``context`` the longest window; ``cost`` the
-least dollars a token: nothing on this machine, elsewhere what is known of the endpoint's price."""
+"""``balanced`` keeps models on accelerators, in the best precision that fits there, but leaves them before it goes
+below four bits a weight; ``quality`` takes Maverick before Scout and precision before speed; ``speed`` the fastest
+prediction, and ``context`` the longest window, of at least four bits, too; ``cost`` the least dollars a token: nothing
+on this machine, elsewhere what is known of the endpoint's price. Fewer than four bits, and less than 1.5 tokens a
+second, are for want of better."""
 
 
 class Policy(Value):

@@ -39,7 +39,7 @@ class Room:
         if device is None:
             return int(self.machine.free_memory * (1 - RAM_KEPT))
         most = int(device.total_memory * self.engine.utilization)
-        return min(int(device.free_memory * (1 - self.engine.margin)), most)
+        return min(int(self.machine.free_on(device) * (1 - self.engine.margin)), most)
 
     def layout(
         self,
@@ -76,9 +76,9 @@ class Room:
             found
             for place in places
             for found in (
-                [support_by_class(place, config)[part] for part in LINEAR]
+                [support_by_class(place, config, self.engine)[part] for part in LINEAR]
                 if config
-                else [support(place, scheme_of(self.precision))]
+                else [support(place, scheme_of(self.precision), self.engine)]
             )
         ]
         return max(verdicts, key=lambda verdict: WORST_LAST.index(verdict.verdict))

@@ -13,6 +13,12 @@ from llama4sdk.probe.visible import select
 __all__ = ["AMD_ABSENT", "Amd", "read"]
 
 SYSFS: Final = Path("/sys/class")
+ONE_POOL: Final = ("gfx942",)
+"""Processors with a GPU whose memory nothing is set aside of (MI300A)."""
+
+TRANSFERS: Final = (("gfx94", 4), ("gfx95", 4), ("gfx9", 2), ("gfx10", 16), ("gfx11", 16), ("gfx12", 16))
+"""Bits a line of the bus carries in a cycle of the clock that the driver names: HBM3 four, HBM2 two, GDDR6 sixteen."""
+
 XGMI: Final = "11"
 """The type of a KFD link that is AMD's own, not PCIe."""
 
@@ -56,9 +62,11 @@ def _gpu(node: Path, drm: Path) -> Iterator[_Found]:
         return
     files = drm / f"renderD{facts['drm_render_minor']}" / "device"
     shared = int(facts.get("cpu_cores_count", 0)) > 0
-    pools = ("vram", "gtt") if shared else ("vram",)  # an APU's own memory is small; the driver lends it more
-    sizes = [(_number(files / f"mem_info_{pool}_total"), _number(files / f"mem_info_{pool}_used")) for pool in pools]
-    total, used = max(sizes)
+    pools = ("vram", "gtt") if shared else ("vram",)
+    sizes = [
+        (_number(files / f"mem_info_{pool}_total"), _number(files / f"mem_info_{pool}_used"), pool) for pool in pools
+    ]
+    total, used, pool = max(sizes)  # an APU has what was set aside for it, or is lent more of the machine's memory
     gfx = _architecture(int(facts["gfx_target_version"]))
     name = files / "product_name"
     yield _Found(
@@ -71,9 +79,20 @@ def _gpu(node: Path, drm: Path) -> Iterator[_Found]:
             free_memory=max(0, total - used),
             architecture=gfx,
             uuid=f"GPU-{int(facts['unique_id']):x}" if int(facts.get("unique_id", 0)) else None,
-            unified=shared,
+            unified=shared and (pool == "gtt" or gfx in ONE_POOL),
+            memory_bandwidth=None if shared else _bandwidth(node, gfx),
         ),
     )
+
+
+def _bandwidth(node: Path, gfx: str) -> int | None:
+    """Bytes per second of its memory: width and clock are the driver's, the rest is the kind of memory."""
+    bank = node / "mem_banks" / "0" / "properties"
+    each = next((bits for name, bits in TRANSFERS if gfx.startswith(name)), 0)
+    if not each or not bank.exists():
+        return None
+    facts = _properties(bank)
+    return int(facts.get("width", 0)) * int(facts.get("mem_clk_max", 0)) * 1_000_000 * each // 8 or None
 
 
 def _links(found: list[_Found]) -> Iterator[Link]:

@@ -9,12 +9,14 @@ from typing import Final
 
 from llama4sdk.hardware import Device
 
-__all__ = ["APPLE_ABSENT", "read", "usual_share"]
+__all__ = ["APPLE_ABSENT", "largest_share", "raise_limit", "read", "usual_share"]
 
 APPLE_ABSENT: Final[tuple[Device, ...]] = ()
 
 GIB: Final = 2**30
 MIB: Final = 2**20
+OWN: Final = 8 * GIB
+"""What is left to macOS: with less, the machine comes to a halt."""
 
 
 def read(free: int, ask: Callable[[str], int | str | None] | None = None) -> tuple[Device, ...]:
@@ -35,6 +37,16 @@ def read(free: int, ask: Callable[[str], int | str | None] | None = None) -> tup
 def usual_share(total: int) -> int:
     """What macOS lets a GPU have unless told otherwise: two thirds, three quarters above 36 GiB."""
     return total * 2 // 3 if total <= 36 * GIB else total * 3 // 4
+
+
+def largest_share(total: int) -> int:
+    """What one can let it have: all but what macOS needs itself."""
+    return max(0, total - OWN)
+
+
+def raise_limit(size: int) -> str:
+    """The command that lets it have so many bytes, until the next start."""
+    return f"sudo sysctl iogpu.wired_limit_mb={size // MIB}"
 
 
 def _sysctl(name: str) -> int | str | None:

@@ -123,6 +123,8 @@ def _device(handle: Any, card: Any, *, slice: bool = False) -> Device:  # noqa: 
         sizes = memory.Memory(total=int(own.total), free=int(own.free))
     except pynvml.NVMLError_NotSupported:  # a chip without memory of its own: GB10, Jetson
         own, sizes = None, memory.read()
+    share = (_asked(_share_of, handle, card) or 1.0) if slice else 1.0
+    speed = None if own is None else _asked(_bandwidth, card)
     return Device(
         kind="cuda",
         index=0,
@@ -134,6 +136,7 @@ def _device(handle: Any, card: Any, *, slice: bool = False) -> Device:  # noqa: 
         slice=slice,
         unified=own is None,
         processes=_asked(_others, handle) or 0,
+        memory_bandwidth=None if speed is None else int(speed * share),
         host_bandwidth=_asked(_pcie, card),
         power_limit=_asked(_watts, card),
         ecc=_asked(_ecc, card),
@@ -160,6 +163,22 @@ def _ecc(card: Any) -> bool:
 def _others(handle: Any) -> int:
     """Inside a container the numbers of processes mean nothing; how many there are still does."""
     return sum(process.pid != os.getpid() for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle))
+
+
+def _bandwidth(card: Any) -> int:
+    """Bytes per second of its memory: two transfers in a cycle of the clock that NVML names, of any kind of memory.
+
+    HBM does that; GDDR makes more of its own clock, and is named by one that is as much higher.
+    Source: forums.developer.nvidia.com/t/rtx-3090-a100-memory-frequency/198730.
+    """
+    clock = pynvml.nvmlDeviceGetMaxClockInfo(card, pynvml.NVML_CLOCK_MEM)  # in MHz
+    return int(pynvml.nvmlDeviceGetMemoryBusWidth(card) * clock * 1_000_000 * 2 // 8)
+
+
+def _share_of(part: Any, card: Any) -> float:
+    """What a slice has of its card's memory, and so of its speed."""
+    sizes = [int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in (part, card)]
+    return min(1.0, sizes[0] / sizes[1]) if sizes[1] else 1.0
 
 
 def _pcie(card: Any) -> int:

@@ -14,6 +14,8 @@ __all__ = ["plausible_cpu", "plausible_devices", "plausible_disk", "plausible_me
 
 MOST_MEMORY: Final = 2**50
 MOST_DISK: Final = 2**63
+BANDWIDTHS: Final = (5 * 10**9, 10**14)
+"""Bytes per second that a device's memory can have: less than an old laptop's is no more than a wrong clock."""
 MOST_CORES: Final = 2**16
 MOST_DEVICES: Final = 1024
 
@@ -42,7 +44,8 @@ def plausible_devices(found: Iterable[Device], problems: Problems) -> tuple[Devi
             free = _part(device.id, device.free_memory, device.total_memory, problems)
             speed = device.host_bandwidth if _size(device.host_bandwidth, MOST_MEMORY) else None
             watts = device.power_limit if _size(device.power_limit, MOST_MEMORY) else None
-            changes = {"free_memory": free, "host_bandwidth": speed, "power_limit": watts}
+            own = device.memory_bandwidth if BANDWIDTHS[0] <= (device.memory_bandwidth or 0) <= BANDWIDTHS[1] else None
+            changes = {"free_memory": free, "memory_bandwidth": own, "host_bandwidth": speed, "power_limit": watts}
             kept.append(device.model_copy(update={**changes, "processes": max(0, device.processes)}))
     return tuple(kept)
 

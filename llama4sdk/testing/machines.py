@@ -67,7 +67,9 @@ MAC_64GB: Final = Hardware(
     cpu=Cpu(name="Apple M3 Max", cores=16, features=("neon",)),
     total_memory=64 * GIB,
     free_memory=48 * GIB,
-    devices=(Device(kind="mps", index=0, name="Apple M3 Max", total_memory=48 * GIB, free_memory=44 * GIB),),
+    devices=(
+        Device(kind="mps", index=0, name="Apple M3 Max", total_memory=48 * GIB, free_memory=44 * GIB, unified=True),
+    ),
     disk_free=500 * 10**9,
 )
 """A Mac whose GPU shares 64 GiB with the processor."""

@@ -117,6 +117,24 @@ def test_a_mac_is_described_with_its_memory() -> None:
     assert machine.devices[0].total_memory == 48 * GIB
 
 
+@pytest.mark.parametrize("name", ["gb10", "ryzen-ai-max", "m3-max-128gb", "m5-32gb", "mi300a", "thor"])
+def test_memory_that_is_shared_counts_once(name: str) -> None:
+    """What a device has free the processor finds free, and no more; taken by the one, it is gone for the other."""
+    machine = describe(name)
+    (device,) = machine.devices
+    assert device.unified
+    assert device.free_memory <= machine.free_memory < machine.total_memory
+    busy = machine.with_free("cpu", 10**9)
+    assert busy.free(device.id) == busy.free_on(busy.devices[0]) == 10**9
+
+
+def test_a_card_s_memory_is_none_of_what_a_chip_shares() -> None:
+    """A machine that has both has the chip's memory as its own."""
+    machine = describe("gb10, rtx-4090")
+    assert machine.total_memory == 128 * GIB
+    assert machine.free("cuda:1") == machine.devices[1].free_memory
+
+
 def test_a_machine_without_accelerators_is_described() -> None:
     """It has the memory that was asked for, or 16 GiB."""
     assert (describe("none").devices, describe("none").total_memory) == ((), 16 * GIB)

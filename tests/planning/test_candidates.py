@@ -12,6 +12,7 @@ from llama4sdk.planning.accelerators import describe
 from llama4sdk.planning.candidates import Candidate, candidates, rank
 from llama4sdk.planning.layouts import Model
 from llama4sdk.planning.policy import Preference
+from llama4sdk.planning.preferences import BEARABLE, FLOOR_BITS
 
 GIB = 2**30
 
@@ -41,18 +42,25 @@ def first(gpus: str, prefer: Preference, ram: int | None = None) -> tuple[str, s
         ("8xh100", 1024, "balanced", ("scout", "bf16", "tensor")),
         ("h100", 128, "balanced", ("scout", "int4", "single")),
         ("h100", 128, "quality", ("scout", "Q8_0", "offload")),
-        ("4090", 64, "balanced", ("scout", "Q5_K_M", "offload")),
-        ("4090", 64, "speed", ("scout", "Q2_K", "offload")),
-        ("2x3090", 128, "balanced", ("scout", "Q2_K", "layers")),
-        ("m3-max-128gb", None, "balanced", ("scout", "Q6_K", "single")),
-        ("none", 512, "balanced", ("scout", "bf16", "cpu")),
-        ("none", 512, "context", ("scout", "Q2_K", "cpu")),
+        ("4090", 64, "balanced", ("scout", "Q4_K_M", "offload")),
+        ("4090", 64, "speed", ("scout", "Q4_K_M", "offload")),
+        ("4090", 64, "quality", ("scout", "Q5_K_M", "offload")),
+        ("4090", 32, "balanced", ("scout", "Q2_K", "offload")),
+        ("2x3090", 128, "balanced", ("scout", "Q4_K_M", "offload")),
+        ("4x3090", 256, "balanced", ("scout", "int4", "tensor")),
+        ("m4-pro-64gb", None, "balanced", ("scout", "Q2_K", "single")),
+        ("m3-max-128gb", None, "balanced", ("scout", "Q5_K_M", "single")),
+        ("m3-max-128gb", None, "quality", ("scout", "Q6_K", "single")),
+        ("none", 128, "balanced", ("scout", "Q4_K_M", "cpu")),
+        ("none", 512, "quality", ("scout", "Q8_0", "cpu")),
+        ("none", 512, "context", ("scout", "Q4_K_M", "cpu")),
+        ("b200", 512, "speed", ("scout", "int4", "single")),
     ],
 )
 def test_what_is_wanted_comes_first(
     gpus: str, ram: int | None, prefer: Preference, expected: tuple[str, str, str]
 ) -> None:
-    """Accelerators before memory, then bits, then speed; or whichever of these is asked for."""
+    """Four bits at a bearable speed, on accelerators if they have the room, then more; or whichever is asked for."""
     assert first(gpus, prefer, ram) == expected
 
 
@@ -93,7 +101,8 @@ def test_llama_cpp_unpacks_its_formats_on_old_cards(gpus: str) -> None:
         c.layout.engine: c.layout.support[0] for c in found(gpus, 128) if c.layout.kind == "single" and c.bits == 4
     }
     assert verdicts["llama.cpp"] == "native"
-    assert verdicts["torch"] == ("native" if gpus == "mi50" else "refused")
+    assert verdicts["vLLM"] == {"t4": "native", "v100": "refused", "mi50": "native"}[gpus]
+    assert verdicts["torch"] == "no gain"
 
 
 @pytest.mark.parametrize("gpus", ["8xh100", "a100", "v100", "2x3090", "mi300x", "m3-max-64gb", "none"])
@@ -107,9 +116,36 @@ def test_only_what_can_run_is_ranked(gpus: str) -> None:
 
 
 def test_speed_is_the_first_criterion_where_it_is_asked_for() -> None:
-    """Predictions fall along the list."""
-    speeds = [c.decode.low for c in rank(found("8xh100", 1024), "speed") if c.decode]
-    assert speeds == sorted(speeds, reverse=True)
+    """Predictions fall along the list, as far as it keeps four bits; it does not go below them for speed alone."""
+    ranked = [c for c in rank(found("8xh100", 1024), "speed") if c.decode and c.decode.low > BEARABLE]
+    whole = [c.decode.low for c in ranked if c.decode and c.bits >= FLOOR_BITS]
+    assert whole == sorted(whole, reverse=True)
+    fewer = [c.bits < FLOOR_BITS for c in ranked]
+    assert {True, False} == set(fewer)
+    assert fewer == sorted(fewer)
+
+
+def test_a_guess_is_no_faster_for_being_a_guess() -> None:
+    """At nearly the same cautious speed what has been measured wins, and then what has more bits."""
+    ranked = [c for c in rank(found("b200", 512), "balanced") if c.layout.model == "scout"]
+    first_guess = next(c for c in ranked if c.layout.engine == "llama.cpp")
+    assert (ranked[0].layout.engine, ranked[0].layout.precision, ranked[0].label) == ("vLLM", "fp8", "modelled")
+    assert ranked[0].decode is not None
+    assert first_guess.decode is not None
+    assert first_guess.decode.low > ranked[0].decode.low
+
+
+@pytest.mark.parametrize(
+    "gpus", ["none", "4090", "2x3090", "rtx-6000-ada", "h100", "b200", "8x4090", "m4-pro-64gb", "gb10"]
+)
+def test_fewer_than_four_bits_are_for_want_of_better(gpus: str) -> None:
+    """No default goes there while four bits run at a speed that can be borne, wherever they have to lie."""
+    for model in ("scout", "maverick"):
+        ranked = [c for c in rank(found(gpus, 512), "balanced") if c.layout.model == model]
+        bearable = [c for c in ranked if c.bits >= 4 and c.decode and c.decode.low >= BEARABLE]
+        whole = [c for c in bearable if c.layout.kind != "disk" and c.layout.context >= 8192]
+        if ranked and whole:
+            assert ranked[0].bits >= FLOOR_BITS
 
 
 def test_experts_in_memory_are_slower_than_on_the_card() -> None:
@@ -138,9 +174,17 @@ def test_what_is_not_measured_is_guessed_and_wide() -> None:
 
 
 def test_an_unknown_accelerator_has_no_predicted_speed() -> None:
-    """It may still have the room."""
+    """It may still have the room; and where its driver tells its bandwidth, a speed is guessed from that."""
     machine = describe("h100", ram=128 * GIB)
     unknown = machine.devices[0].model_copy(update={"name": "NVIDIA X1"})
     single = [c for c in on(machine.model_copy(update={"devices": (unknown,)})) if c.layout.kind == "single"]
     assert any(c.layout.fits for c in single)
     assert all(c.decode is None and c.label == "guessed" for c in single)
+    told = unknown.model_copy(update={"memory_bandwidth": 3_350_000_000_000})
+    guessed = [c for c in on(machine.model_copy(update={"devices": (told,)})) if c.layout.kind == "single"]
+    known = [c for c in on(machine) if c.layout.kind == "single"]
+    assert {c.label for c in guessed} == {"guessed"}
+    for guess, fact in zip(guessed, known, strict=True):
+        assert guess.decode is not None
+        assert fact.decode is not None
+        assert guess.decode.low == pytest.approx(fact.decode.low, rel=0.2)

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from llama4sdk.catalog import MAVERICK, SCOUT, ModelSpec
 from llama4sdk.planning.accelerators import describe
-from llama4sdk.planning.concessions import Concession, concessions
-from llama4sdk.planning.engines import ENGINES, EngineProfile, find_engine
+from llama4sdk.planning.concessions import Concession, concessions, on_a_mac_s_gpu
+from llama4sdk.planning.engines import ENGINES, EngineProfile, find_engine, find_profile
 from llama4sdk.planning.layouts import Layout, Model, class_bytes, layouts
 from llama4sdk.planning.quantization import Quantization, QuantizationConfig
-from llama4sdk.planning.support import support_by_class
+from llama4sdk.planning.support import KERNELS, support, support_by_class
 
 GIB = 2**30
 
@@ -104,6 +104,10 @@ def test_every_failure_has_a_remedy_that_works(
     [
         ("a100", "fp8", "no gain", "int8 is native there, in 111.7 GB"),
         ("h100", "nvfp4", "no gain", "fp8 is native there, in 111.7 GB"),
+        ("t4", "nvfp4", "no gain", "int8 is native there, in 111.7 GB"),
+        ("mi355x", "nvfp4", "refused", "fp8 is native there, in 111.7 GB"),
+        ("mi300x", "int4", "native", ""),
+        ("mi50", "fp8", "refused", "int8 is native there"),
         ("v100", "fp8", "refused", "fp16 is native there"),
         ("h100", "fp8", "native", ""),
         ("b300", "int8", "no gain", "fp8 is native there"),
@@ -118,6 +122,57 @@ def test_verdicts_come_with_what_would_be_better(gpu: str, precision: str, verdi
     assert layout.support[0] == verdict
     assert layout.remedy.startswith(remedy)
     assert bool(layout.remedy) == (verdict != "native")
+
+
+@pytest.mark.parametrize(
+    ("engine", "version", "gpu", "scheme", "verdict"),
+    [
+        ("vLLM", "0.8.3", "h100", "fp4", "refused"),
+        ("vLLM", "0.12", "h100", "fp4", "no gain"),
+        ("vLLM", "0.8.3", "a100", "fp8", "refused"),
+        ("vLLM", "0.14", "t4", "int4", "refused"),
+        ("vLLM", "0.8.3", "mi300x", "int4", "refused"),
+        ("vLLM", "0.8.3", "h100", "fp8", "native"),
+        ("SGLang", "0.5", "a100", "fp8", "refused"),
+        ("SGLang", "0.5", "a100", "fp4", "no gain"),
+        ("SGLang", "0.5", "mi300x", "fp8", "native"),
+        ("llama.cpp", "b11434", "v100", "gguf", "native"),
+        ("torch", "0.1", "h100", "fp8", "no gain"),
+        ("torch", "0.1", "v100", "int4", "no gain"),
+        ("torch", "0.1", "h100", "bf16", "native"),
+        ("transformers", "5", "v100", "int4", "refused"),
+    ],
+)
+def test_what_is_unpacked_is_up_to_the_engine(engine: str, version: str, gpu: str, scheme: str, verdict: str) -> None:
+    """And to its version: its kernels are written for some devices, some formats, and at some time."""
+    profile = find_profile(engine, version)
+    assert profile is not None
+    found = support(describe(gpu).devices[0], scheme, profile)
+    assert found.verdict == verdict
+    assert found.reason
+
+
+def test_of_every_kernel_it_is_said_how_it_is_known() -> None:
+    """A source for each; and those of one engine are not told twice."""
+    assert all(kernel.source for kernel in KERNELS)
+    keys = [(kernel.engine, kernel.since, scheme) for kernel in KERNELS for scheme in kernel.schemes]
+    assert len(keys) == len(set(keys))
+
+
+def test_a_mac_s_gpu_may_have_more() -> None:
+    """Where what macOS lends it is what is lacking, the command that raises it, with the number; and it is enough."""
+    machine, engine = describe("m2-ultra-192gb"), find_engine("llama.cpp")
+    found = list(layouts(model(MAVERICK), engine, machine, "Q2_K", context=8192))
+    failed, cpu = (next(layout for layout in found if layout.kind == kind) for kind in ("single", "cpu"))
+    (limit,) = (c for c in concessions(model(MAVERICK), engine, machine, failed) if c.what == "limit")
+    assert limit.text == "let the GPU have 197.6 GB of 206.2 GB: sudo sysctl iogpu.wired_limit_mb=188416"
+    assert limit.layout is not None
+    assert limit.layout.kind == "single"
+    assert limit.layout.shares[0].total <= machine.free_memory
+    assert on_a_mac_s_gpu(model(MAVERICK), engine, machine, cpu) == (limit,)
+    assert on_a_mac_s_gpu(model(MAVERICK), engine, machine, limit.layout) == ()
+    large = next(layouts(model(MAVERICK), engine, machine, "Q4_K_M", context=8192))
+    assert "limit" not in {c.what for c in concessions(model(MAVERICK), engine, machine, large)}
 
 
 def test_each_class_of_modules_has_its_own_verdict() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from llama4sdk.catalog import DEMO, MAVERICK, SCOUT, ModelSpec
 from llama4sdk.hardware import Cpu, Hardware
 from llama4sdk.planning.accelerators import accelerators, describe
-from llama4sdk.planning.engines import PROFILES, EngineProfile, find_engine, find_profile
+from llama4sdk.planning.engines import ENGINES, PROFILES, EngineProfile, find_engine, find_profile
 from llama4sdk.planning.layouts import Layout, Model, class_bytes, layouts
 
 GIB = 2**30
@@ -291,3 +291,17 @@ def test_a_table_of_requests_takes_room_beside_the_cache() -> None:
     ]
     assert asked.shares[0].workspace > 80 * GIB
     assert not asked.fits
+
+
+@pytest.mark.parametrize("name", ["gb10", "ryzen-ai-max", "m3-max-128gb", "m3-ultra-512gb"])
+def test_no_layout_takes_more_than_the_one_pool_there_is(name: str) -> None:
+    """Of memory that device and processor share; experts in RAM would add nothing, and are not proposed."""
+    machine = describe(name).model_copy(update={"disk_free": 10**12})
+    claimed = machine.devices[0].model_copy(update={"free_memory": machine.devices[0].total_memory})
+    for each in (machine, machine.model_copy(update={"devices": (claimed,)})):
+        for engine in ENGINES:
+            for precision in engine.precisions:
+                for layout in layouts(model(SCOUT), engine, each, precision):
+                    assert layout.kind != "offload"
+                    taken = sum(share.total for share in layout.shares if share.device != "disk")
+                    assert not layout.fits or taken <= each.free_memory

@@ -24,6 +24,8 @@ class Card:
     free: int = 84_900_000_000
     uuid: str = "GPU-0"
     capability: tuple[int, int] = (9, 0)
+    memory: tuple[int, int] | None = (2619, 5120)
+    """The greatest clock of its memory in MHz, and the width of its bus in bits."""
     pcie: tuple[int, int] | None = (5, 16)
     watts: float | None = 700
     ecc: bool | None = True
@@ -163,6 +165,8 @@ _FUNCTIONS: dict[str, Callable[..., int]] = {
     "nvmlDeviceGetComputeRunningProcesses": _processes,
     "nvmlDeviceGetMaxPcieLinkGeneration": lambda lib, handle, ref: _maybe(ref, (lib.card(handle).pcie or (None,))[0]),
     "nvmlDeviceGetCurrPcieLinkWidth": lambda lib, handle, ref: _maybe(ref, (lib.card(handle).pcie or (None,) * 2)[1]),
+    "nvmlDeviceGetMaxClockInfo": lambda lib, handle, kind, ref: _maybe(ref, (lib.card(handle).memory or (None,))[0]),
+    "nvmlDeviceGetMemoryBusWidth": lambda lib, handle, ref: _maybe(ref, (lib.card(handle).memory or (None,) * 2)[1]),
     "nvmlDeviceGetPowerManagementLimit": lambda lib, handle, ref: _maybe(ref, _milli(lib.card(handle).watts)),
     "nvmlDeviceGetEccMode": lambda lib, handle, a, b: _pair(a, b, _twice(lib.card(handle).ecc)),
     "nvmlDeviceGetMigMode": lambda lib, handle, a, b: _pair(a, b, _twice(bool(lib.card(handle).slices))),

@@ -11,6 +11,7 @@ import pynvml
 import pytest
 
 from llama4sdk.hardware import Device, Link
+from llama4sdk.planning.accelerators import find_accelerator
 from llama4sdk.probe import nvidia, probe
 from tests.probe.nvml import _FUNCTIONS, Card, Library, installed
 
@@ -52,6 +53,7 @@ def test_a_card_is_described() -> None:
             compute_capability=(9, 0),
             uuid="GPU-0",
             processes=2,
+            memory_bandwidth=3_352_320_000_000,
             host_bandwidth=64_000_000_000,
             power_limit=700.0,
             ecc=True,
@@ -61,7 +63,7 @@ def test_a_card_is_described() -> None:
 
 def test_what_a_driver_cannot_tell_is_left_out() -> None:
     """An old or virtual GPU still has a name and memory."""
-    unable = Card(pcie=None, watts=None, ecc=None)
+    unable = Card(pcie=None, watts=None, ecc=None, memory=None)
     faults = {
         "nvmlDeviceGetMigMode": pynvml.NVML_ERROR_NOT_SUPPORTED,
         "nvmlDeviceGetComputeRunningProcesses": pynvml.NVML_ERROR_NO_PERMISSION,
@@ -70,6 +72,7 @@ def test_what_a_driver_cannot_tell_is_left_out() -> None:
     found = read(Library(cards=(unable,), faults=faults))
     (device,) = found.devices
     assert (device.host_bandwidth, device.power_limit, device.ecc, device.processes) == (None, None, None, 0)
+    assert device.memory_bandwidth is None
     assert found.cuda is None
 
 
@@ -92,6 +95,32 @@ def test_slices_stand_in_for_the_card_that_was_divided() -> None:
         ("cuda:1", "MIG-3", True, 10_500_000_000),
     ]
     assert found.links == ()
+    assert [d.memory_bandwidth for d in found.devices] == [
+        int(3_352_320_000_000 * (size / 85_520_809_984)) for size in (42_000_000_000, 10_500_000_000)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "clock", "width"),
+    [
+        ("H100 SXM5 80GB", 2619, 5120),
+        ("H100 PCIe 80GB", 1593, 5120),
+        ("A100 SXM4 80GB", 1593, 5120),
+        ("A100 SXM4 40GB", 1215, 5120),
+        ("V100 SXM2 32GB", 877, 4096),
+        ("T4 16GB", 5001, 256),
+        ("L4 24GB", 6251, 192),
+        ("A10 24GB", 6251, 384),
+        ("RTX A6000 48GB", 8001, 384),
+        ("GeForce RTX 3090 24GB", 9751, 384),
+        ("GeForce RTX 4090 24GB", 10501, 384),
+        ("GeForce RTX 5090 32GB", 14001, 512),
+    ],
+)
+def test_bandwidth_follows_from_clock_and_width(name: str, clock: int, width: int) -> None:
+    """As it is specified, within 1%: of HBM and of GDDR, whose clock NVML names higher than it is."""
+    (device,) = read(Library(cards=(Card(name=name, memory=(clock, width)),))).devices
+    assert device.memory_bandwidth == pytest.approx(find_accelerator(name).bandwidth, rel=0.01)
 
 
 @pytest.mark.parametrize(

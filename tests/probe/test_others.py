@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from llama4sdk.hardware import Link, Runtime
+from llama4sdk.planning.accelerators import find_accelerator
 from llama4sdk.probe import amd, apple, cpu, disk, memory, software
 
 GIB = 2**30
@@ -79,6 +80,39 @@ def test_an_apu_works_in_what_the_driver_lends_it(tmp_path: Path) -> None:
         96 * GIB,
         95 * GIB,
     )
+
+
+def test_what_was_set_aside_for_an_apu_is_its_own(tmp_path: Path) -> None:
+    """The machine's memory does not have it any more, so that it counts beside it."""
+    node(tmp_path, 0, 128, cpu_cores_count=32, gfx_target_version=110501, unique_id=0)
+    pool(tmp_path, 128, total=96 * GIB, used=GIB)
+    pool(tmp_path, 128, total=16 * GIB, used=0, name="gtt")
+    (device,) = amd.read(tmp_path, {}).devices
+    assert (device.unified, device.free_memory) == (False, 95 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "clock", "width"),
+    [
+        ("MI300X", 90402, 1300, 8192),
+        ("MI210", 90010, 1600, 4096),
+        ("MI50", 90006, 1000, 4096),
+        ("RX 7900 XTX", 110000, 1249, 384),
+        ("RX 9070 XT", 120001, 1258, 256),
+    ],
+)
+def test_an_amd_card_s_bandwidth_follows_from_its_memory(
+    tmp_path: Path, name: str, version: int, clock: int, width: int
+) -> None:
+    """As it is specified, within 3%; unknown where the kernel does not list the memory."""
+    place = node(tmp_path, 0, 128, gfx_target_version=version)
+    pool(tmp_path, 128, total=32 * GIB, used=GIB)
+    assert amd.read(tmp_path, {}).devices[0].memory_bandwidth is None
+    bank = place / "mem_banks/0"
+    bank.mkdir(parents=True)
+    (bank / "properties").write_text(f"heap_type 1\nsize_in_bytes 1\nwidth {width}\nmem_clk_max {clock}\n")
+    (device,) = amd.read(tmp_path, {}).devices
+    assert device.memory_bandwidth == pytest.approx(find_accelerator(name).bandwidth, rel=0.03)
 
 
 @pytest.mark.parametrize(

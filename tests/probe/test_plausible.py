@@ -82,6 +82,15 @@ def test_values_that_are_no_numbers_are_dropped() -> None:
     assert (kept.power_limit, kept.host_bandwidth, kept.processes) == (None, None, 0)
 
 
+@pytest.mark.parametrize(("claimed", "kept"), [(0, None), (1, None), (-GB, None), (2**60, None), (10**12, 10**12)])
+def test_a_bandwidth_that_no_memory_has_is_dropped(claimed: int, kept: int | None) -> None:
+    """A card with a wrong one would be preferred, or never used, for nothing."""
+    from llama4sdk.probe.plausible import plausible_devices
+
+    device = Device(kind="cuda", index=0, name="x", total_memory=GB, free_memory=0, memory_bandwidth=claimed)
+    assert plausible_devices([device], [])[0].memory_bandwidth == kept
+
+
 HANGING = """
 import sys, time
 import pynvml

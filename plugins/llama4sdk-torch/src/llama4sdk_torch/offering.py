@@ -167,9 +167,9 @@ def _impossible(subject: Subject, need: Need) -> Unavailable | None:
 def _places(hardware: Hardware) -> Iterator[_Place]:
     """Accelerators torch can drive, the emptiest first; then the processor."""
     usable = [device for device in hardware.devices if device.kind in ("cuda", "rocm")]
-    for device in sorted(usable, key=lambda device: -device.free_memory):
+    for device in sorted(usable, key=lambda device: -hardware.free_on(device)):
         fp8 = device.kind == "cuda" and (device.compute_capability or (0, 0)) >= FP8_SINCE
-        yield _Place(device=device.id, free=device.free_memory, fp8=fp8)
+        yield _Place(device=device.id, free=hardware.free_on(device), fp8=fp8)
     yield _Place(device="cpu", free=hardware.free_memory)
 
 
