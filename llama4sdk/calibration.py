@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import Field, ValidationError
 
 from llama4sdk._values import Value
-from llama4sdk.errors import CheckpointError
+from llama4sdk.errors import CheckpointError, Llama4Error
 from llama4sdk.hardware import Hardware
 from llama4sdk.text import in_words
 from llama4sdk.weights.disk import failed_write
 
-__all__ = ["Measured", "applied", "file", "load", "save", "this_machine"]
+__all__ = ["Measured", "applied", "downloaded", "file", "load", "save", "this_machine"]
 
 NAME: Final = "calibration.json"
+ENOUGH: Final = 16_000_000
+"""Bytes of a download that tell how fast it is: of less, most of the time goes into beginning."""
 
 
 class Measured(Value):
@@ -30,6 +33,8 @@ class Measured(Value):
     day: str = Field(pattern=r"^\d{4}-\d\d-\d\d$")
     memory: int | None = Field(default=None, gt=0, lt=10**14)
     disk: int | None = Field(default=None, gt=0, lt=10**13)
+    download: int | None = Field(default=None, gt=0, lt=10**13)
+    """As fast as weights came the last time."""
     devices: dict[str, int] = Field(default_factory=dict)
     """From main memory to each device, by its id."""
 
@@ -82,6 +87,18 @@ def save(home: Path, measured: Measured) -> Path:
     return target
 
 
+def downloaded(home: Path, size: int, seconds: float) -> None:
+    """Keep how fast weights came, where they were enough to tell; what cannot be kept costs nobody the download."""
+    if size < ENOUGH or seconds <= 0:
+        return
+    try:
+        day = datetime.now(UTC).date().isoformat()
+        before = load(home) or Measured(machine=this_machine(), day=day)
+        save(home, before.model_copy(update={"download": int(size / seconds)}))
+    except Llama4Error:
+        return
+
+
 def applied(hardware: Hardware, measured: Measured | None) -> Hardware:
     """The machine with what was measured of it."""
     if measured is None:
@@ -90,5 +107,6 @@ def applied(hardware: Hardware, measured: Measured | None) -> Hardware:
         device.model_copy(update={"host_bandwidth": measured.devices.get(device.id, device.host_bandwidth)})
         for device in hardware.devices
     )
-    speeds = {"memory_bandwidth": measured.memory, "disk_bandwidth": measured.disk, "measured": measured.day}
-    return hardware.model_copy(update={**speeds, "devices": devices})
+    speeds = {"memory_bandwidth": measured.memory, "disk_bandwidth": measured.disk, "devices": devices}
+    day = measured.day if measured.memory or measured.disk or measured.devices else None
+    return hardware.model_copy(update={**speeds, "download_bandwidth": measured.download, "measured": day})

@@ -23,7 +23,7 @@ from llama4sdk.errors import Llama4Error
 from llama4sdk.findings import Check, Status, check, describe_machine
 from llama4sdk.hardware import Hardware
 from llama4sdk.obstacles import describe_devices, describe_libraries, describe_models, describe_room
-from llama4sdk.outlook import Outlook, outlook
+from llama4sdk.outlook import LINK_SPEED, Outlook, outlook
 from llama4sdk.planning import planner
 from llama4sdk.planning.offers import Answer, Fault, collect
 from llama4sdk.planning.plan import Plan
@@ -169,7 +169,12 @@ def examine(facts: Facts) -> Report:
         backends=facts.backends,
         failures=facts.failures,
         checks=checks,
-        outlook=outlook(facts.hardware, usable=_usable(facts), here=_here(facts)),
+        outlook=outlook(
+            facts.hardware,
+            usable=_usable(facts),
+            here=_here(facts),
+            link_speed=facts.hardware.download_bandwidth or LINK_SPEED,
+        ),
         plan=facts.plan,
         environment=facts.environment,
         seconds=facts.seconds,

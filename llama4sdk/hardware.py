@@ -100,8 +100,10 @@ class Hardware(Value):
     """Bytes per second that all cores together read, where somebody measured it."""
     disk_bandwidth: int | None = None
     """Bytes per second that are read where weights are kept, where somebody measured it."""
+    download_bandwidth: int | None = None
+    """Bytes per second that the last download of weights reached."""
     measured: str | None = None
-    """The day these were measured, by ``llama4sdk doctor --bench``."""
+    """The day memory and disk were measured, by ``llama4sdk doctor --bench``."""
     devices: tuple[Device, ...] = ()
     links: tuple[Link, ...] = ()
     hidden_devices: tuple[str, ...] = ()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llama4sdk.calibration import Measured, applied, file, load, save, this_machine
+from llama4sdk import weights
+from llama4sdk.calibration import Measured, applied, downloaded, file, load, save, this_machine
+from llama4sdk.cli.fetching import fetch
 from llama4sdk.errors import CheckpointError, DownloadError
 from llama4sdk.outlook import outlook
 from llama4sdk.probe import probe
+from llama4sdk.progress import Progress
 from llama4sdk.testing.machines import H100_X8, LAPTOP
 
 FOUND = Measured(machine=this_machine(), day="2026-11-21", memory=31 * 10**9, disk=2 * 10**9, devices={"cuda:1": 5})
@@ -103,3 +107,43 @@ def test_what_is_measured_is_no_longer_guessed() -> None:
     assert known.high / known.low < guess.high / guess.low
     assert before["scout", 4].decode is None
     assert after["scout", 4].decode is not None
+
+
+def test_a_download_tells_how_fast_the_next_will_be(home: Path) -> None:
+    """Beside what else was measured, if it was long enough to tell; it says nothing of memory and disk."""
+    downloaded(home, 10**6, 1.0)
+    assert load(home) is None
+    downloaded(home, 10**9, 20.0)
+    (alone,) = (load(home),)
+    assert alone is not None
+    machine = applied(LAPTOP, alone)
+    assert (machine.download_bandwidth, machine.memory_bandwidth, machine.measured) == (50_000_000, None, None)
+    save(home, FOUND)
+    downloaded(home, 10**9, 10.0)
+    assert load(home) == FOUND.model_copy(update={"download": 10**8})
+
+
+def test_pulling_notes_how_fast_it_went(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting only what came now, not what an earlier try had left."""
+
+    def pull(model: str, *, progress: Progress) -> Path:
+        progress(10**9, 2 * 10**9)
+        time.sleep(0.01)
+        progress(10**9 + 20_000_000, 2 * 10**9)
+        return home
+
+    monkeypatch.setattr(weights, "pull", pull)
+    assert fetch("demo", yes=True) == home
+    found = load(home)
+    assert found is not None
+    assert found.download is not None
+    assert 0 < found.download <= 2_000_000_000
+
+
+def test_a_download_that_cannot_be_noted_is_still_one(tmp_path: Path) -> None:
+    """Neither a home that cannot be written nor a damaged file is a reason to fail."""
+    (tmp_path / "file").write_text("")
+    downloaded(tmp_path / "file" / "home", 10**9, 1.0)
+    file(tmp_path).write_text("{")
+    downloaded(tmp_path, 10**9, 1.0)
+    assert file(tmp_path).read_text() == "{"

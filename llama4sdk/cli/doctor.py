@@ -65,7 +65,9 @@ def _measure() -> None:
         raise ConfigurationError(f"LLAMA4SDK_HARDWARE describes another machine ({file}).", hint="Unset it to measure.")
     home, console = settings.home(), stderr()
     with console.status("Measuring …") as status:
-        found = bench(probe(), home, step=lambda what: status.update(f"Measuring {what} …"))
+        machine = probe()
+        found = bench(machine, home, step=lambda what: status.update(f"Measuring {what} …"))
+        found = found.model_copy(update={"download": machine.download_bandwidth})  # measured by downloading
     if hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1):
         note("Other programs were busy, so that the figures may be too low.")
     note(f"Measured; kept in {calibration.save(home, found)}.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
-from llama4sdk import catalog, weights
+from llama4sdk import calibration, catalog, settings, weights
 from llama4sdk.cli.bars import bytes_bar
 from llama4sdk.cli.console import agreed, note, stderr
 from llama4sdk.errors import WeightsNotFoundError
+from llama4sdk.progress import Progress
 from llama4sdk.text import gb
 from llama4sdk.weights.demo import RECIPE
 
@@ -36,7 +38,22 @@ def _with_bar(model: str, what: str) -> Path:
     console = stderr()
     if not console.is_terminal:
         note(f"Fetching {what} …")
-        return weights.pull(model)
+        return _measured(model, lambda done, total: None)
     with bytes_bar(console) as bar:
         task = bar.add_task(f"Fetching {model}", total=None)
-        return weights.pull(model, progress=lambda done, total: bar.update(task, completed=done, total=total))
+        return _measured(model, lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def _measured(model: str, progress: Progress) -> Path:
+    """Fetch it, and keep how fast it came: from the first piece on, without what was here before."""
+    pieces: list[tuple[int, float]] = []
+
+    def watch(done: int, total: int | None) -> None:
+        pieces[1:] = [(done, time.monotonic())]
+        progress(done, total)
+
+    path = weights.pull(model, progress=watch)
+    if len(pieces) > 1:
+        (first, began), (last, ended) = pieces
+        calibration.downloaded(settings.home(), last - first, ended - began)
+    return path

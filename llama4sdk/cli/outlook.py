@@ -130,6 +130,8 @@ def _duration(seconds: float) -> str:
 
 
 def _legend(rows: Sequence[Outlook]) -> Iterator[str]:
+    from llama4sdk.outlook import LINK_SPEED
+
     if missing := {row.engine: row.install for row in rows if row.fits and not row.installed}:
         yield "* not installed: " + "; ".join(f"{engine} ({install})" for engine, install in missing.items())
     if any(row.fits and row.kind in ("offload", "disk") for row in rows):
@@ -139,5 +141,6 @@ def _legend(rows: Sequence[Outlook]) -> Iterator[str]:
     if any(row.disk_fits is False for row in rows):
         yield "! more than the disk has free"
     guessed = " (~ guessed)" if any(row.fits and row.decode and row.label == "guessed" for row in rows) else ""
-    rate = rows[0].download / rows[0].download_seconds / 1e6
-    yield f"tokens/s: one answer, predicted{guessed}; takes: at {rate:.0f} MB/s, assumed"
+    rate = rows[0].download / rows[0].download_seconds
+    known = "assumed" if round(rate) == LINK_SPEED else "as the last download went"
+    yield f"tokens/s: one answer, predicted{guessed}; takes: at {rate / 1e6:.0f} MB/s, {known}"

@@ -135,7 +135,7 @@ VLLM_0_8: Final = VLLM_0_12.model_copy(
         "version": "0.8.3",
         "workspace_together": 9_800_000_000,
         "overhead": "fitted",
-        "source": "the longest contexts vLLM's authors published of eight H100; a log of 9.97 GiB for the cache bears it out",
+        "source": "the longest contexts vLLM's authors published of eight H100; the cache of a log of theirs agrees",
     }
 )
 
