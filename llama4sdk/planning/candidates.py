@@ -8,12 +8,12 @@ from typing import Final, Literal
 from llama4sdk._values import Value
 from llama4sdk.hardware import Cpu, Device, Hardware
 from llama4sdk.planning.accelerators import Accelerator, accelerator_of, facts_of
+from llama4sdk.planning.calibrations import calibrations
 from llama4sdk.planning.engines import ENGINES, EngineProfile
 from llama4sdk.planning.layouts import Layout, Model, class_bytes, layouts, scheme_of
 from llama4sdk.planning.preferences import PREFERENCES, best_of_each, rank
 from llama4sdk.planning.quantization import ModuleClass
 from llama4sdk.planning.speed import (
-    CALIBRATIONS,
     Calibration,
     ClassBytes,
     Interval,
@@ -236,5 +236,5 @@ def _core(cpu: Cpu) -> float:
 
 def _calibration(engine: EngineProfile, site: str, scheme: str) -> Calibration:
     """The newest of this engine on such a site: of weights held so, or of any."""
-    known = [c for c in reversed(CALIBRATIONS) if (c.engine, c.site) == (engine.calibration, site)]
+    known = [c for c in reversed(calibrations()) if (c.engine, c.site) == (engine.calibration, site)]
     return next((c for c in known if scheme in c.schemes), next(c for c in known if not c.schemes))

@@ -63,7 +63,7 @@ class EngineProfile(Value):
     embedding_on_host: bool = False
     """Whether the embedding stays in the machine's memory where experts do."""
     calibration: str
-    """``CALIBRATIONS`` of this engine's speed: its name and version."""
+    """Whose rows of ``calibrations.csv`` its speed goes by: the name there."""
     overhead: Literal["measured", "fitted", "guessed"]
     """How the sizes above are known: from a run's log, from a published longest context, or from another version."""
     source: str

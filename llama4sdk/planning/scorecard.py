@@ -16,6 +16,7 @@ from llama4sdk._values import Value
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.planning import estimate, speed
 from llama4sdk.planning.accelerators import Accelerator, find_accelerator
+from llama4sdk.planning.calibrations import calibrations
 from llama4sdk.planning.gguf_mixes import GGUF_MIXES, gguf_bytes, gguf_class_bytes
 from llama4sdk.planning.kv_policies import find_policy
 from llama4sdk.planning.published import Metric, Published, published
@@ -186,7 +187,7 @@ def _site(row: Published, accelerator: Accelerator) -> Site:
 
 
 def _calibration(row: Published, site: str) -> Calibration:
-    for calibration in reversed(speed.CALIBRATIONS):
+    for calibration in reversed(calibrations()):
         if (calibration.engine, calibration.version, calibration.site) == (row.engine, row.version, site):
             return calibration
     raise NotPredictedError(f"nothing is known of {row.engine} {row.version} on this kind of machine")

@@ -13,13 +13,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
+from pydantic import Field, field_validator
+
 from llama4sdk._values import Value
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.planning.estimate import kv_cache_bytes, linears
 from llama4sdk.planning.quantization import ModuleClass
 
 __all__ = [
-    "CALIBRATIONS",
     "Calibration",
     "ClassBytes",
     "Interval",
@@ -68,10 +69,19 @@ class Calibration(Value):
     """What weights are held in, where the engine has been measured so; empty for all that no other entry names."""
     bandwidth: tuple[float, float]
     compute: tuple[float, float]
-    overhead: float = 0.0
+    overhead: float = Field(default=0.0, ge=0, lt=1)
     """Seconds that a step takes besides."""
     label: Literal["measured", "modelled", "guessed"]
     source: str
+    date: str = Field(pattern=r"^\d{4}-\d\d$")
+    """When it was measured or published, or guessed."""
+
+    @field_validator("bandwidth", "compute")
+    @classmethod
+    def _share(cls, ends: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < ends[0] <= ends[1] <= 1:
+            raise ValueError("a share lies between 0 and 1, its cautious end first")
+        return ends
 
 
 class Site(Value):
@@ -92,174 +102,6 @@ class Part(Value):
     calibration: Calibration
     experts: float = 1.0
     """The share of the routed experts that lie here, where they are among the modules."""
-
-
-_DEVICES: Final[tuple[Literal["accelerator"], Literal["unified"]]] = ("accelerator", "unified")
-
-CALIBRATIONS: Final = (
-    Calibration(
-        engine="torch",
-        version="0.1",
-        site="cpu",
-        bandwidth=(0.28, 0.73),
-        compute=(0.06, 0.35),
-        label="measured",
-        source="scaled-down Scouts of 0.1 and 0.5 billion parameters in bf16 and fp32, and the demo model",
-    ),
-    Calibration(
-        engine="torch",
-        version="0.1",
-        site="cpu",
-        schemes=("int8", "fp8"),
-        bandwidth=(0.02, 0.07),
-        compute=(0.04, 0.15),
-        label="measured",
-        source="a scaled-down Scout of 0.1 billion parameters, whose codes are unpacked each time they are used",
-    ),
-    Calibration(
-        engine="torch",
-        version="0.1",
-        site="cpu",
-        schemes=("int4",),
-        bandwidth=(0.01, 0.03),
-        compute=(0.03, 0.12),
-        label="measured",
-        source="a scaled-down Scout of 0.1 billion parameters, whose codes are unpacked each time they are used",
-    ),
-    Calibration(
-        engine="torch",
-        version="0.1",
-        site="accelerator",
-        bandwidth=(0.1, 0.5),
-        compute=(0.02, 0.3),
-        overhead=0.005,
-        label="guessed",
-        source="not measured on an accelerator yet",
-    ),
-    Calibration(
-        engine="torch",
-        version="0.1",
-        site="unified",
-        bandwidth=(0.1, 0.5),
-        compute=(0.02, 0.3),
-        overhead=0.005,
-        label="guessed",
-        source="not measured on an accelerator yet",
-    ),
-    *(
-        Calibration(
-            engine="torch",
-            version="0.1",
-            site=site,
-            schemes=schemes,
-            bandwidth=bandwidth,
-            compute=(0.02, 0.3),
-            overhead=0.005,
-            label="guessed",
-            source="the bytes that unpacking with torch's own operators moves; not measured on an accelerator",
-        )
-        for site in _DEVICES
-        for schemes, bandwidth in ((("int8", "fp8"), (0.02, 0.05)), (("int4",), (0.008, 0.02)))
-    ),
-    Calibration(
-        engine="vLLM",
-        version="0.14",
-        site="unified",
-        bandwidth=(0.27, 0.6),
-        compute=(0.02, 0.2),
-        overhead=0.002,
-        label="guessed",
-        source="as on cards",
-    ),
-    Calibration(
-        engine="TensorRT-LLM",
-        version="2025",
-        site="accelerator",
-        bandwidth=(0.3, 0.6),
-        compute=(0.15, 0.35),
-        overhead=0.004,
-        label="modelled",
-        source="published throughput of Llama 4 on H100, H200, B200, GB200 and RTX PRO 6000",
-    ),
-    Calibration(
-        engine="vLLM",
-        version="0.8.3",
-        site="accelerator",
-        bandwidth=(0.3, 0.7),
-        compute=(0.15, 0.4),
-        overhead=0.012,
-        label="modelled",
-        source="the vLLM project's throughput of Llama 4 at 64 requests, April 2025",
-    ),
-    Calibration(
-        engine="vLLM",
-        version="0.12",
-        site="accelerator",
-        bandwidth=(0.3, 0.6),
-        compute=(0.3, 0.6),
-        overhead=0.002,
-        label="measured",
-        source="prompts of 2.9 and 9.8 million tokens on eight H200",
-    ),
-    Calibration(
-        engine="vLLM",
-        version="0.14",
-        site="accelerator",
-        bandwidth=(0.27, 0.53),
-        compute=(0.01, 0.05),
-        overhead=0.002,
-        label="measured",
-        source="Scout in NVFP4 on one RTX PRO 6000, whose kernels were new",
-    ),
-    Calibration(
-        engine="SGLang",
-        version="0.5",
-        site="unified",
-        bandwidth=(0.27, 0.6),
-        compute=(0.02, 0.2),
-        overhead=0.002,
-        label="guessed",
-        source="as vLLM",
-    ),
-    Calibration(
-        engine="SGLang",
-        version="0.5",
-        site="accelerator",
-        bandwidth=(0.27, 0.6),
-        compute=(0.02, 0.2),
-        overhead=0.002,
-        label="guessed",
-        source="as vLLM",
-    ),
-    Calibration(
-        engine="llama.cpp",
-        version="2025",
-        site="unified",
-        bandwidth=(0.65, 0.85),
-        compute=(0.08, 0.25),
-        label="measured",
-        source="Scout on a Ryzen AI Max+ 395, four quantizations",
-    ),
-    Calibration(
-        engine="llama.cpp",
-        version="2025",
-        site="accelerator",
-        bandwidth=(0.17, 0.6),
-        compute=(0.05, 0.3),
-        label="guessed",
-        source="layers split over two MI50 reach 17 %; one device is better",
-    ),
-    Calibration(
-        engine="llama.cpp",
-        version="2025",
-        site="cpu",
-        bandwidth=(0.27, 0.5),
-        compute=(0.15, 0.6),
-        label="measured",
-        source="Scout on an EPYC 9175F, a Xeon E5-2697v2 and a Threadripper PRO with a GPU",
-    ),
-)
-"""What is known of engines; the newest version of each comes last."""
 
 
 def step_bytes(

@@ -8,9 +8,12 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from llama4sdk.catalog import DEMO, MAVERICK, SCOUT, ModelSpec
 from llama4sdk.llama4.config import TextConfig
+from llama4sdk.planning.calibrations import calibrations
+from llama4sdk.planning.engines import ENGINES
 from llama4sdk.planning.estimate import class_bytes, weight_bytes
 from llama4sdk.planning.quantization import Quantization
 from llama4sdk.planning.scorecard import EVERYTHING, published, score
@@ -27,7 +30,14 @@ from llama4sdk.planning.speed import (
 )
 
 PERFECT = Calibration(
-    engine="none", version="0", site="accelerator", bandwidth=(1, 1), compute=(1, 1), label="modelled", source="a test"
+    engine="none",
+    version="0",
+    site="accelerator",
+    bandwidth=(1, 1),
+    compute=(1, 1),
+    label="modelled",
+    source="a test",
+    date="2026-11",
 )
 
 
@@ -166,3 +176,22 @@ def test_a_hit_can_be_a_miss() -> None:
     assert entry.model_copy(update={"predicted": entry.row.value / 3.01}).hit is False
     exact = next(entry for entry in score() if entry.row.tolerance == "exact")
     assert exact.model_copy(update={"predicted": exact.row.value + 1}).hit is False
+
+
+def test_every_engine_has_a_calibration_for_every_place_it_runs_in() -> None:
+    """For weights in any scheme; and each says since when and from where it is known."""
+    whole = {(c.engine, c.site) for c in calibrations() if not c.schemes}
+    for engine in ENGINES:
+        sites = {"accelerator", "unified"} | ({"cpu"} if "cpu" in engine.layouts else set())
+        assert sites <= {site for name, site in whole if name == engine.calibration}
+    assert all(c.source and c.date <= "2026-11" for c in calibrations())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"bandwidth": (0, 0.5)}, {"bandwidth": (0.5, 0.4)}, {"compute": (0.5, 1.1)}, {"date": "lately"}, {"overhead": -1}],
+)
+def test_a_calibration_that_cannot_be_true_is_refused(change: dict[str, object]) -> None:
+    """Nothing reaches more than all of what a machine is specified for."""
+    with pytest.raises(ValidationError):
+        Calibration.model_validate(PERFECT.model_dump() | change)
