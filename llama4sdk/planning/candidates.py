@@ -114,7 +114,8 @@ def part_alone(machine: Hardware, engine: EngineProfile, device: str, scheme: st
     facts = facts_of(found) if found else None
     if found is None or facts is None:
         return None
-    site = Site(name=facts.name, bandwidth=int(facts.bandwidth), flops=_flops(facts, scheme))
+    part = _part_of(found, facts)
+    site = Site(name=facts.name, bandwidth=int(facts.bandwidth * part), flops=_flops(facts, scheme) * part)
     kind = "unified" if facts.unified else "accelerator"
     return Part(modules=EVERYTHING, site=site, calibration=_calibration(engine, kind, scheme))
 
@@ -201,8 +202,9 @@ def _site(layout: Layout, devices: Sequence[Device], machine: Hardware) -> Site 
         together *= _part_of(devices[0], facts[first])
         return Site(name=first, bandwidth=int(facts[first].bandwidth * together), flops=flops[first] * together)
     sizes = {share.device: sum(share.weights.values()) for share in layout.shares if share.device in facts}
-    reading = sum(size / facts[at].bandwidth for at, size in sizes.items())
-    computing = sum(size / flops[at] for at, size in sizes.items())
+    whole = {device.id: _part_of(device, facts[device.id]) for device in devices}
+    reading = sum(size / (facts[at].bandwidth * whole[at]) for at, size in sizes.items())
+    computing = sum(size / (flops[at] * whole[at]) for at, size in sizes.items())
     return Site(name="layers", bandwidth=int(sum(sizes.values()) / reading), flops=sum(sizes.values()) / computing)
 
 

@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeAlias
 
 from llama4sdk._values import Value
 from llama4sdk.hardware import Hardware
+from llama4sdk.planning.accelerators import accelerator_of
 from llama4sdk.planning.alternatives import as_candidate, held_bytes, profile_of
 from llama4sdk.planning.candidates import SHORT, Candidate, parts_of
 from llama4sdk.planning.engines import EngineProfile
@@ -201,6 +202,8 @@ def _bandwidth(part: Part, machine: Hardware) -> tuple[Label, str]:
     if part.site.name == "disk":
         return "guessed", f"usual of {machine.disk_kind}"
     if part.site.name != machine.cpu.name:
+        if any(accelerator_of(device) is None for device in machine.devices):
+            return "guessed", "from the clock and the width of its memory, as its driver tells them"
         return "exact", "as specified, of all its devices together"
     if machine.memory_bandwidth is not None:
         return "measured", "by all cores together"

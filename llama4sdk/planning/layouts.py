@@ -88,7 +88,8 @@ def _layers(room: Room, devices: Sequence[Device], context: int | None) -> Itera
 def _offload(room: Room, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
     apart = [device for device in devices if not device.unified]
     if apart and room.model.config.moe_layers:
-        yield room.offloaded(sorted(apart, key=lambda device: -room.of(device)), context)
+        largest = sorted(apart, key=lambda device: -room.of(device))
+        yield room.offloaded(largest[:1] if largest[0].slice else largest, context)  # a process has one slice
 
 
 def _cpu(room: Room, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:

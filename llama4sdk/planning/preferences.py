@@ -95,7 +95,9 @@ def _pace(candidate: Candidate) -> tuple[float, ...]:
     """
     speed = _cautious(candidate)
     step = speed if _place(candidate) else round(2 * math.log2(speed)) if speed else 0
-    return -step, candidate.label == "guessed", -candidate.bits, candidate.layout.support[0] != "native", -speed
+    layout, guessed = candidate.layout, candidate.label == "guessed"
+    alike = layout.support[0] != "native", -speed, len(layout.devices), -layout.context
+    return -step, guessed, -candidate.bits, *alike
 
 
 def _tight(candidate: Candidate) -> bool:
@@ -118,7 +120,7 @@ def _quality(c: Candidate) -> tuple[float, ...]:
 PREFERENCES: Final[dict[Preference, Callable[[Candidate], tuple[float, ...]]]] = {
     "balanced": _balanced,
     "quality": _quality,
-    "speed": lambda c: (_makeshift(c), _fall(c), -_cautious(c), -c.bits),
+    "speed": lambda c: (_makeshift(c), _fall(c), -_cautious(c), *_balanced(c)),
     "context": lambda c: (_makeshift(c), _fall(c), -c.layout.context, *_balanced(c)),
     "cost": _balanced,  # here every token is free of charge
 }

@@ -9,7 +9,8 @@ import pytest
 from llama4sdk.catalog import MAVERICK, SCOUT
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.accelerators import describe
-from llama4sdk.planning.candidates import Candidate, candidates, rank
+from llama4sdk.planning.candidates import Candidate, candidates, part_alone, rank
+from llama4sdk.planning.engines import find_engine
 from llama4sdk.planning.layouts import Model
 from llama4sdk.planning.policy import Preference
 from llama4sdk.planning.preferences import BEARABLE, FLOOR_BITS
@@ -92,6 +93,13 @@ def test_a_slice_has_its_share_of_the_speed() -> None:
     assert fast.decode is not None
     assert slow.decode.middle == pytest.approx(fast.decode.middle / 2, rel=0.05)
     assert {c.layout.kind for c in on(cut)} & {"layers", "tensor"} == set()
+    offloads = [c for c in on(cut) if c.layout.kind == "offload"]
+    assert offloads
+    assert {c.layout.devices for c in offloads} == {("cuda:0", "cpu")}
+    alone, all_of_it = (part_alone(m, find_engine("torch"), "cuda:0", "bf16") for m in (cut, machine))
+    assert alone is not None
+    assert all_of_it is not None
+    assert alone.site.bandwidth == pytest.approx(all_of_it.site.bandwidth / 2, rel=0.01)
 
 
 @pytest.mark.parametrize("gpus", ["t4", "v100", "mi50"])
