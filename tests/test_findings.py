@@ -9,7 +9,7 @@ import pytest
 
 from llama4sdk.findings import Check, describe_machine
 from llama4sdk.hardware import Device, Runtime
-from llama4sdk.testing.machines import H100_X1, H100_X8, LAPTOP
+from llama4sdk.testing.machines import H100_X1, H100_X8, LAPTOP, MAC_64GB
 
 GB = 10**9
 
@@ -83,6 +83,18 @@ def test_a_busy_or_shared_device_is_told() -> None:
     device = Device.model_validate({**values, "unified": True, "processes": 2})
     (check,) = found("cuda:0", devices=(device,))
     assert check.text == "GB10, 90.0 GB free of 128.0 GB; shared with the CPU; 2 other processes on it"
+
+
+def test_a_mac_is_told_what_its_gpu_may_have() -> None:
+    """And how to let it have more, unless it has that already."""
+    (check,) = (check for check in describe_machine(MAC_64GB, python="3", home=Path("/w")) if check.title == "mps")
+    assert check.text.endswith(
+        "macOS lends it that much, and up to 60.1 GB with sudo sysctl iogpu.wired_limit_mb=57344"
+    )
+    gpu = MAC_64GB.devices[0].model_copy(update={"total_memory": 57_344 * 2**20})
+    raised = MAC_64GB.model_copy(update={"devices": (gpu,)})
+    (check,) = (check for check in describe_machine(raised, python="3", home=Path("/w")) if check.title == "mps")
+    assert check.text.endswith("shared with the CPU")
 
 
 @pytest.mark.parametrize(
