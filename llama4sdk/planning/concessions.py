@@ -9,6 +9,7 @@ from llama4sdk._values import Value
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.engines import EngineProfile
 from llama4sdk.planning.layouts import Layout, Model, layouts
+from llama4sdk.planning.room import USUAL_CONTEXT
 from llama4sdk.probe.apple import largest_share, raise_limit
 from llama4sdk.text import gb
 
@@ -64,7 +65,8 @@ def _fewer_requests(model: Model, engine: EngineProfile, machine: Hardware, fail
 
 def on_a_mac_s_gpu(model: Model, engine: EngineProfile, machine: Hardware, slow: Layout) -> tuple[Concession, ...]:
     """What would bring to a Mac's GPU what lies at its processor, where the share that macOS lends is too small."""
-    return tuple(_higher_limit(model, engine, machine, slow)) if slow.kind in ("cpu", "disk") else ()
+    usual = slow.model_copy(update={"context": min(slow.context, USUAL_CONTEXT)})  # of RAM it is all there is room for
+    return tuple(_higher_limit(model, engine, machine, usual)) if slow.kind in ("cpu", "disk") else ()
 
 
 def _higher_limit(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:

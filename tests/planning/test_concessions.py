@@ -171,6 +171,9 @@ def test_a_mac_s_gpu_may_have_more() -> None:
     assert limit.layout.shares[0].total <= machine.free_memory
     assert on_a_mac_s_gpu(model(MAVERICK), engine, machine, cpu) == (limit,)
     assert on_a_mac_s_gpu(model(MAVERICK), engine, machine, limit.layout) == ()
+    longest = next(at for at in layouts(model(MAVERICK), engine, machine, "Q2_K") if at.kind == "cpu")
+    assert longest.context > 500_000
+    assert [c.text for c in on_a_mac_s_gpu(model(MAVERICK), engine, machine, longest)] == [limit.text]
     large = next(layouts(model(MAVERICK), engine, machine, "Q4_K_M", context=8192))
     assert "limit" not in {c.what for c in concessions(model(MAVERICK), engine, machine, large)}
 
