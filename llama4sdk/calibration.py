@@ -6,7 +6,7 @@ import os
 import platform
 import tempfile
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationError
 
@@ -30,7 +30,7 @@ class Measured(Value):
     day: str = Field(pattern=r"^\d{4}-\d\d-\d\d$")
     memory: int | None = Field(default=None, gt=0, lt=10**14)
     disk: int | None = Field(default=None, gt=0, lt=10**13)
-    devices: dict[str, int] = Field(default_factory=dict)
+    devices: dict[str, Annotated[int, Field(gt=0, lt=10**14)]] = Field(default_factory=dict)
     """From main memory to each device, by its id."""
 
 
