@@ -229,9 +229,9 @@ def test_compare_says_what_would_have_to_give(cli: Cli) -> None:
 def test_scorecard(cli: Cli) -> None:
     """Every published figure is shown with its prediction, and counted; as JSON each says where it is from."""
     text = " ".join(cli("plan", "--scorecard").stdout.split())
-    assert "of 191 published figures are met" in text
+    assert "of 226 published figures are met" in text
     entries = json.loads(cli("plan", "--scorecard", "--json").stdout)
-    assert len(entries) == 191
+    assert len(entries) == 226
     assert all(entry["row"]["source"] and entry["row"]["date"] for entry in entries)
 
 
