@@ -232,3 +232,18 @@ def test_names_may_hold_brackets(cli: Cli, environment: dict[str, str], tmp_path
     assert "[red].json" in cli("plan", "--compare", "--best", "--hardware", str(file)).stdout
     environment.update(TORCH)
     assert "[/red]" in cli("plan", "-m", "[/red]").stdout
+
+
+def test_a_config_alone_is_compared(cli: Cli, tmp_path: Path) -> None:
+    """Without any weights beside it, by the sizes it implies; a damaged one is told in words."""
+    sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 1000}
+    text = {"model_type": "llama4_text", "intermediate_size": 512, "num_local_experts": 2, **sizes}
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"model_type": "llama4", "text_config": text}))
+    for name in (file, tmp_path):
+        shown = cli("plan", "--compare", "--best", "-m", str(name), "--gpus", "h100").stdout
+        assert re.search(r"bf16 +one device .* fits", shown)
+    file.write_text(json.dumps({"model_type": "llama4", "text_config": text | {"num_key_value_heads": 0}}))
+    result = cli("plan", "--compare", "-m", str(tmp_path))
+    assert (result.exit_code, "https://" in result.stderr) == (4, False)
+    assert "num_kv_heads is 0" in result.stderr
