@@ -7,7 +7,7 @@ import platform
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationError
 
@@ -35,7 +35,7 @@ class Measured(Value):
     disk: int | None = Field(default=None, gt=0, lt=10**13)
     download: int | None = Field(default=None, gt=0, lt=10**13)
     """As fast as weights came the last time."""
-    devices: dict[str, int] = Field(default_factory=dict)
+    devices: dict[str, Annotated[int, Field(gt=0, lt=10**14)]] = Field(default_factory=dict)
     """From main memory to each device, by its id."""
 
 

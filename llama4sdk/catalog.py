@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from llama4sdk._values import Value
-from llama4sdk.errors import UnknownModelError, WeightsNotFoundError
+from llama4sdk.errors import ConfigurationError, UnknownModelError, WeightsNotFoundError
 from llama4sdk.llama4.config import RopeScaling, TextConfig
 from llama4sdk.planning import estimate
 from llama4sdk.planning.quantization import Quantization, QuantizationConfig
@@ -28,6 +28,7 @@ __all__ = [
     "ensure_known",
     "find",
     "unknown_model",
+    "unreleased",
 ]
 
 LLAMA4_LICENSE: Final = "Llama 4 Community License"
@@ -203,10 +204,15 @@ def find(name: str) -> ModelSpec | None:
     """The model of this name, alias, title or repository, in any case; ``None`` when there is none."""
     wanted = name.lower()
     for spec in MODELS:
-        names = (spec.name, *spec.aliases, spec.title.lower(), (spec.repository or "").lower())
+        names = (spec.name, *spec.aliases, spec.title.lower(), (spec.repository or spec.name).lower())
         if wanted in names:
             return spec
     return None
+
+
+def unreleased(spec: ModelSpec, name: str) -> ConfigurationError:
+    """The error for a model that was announced and never came, by the name it was asked for."""
+    return ConfigurationError(f"There are no weights of '{name}'. {spec.notes}", hint="Try 'maverick'.")
 
 
 def unknown_model(name: str, others: tuple[str, ...] = ()) -> UnknownModelError:

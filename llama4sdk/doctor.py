@@ -7,6 +7,7 @@ merely absent (a GPU, a model, an optional package) is said, with what would bri
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Iterator
@@ -52,6 +53,8 @@ class Facts(Value):
     hardware: Hardware
     hardware_file: Path | None = None
     home: Path
+    writable: bool = True
+    """Whether something can be kept there."""
     backends: tuple[Registered, ...]
     failures: tuple[PluginFailure, ...]
     absent: dict[str, tuple[str, ...]]
@@ -109,14 +112,14 @@ def gather(*, details: bool = False) -> Facts:
     ``details`` are the sizes of what is kept, which can take a second to add up.
     """
     file, until = settings.hardware_file(), time.monotonic() + STORE_DEADLINE
-    nothing: tuple[Located, Begun] = ({}, {})
+    nothing: tuple[Located, Begun, bool] = ({}, {}, True)
     stores = Reader("models", _stores, nothing)
     no_sizes: Kept = ()
     sizes = Reader("sizes of models", lambda: tuple(weights.kept()) if details else no_sizes, no_sizes)
     registry = Registry.discover()
     hardware, seconds = (Hardware.from_file(file), {}) if file else timed_probe()
     answers, plan, no_plan = _planned(registry, hardware)
-    models, unfinished = stores.result(until)
+    models, unfinished, writable = stores.result(until)
     if problem := stores.problem(until):
         hardware = hardware.model_copy(update={"problems": (*hardware.problems, problem)})
     return Facts(
@@ -125,6 +128,7 @@ def gather(*, details: bool = False) -> Facts:
         hardware=hardware,
         hardware_file=file,
         home=settings.home(),
+        writable=writable,
         backends=registry.backends,
         failures=registry.failures,
         absent={entry.info.name: entry.info.missing_modules() for entry in registry.backends},
@@ -141,10 +145,16 @@ def gather(*, details: bool = False) -> Facts:
     )
 
 
-def _stores() -> tuple[Located, Begun]:
+def _stores() -> tuple[Located, Begun, bool]:
     models = {spec.name: weights.locate(spec.name) for spec in catalog.MODELS if spec.released}
     begun = {name: found for name, path in models.items() if path is None and (found := weights.unfinished(name))}
-    return models, begun
+    return models, begun, _writable(settings.home())
+
+
+def _writable(home: Path) -> bool:
+    """Whether weights could be kept there; where it does not exist yet, whether it could be made."""
+    place = next(place for place in (home, *home.parents) if place.exists() or place == place.parent)
+    return place.is_dir() and os.access(place, os.W_OK)
 
 
 def _outdated(registry: Registry) -> dict[str, tuple[tuple[str, str, str], ...]]:
@@ -221,6 +231,11 @@ def _machine(facts: Facts) -> Iterator[Check]:
         yield check("machine", "info", "Source", text, "Unset LLAMA4SDK_HARDWARE to probe this machine.")
     else:
         yield from describe_devices(facts.hardware, facts.environment)
+        if not facts.writable:
+            text = f"nothing can be written to {facts.home}, where models are kept"
+            yield check(
+                "machine", "warn", "Store", text, "Give yourself the right to, or set LLAMA4SDK_HOME to another."
+            )
 
 
 def _backends(facts: Facts) -> Iterator[Check]:

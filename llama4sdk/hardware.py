@@ -5,18 +5,40 @@ All memory is in bytes. ``None`` means that it could not be read; ``problems`` s
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal, Self, TypeAlias
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
-from llama4sdk._values import Value
+from llama4sdk._values import Label, Value
 from llama4sdk.errors import ConfigurationError
 from llama4sdk.text import in_words
 
-__all__ = ["Cpu", "Device", "DeviceKind", "DiskKind", "Hardware", "Link", "Runtime"]
+__all__ = [
+    "MOST_CORES",
+    "MOST_DEVICES",
+    "MOST_DISK",
+    "MOST_MEMORY",
+    "Cpu",
+    "Device",
+    "DeviceKind",
+    "DiskKind",
+    "Hardware",
+    "Link",
+    "Runtime",
+]
 
 _HOW_TO_WRITE_ONE: Final = "Write one with 'llama4sdk doctor --json > machine.json'."
+_LONGEST_FILE: Final = 16 * 2**20
+
+MOST_MEMORY: Final = 2**50
+"""Bytes of one memory, or a second through it, that are believed."""
+MOST_DISK: Final = 2**63
+MOST_CORES: Final = 2**16
+MOST_DEVICES: Final = 1024
 
 DeviceKind: TypeAlias = Literal["cuda", "rocm", "mps"]
 DiskKind: TypeAlias = Literal["nvme", "ssd", "hdd", "network", "memory"]
@@ -27,13 +49,13 @@ class Device(Value):
 
     kind: DeviceKind
     index: int
-    name: str
+    name: Label
     total_memory: int
     free_memory: int
     compute_capability: tuple[int, int] | None = None
-    architecture: str | None = None
+    architecture: Label | None = None
     """What kernels are compiled for where it is not told by the compute capability, such as ``gfx942``."""
-    uuid: str | None = None
+    uuid: Label | None = None
     """What ``CUDA_VISIBLE_DEVICES`` takes."""
     slice: bool = False
     """Whether it is a part of a card that was divided (MIG)."""
@@ -69,9 +91,9 @@ class Link(Value):
 class Cpu(Value):
     """The processor: cores this process may use, and the instruction sets that matter to kernels."""
 
-    name: str
+    name: Label
     cores: int
-    features: tuple[str, ...] = ()
+    features: tuple[Label, ...] = ()
     numa_nodes: int = 1
     """Memory regions; a thread is slower in all but its own."""
 
@@ -79,15 +101,15 @@ class Cpu(Value):
 class Runtime(Value):
     """An installed library that runs models. ``build`` is what it was compiled for: ``cpu``, ``cuda 13.0`` …"""
 
-    name: str
-    version: str
-    build: str | None = None
+    name: Label
+    version: Label
+    build: Label | None = None
 
 
 class Hardware(Value):
-    """One machine, real or imagined, and what is installed on it."""
+    """One machine, real or imagined, and what is installed on it. Sizes that no machine has are refused."""
 
-    system: str
+    system: Label
     cpu: Cpu
     total_memory: int
     """RAM this process may use, a cgroup's limit included."""
@@ -102,13 +124,13 @@ class Hardware(Value):
     """Bytes per second that are read where weights are kept, where somebody measured it."""
     download_bandwidth: int | None = None
     """Bytes per second that the last download of weights reached."""
-    measured: str | None = None
+    measured: Label | None = None
     """The day memory and disk were measured, by ``llama4sdk doctor --bench``."""
     devices: tuple[Device, ...] = ()
     links: tuple[Link, ...] = ()
-    hidden_devices: tuple[str, ...] = ()
+    hidden_devices: tuple[Label, ...] = ()
     """Names of devices that an environment variable keeps from this process."""
-    driver: str | None = None
+    driver: Label | None = None
     """NVIDIA driver version."""
     cuda: tuple[int, int] | None = None
     """The newest CUDA this driver runs."""
@@ -116,10 +138,16 @@ class Hardware(Value):
     """Free space where weights are kept."""
     disk_kind: DiskKind | None = None
     runtimes: tuple[Runtime, ...] = ()
-    credentials: tuple[str, ...] = ()
+    credentials: tuple[Label, ...] = ()
     """Names of the keys that were found; never their values."""
-    problems: tuple[str, ...] = ()
+    problems: tuple[Label, ...] = ()
     """What could not be read, and why."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if fault := next(_faults(self), None):
+            raise ValueError(fault)
+        return self
 
     def free(self, place: str) -> int:
         """Free bytes of a device, of RAM (``cpu``) or where weights are kept (``disk``); 0 of what is not there."""
@@ -145,15 +173,59 @@ class Hardware(Value):
         import json
 
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            with Path(path).open("rb") as file:
+                content = file.read(_LONGEST_FILE + 1)
+            if len(content) > _LONGEST_FILE:
+                raise ValueError(f"it has more than {_LONGEST_FILE} bytes")
+            data = json.loads(content)  # of bytes it tells UTF-8 from UTF-16, which PowerShell writes
             return cls.model_validate(data.get("hardware", data) if isinstance(data, dict) else data)
         except OSError as error:
             raise ConfigurationError(
                 f"Cannot read the hardware file {path}: {error.strerror or error}.", hint=_HOW_TO_WRITE_ONE
             ) from error
+        except RecursionError as error:
+            raise _no_machine(path, "it is nested too deeply") from error
         except ValueError as error:
             cause = in_words(error) if isinstance(error, ValidationError) else str(error)
-            raise ConfigurationError(
-                f"The hardware file {path} does not describe a machine: {cause}.",
-                hint=_HOW_TO_WRITE_ONE,
-            ) from error
+            raise _no_machine(path, cause) from error
+
+
+def _no_machine(path: str | Path, cause: str) -> ConfigurationError:
+    return ConfigurationError(f"The hardware file {path} does not describe a machine: {cause}.", hint=_HOW_TO_WRITE_ONE)
+
+
+def _faults(machine: Hardware) -> Iterator[str]:
+    """What cannot be true of any machine, in words."""
+    yield from _unlikely("total_memory", machine.total_memory, MOST_MEMORY)
+    yield from _unlikely("free_memory", machine.free_memory, machine.total_memory)
+    for name in ("installed_memory", "free_swap", "total_swap"):
+        yield from _unlikely(name, getattr(machine, name), MOST_MEMORY)
+    for name in ("memory_bandwidth", "disk_bandwidth"):
+        yield from _unlikely(name, getattr(machine, name), MOST_MEMORY, least=1)
+    yield from _unlikely("disk_free", machine.disk_free, MOST_DISK)
+    yield from _unlikely("cpu.cores", machine.cpu.cores, MOST_CORES, least=1)
+    yield from _unlikely("the number of devices", len(machine.devices), MOST_DEVICES)
+    for number, device in enumerate(machine.devices):
+        yield from _faults_of(device, f"devices.{number}")
+    known = Counter(device.id for device in machine.devices)
+    yield from (f"there are {count} devices {name}" for name, count in known.items() if count > 1)
+    for number, link in enumerate(machine.links):
+        if len({*link.devices} & known.keys()) != len(link.devices):
+            yield f"links.{number} connects {' and '.join(link.devices)}, which are not two of its devices"
+        yield from _unlikely(f"links.{number}.bandwidth", link.bandwidth, MOST_MEMORY, least=1)
+
+
+def _faults_of(device: Device, where: str) -> Iterator[str]:
+    yield from _unlikely(f"{where}.index", device.index, MOST_CORES)
+    yield from _unlikely(f"{where}.total_memory", device.total_memory, MOST_MEMORY, least=1)
+    yield from _unlikely(f"{where}.free_memory", device.free_memory, device.total_memory)
+    yield from _unlikely(f"{where}.host_bandwidth", device.host_bandwidth, MOST_MEMORY, least=1)
+    yield from _unlikely(f"{where}.power_limit", device.power_limit, MOST_MEMORY)
+    yield from _unlikely(f"{where}.processes", device.processes, MOST_MEMORY)
+    for part in device.compute_capability or ():
+        yield from _unlikely(f"{where}.compute_capability", part, MOST_CORES)
+
+
+def _unlikely(name: str, value: float | None, most: int, *, least: int = 0) -> Iterator[str]:
+    if value is not None and not (math.isfinite(value) and least <= value <= most):
+        yield f"{name} is {value}, and must be from {least} to {most}"

@@ -119,3 +119,9 @@ def test_bytes_of_scout_with_a_scheme_for_each_class() -> None:
     head = weight_bytes(catalog.SCOUT.config, QuantizationConfig(head=INT8))
     assert bf16 - head == 202_048 * 5120 - 202_048 * 4
     assert catalog.SCOUT.weight_bytes(QuantizationConfig.of("int4-g32")) == 65_344_924_672
+
+
+def test_classes_of_modules_in_one_name() -> None:
+    """What the command line takes is the config that Python would write."""
+    named = QuantizationConfig.of("experts=int4, attention=int8,group_size=32")
+    assert named == QuantizationConfig(experts=Quantization.INT4, attention=Quantization.INT8, group_size=32)

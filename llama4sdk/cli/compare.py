@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from llama4sdk.cli.console import note, print_json, show
 from llama4sdk.cli.reasons import speed, where
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     Row: TypeAlias = tuple[Candidate, Sequence[Concession]]
 
 __all__ = ["compare"]
+
+HEADINGS: Final = ("model", "engine", "weights", "where", "context", "tokens/s", "")
+
+LEAST: Final = 24
+"""Columns that what is lacking needs beside the rest, to be read."""
 
 
 def compare(
@@ -58,7 +63,7 @@ def compare(
         described: dict[str, JsonValue] = {name: [_described(*row) for row in rows] for name, rows in shown.items()}
         print_json({**described, "remote": [price.model_dump(mode="json") for price in offered]})
     elif best:
-        show(_table(shown), "", _legend())
+        show(_fitted(shown), "", _legend())
     else:
         rents = remote.rents(machines, found)
         show(*_pieces(shown), *rents, "", *remote.pieces(offered, date.today(), context=context))
@@ -89,11 +94,14 @@ def _best(rows: Sequence[Candidate], models: Sequence[Model], prefer: Preference
 
 
 def _models(name: str | None, prefer: Preference) -> list[Model]:
+    from llama4sdk import catalog
     from llama4sdk.cli.subjects import subjects
     from llama4sdk.errors import UnknownModelError
 
     found = subjects(name, prefer)
     if not found:
+        if name and (spec := catalog.find(name)) and not spec.released:
+            raise catalog.unreleased(spec, name)
         raise UnknownModelError(
             f"'{name}' cannot be compared.", hint="Choose 'scout', 'maverick', 'demo' or a checkpoint on this machine."
         )
@@ -124,9 +132,23 @@ def _pieces(found: Mapping[str, Sequence[Row]]) -> Iterator[RenderableType]:
 
     for name, rows in found.items():
         yield Text(name, style="bold")
-        yield _table({"": rows})
+        yield _fitted({"": rows})
         yield ""
     yield _legend()
+
+
+def _fitted(found: Mapping[str, Sequence[Row]]) -> RenderableType:
+    """The table; on narrow terminals each machine's name, where it has one, stands above its rows."""
+    from llama4sdk.cli.narrow import Fitted
+
+    named = any(found)
+    rows: list[tuple[Sequence[str], str | None]] = []
+    for name, own in found.items():
+        for number, (row, given) in enumerate(own):
+            machine = [name if number == 0 else ""] if named else []
+            rows.append(((*machine, *_cells(row, given)), None if row.layout.usable else "dim"))
+    headings, numbers = ("machine", *HEADINGS) if named else HEADINGS, (4 + named, 5 + named)
+    return Fitted(_table(found), rows, headings=headings, right=numbers, least=LEAST, named=named)
 
 
 def _legend() -> RenderableType:
@@ -144,9 +166,9 @@ def _table(found: Mapping[str, Sequence[Row]]) -> Table:
     if named:
         table.add_column("machine", no_wrap=True)
     table.add_column("model", no_wrap=True, max_width=20)
-    for heading in ("engine", "weights", "where"):
+    for heading in HEADINGS[1:4]:
         table.add_column(heading, no_wrap=True)
-    for heading in ("context", "tokens/s"):
+    for heading in HEADINGS[4:6]:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
     for name, rows in found.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 
 __all__ = ["agreed", "note", "print_json", "show", "stderr", "write"]
 
+UNKNOWN_WIDTH: Final = 80
+
 
 def show(*pieces: RenderableType) -> None:
     """Tables and reports on stdout, one below the other; colour and width follow the terminal, NO_COLOR included."""
     from rich.console import Console
 
-    console = Console(highlight=False, emoji=False)
+    console = Console(highlight=False, emoji=False, markup=False)  # names may hold brackets
+    if console.width < 1:  # COLUMNS=0, as some systems set it, means that nobody knows
+        console.width = UNKNOWN_WIDTH
     if console.is_terminal:
         console.print(*pieces, sep="\n")
         return
@@ -42,7 +46,8 @@ def note(text: str) -> None:
 
 def print_json(value: Mapping[str, JsonValue] | Sequence[JsonValue]) -> None:
     """A JSON document on stdout, for programs."""
-    write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    whole = (sys.stdout.encoding or "").lower().startswith("utf")
+    write(json.dumps(value, ensure_ascii=not whole, indent=2) + "\n")
 
 
 def write(text: str) -> None:

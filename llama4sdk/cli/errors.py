@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -39,6 +40,9 @@ MEANINGS: Final[tuple[tuple[type[errors.Llama4Error], ExitCode], ...]] = (
 )
 """The first that fits counts."""
 
+UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT)
+"""How the system says that a file which output is sent to takes no more."""
+
 
 def exit_code(error: errors.Llama4Error) -> ExitCode:
     """The exit status for an error."""
@@ -73,5 +77,15 @@ def guarded(work: Callable[[], None]) -> None:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except BrokenPipeError:
         # 'llama4sdk … | head': the reader has what it wanted. Nothing more may be flushed into the pipe at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         raise typer.Exit(ExitCode.OK) from None
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        _give_up_stdout()
+        report(errors.Llama4Error(f"The output cannot be written: {error.strerror}.", hint="Write it elsewhere."))
+        raise typer.Exit(ExitCode.BACKEND) from None
+
+
+def _give_up_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

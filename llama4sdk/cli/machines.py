@@ -27,7 +27,7 @@ def machines(file: Path | None, gpus: Sequence[str] | None, ram: str | None) -> 
         raise ConfigurationError(
             "A machine is read from a file or imagined, not both.", hint="Drop one of the options."
         )
-    memory = parse_size(ram) if ram else None
+    memory = parse_size(ram) if ram is not None else None
     return {f"{name}, {ram} RAM" if ram else name: describe(name, ram=memory) for name in gpus or ["none"]}
 
 

@@ -10,6 +10,7 @@ from llama4sdk.cli.options import JsonFlag
 if TYPE_CHECKING:
     from pydantic import JsonValue
     from rich.table import Table
+    from rich.text import Text
 
     from llama4sdk.catalog import ModelSpec
 
@@ -23,8 +24,13 @@ def models(*, json: JsonFlag = False) -> None:
     if json:
         print_json([_described(spec) for spec in catalog.MODELS])
     else:
-        about = (f"[bold]{spec.name}[/]: {spec.title}. {spec.license}. {spec.notes}" for spec in catalog.MODELS)
-        show(_table(catalog.MODELS), *about)
+        show(_table(catalog.MODELS), *map(_about, catalog.MODELS))
+
+
+def _about(spec: ModelSpec) -> Text:
+    from rich.text import Text
+
+    return Text.assemble((spec.name, "bold"), f": {spec.title}. {spec.license}. {spec.notes}")
 
 
 def _described(spec: ModelSpec) -> dict[str, JsonValue]:
@@ -52,6 +58,7 @@ def _described(spec: ModelSpec) -> dict[str, JsonValue]:
 def _table(specs: tuple[ModelSpec, ...]) -> Table:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     from llama4sdk import weights
     from llama4sdk.planning.plan import Quantization
@@ -70,7 +77,7 @@ def _table(specs: tuple[ModelSpec, ...]) -> Table:
             count(spec.active_parameters),
             tokens(spec.context_length),
             *[gb(size) if size else "—" for size in sizes],
-            "[green]✓[/]" if weights.locate(spec.name) else "no" if spec.released else "—",
+            Text("✓", style="green") if weights.locate(spec.name) else "no" if spec.released else "—",
         )
     return table
 

@@ -64,7 +64,7 @@ class Target:
         typer.Option(
             "--quantization",
             "-q",
-            help="fp32, bf16, fp16, fp8, int8, int4, int4-g32, …",
+            help="fp32, bf16, fp16, fp8, int8, int4, int4-g32, …; or by class of modules: experts=int4,attention=int8.",
             rich_help_panel=PLAN_PANEL,
         ),
     ] = None

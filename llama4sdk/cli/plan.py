@@ -54,6 +54,11 @@ def plan(
     target: Target,
 ) -> None:
     """Show what would run, where, and why. Loads nothing."""
+    _together(
+        scorecard=scorecard,
+        compare=compare,
+        **{"--best": best, "--explain": explain, "--plot": plot, "--gpus": gpus, "--ram": ram, "--hardware": hardware},
+    )
     if scorecard:
         from llama4sdk.cli.scorecard import scorecard as show_scorecard
 
@@ -73,6 +78,22 @@ def plan(
         return
     imagined = bool(gpus or ram)
     _plan(one(found), target, explain=explain, plot=plot, json=json, imagined=imagined)
+
+
+def _together(*, scorecard: bool, compare: bool, **others: object) -> None:
+    """Refuse options that would be dropped. Raises ConfigurationError."""
+    from llama4sdk.errors import ConfigurationError
+
+    given = [name for name, value in others.items() if value]
+    if scorecard and (compare or given):
+        name = "--compare" if compare else given[0]
+        raise ConfigurationError(
+            f"--scorecard shows all that was published, whatever {name} says.", hint=f"Leave {name} or --scorecard out."
+        )
+    if compare and others["--explain"]:
+        raise ConfigurationError("--explain is about one plan, not a comparison.", hint="Leave one of them out.")
+    if others["--best"] and not compare:
+        raise ConfigurationError("--best chooses among what --compare shows.", hint="Add --compare.")
 
 
 def _plan(machine: Hardware, target: Target, *, explain: bool, plot: Path | None, json: bool, imagined: bool) -> None:

@@ -96,6 +96,8 @@ def figures(explanation: Explanation) -> Iterator[RenderableType]:
     from rich.table import Table
     from rich.text import Text
 
+    from llama4sdk.cli.narrow import Fitted
+
     for section in explanation.sections:
         yield Text("\n" + section.title, style="bold")
         table = Table(box=None, show_header=False, pad_edge=False)
@@ -105,7 +107,8 @@ def figures(explanation: Explanation) -> Iterator[RenderableType]:
         table.add_column(overflow="fold")
         for figure in section.figures:
             table.add_row(figure.what, _spelled(figure), figure.label, figure.note)
-        yield table
+        rows = [((figure.what, _spelled(figure), figure.label, figure.note), None) for figure in section.figures]
+        yield Fitted(table, rows, right=(1,))
 
 
 def _spelled(figure: Figure) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from string import ascii_letters
 from typing import TYPE_CHECKING, Final
 
 from llama4sdk.cli.console import print_json, show
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rich.console import RenderableType
     from rich.table import Table
@@ -37,6 +38,9 @@ TITLES: Final[dict[Metric, str]] = {
 }
 
 
+LETTERS: Final = (*ascii_letters, *(f"a{letter}" for letter in ascii_letters))
+
+
 def scorecard(*, json: bool) -> None:
     """Every published figure beside what the planner predicts."""
     from llama4sdk.cli.clients import waiting
@@ -53,12 +57,25 @@ def scorecard(*, json: bool) -> None:
 def _pieces(scores: Sequence[Score]) -> Iterator[RenderableType]:
     from rich.text import Text
 
+    sources = _numbered(entry.row.source for entry in scores)
     for metric in dict.fromkeys(entry.row.metric for entry in scores):
         rows = [entry for entry in scores if entry.row.metric == metric]
+        notes = _numbered(entry.reason for entry in rows if entry.reason)
         yield Text(TITLES[metric], style="bold")
-        yield _table(rows)
+        yield _table(rows, notes, sources)
+        yield from (Text(f"   {LETTERS[number - 1]} {note}", style="dim") for note, number in notes.items())
         yield ""
+    yield Text("Sources", style="bold")
+    yield from (
+        Text(f"{number:4} {source}", style="dim", no_wrap=True, overflow="ignore") for source, number in sources.items()
+    )
+    yield ""
     yield _summary(scores)
+
+
+def _numbered(texts: Iterable[str]) -> dict[str, int]:
+    """Each once, in order, from 1."""
+    return {text: number for number, text in enumerate(dict.fromkeys(texts), start=1)}
 
 
 def _summary(scores: Sequence[Score]) -> Text:
@@ -74,21 +91,24 @@ def _summary(scores: Sequence[Score]) -> Text:
     )
 
 
-def _table(rows: Sequence[Score]) -> Table:
+def _table(rows: Sequence[Score], notes: Mapping[str, int], sources: Mapping[str, int]) -> Table:
+    """What is said of a prediction stands below, by its letter; sources at the end, by number."""
     from rich.table import Table
-    from rich.text import Text
 
     from llama4sdk.cli.marks import mark
 
     table = Table(box=None, show_header=True, pad_edge=False, header_style="dim")
     table.add_column("")
     table.add_column("what", overflow="fold")
-    table.add_column("published", justify="right", no_wrap=True)
-    table.add_column("predicted", justify="right", overflow="fold")
-    table.add_column("source", no_wrap=True, overflow="ellipsis", style="dim", max_width=24)
+    for heading in ("published", "predicted"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("source", justify="right", no_wrap=True, style="dim")
     for entry in rows:
         verdict = mark("info" if entry.hit is None else "ok" if entry.hit else "fail")
-        table.add_row(verdict, _what(entry), _number(entry, entry.row.value), Text(_predicted(entry)), entry.row.source)
+        note = LETTERS[notes[entry.reason] - 1] if entry.reason else ""
+        number = str(sources[entry.row.source])
+        table.add_row(verdict, _what(entry), _number(entry, entry.row.value), _predicted(entry), note, number)
     return table
 
 
@@ -102,13 +122,9 @@ def _what(entry: Score) -> str:
 
 def _predicted(entry: Score) -> str:
     if entry.predicted is None:
-        return entry.reason
+        return "—"
     if entry.low is None or entry.high is None:
-        return (
-            f"{_number(entry, entry.predicted)}; the claim {entry.reason}"
-            if entry.reason
-            else _number(entry, entry.predicted)
-        )
+        return _number(entry, entry.predicted)
     low, high = (_number(entry, end).removesuffix(" tok/s") for end in (entry.low, entry.high))
     return f"{low} to {high} tok/s"
 

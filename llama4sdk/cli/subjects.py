@@ -36,7 +36,8 @@ READERS: Final = {"GGUF": ("llama.cpp",), "Hugging Face": ("torch", "vLLM"), "Me
 def subjects(name: str | None, prefer: Preference = "balanced") -> list[Model]:
     """The model of this name, path or repository, or Scout and Maverick in the order they are wanted in.
 
-    None for what is neither known nor here. Of a checkpoint only headers are read. Raises CheckpointError.
+    None for what is neither known nor here. Of a checkpoint only headers are read, or its ``config.json`` alone where
+    no weights are beside it. Raises CheckpointError.
     """
     from llama4sdk import catalog, weights
 
@@ -45,7 +46,7 @@ def subjects(name: str | None, prefer: Preference = "balanced") -> list[Model]:
         return both[::-1] if prefer == "quality" else both
     path = weights.locate(name)
     if path is not None:
-        return [_of_file(name, path)]
+        return [_of_config(name, path) or _of_file(name, path)]
     spec = catalog.find(name)
     return [] if spec is None or spec.config is None else [_of_spec(spec)]
 
@@ -55,6 +56,24 @@ def _of_spec(spec: ModelSpec) -> Model:
 
     assert spec.config is not None  # noqa: S101 - released
     return Model(name=spec.name, config=spec.config, vision_parameters=spec.vision_parameters)
+
+
+def _of_config(name: str, path: Path) -> Model | None:
+    """A network of which nothing is here but its ``config.json``, itself or in a directory of its own."""
+    from llama4sdk.llama4.config import TextConfig
+    from llama4sdk.llama4.vision_config import VisionConfig
+    from llama4sdk.planning.layouts import Model
+    from llama4sdk.weights.hf import read_json
+    from llama4sdk.weights.vision import vision_parameters
+
+    file = path / "config.json" if path.is_dir() else path
+    if file.suffix != ".json" or not file.is_file() or (path.is_dir() and any(path.glob("*.safetensors*"))):
+        return None
+    found = read_json(file, needed=True)
+    config = TextConfig.from_hf(found)
+    vision = VisionConfig.from_hf(found)
+    seen = vision_parameters(vision, config.hidden_size) if vision else 0
+    return Model(name=name, config=config, vision_parameters=seen)
 
 
 def _of_file(name: str, path: Path) -> Model:

@@ -13,6 +13,7 @@ from pydantic import Field, JsonValue, TypeAdapter, ValidationError, model_valid
 
 from llama4sdk._values import Value
 from llama4sdk.errors import CheckpointError
+from llama4sdk.text import in_words
 
 __all__ = ["MOST", "RopeScaling", "TextConfig", "layer_count", "number"]
 
@@ -90,8 +91,11 @@ class TextConfig(Value):
 
         Raises CheckpointError naming what is missing, malformed or of another architecture.
         """
-        text = config.get("text_config") if config.get("model_type") == "llama4" else config
-        if not isinstance(text, Mapping) or text.get("model_type") != "llama4_text":
+        whole = config.get("model_type") == "llama4"
+        text = config.get("text_config") if whole else config
+        if whole and not isinstance(text, Mapping):
+            raise CheckpointError("config.json does not describe a Llama 4 text network: text_config is missing.")
+        if not isinstance(text, Mapping) or text.get("model_type", "llama4_text" if whole else None) != "llama4_text":
             raise CheckpointError(
                 f"The checkpoint's architecture is {config.get('model_type')!r}, not 'llama4' or 'llama4_text'.",
                 hint="Only Llama 4 networks, and Llama networks in GGUF form, can be loaded.",
@@ -99,8 +103,17 @@ class TextConfig(Value):
         try:
             return _read_hf(text)
         except (ValidationError, KeyError, TypeError, ValueError, ArithmeticError) as error:
-            missing = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise CheckpointError(f"config.json does not describe a Llama 4 text network: {missing}.") from error
+            raise CheckpointError(
+                f"config.json does not describe a Llama 4 text network: {_in_words(error)}."
+            ) from error
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return in_words(error)
+    if isinstance(error, ArithmeticError):
+        return f"its sizes make no network ({error})"
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
 _INTS = TypeAdapter(list[int])
@@ -165,10 +178,17 @@ def layer_count(c: Mapping[str, JsonValue], key: str) -> int:
     return layers
 
 
+def _step(c: Mapping[str, JsonValue], key: str, default: int) -> int:
+    step = int(number(c, key, default))
+    if step < 1:
+        raise ValueError(f"{key} is {step}, not at least 1")
+    return step
+
+
 def _moe_layers(c: Mapping[str, JsonValue], layers: int) -> frozenset[int]:
     if c.get("moe_layers") is not None:
         return frozenset(_INTS.validate_python(c["moe_layers"]))
-    step = int(number(c, "interleave_moe_layer_step", 1))
+    step = _step(c, "interleave_moe_layer_step", 1)
     return frozenset(range(step - 1, layers, step))
 
 
@@ -178,7 +198,7 @@ def _nope_layers(c: Mapping[str, JsonValue], layers: int) -> frozenset[int]:
         return frozenset(i for i, rope in enumerate(flags[:layers]) if not rope)
     if kinds := _KINDS.validate_python(c.get("layer_types") or []):
         return frozenset(i for i, kind in enumerate(kinds) if kind == "full_attention")
-    interval = int(number(c, "no_rope_layer_interval", 4))
+    interval = _step(c, "no_rope_layer_interval", 4)
     return frozenset(range(interval - 1, layers, interval))
 
 

@@ -16,10 +16,13 @@ from importlib.resources import files
 from itertools import combinations
 from typing import Final, Literal
 
+from pydantic import ValidationError
+
 from llama4sdk._values import Value
 from llama4sdk.errors import ConfigurationError
 from llama4sdk.hardware import Cpu, Device, DeviceKind, Hardware, Link
 from llama4sdk.probe.apple import usual_share
+from llama4sdk.text import in_words
 
 __all__ = ["Accelerator", "accelerator_of", "accelerators", "describe", "facts_of", "find_accelerator", "parse_size"]
 
@@ -36,6 +39,8 @@ DRIVER: Final = "580.65.06"
 
 MOST: Final = 1024
 """Accelerators of a kind that one description may ask for."""
+
+HOW_TO_WRITE: Final = "Write 8xH100-80GB, 'rtx-4090, rtx-3090', m3-max-64gb or none."
 
 UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -117,7 +122,7 @@ def find_accelerator(name: str) -> Accelerator:
         names = {accelerator.name.lower(): accelerator.name for accelerator in accelerators()}
         near = [names[match] for match in get_close_matches(name.lower(), names, n=5, cutoff=0.3)]
         raise ConfigurationError(
-            f"No accelerator is known as '{name}'.", hint=f"Near it: {', '.join(near)}." if near else None
+            f"No accelerator is known as '{name}'.", hint=f"Near it: {', '.join(near)}." if near else HOW_TO_WRITE
         )
     return max(hits, key=lambda accelerator: len({*wanted} & {*_words(accelerator.name)}))  # the first of the best
 
@@ -130,7 +135,18 @@ def describe(gpus: str, *, ram: int | None = None) -> Hardware:
     """
     chosen = [accelerator for part in _parts(gpus) for accelerator in part]
     if len({accelerator.kind for accelerator in chosen}) > 1:
-        raise ConfigurationError(f"One machine has accelerators of one maker, not '{gpus}'.")
+        raise ConfigurationError(
+            f"One machine has accelerators of one maker, not '{gpus}'.", hint="Describe two, with --compare."
+        )
+    try:
+        return _imagined(chosen, ram)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"There is no machine with '{gpus}' and that memory: {in_words(error)}.", hint=HOW_TO_WRITE
+        ) from error
+
+
+def _imagined(chosen: Sequence[Accelerator], ram: int | None) -> Hardware:
     own = sum(accelerator.memory for accelerator in chosen)
     shared = sum(accelerator.memory for accelerator in chosen if accelerator.unified)
     total = shared or ram or max(16 * GIB, 2 * own)
@@ -164,7 +180,7 @@ def _parts(gpus: str) -> Iterator[list[Accelerator]]:
         found = re.fullmatch(r"\s*(?:(\d+)(?:[xX*]\s*|\s+[xX*]\s+))?(.*?\S)\s*", part)
         if not found or not 1 <= int(found[1] or 1) <= MOST:
             raise ConfigurationError(
-                f"'{part.strip()}' describes no accelerators.", hint=f"Write 8xH100-80GB; at most {MOST} of a kind."
+                f"'{part.strip()}' describes no accelerators.", hint=f"{HOW_TO_WRITE} At most {MOST} of a kind."
             )
         yield [_sized(found[2])] * int(found[1] or 1)
 

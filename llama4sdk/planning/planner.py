@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from llama4sdk import catalog
 from llama4sdk.backend import Need, Offer, Unavailable
-from llama4sdk.errors import CheckpointError, ConfigurationError, InsufficientMemoryError, NoBackendError
+from llama4sdk.errors import CheckpointError, InsufficientMemoryError, NoBackendError
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.offers import Answer
 from llama4sdk.planning.plan import Decision, Plan, Rejection
@@ -81,7 +81,7 @@ def needs(need: Need, policy: Policy, *, backend: str | None) -> tuple[Need, ...
     if need.model is not None:
         spec = catalog.find(need.model)
         if spec is not None and not spec.released:
-            raise ConfigurationError(f"There are no weights of '{need.model}'. {spec.notes}", hint="Try 'maverick'.")
+            raise catalog.unreleased(spec, need.model)
         return (need.model_copy(update={"prefer": policy.prefer}),)
     models: list[str | None] = [catalog.SCOUT.name, catalog.MAVERICK.name]
     if policy.prefer == "quality":

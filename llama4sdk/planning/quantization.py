@@ -40,6 +40,8 @@ NEVER: Final[Mapping[ModuleClass, str]] = {
 INT4_GROUP: Final = 128
 """Inputs that share a scale in int4, unless a group size or a checkpoint says otherwise."""
 
+MORE_NAMES: Final = "Groups: 'int4-g32'; activations: 'int8/fp32'; by class of modules: 'experts=int4,attention=int8'."
+
 NAME: Final = re.compile(r"(?P<scheme>[a-z]+\d+)(-g(?P<group>\d+))?(/(?P<dtype>[a-z]+\d+))?")
 
 
@@ -145,16 +147,17 @@ class QuantizationConfig(Value):
     def of(cls, value: Quantization | QuantizationConfig | str) -> QuantizationConfig:
         """The config a name stands for: ``int8``, ``int4-g32`` with a group size, ``int8/fp32`` with activations.
 
-        Raises ConfigurationError for a name that stands for nothing.
+        ``experts=int4,attention=int8`` names classes of modules, or other fields. Raises ConfigurationError for a name
+        that stands for nothing.
         """
         if isinstance(value, QuantizationConfig):
             return value
+        if "=" in value:
+            return cls(**_named(value))  # type: ignore[arg-type]  # validated there
         match = NAME.fullmatch(value)
         if match is None or match["scheme"] not in set(Quantization):
             hint = nearest(str(value), [q.value for q in Quantization], "Quantizations")
-            raise ConfigurationError(
-                f"There is no quantization '{value}'.", hint=f"{hint} Groups: 'int4-g32'; activations: 'int8/fp32'."
-            )
+            raise ConfigurationError(f"There is no quantization '{value}'.", hint=f"{hint} {MORE_NAMES}")
         scheme = Quantization(match["scheme"])
         rest = match["dtype"] or (scheme if scheme.full_precision else Quantization.BF16)
         group = int(match["group"]) if match["group"] else None
@@ -194,3 +197,14 @@ class QuantizationConfig(Value):
         parts = [(module, self.scheme(module)) for module in get_args(ModuleClass)]
         words = [f"{m} {s}{group * (s is Quantization.INT4)}" for m, s in parts if not s.full_precision]
         return ", ".join([*words, f"the rest {self.dtype}"])
+
+
+def _named(text: str) -> dict[str, object]:
+    """The fields of ``experts=int4,group_size=32``. Raises ConfigurationError for one that stands there twice."""
+    fields: dict[str, object] = {}
+    for pair in text.split(","):
+        name, _, value = (part.strip() for part in pair.partition("="))
+        if name in fields:
+            raise ConfigurationError(f"'{name}' stands in '{text}' twice.", hint="Leave one of them out.")
+        fields[name] = int(value) if value.isdigit() else value
+    return fields

@@ -10,7 +10,13 @@ from typing import Final
 from llama4sdk import calibration, settings
 from llama4sdk.hardware import Hardware
 from llama4sdk.probe import amd, apple, cpu, disk, memory, nvidia, software
-from llama4sdk.probe.plausible import plausible_cpu, plausible_devices, plausible_disk, plausible_memory
+from llama4sdk.probe.plausible import (
+    plausible_cpu,
+    plausible_devices,
+    plausible_disk,
+    plausible_links,
+    plausible_memory,
+)
 from llama4sdk.probe.reader import Reader
 
 __all__ = ["probe", "timed_probe"]
@@ -50,7 +56,6 @@ def timed_probe(*, deadline: float | None = None) -> tuple[Hardware, Mapping[str
     problems = [*cards.problems, *(problem for reader in readers if (problem := reader.problem(until)))]
     room, store = plausible_memory(ram.result(until), problems), plausible_disk(space.result(until), problems)
     devices = plausible_devices((*cards.devices, *other.devices, *macs.result(until)), problems)
-    ids = {device.id for device in devices}
     found = Hardware(
         system=f"{platform.system()} {platform.machine()}",
         cpu=plausible_cpu(processor.result(until), problems),
@@ -60,7 +65,7 @@ def timed_probe(*, deadline: float | None = None) -> tuple[Hardware, Mapping[str
         free_swap=room.swap,
         total_swap=room.total_swap,
         devices=devices,
-        links=tuple(link for link in (*cards.links, *other.links) if ids.issuperset(link.devices)),
+        links=plausible_links((*cards.links, *other.links), devices),
         hidden_devices=(*cards.hidden, *other.hidden),
         driver=cards.driver,
         cuda=cards.cuda,

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Final
 
-from llama4sdk.hardware import Cpu, Device
+from llama4sdk.hardware import MOST_CORES, MOST_DEVICES, MOST_DISK, MOST_MEMORY, Cpu, Device, Link
 from llama4sdk.probe.disk import Disk
 from llama4sdk.probe.memory import Memory
 
-__all__ = ["plausible_cpu", "plausible_devices", "plausible_disk", "plausible_memory"]
+__all__ = ["plausible_cpu", "plausible_devices", "plausible_disk", "plausible_links", "plausible_memory"]
 
-MOST_MEMORY: Final = 2**50
-MOST_DISK: Final = 2**63
 BANDWIDTHS: Final = (5 * 10**9, 10**14)
 """Bytes per second that a device's memory can have: less than an old laptop's is no more than a wrong clock."""
-MOST_CORES: Final = 2**16
-MOST_DEVICES: Final = 1024
 
 Problems = list[str]
 
@@ -42,12 +37,32 @@ def plausible_devices(found: Iterable[Device], problems: Problems) -> tuple[Devi
             problems.append(f"{device.id} claims {device.total_memory} bytes of memory: it is left out.")
         elif len(kept) < MOST_DEVICES:
             free = _part(device.id, device.free_memory, device.total_memory, problems)
-            speed = device.host_bandwidth if _size(device.host_bandwidth, MOST_MEMORY) else None
+            speed = (
+                device.host_bandwidth if device.host_bandwidth and _size(device.host_bandwidth, MOST_MEMORY) else None
+            )
             watts = device.power_limit if _size(device.power_limit, MOST_MEMORY) else None
             own = device.memory_bandwidth if BANDWIDTHS[0] <= (device.memory_bandwidth or 0) <= BANDWIDTHS[1] else None
-            changes = {"free_memory": free, "memory_bandwidth": own, "host_bandwidth": speed, "power_limit": watts}
-            kept.append(device.model_copy(update={**changes, "processes": max(0, device.processes)}))
+            able = device.compute_capability
+            changes = {
+                "free_memory": free,
+                "memory_bandwidth": own,
+                "host_bandwidth": speed,
+                "power_limit": watts,
+                "compute_capability": able if able and all(_size(part, MOST_CORES) for part in able) else None,
+                "processes": device.processes if _size(device.processes, MOST_MEMORY) else 0,
+            }
+            kept.append(device.model_copy(update=changes))
     return tuple(kept)
+
+
+def plausible_links(found: Iterable[Link], devices: Iterable[Device]) -> tuple[Link, ...]:
+    """Those between two of the devices, and as fast as they say where that can be."""
+    ids = {device.id for device in devices}
+    between = (link for link in found if len({*link.devices} & ids) == len(link.devices))
+    return tuple(
+        link if link.bandwidth and _size(link.bandwidth, MOST_MEMORY) else link.model_copy(update={"bandwidth": None})
+        for link in between
+    )
 
 
 def plausible_cpu(found: Cpu, problems: Problems) -> Cpu:

@@ -107,7 +107,16 @@ def test_generate_prints_the_same_streamed_or_not(cli: Cli, flags: tuple[str, ..
         (("plan", "--ram", "plenty"), "'plenty' is no amount of memory"),
         (("plan", "--gpus", "4090", "--hardware", "/nowhere"), "not both"),
         (("plan", "--gpus", "4090", "--gpus", "h100"), "A plan is for one machine"),
-        (("plan", "--compare", "-m", "behemoth"), "'behemoth' cannot be compared"),
+        (("plan", "--gpus", "2xm3-max-64gb"), "there are 2 devices mps"),
+        (("plan", "--gpus", "h100", "--ram", ""), "'' is no amount of memory"),
+        (("plan", "--gpus", "h100", "--ram", "99999999TB"), "total_memory is"),
+        (("plan", "--best"), "--best chooses among what --compare shows"),
+        (("plan", "--explain", "--compare"), "--explain is about one plan"),
+        (("plan", "--scorecard", "--plot", "x.svg"), "whatever --plot says"),
+        (("plan", "-q", "experts=int4,experts=int8"), "'experts' stands in"),
+        (("plan", "-q", "expert=int4"), "expert is 'int4'"),
+        (("plan", "--compare", "-m", "ecko"), "'ecko' cannot be compared"),
+        (("plan", "--compare", "-m", "behemoth"), "never released"),
         (("plan", "-m", "behemoth"), "behemoth"),
         (("plan", "-m", "llama4-reasoning"), "never released"),
     ],
@@ -220,9 +229,9 @@ def test_compare_says_what_would_have_to_give(cli: Cli) -> None:
 def test_scorecard(cli: Cli) -> None:
     """Every published figure is shown with its prediction, and counted; as JSON each says where it is from."""
     text = " ".join(cli("plan", "--scorecard").stdout.split())
-    assert "of 196 published figures are met" in text
+    assert "of 231 published figures are met" in text
     entries = json.loads(cli("plan", "--scorecard", "--json").stdout)
-    assert len(entries) == 196
+    assert len(entries) == 231
     assert all(entry["row"]["source"] and entry["row"]["date"] for entry in entries)
 
 

@@ -283,3 +283,15 @@ def test_ctrl_c_while_measuring_leaves_nothing(terminal: Any, environment: dict[
         assert "Traceback" not in screen.seen
     home = Path(environment["LLAMA4SDK_HOME"])
     assert not home.exists() or not any(home.iterdir())
+
+
+def test_a_store_that_cannot_be_written_is_a_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below what is no directory nothing can be kept; below what does not exist yet it can."""
+    file = tmp_path / "file"
+    file.touch()
+    for home, warnings in ((file / "x", 1), (tmp_path / "new" / "x", 0)):
+        monkeypatch.setenv("LLAMA4SDK_HOME", str(home))
+        found = gather()
+        assert found.writable is not bool(warnings)
+        stores = [check for check in examine(found).checks if check.title == "Store"]
+        assert [(check.status, bool(check.fix)) for check in stores] == [("warn", True)] * warnings

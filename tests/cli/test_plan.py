@@ -15,10 +15,12 @@ from xml.etree import ElementTree as ET
 import pytest
 from PIL import Image
 
+from llama4sdk.testing.machines import MACHINES
 from tests.weights import checkpoints
 
 Cli = Any
 TORCH = {"LLAMA4SDK_PLUGINS": "echo,torch"}
+MACHINE = MACHINES["h100-x1"].model_dump_json()
 
 
 @pytest.fixture
@@ -206,3 +208,43 @@ def test_the_same_inputs_give_the_same_plan(program: Any, tmp_path: Path) -> Non
         outputs.append((said, file.read_bytes()))
     assert outputs[0] == outputs[1]
     assert all(outputs[0][0])
+
+
+@pytest.mark.parametrize(
+    "options", [("--compare", "--best"), ("--compare", "-m", "demo"), ("--explain", "-m", "scout")]
+)
+def test_a_narrow_terminal_loses_nothing(cli: Cli, environment: dict[str, str], options: tuple[str, ...]) -> None:
+    """At 80 columns no line is longer, no word is cut, and every word of the wide page is there."""
+    asked = ("plan", *options, "--gpus", "rtx-4090", "--ram", "64GB", "--context-length", "9000")
+    environment |= {**TORCH, "COLUMNS": "300"}
+    wide = cli(*asked).stdout.split()
+    environment["COLUMNS"] = "80"
+    narrow = cli(*asked).stdout
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "…" not in narrow
+    assert set(wide) - {"machine"} <= set(narrow.split()) | {"machine"}
+
+
+def test_names_may_hold_brackets(cli: Cli, environment: dict[str, str], tmp_path: Path) -> None:
+    """A file's name, a device's or a model's is no markup."""
+    file = tmp_path / "[red].json"
+    file.write_text(json.dumps(json.loads(MACHINE) | {"system": "[/x]"}))
+    environment["COLUMNS"] = "300"
+    assert "[red].json" in cli("plan", "--compare", "--best", "--hardware", str(file)).stdout
+    environment.update(TORCH)
+    assert "[/red]" in cli("plan", "-m", "[/red]").stdout
+
+
+def test_a_config_alone_is_compared(cli: Cli, tmp_path: Path) -> None:
+    """Without any weights beside it, by the sizes it implies; a damaged one is told in words."""
+    sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 1000}
+    text = {"model_type": "llama4_text", "intermediate_size": 512, "num_local_experts": 2, **sizes}
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"model_type": "llama4", "text_config": text}))
+    for name in (file, tmp_path):
+        shown = cli("plan", "--compare", "--best", "-m", str(name), "--gpus", "h100").stdout
+        assert re.search(r"bf16 +one device .* fits", shown)
+    file.write_text(json.dumps({"model_type": "llama4", "text_config": text | {"num_key_value_heads": 0}}))
+    result = cli("plan", "--compare", "-m", str(tmp_path))
+    assert (result.exit_code, "https://" in result.stderr) == (4, False)
+    assert "num_kv_heads is 0" in result.stderr

@@ -118,9 +118,30 @@ def test_ctrl_c_in_an_answer(slow: Mapping[str, str], environment: Mapping[str, 
 
 
 def test_stdout_that_cannot_show_a_character(program: Any) -> None:
-    """A terminal without UTF-8 gets a substitute, not a traceback."""
-    result = program("chat", "-m", "echo", "naïve ✓", env={"PYTHONIOENCODING": "ascii"})
-    assert (result.returncode, result.stdout) == (0, "na?ve ?\n")
+    """A terminal without UTF-8 gets a substitute, not a traceback; of signs what is nearest, and JSON stays whole."""
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+    result = program("chat", "-m", "echo", "naïve ✓ …", env=ascii_only)
+    assert (result.returncode, result.stdout) == (0, "na?ve + ...\n")
+    result = program("chat", "-m", "echo", "--json", "naïve ✓", env=ascii_only)
+    assert json.loads(result.stdout)["text"] == "naïve ✓"
+
+
+@pytest.mark.parametrize("command", ["doctor", "plan --json -m echo", "chat -m echo hi"])
+@pytest.mark.parametrize(("redirection", "words"), [(">&-", ""), (">/dev/full", "Error: The output cannot be written")])
+def test_stdout_that_takes_nothing(environment: Mapping[str, str], command: str, redirection: str, words: str) -> None:
+    """Closed before the program began, or on a full disk: told in words, where there is anything to tell."""
+    line = f"{sys.executable} -m llama4sdk {command} {redirection}"
+    run = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, env={**os.environ, **environment}, check=False
+    )
+    assert (run.returncode == ExitCode.BACKEND) == bool(words)
+    assert run.stderr.startswith(words)
+    assert "Traceback" not in run.stderr
+
+
+def test_a_width_of_nothing_is_an_unknown_one(program: Any) -> None:
+    """COLUMNS=0 hides no output."""
+    assert program("models", env={"COLUMNS": "0"}).stdout == program("models", env={"COLUMNS": "80"}).stdout
 
 
 def test_piped_output_has_no_colour(program: Any) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import threading
 import time
 from pathlib import Path
@@ -12,7 +14,7 @@ import psutil
 import pytest
 
 from llama4sdk.errors import ConfigurationError
-from llama4sdk.hardware import Hardware
+from llama4sdk.hardware import Cpu, Hardware
 from llama4sdk.probe import cpu, memory, probe
 from llama4sdk.probe.reader import Reader
 from llama4sdk.testing.machines import MACHINES
@@ -27,6 +29,9 @@ def test_this_machine_is_described() -> None:
     assert found.problems == ()
 
 
+CARD = {"kind": "cuda", "index": 0, "name": "x", "total_memory": 2**36, "free_memory": 2**35}
+
+
 @pytest.mark.parametrize("name", sorted(MACHINES))
 def test_machines_survive_json(name: str, tmp_path: Path) -> None:
     """A machine written by the doctor can be planned for elsewhere, whole or as part of the doctor's report."""
@@ -38,13 +43,58 @@ def test_machines_survive_json(name: str, tmp_path: Path) -> None:
     assert Hardware.from_file(path) == machine
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"hardware": 3}', "\x00", '{"system": "x"}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"hardware": 3}', "\x00", '{"system": "x"}', "[" * 100_000, " " * (16 * 2**20 + 1)]
+)
 def test_a_file_that_describes_no_machine_is_refused(content: str, tmp_path: Path) -> None:
     """The error names the file and how to write a good one."""
     path = tmp_path / "machine.json"
     path.write_text(content)
     with pytest.raises(ConfigurationError, match=r"machine\.json.*doctor --json"):
         Hardware.from_file(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"free_memory": -5}, "free_memory is -5"),
+        ({"free_memory": 65 * 2**30}, "and must be from 0 to"),
+        ({"total_memory": 10**30}, "total_memory is"),
+        ({"cpu": {"name": "x", "cores": 0}}, "cpu.cores is 0"),
+        ({"memory_bandwidth": 0}, "memory_bandwidth is 0"),
+        ({"devices": [CARD, CARD]}, "there are 2 devices cuda:0"),
+        ({"devices": [CARD | {"index": n} for n in range(1025)]}, "the number of devices is 1025"),
+        ({"devices": [CARD | {"free_memory": 2**40}]}, "devices.0.free_memory is"),
+        ({"devices": [CARD | {"power_limit": math.nan}]}, "devices.0.power_limit is nan"),
+        ({"devices": [CARD | {"compute_capability": [-9, 0]}]}, "devices.0.compute_capability is -9"),
+        ({"links": [{"devices": ["cuda:0", "cuda:1"], "kind": "nvlink"}]}, "which are not two of its devices"),
+    ],
+)
+def test_a_machine_that_cannot_be_is_refused(part: dict[str, object], words: str, tmp_path: Path) -> None:
+    """Sizes out of all proportion, devices that are twice there, links to nowhere: told by name."""
+    machine = {"system": "x", "cpu": {"name": "x", "cores": 4}, "total_memory": 64 * 2**30, "free_memory": 2**30}
+    path = tmp_path / "machine.json"
+    path.write_text(json.dumps(machine | part))
+    with pytest.raises(ConfigurationError, match=re.escape(words)):
+        Hardware.from_file(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32-le"])
+def test_a_machine_is_read_in_every_encoding_of_unicode(encoding: str, tmp_path: Path) -> None:
+    """What a shell's redirection made of the doctor's output, too."""
+    path = tmp_path / "machine.json"
+    path.write_text(MACHINES["h100-x8"].model_dump_json(), encoding=encoding)
+    assert Hardware.from_file(path) == MACHINES["h100-x8"]
+
+
+def test_names_are_what_can_be_shown() -> None:
+    """What a terminal would obey, and what is too long to read, is not in a name."""
+    machine = Hardware(
+        system="x", cpu=Cpu(name="a\x1b[2Jb\nc\ud800", cores=1), total_memory=0, free_memory=0, problems=("n" * 9999,)
+    )
+    assert machine.cpu.name == "a [2Jb c "
+    assert len(machine.problems[0]) == 500
+    assert Hardware.model_validate_json(machine.model_dump_json()) == machine
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
