@@ -9,6 +9,7 @@ from llama4sdk._values import Value
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.engines import EngineProfile
 from llama4sdk.planning.layouts import Layout, Model, layouts
+from llama4sdk.planning.room import longest
 from llama4sdk.text import gb
 
 __all__ = ["Concession", "concessions"]
@@ -23,7 +24,7 @@ COUNTS: Final = (1, 2, 4, 8, 16)
 class Concession(Value):
     """One remedy. ``layout`` is what it reaches, which fits; ``None`` where nothing but memory helps."""
 
-    what: Literal["requests", "cache", "context", "precision", "devices", "memory"]
+    what: Literal["requests", "batch", "cache", "context", "precision", "devices", "memory"]
     text: str
     """For people: what gives, and the number."""
     layout: Layout | None
@@ -39,6 +40,7 @@ def concessions(model: Model, engine: EngineProfile, machine: Hardware, failed: 
         return ()
     found = (
         *_fewer_requests(model, engine, machine, failed),
+        *_smaller_batch(model, engine, machine, failed),
         *_smaller_cache(model, engine, machine, failed),
         *_shorter(model, engine, machine, failed),
         *_fewer_bits(model, engine, machine, failed),
@@ -60,6 +62,13 @@ def _fewer_requests(model: Model, engine: EngineProfile, machine: Hardware, fail
             yield Concession(what="requests", text=text, layout=reached)
 
 
+def _smaller_batch(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
+    most = longest(lambda n: _best(model, engine, machine, failed, batch=n) is not None, failed.batch - 1)
+    if most:
+        reached = _best(model, engine, machine, failed, batch=most)
+        yield Concession(what="batch", text=f"{most} at once, not {failed.batch}", layout=reached)
+
+
 def _smaller_cache(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
     for kv_bytes in engine.kv_bytes:
         if kv_bytes < failed.kv_bytes:
@@ -73,7 +82,7 @@ def _smaller_cache(model: Model, engine: EngineProfile, machine: Hardware, faile
 
 
 def _shorter(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
-    reached = _best(model, engine, machine, failed, longest=True)
+    reached = _best(model, engine, machine, failed, stretch=True)
     if reached and reached.context < failed.context:
         yield Concession(what="context", text=f"a context of {reached.context:,} tokens", layout=reached)
 
@@ -109,16 +118,17 @@ def _best(
     *,
     precision: str | None = None,
     kv_bytes: float | None = None,
-    longest: bool = False,
+    batch: int | None = None,
+    stretch: bool = False,
 ) -> Layout | None:
-    """The usable layout with the longest context, of the kind that failed if there is one."""
+    """The usable layout of the context that failed, or (``stretch``) of the longest; of the failed kind, if any."""
     found = layouts(
         model,
         engine,
         machine,
         precision or failed.precision,
-        context=None if longest else failed.context or 1,
-        batch=failed.batch,
+        context=None if stretch else failed.context or 1,
+        batch=batch or failed.batch,
         kv_bytes=kv_bytes or failed.kv_bytes,
     )
     usable = [layout for layout in found if layout.usable]

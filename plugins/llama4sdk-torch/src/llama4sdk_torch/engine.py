@@ -20,6 +20,7 @@ from llama4sdk.errors import (
 from llama4sdk.events import Event, Finish, TokenLogprob, TopLogprob, Usage
 from llama4sdk.memory import Memory
 from llama4sdk.messages import ImagePart
+from llama4sdk.planning.sizing import BLOCK
 from llama4sdk.progress import Progress
 from llama4sdk.requests import EmbedRequest, Pooling, Request, ScoreRequest
 from llama4sdk.results import Embeddings, Scores
@@ -34,7 +35,6 @@ from llama4sdk_torch.model import TextModel
 from llama4sdk_torch.prompts import Prompt, Sight
 from llama4sdk_torch.sampling import Sampler
 from llama4sdk_torch.scoring import score_window
-from llama4sdk_torch.sizing import BLOCK
 from llama4sdk_torch.vision import VisionModel
 
 __all__ = ["TorchEngine"]

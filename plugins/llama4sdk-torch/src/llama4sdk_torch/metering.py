@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from llama4sdk.memory import BAND, Memory
-from llama4sdk_torch.sizing import RUNTIME
+from llama4sdk.planning.sizing import RUNTIME
 
 if TYPE_CHECKING:
     from llama4sdk.planning.plan import Plan

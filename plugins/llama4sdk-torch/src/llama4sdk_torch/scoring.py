@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+from llama4sdk.planning.sizing import BLOCK
 from llama4sdk.scoring import Window
 from llama4sdk_torch.loading import memory_errors
 from llama4sdk_torch.model import TextModel
-from llama4sdk_torch.sizing import BLOCK
 
 __all__ = ["Scored", "score_window"]
 
