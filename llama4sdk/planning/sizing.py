@@ -17,6 +17,7 @@ from llama4sdk.planning.quantization import ModuleClass, Quantization, Quantizat
 __all__ = [
     "ATTENDED",
     "BLOCK",
+    "PIECES",
     "RUNTIME",
     "Place",
     "memory_breakdown",
@@ -46,6 +47,9 @@ SLACK: Final = 8 * 10**6
 DRAWN: Final = 40
 """Bytes of a token of the vocabulary while one is drawn from all: its logit, as made and as float32, penalized, sorted
 with its number, as probability and noise, as log-probability, and whether it was seen and is allowed."""
+
+PIECES: Final = 6 * 2**20
+"""The pieces in which codes become values, 2**18 at a time, several times over."""
 
 SCORED: Final = 12
 """Bytes of a logit while a text is scored: as made, as float32 and as log-probability."""
@@ -154,4 +158,4 @@ def _dequantized(c: TextConfig, chosen: QuantizationConfig) -> int:
     }
     here = {"head", *(matrix.module for matrix in linears(c) if matrix.count)}
     made = [size for part, size in outputs.items() if part in here and not chosen.scheme(part).full_precision]
-    return max(made, default=0) * c.hidden_size * chosen.dtype.bits // 8
+    return max(made) * c.hidden_size * chosen.dtype.bits // 8 + PIECES if made else 0

@@ -105,7 +105,7 @@ def test_a_plan_as_a_layout_holds_every_byte() -> None:
     (share,) = candidate.layout.shares
     assert sum(share.weights.values()) == SCOUT.weight_bytes(Quantization.INT4)
     assert share.kv == 48 * 2 * 8 * 128 * 2 * 8192
-    parts: dict[str, int] = {**share.weights}
+    parts = {str(part): size for part, size in share.weights.items()}
     parts |= {"kv_cache": share.kv, "workspace": share.workspace, "runtime": share.runtime}
     assert parts == plan.breakdown["cuda:0"]
     assert share.total == plan.memory["cuda:0"]

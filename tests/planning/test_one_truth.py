@@ -58,7 +58,7 @@ def test_memory_and_whether_it_fits_are_the_same(spec: ModelSpec, batch: int) ->
             answer = TorchBackend().offer(need, machine)
             assert isinstance(answer, Offer) is row.fits, (kind, machine, precision, context)
             if isinstance(answer, Offer):
-                parts: dict[str, int] = {**share.weights}
+                parts = {str(part): size for part, size in share.weights.items()}
                 parts |= {"kv_cache": share.kv, "workspace": share.workspace, "runtime": share.runtime}
                 assert answer.breakdown == {share.device: parts}
                 fitting += 1
