@@ -279,14 +279,14 @@ def _no_room(subject: Subject, precision: Precision, need: Need, spots: list[_Sp
 
 def _way_out(subject: Subject, precision: Precision, need: Need, spot: _Spot, size: int) -> str:
     shorter = _context_that_fits(subject, precision, spot, need.model_copy(update={"prefer": "balanced"}))
-    if need.context_length is not None and shorter:
-        return f"Ask for a context_length of {shorter}."
 
     def fits(batch: int) -> bool:
         return _least(subject, precision, need.model_copy(update={"batch": batch}), spot) <= spot.room
 
-    if fewer := longest(fits, need.batch):
-        return f"Ask for a batch of {fewer}."
+    fewer = longest(fits, need.batch - 1)
+    ways = [f"a context_length of {shorter}"] if need.context_length is not None and shorter else []
+    if ways := [*ways, *([f"a batch of {fewer}"] if fewer else [])]:
+        return f"Ask for {' or '.join(ways)}."
     for smaller in _choices(precision)[1:]:
         if _context_that_fits(subject, smaller, spot, need):
             return f"Pass quantization='{smaller}', or leave the choice open."
