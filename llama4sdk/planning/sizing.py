@@ -41,8 +41,8 @@ RUNTIME: Final[Mapping[Place, int]] = {"cpu": 144 * 10**6, "accelerator": 512 * 
 TOKENIZER: Final = 500
 """Bytes of the machine's memory that a token of the vocabulary takes."""
 
-SLACK: Final = 8 * 10**6
-"""What lies between the pieces that an allocator was asked for."""
+SLACK: Final = 14 * 10**6
+"""What lies between the pieces that an allocator was asked for, and what it keeps of those it got back."""
 
 DRAWN: Final = 40
 """Bytes of a token of the vocabulary while one is drawn from all: its logit, as made and as float32, penalized, sorted
@@ -51,8 +51,9 @@ with its number, as probability and noise, as log-probability, and whether it wa
 PIECES: Final = 6 * 2**20
 """The pieces in which codes become values, 2**18 at a time, several times over."""
 
-SCORED: Final = 12
-"""Bytes of a logit while a text is scored: as made, as float32 and as log-probability."""
+SCORED: Final = 24
+"""Bytes of a logit while a text is scored: as made, as float32 and as log-probability, with those of the rows before,
+which an allocator may keep."""
 
 VISION_WORKSPACE: Final = 512 * 2**20
 """Activations of the tiles that are encoded at once, in the published network and float32."""
@@ -144,7 +145,7 @@ def _masked(c: TextConfig, block: int, context: int, width: int, place: Place) -
         return 0
     pairs = min(block * context, ATTENDED)
     scores = 0 if place == "cpu" else 2 * c.num_heads * pairs * width
-    return pairs * (2 + 4) + scores
+    return pairs * (2 + width) + scores
 
 
 def _dequantized(c: TextConfig, chosen: QuantizationConfig) -> int:
