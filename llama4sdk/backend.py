@@ -84,6 +84,8 @@ class Need(Value):
     features: frozenset[Feature] = frozenset()
     context_length: int | None = Field(default=None, ge=1)
     """Tokens of prompt and answer; an offer may have more, never less."""
+    batch: int = Field(default=1, ge=1)
+    """Conversations at once, each with that context."""
     quantization: Quantization | QuantizationConfig | None = None
     """A config only where no scheme means the same; refuse one that you cannot serve exactly."""
     device: str | None = None
@@ -103,11 +105,14 @@ class Offer(Value):
     weight_bytes: int | None = None
     """What the weights alone take."""
     context_length: int
+    batch: int | None = Field(default=None, ge=1)
+    """Conversations of that context that there is room for at once: what ``memory`` counts (one, where it is counted
+    and this is not said). ``None`` without memory bounds none."""
     memory: dict[str, int] = Field(default_factory=dict)
     breakdown: Breakdown = Field(default_factory=dict)
     """What ``memory`` is made of, where the backend says: it adds up to that exactly."""
     tokens_per_second: float | None = None
-    """Of one answer behind a short prompt, as predicted."""
+    """Of all the answers of the batch together, behind short prompts, as predicted."""
     capabilities: Capabilities | None = None
     """What this model can do here, when it is less than the backend's card says."""
     reason: str

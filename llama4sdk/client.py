@@ -54,6 +54,8 @@ class BaseClient:
         quantization: How weights are held: ``bf16``, ``int8``, ``int4``, …, or a ``QuantizationConfig``, which has a
             scheme for each class of modules.
         context_length: Tokens that prompt and answer may have together.
+        batch: Conversations at once, each with that context, that memory is planned for; one unless given. An engine
+            that runs here lets no more hold memory: later requests wait for their turn.
         policy: What the planner may do on its own.
         hardware: Plan for this machine instead of probing.
         download: Fetch missing weights instead of raising WeightsNotFoundError.
@@ -70,6 +72,7 @@ class BaseClient:
         device: str | None = None,
         quantization: Quantization | QuantizationConfig | str | None = None,
         context_length: int | None = None,
+        batch: int | None = None,
         policy: Policy | None = None,
         hardware: Hardware | None = None,
         download: bool = False,
@@ -78,7 +81,7 @@ class BaseClient:
         from llama4sdk.planning.policy import Policy
 
         self._session = Session(
-            need(model, device, quantization, context_length),
+            need(model, device, quantization, context_length, batch),
             backend=backend,
             policy=policy or Policy(),
             hardware=hardware,

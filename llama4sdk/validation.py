@@ -103,6 +103,7 @@ def need(
     device: str | None,
     quantization: Quantization | QuantizationConfig | str | None,
     context_length: int | None,
+    batch: int | None = None,
 ) -> Need:
     """What a client was made for. Raises ConfigurationError for what cannot mean anything."""
     from llama4sdk.backend import Need
@@ -112,11 +113,14 @@ def need(
         raise ConfigurationError(
             f"context_length is {context_length}.", hint="It counts tokens of prompt and answer; pass at least 1."
         )
+    if batch is not None and (type(batch) is not int or batch < 1):
+        raise ConfigurationError(f"batch is {batch!r}.", hint="It counts conversations at once; pass at least 1.")
     return Need(
         model=None if model is None else str(model),
         device=device,
         quantization=None if quantization is None else QuantizationConfig.of(quantization).simplest,
         context_length=context_length,
+        batch=batch or 1,
     )
 
 

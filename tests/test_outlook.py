@@ -64,7 +64,7 @@ def test_fewer_bits_are_shown_only_where_four_do_not_fit() -> None:
 
 def test_what_is_short_is_told_by_place() -> None:
     """In main memory or on the disk."""
-    assert (rows(LAPTOP)["scout", 16].at, rows(LAPTOP)["scout", 16].verdict) == ("cpu", "lacks 207.2 GB (cpu)")
+    assert (rows(LAPTOP)["scout", 16].at, rows(LAPTOP)["scout", 16].verdict) == ("cpu", "lacks 205.8 GB (cpu)")
     tight = LAPTOP.model_copy(update={"disk_free": 50 * GB, "free_memory": 15 * GB})
     assert rows(tight)["scout", 4].at == "disk"
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["client_for", "load", "opened", "waiting"]
 
 
-def client_for(target: Target, *, hardware: Hardware | None = None) -> Client:
+def client_for(target: Target, *, hardware: Hardware | None = None, batch: int = 1) -> Client:
     """A client that has done nothing yet."""
     return Client(
         target.model,
@@ -27,6 +27,7 @@ def client_for(target: Target, *, hardware: Hardware | None = None) -> Client:
         device=target.device,
         quantization=target.quantization,
         context_length=target.context_length,
+        batch=batch,
         policy=Policy(allow_remote=target.remote, prefer=target.prefer),
         hardware=hardware,
     )

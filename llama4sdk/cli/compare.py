@@ -63,10 +63,10 @@ def compare(
         described: dict[str, JsonValue] = {name: [_described(*row) for row in rows] for name, rows in shown.items()}
         print_json({**described, "remote": [price.model_dump(mode="json") for price in offered]})
     elif best:
-        show(_fitted(shown), "", _legend())
+        show(_fitted(shown), "", _legend(batch))
     else:
         rents = remote.rents(machines, found)
-        show(*_pieces(shown), *rents, "", *remote.pieces(offered, date.today(), context=context))
+        show(*_pieces(shown, batch), *rents, "", *remote.pieces(offered, date.today(), context=context))
 
 
 def _with_concessions(rows: Sequence[Candidate], models: Sequence[Model], machine: Hardware) -> Iterator[Row]:
@@ -127,14 +127,14 @@ def _draw(path: Path, found: Mapping[str, Sequence[Candidate]], models: Sequence
     raise ConfigurationError("Nothing fits this machine, so there is nothing to draw.", hint="Leave --plot out.")
 
 
-def _pieces(found: Mapping[str, Sequence[Row]]) -> Iterator[RenderableType]:
+def _pieces(found: Mapping[str, Sequence[Row]], batch: int) -> Iterator[RenderableType]:
     from rich.text import Text
 
     for name, rows in found.items():
         yield Text(name, style="bold")
         yield _fitted({"": rows})
         yield ""
-    yield _legend()
+    yield _legend(batch)
 
 
 def _fitted(found: Mapping[str, Sequence[Row]]) -> RenderableType:
@@ -151,10 +151,12 @@ def _fitted(found: Mapping[str, Sequence[Row]]) -> RenderableType:
     return Fitted(_table(found), rows, headings=headings, right=numbers, least=LEAST, named=named)
 
 
-def _legend() -> RenderableType:
+def _legend(batch: int) -> RenderableType:
     from rich.text import Text
 
-    return Text("Tokens a second are modelled, those with ~ guessed; weights and caches are exact.", style="dim")
+    several = f" Context is that of each of {batch} requests, tokens/s that of all together." if batch > 1 else ""
+    told = "Tokens a second are modelled, those with ~ guessed; weights and caches are exact."
+    return Text(told + several, style="dim")
 
 
 def _table(found: Mapping[str, Sequence[Row]]) -> Table:

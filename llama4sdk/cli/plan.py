@@ -41,7 +41,7 @@ def plan(
         bool, typer.Option("--compare", help="Show every engine and precision side by side, installed or not.")
     ] = False,
     best: Annotated[bool, typer.Option("--best", help="With --compare: only the best of each machine.")] = False,
-    batch: Annotated[int, typer.Option(help="With --compare: requests at once.", min=1)] = 1,
+    batch: Annotated[int, typer.Option(help="Conversations at once, each with the whole context.", min=1)] = 1,
     explain: Annotated[bool, typer.Option("--explain", help="Show the numbers behind the plan.")] = False,
     plot: Annotated[
         Path | None,
@@ -77,7 +77,7 @@ def plan(
         show_comparison(found, target, batch=batch, best=best, json=json, plot=plot)
         return
     imagined = bool(gpus or ram)
-    _plan(one(found), target, explain=explain, plot=plot, json=json, imagined=imagined)
+    _plan(one(found), target, batch=batch, explain=explain, plot=plot, json=json, imagined=imagined)
 
 
 def _together(*, scorecard: bool, compare: bool, **others: object) -> None:
@@ -96,20 +96,22 @@ def _together(*, scorecard: bool, compare: bool, **others: object) -> None:
         raise ConfigurationError("--best chooses among what --compare shows.", hint="Add --compare.")
 
 
-def _plan(machine: Hardware, target: Target, *, explain: bool, plot: Path | None, json: bool, imagined: bool) -> None:
+def _plan(
+    machine: Hardware, target: Target, *, batch: int, explain: bool, plot: Path | None, json: bool, imagined: bool
+) -> None:
     from llama4sdk.cli.clients import client_for
     from llama4sdk.cli.subjects import subjects
     from llama4sdk.errors import NoBackendError, PlanningError
 
     try:
-        with client_for(target, hardware=machine) as client:
+        with client_for(target, hardware=machine, batch=batch) as client:
             decided = client.plan()
     except NoBackendError as error:
         if json or not error.rejections:
             raise
         from llama4sdk.cli.reasons import rejections
 
-        show(rejections(error.rejections), *_elsewhere(None, target, machine))
+        show(rejections(error.rejections), *_elsewhere(None, target, machine, batch))
         raise PlanningError("Nothing can run this here; the table says why and what would help.") from error
     model = next(iter(subjects(decided.model)), None) if explain or plot else None
     if plot is not None:
@@ -119,7 +121,7 @@ def _plan(machine: Hardware, target: Target, *, explain: bool, plot: Path | None
         whole = decided.model_dump(mode="json")
         print_json({"plan": whole, "explanation": explanation.model_dump(mode="json")} if explanation else whole)
     else:
-        show(*_pieces(decided, target, machine, explanation))
+        show(*_pieces(decided, target, machine, explanation, batch))
 
 
 def _explanation(decided: Plan, model: Model | None, machine: Hardware, *, imagined: bool) -> Explanation:
@@ -144,7 +146,7 @@ def _draw(path: Path, decided: Plan, model: Model | None, machine: Hardware) -> 
 
 
 def _pieces(
-    decided: Plan, target: Target, machine: Hardware, explanation: Explanation | None
+    decided: Plan, target: Target, machine: Hardware, explanation: Explanation | None, batch: int
 ) -> Iterator[RenderableType]:
     from rich.text import Text
 
@@ -156,25 +158,25 @@ def _pieces(
     if decided.rejections:
         yield Text("\nWhat was turned down", style="bold")
         yield rejections(decided.rejections)
-    yield from _elsewhere(decided, target, machine)
+    yield from _elsewhere(decided, target, machine, batch)
     if explanation is not None:
         yield Text(f"\nNot modelled: {explanation.not_modelled}.")
     if decided.notice:
         yield Text("\n" + decided.notice, style="dim")
 
 
-def _elsewhere(decided: Plan | None, target: Target, machine: Hardware) -> Iterator[RenderableType]:
+def _elsewhere(decided: Plan | None, target: Target, machine: Hardware, batch: int) -> Iterator[RenderableType]:
     """What the machine could do with engines that are not here."""
     from rich.text import Text
 
     from llama4sdk.cli.reasons import engines
 
-    if found := _alternatives(decided, target, machine):
+    if found := _alternatives(decided, target, machine, batch):
         yield Text("\nWith other engines, which are not installed", style="bold")
         yield engines(found)
 
 
-def _alternatives(decided: Plan | None, target: Target, machine: Hardware) -> Sequence[Candidate]:
+def _alternatives(decided: Plan | None, target: Target, machine: Hardware, batch: int) -> Sequence[Candidate]:
     from llama4sdk.cli.subjects import subjects
     from llama4sdk.planning.alternatives import alternatives
     from llama4sdk.registry import Registry
@@ -185,4 +187,5 @@ def _alternatives(decided: Plan | None, target: Target, machine: Hardware) -> Se
     working = [name for name in registry.names if not registry.info(name).missing_modules()]
     prefer = target.prefer
     models = subjects(target.model, prefer)
-    return alternatives(decided, models, machine, installed=working, prefer=prefer, context=target.context_length)
+    context = target.context_length
+    return alternatives(decided, models, machine, installed=working, prefer=prefer, context=context, batch=batch)

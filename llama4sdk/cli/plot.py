@@ -163,9 +163,10 @@ def _contexts(axes: Axes, layouts: Sequence[Layout], model: Model) -> None:
     legend: list[tuple[Artist, str]] = []
     for layout, colour in zip(layouts, LINES * len(layouts), strict=False):
         holders = [share for share in layout.shares if share.kv] or list(layout.shares[:1])
-        fixed = sum(share.total - share.kv for share in holders)
+        fixed = [_but_cache(layout, holders, model, n) for n in tokens]
         for aware, _ in kinds:
-            sizes = [(fixed + _kv(layout, model, n, chunk_aware=aware)) / GB for n in tokens]
+            caches = [_kv(layout, model, n, chunk_aware=aware) for n in tokens]
+            sizes = [(size + cache) / GB for size, cache in zip(fixed, caches, strict=True)]
             axes.plot(tokens, sizes, "-" if aware else "--", color=colour, linewidth=1.8)
         room = sum(share.room for share in holders) / GB
         axes.axhline(room, color=colour, linewidth=1.2, linestyle=":")
@@ -180,7 +181,8 @@ def _contexts(axes: Axes, layouts: Sequence[Layout], model: Model) -> None:
     axes.minorticks_off()
     axes.yaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.10g}"))
     axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
-    axes.set_xlabel("context in tokens")
+    batch = max(layout.batch for layout in layouts)
+    axes.set_xlabel("context in tokens" + (f" of each of {batch} conversations" if batch > 1 else ""))
     axes.set_ylabel("GB, of all devices with a cache")
     axes.set_title("Context against memory")
     axes.grid(color="#dddddd", linewidth=0.6)
@@ -198,11 +200,19 @@ def _steps(low: int, high: int) -> list[int]:
     return sorted(found)
 
 
-def _kv(layout: Layout, model: Model, context: int, *, chunk_aware: bool) -> int:
+def _but_cache(layout: Layout, holders: Sequence[Share], model: Model, context: int) -> int:
+    from llama4sdk.planning.engines import find_engine
+    from llama4sdk.planning.room import total_at
+
+    engine = find_engine(layout.engine)
+    return sum(total_at(context, layout, share, model, engine) for share in holders)
+
+
+def _kv(layout: Layout, model: Model, context: int, *, chunk_aware: bool) -> float:
     from llama4sdk.planning.estimate import kv_cache_bytes
 
-    width = 4 if layout.precision == "fp32" else 2
-    return kv_cache_bytes(model.config, context, value_bytes=width, chunk_aware=chunk_aware)
+    one = kv_cache_bytes(model.config, context, value_bytes=1, chunk_aware=chunk_aware)
+    return one * layout.kv_bytes * layout.batch
 
 
 def _short(tokens: int) -> str:

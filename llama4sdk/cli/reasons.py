@@ -59,8 +59,15 @@ def decisions(plan: Plan) -> Table:
     for device, size in plan.memory.items():
         table.add_row("memory", gb(size), f"on {device}, cache and workspace included")
     if plan.tokens_per_second:
-        table.add_row("speed", f"about {plan.tokens_per_second:.2g} tokens/s", "modelled")
+        table.add_row("speed", f"about {plan.tokens_per_second:.2g} tokens/s", f"modelled{_shared(plan)}")
     return table
+
+
+def _shared(plan: Plan) -> str:
+    """What of it each answer gets, where there are several."""
+    batch = plan.batch or 1
+    each = (plan.tokens_per_second or 0.0) / batch
+    return f"; {batch} answers together, {each:.2g} tokens/s each" if batch > 1 else ""
 
 
 def rejections(found: Sequence[Rejection]) -> Table:
@@ -85,7 +92,8 @@ def engines(found: Sequence[Candidate]) -> Table:
     table = _grid()
     for candidate in found:
         layout = candidate.layout
-        what = Text(f"{layout.precision}, {where(layout)}, {layout.context:,} tokens, {speed(candidate)} tokens/s")
+        context = f"{f'{layout.batch} x ' if layout.batch > 1 else ''}{layout.context:,} tokens"
+        what = Text(f"{layout.precision}, {where(layout)}, {context}, {speed(candidate)} tokens/s")
         what.append(f"\n→ {find_engine(layout.engine).install}", style="green")
         table.add_row(layout.model, layout.engine, what)
     return table

@@ -67,7 +67,7 @@ class Candidate(Value):
 
     layout: Layout
     decode: Interval | None
-    """Tokens per second of one answer behind a short prompt."""
+    """Tokens per second of all the answers of the layout's batch together, behind short prompts."""
     prefill: Interval | None
     label: Literal["modelled", "guessed"]
     """Whether the engine has been measured on such a machine, or is taken to be like others."""
@@ -107,17 +107,40 @@ def _precisions(model: Model, engine: EngineProfile) -> tuple[str, ...]:
 
 def part_alone(machine: Hardware, engine: EngineProfile, device: str, scheme: str) -> Part | None:
     """A whole network at one place, ``cpu`` or a device's id; ``None`` for a device nobody knows."""
-    if device == "cpu":
-        site, calibration = _cpu(machine, engine, scheme)
-        return Part(modules=EVERYTHING, site=site, calibration=calibration)
     found = next((known for known in machine.devices if known.id == device), None)
-    facts = facts_of(found) if found else None
-    if found is None or facts is None:
+    if found is None and device != "cpu":
         return None
-    part = _part_of(found, facts)
-    site = Site(name=facts.name, bandwidth=int(facts.bandwidth * part), flops=_flops(facts, scheme) * part)
-    kind = "unified" if facts.unified else "accelerator"
-    return Part(modules=EVERYTHING, site=site, calibration=_calibration(engine, kind, scheme))
+    site = _site_of(found, scheme, machine)
+    if site is None:
+        return None
+    return Part(modules=EVERYTHING, site=site, calibration=_calibration_of(found, scheme, engine, machine))
+
+
+def _site_of(device: Device | None, scheme: str, machine: Hardware) -> Site | None:
+    """One place alone: a device, or the processor (``None``); nothing for a device nobody knows.
+
+    A slice of a card has nearly as much of its speed as of its memory.
+    """
+    if device is None:
+        bandwidth, flops = machine.memory_bandwidth or USUAL_MEMORY, _core(machine.cpu) * machine.cpu.cores
+        return Site(name=machine.cpu.name, bandwidth=bandwidth, flops=flops)
+    facts = facts_of(device)
+    if facts is None:
+        return None
+    part = min(1.0, device.total_memory / facts.memory) if device.slice else 1.0
+    return Site(name=device.id, bandwidth=int(facts.bandwidth * part), flops=_flops(facts, scheme) * part)
+
+
+def _calibration_of(device: Device | None, scheme: str, engine: EngineProfile, machine: Hardware) -> Calibration:
+    """How far the engine gets there; less surely in memory that nobody has measured."""
+    if device is not None:
+        facts = facts_of(device)
+        return _calibration(engine, "unified" if facts and facts.unified else "accelerator", scheme)
+    found = _calibration(engine, "cpu", scheme)
+    if machine.memory_bandwidth is not None:
+        return found
+    low, high = found.bandwidth
+    return found.model_copy(update={"bandwidth": (low / UNMEASURED, high * UNMEASURED), "label": "guessed"})
 
 
 def _flops(facts: Accelerator, scheme: str) -> float:
@@ -141,10 +164,10 @@ def timed(
     weights = weights or class_bytes(model, layout.precision)
     strange = any(d.id in layout.devices and accelerator_of(d) is None for d in machine.devices)
     guessed = strange or any(part.calibration.label == "guessed" for part in parts)
-    context = min(layout.context, SHORT)
+    context, batch = min(layout.context, SHORT), layout.batch if engine.shares_steps else 1
     return Candidate(
         layout=layout,
-        decode=decode_speed(model.config, weights, parts, context=context, value_bytes=layout.kv_bytes),
+        decode=decode_speed(model.config, weights, parts, context=context, batch=batch, value_bytes=layout.kv_bytes),
         prefill=prefill_speed(model.config, parts, tokens=SHORT),
         label="guessed" if guessed else "modelled",
     )
@@ -153,25 +176,24 @@ def timed(
 def parts_of(layout: Layout, engine: EngineProfile, machine: Hardware) -> list[Part] | None:
     """What is read where. ``None`` for devices nobody knows."""
     scheme = scheme_of(layout.precision)
-    cpu = _cpu(machine, engine, scheme) if "cpu" in layout.devices else None
-    if layout.kind == "cpu" and cpu:
-        return [Part(modules=EVERYTHING, site=cpu[0], calibration=cpu[1])]
-    if layout.kind == "disk" and cpu:
+    host = part_alone(machine, engine, "cpu", scheme) if "cpu" in layout.devices else None
+    if layout.kind == "cpu" and host:
+        return [host]
+    if layout.kind == "disk" and host:
         speed = machine.disk_bandwidth or DISK.get(machine.disk_kind or "")
         if speed is None:
             return None
-        reading = cpu[1].model_copy(update={"bandwidth": (0.4, 0.9), "label": "guessed"})
-        disk = Site(name="disk", bandwidth=int(speed), flops=cpu[0].flops)
+        reading = host.calibration.model_copy(update={"bandwidth": (0.4, 0.9), "label": "guessed"})
+        disk = Site(name="disk", bandwidth=int(speed), flops=host.site.flops)
         return [
-            Part(modules=EVERYTHING - EXPERTS, site=cpu[0], calibration=cpu[1]),
+            host.model_copy(update={"modules": EVERYTHING - EXPERTS}),
             Part(modules=EXPERTS, site=disk, calibration=reading),
         ]
     devices = [device for device in machine.devices if device.id in layout.devices]
     site = _site(layout, devices, machine)
     if site is None:
         return None
-    facts = facts_of(devices[0])
-    calibration = _calibration(engine, "unified" if facts and facts.unified else "accelerator", scheme)
+    calibration = _calibration_of(devices[0], scheme, engine, machine)
     if layout.kind == "expert":  # a single token's expert is on one device, a prompt's are on all
         alone = site.model_copy(
             update={"bandwidth": site.bandwidth // layout.tensor, "flops": site.flops * len(devices) / layout.tensor}
@@ -180,56 +202,35 @@ def parts_of(layout: Layout, engine: EngineProfile, machine: Hardware) -> list[P
             Part(modules=EVERYTHING - EXPERTS, site=site, calibration=calibration),
             Part(modules=EXPERTS, site=alone, calibration=calibration),
         ]
-    if layout.kind != "offload" or cpu is None:
+    if layout.kind != "offload" or host is None:
         return [Part(modules=EVERYTHING, site=site, calibration=calibration)]
     left = layout.shares[-1].weights["experts"] / sum(share.weights.get("experts", 0) for share in layout.shares)
     return [
         Part(modules=EVERYTHING, site=site, calibration=calibration, experts=1 - left),
-        Part(modules=EXPERTS, site=cpu[0], calibration=cpu[1], experts=left),
+        host.model_copy(update={"modules": EXPERTS, "experts": left}),
     ]
 
 
 def _site(layout: Layout, devices: Sequence[Device], machine: Hardware) -> Site | None:
     """Devices that work together add up; of those that wait for each other each reads its own share."""
-    known = [facts_of(device) for device in devices]
-    if any(accelerator is None for accelerator in known):
+    scheme = scheme_of(layout.precision)
+    sites = {device.id: site for device in devices if (site := _site_of(device, scheme, machine))}
+    if len(sites) < len(devices):
         return None
-    facts = {device.id: fact for device, fact in zip(devices, known, strict=True) if fact is not None}
-    flops = {at: _flops(fact, scheme_of(layout.precision)) for at, fact in facts.items()}
     if layout.kind not in ("layers", "offload"):
-        first = devices[0].id
+        first = sites[devices[0].id]
         together = layout.tensor * (1.0 if layout.tensor == 1 or _linked(devices, machine) else PCIE_PENALTY)
-        together *= _part_of(devices[0], facts[first])
-        return Site(name=first, bandwidth=int(facts[first].bandwidth * together), flops=flops[first] * together)
-    sizes = {share.device: sum(share.weights.values()) for share in layout.shares if share.device in facts}
-    whole = {device.id: _part_of(device, facts[device.id]) for device in devices}
-    reading = sum(size / (facts[at].bandwidth * whole[at]) for at, size in sizes.items())
-    computing = sum(size / (flops[at] * whole[at]) for at, size in sizes.items())
+        return Site(name=first.name, bandwidth=int(first.bandwidth * together), flops=first.flops * together)
+    sizes = {share.device: sum(share.weights.values()) for share in layout.shares if share.device in sites}
+    reading = sum(size / sites[at].bandwidth for at, size in sizes.items())
+    computing = sum(size / sites[at].flops for at, size in sizes.items())
     return Site(name="layers", bandwidth=int(sum(sizes.values()) / reading), flops=sum(sizes.values()) / computing)
-
-
-def _part_of(device: Device, whole: Accelerator) -> float:
-    """What a slice of a card has of the card's speed: nearly what it has of its memory."""
-    return min(1.0, device.total_memory / whole.memory) if device.slice else 1.0
 
 
 def _linked(devices: Sequence[Device], machine: Hardware) -> bool:
     ids = {device.id for device in devices}
     pairs = sum(set(link.devices) <= ids and link.kind != "peer" for link in machine.links)
     return pairs == len(ids) * (len(ids) - 1) // 2
-
-
-def _cpu(machine: Hardware, engine: EngineProfile, scheme: str) -> tuple[Site, Calibration]:
-    site = Site(
-        name=machine.cpu.name,
-        bandwidth=machine.memory_bandwidth or USUAL_MEMORY,
-        flops=_core(machine.cpu) * machine.cpu.cores,
-    )
-    calibration = _calibration(engine, "cpu", scheme)
-    if machine.memory_bandwidth is not None:
-        return site, calibration
-    low, high = calibration.bandwidth
-    return site, calibration.model_copy(update={"bandwidth": (low / UNMEASURED, high * UNMEASURED), "label": "guessed"})
 
 
 def _core(cpu: Cpu) -> float:

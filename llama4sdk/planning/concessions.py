@@ -9,7 +9,7 @@ from llama4sdk._values import Value
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.engines import EngineProfile
 from llama4sdk.planning.layouts import Layout, Model, layouts
-from llama4sdk.planning.room import USUAL_CONTEXT
+from llama4sdk.planning.room import USUAL_CONTEXT, longest
 from llama4sdk.probe.apple import largest_share, raise_limit
 from llama4sdk.text import gb
 
@@ -25,7 +25,7 @@ COUNTS: Final = (1, 2, 4, 8, 16)
 class Concession(Value):
     """One remedy. ``layout`` is what it reaches, which fits; ``None`` where nothing but memory helps."""
 
-    what: Literal["requests", "limit", "cache", "context", "precision", "devices", "memory"]
+    what: Literal["requests", "batch", "limit", "cache", "context", "precision", "devices", "memory"]
     text: str
     """For people: what gives, and the number."""
     layout: Layout | None
@@ -42,6 +42,7 @@ def concessions(model: Model, engine: EngineProfile, machine: Hardware, failed: 
     found = (
         *_fewer_requests(model, engine, machine, failed),
         *(_higher_limit(model, engine, machine, failed) if failed.kind == "single" else ()),
+        *_smaller_batch(model, engine, machine, failed),
         *_smaller_cache(model, engine, machine, failed),
         *_shorter(model, engine, machine, failed),
         *_fewer_bits(model, engine, machine, failed),
@@ -83,6 +84,13 @@ def _higher_limit(model: Model, engine: EngineProfile, machine: Hardware, failed
         yield Concession(what="limit", text=text, layout=reached)
 
 
+def _smaller_batch(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
+    most = longest(lambda n: _best(model, engine, machine, failed, batch=n) is not None, failed.batch - 1)
+    if most:
+        reached = _best(model, engine, machine, failed, batch=most)
+        yield Concession(what="batch", text=f"{most} at once, not {failed.batch}", layout=reached)
+
+
 def _smaller_cache(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
     for kv_bytes in engine.kv_bytes:
         if kv_bytes < failed.kv_bytes:
@@ -96,7 +104,7 @@ def _smaller_cache(model: Model, engine: EngineProfile, machine: Hardware, faile
 
 
 def _shorter(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
-    reached = _best(model, engine, machine, failed, longest=True)
+    reached = _best(model, engine, machine, failed, stretch=True)
     if reached and reached.context < failed.context:
         yield Concession(what="context", text=f"a context of {reached.context:,} tokens", layout=reached)
 
@@ -132,16 +140,17 @@ def _best(
     *,
     precision: str | None = None,
     kv_bytes: float | None = None,
-    longest: bool = False,
+    batch: int | None = None,
+    stretch: bool = False,
 ) -> Layout | None:
-    """The usable layout with the longest context, of the kind that failed if there is one."""
+    """The usable layout of the context that failed, or (``stretch``) of the longest; of the failed kind, if any."""
     found = layouts(
         model,
         engine,
         machine,
         precision or failed.precision,
-        context=None if longest else failed.context or 1,
-        batch=failed.batch,
+        context=None if stretch else failed.context or 1,
+        batch=batch or failed.batch,
         kv_bytes=kv_bytes or failed.kv_bytes,
     )
     usable = [layout for layout in found if layout.usable]

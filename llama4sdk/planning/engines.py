@@ -9,10 +9,22 @@ from __future__ import annotations
 from typing import Final, Literal, TypeAlias
 
 from llama4sdk._values import Value
+from llama4sdk.hardware import Device, Hardware
 from llama4sdk.llama4.config import TextConfig
+from llama4sdk.planning import sizing
 from llama4sdk.planning.kv_policies import KVPolicy, find_policy
+from llama4sdk.planning.quantization import QuantizationConfig
 
-__all__ = ["ENGINES", "PROFILES", "EngineProfile", "LayoutKind", "compute_buffer", "find_engine", "find_profile"]
+__all__ = [
+    "ENGINES",
+    "PROFILES",
+    "EngineProfile",
+    "LayoutKind",
+    "Work",
+    "compute_buffer",
+    "find_engine",
+    "find_profile",
+]
 
 LayoutKind: TypeAlias = Literal["single", "tensor", "pipeline", "expert", "layers", "offload", "cpu", "disk"]
 """One device; every matrix over several devices; layers over groups of such; whole experts on each; some layers on
@@ -21,6 +33,27 @@ each; experts in the machine's memory; all of it there; experts on disk."""
 MIB: Final = 2**20
 FULL: Final = 80_000_000_000
 """Bytes of a device that gets the largest batches."""
+
+RAM_KEPT: Final = 0.05
+"""The share of the machine's memory that is left to everything else."""
+
+
+class Work(Value):
+    """What is computed on one device, as far as its memory depends on it."""
+
+    config: TextConfig
+    precision: QuantizationConfig | None
+    """``None`` for formats that are none of ours."""
+    context: int
+    batch: int = 1
+    """Requests at once, each with that context."""
+    vision: bool = False
+    on_host: bool = False
+    """Whether the processor computes, in the machine's memory."""
+    devices: int = 1
+    """Those that share every matrix with this one."""
+    memory: int = FULL
+    """Bytes of the whole device."""
 
 
 class EngineProfile(Value):
@@ -40,6 +73,8 @@ class EngineProfile(Value):
     """The name of its ``KVPolicy``."""
     kv_bytes: tuple[float, ...] = (2,)
     """What a value of the cache can take, most first."""
+    shares_steps: bool = True
+    """Whether requests at once go through the network together, so that weights are read once for all of them."""
     runtime: int
     """The device's context and the engine's own libraries."""
     workspace: int
@@ -73,19 +108,48 @@ class EngineProfile(Value):
         """How it keeps keys and values."""
         return find_policy(self.kv)
 
-    def workspace_for(self, context: int, window: int, *, devices: int = 1, memory: int = FULL) -> int:
-        """All but weights, cache and runtime on one of ``devices`` of ``memory`` bytes that share matrices."""
-        together = int(self.workspace_together * min(1.0, memory / FULL)) if devices > 1 else 0
-        table = 4 * (self.table_rows + 1) * context if self.table_rows else 0
-        grows = self.workspace_per_token * context + self.workspace_per_position * window
-        return self.workspace + together + table + grows
+    def room(self, machine: Hardware, device: Device | None) -> int:
+        """Bytes it may take of a device, or of the machine's memory."""
+        if device is None:
+            return int(machine.free_memory * (1 - RAM_KEPT))
+        return min(int(machine.free_on(device) * (1 - self.margin)), int(device.total_memory * self.utilization))
+
+    def workspace_for(self, work: Work) -> int:
+        """All but weights, cache and runtime."""
+        together = int(self.workspace_together * min(1.0, work.memory / FULL)) if work.devices > 1 else 0
+        table = 4 * (self.table_rows + 1) * work.context if self.table_rows else 0
+        grows = self.workspace_per_token * work.context * work.batch
+        return self.workspace + together + table + grows + self.workspace_per_position * work.config.max_context
+
+    def runtime_for(self, work: Work) -> int:
+        """The device's context and the engine's own libraries, for this work."""
+        return self.runtime
 
     def static_share(self, devices: int) -> float | None:
         """What ``static`` says of so many devices."""
         return next((share for least, share in reversed(self.static) if devices >= least), None)
 
 
-TORCH: Final = EngineProfile(
+class TorchProfile(EngineProfile):
+    """Ours, of which more is known: ``planning.sizing`` counts what each network takes."""
+
+    def workspace_for(self, work: Work) -> int:
+        """As its offers say."""
+        chosen = work.precision or QuantizationConfig.of("bf16")
+        return sizing.workspace_bytes(
+            work.config, chosen, work.context, batch=work.batch, place=_place(work), vision=work.vision
+        )
+
+    def runtime_for(self, work: Work) -> int:
+        """As its offers say."""
+        return sizing.runtime_bytes(work.config, _place(work))
+
+
+def _place(work: Work) -> sizing.Place:
+    return "cpu" if work.on_host else "accelerator"
+
+
+TORCH: Final = TorchProfile(
     name="torch",
     version="0.1",
     backend="torch",
@@ -94,12 +158,12 @@ TORCH: Final = EngineProfile(
     kinds=frozenset({"cuda", "rocm"}),
     precisions=("bf16", "fp8", "int8", "int4"),
     kv="llama4sdk",
-    runtime=512 * MIB,
-    workspace=1536 * MIB,
-    workspace_per_token=512,
+    shares_steps=False,
+    runtime=sizing.RUNTIME["accelerator"],
+    workspace=0,
     calibration="torch",
-    overhead="guessed",
-    source="this project",
+    overhead="measured",
+    source="benchmarks/memory.py on processors; accelerators are computed in the same way",
 )
 
 VLLM_0_14: Final = EngineProfile(

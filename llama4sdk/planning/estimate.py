@@ -50,7 +50,7 @@ def class_bytes(config: TextConfig, quantization: Quantization | QuantizationCon
     """Memory of the text network's weights by class of modules; together they are ``weight_bytes``."""
     chosen = QuantizationConfig.of(quantization)
     sizes: dict[ModuleClass, int] = {"norms": _norms(config) * chosen.dtype.bits // 8}
-    for linear in linears(config):
+    for linear in filter(lambda linear: linear.count, linears(config)):
         sizes[linear.module] = sizes.get(linear.module, 0) + linear.bytes(chosen.format(linear.module))
     return sizes
 

@@ -15,7 +15,7 @@ from llama4sdk.planning.accelerators import accelerator_of
 from llama4sdk.planning.alternatives import as_candidate, held_bytes, profile_of
 from llama4sdk.planning.candidates import SHORT, Candidate, parts_of
 from llama4sdk.planning.engines import EngineProfile
-from llama4sdk.planning.estimate import class_bytes, kv_cache_bytes
+from llama4sdk.planning.estimate import kv_cache_bytes
 from llama4sdk.planning.kv_policies import KV_POLICIES
 from llama4sdk.planning.layouts import Model, Share
 from llama4sdk.planning.plan import Plan
@@ -73,7 +73,7 @@ def explain(plan: Plan, model: Model | None, machine: Hardware, *, imagined: boo
     chosen = None if model is None else as_candidate(plan, model, machine)
     if model is None or engine is None or chosen is None:
         return Explanation(sections=())
-    sections = [_memory(share, plan, model, machine, imagined=imagined) for share in chosen.layout.shares]
+    sections = [_memory(share, plan, machine, imagined=imagined) for share in chosen.layout.shares]
     sections.append(_cache(plan, model, engine))
     sections += _other_caches(plan, model, engine)
     sections.append(_speed(plan, model, engine, chosen, machine))
@@ -84,32 +84,30 @@ def _bytes(what: str, value: int, label: Label, note: str = "") -> Figure:
     return Figure(what=what, value=value, unit="bytes", label=label, note=note)
 
 
-def _memory(share: Share, plan: Plan, model: Model, machine: Hardware, *, imagined: bool) -> Section:
-    counted = QuantizationConfig.of(plan.quantization or "bf16")
-    as_stored = sum(class_bytes(model.config, counted).values()) + _vision(model, counted) != plan.weight_bytes
-    by_class: Label = "modelled" if as_stored and plan.weight_bytes is not None else "exact"
-    note = "in proportion; their sum is exact" if by_class == "modelled" else ""
+def _memory(share: Share, plan: Plan, machine: Hardware, *, imagined: bool) -> Section:
     weights = sorted(share.weights.items(), key=lambda item: -item[1])
-    spare = share.room - share.total
+    free = machine.free(share.device)
+    spare = free - share.total
     return Section(
         title=f"Memory on {share.device}",
         figures=(
-            *(_bytes(NAMES.get(part, part), size, by_class, note) for part, size in weights if size),
+            *(_bytes(NAMES.get(part, part), size, "exact") for part, size in weights if size),
             _bytes("all weights", sum(share.weights.values()), "exact", f"{plan.quantization}"),
-            _bytes("keys and values", share.kv, "exact", f"of {plan.context_length:,} tokens"),
+            _bytes("keys and values", share.kv, "exact", f"of {_each(plan)}{plan.context_length:,} tokens"),
             _bytes(
                 "work space", share.workspace, "modelled", "activations of a block of the prompt, and what is unpacked"
             ),
             _bytes("runtime", share.runtime, "modelled", "the engine's libraries, or the device's context"),
             _bytes("in all", share.total, "modelled"),
-            _bytes("free", share.room, *_free(share, machine, imagined=imagined)),
+            _bytes("free", free, *_free(share, machine, imagined=imagined)),
             _bytes("left", max(0, spare), "modelled", "" if spare >= 0 else "more is needed than is free"),
         ),
     )
 
 
-def _vision(model: Model, chosen: QuantizationConfig) -> int:
-    return model.vision_parameters * chosen.dtype.bits // 8
+def _each(plan: Plan) -> str:
+    """What stands before the tokens of one conversation where there are several."""
+    return f"{plan.batch} x " if (plan.batch or 1) > 1 else ""
 
 
 def _free(share: Share, machine: Hardware, *, imagined: bool) -> tuple[Label, str]:
@@ -134,8 +132,10 @@ def _cache(plan: Plan, model: Model, engine: EngineProfile) -> Section:
             f"for {config.chunk_size:,} tokens at most: these layers {kept}" if policy.chunk_aware else f"they {kept}"
         )
         figures.append(_bytes(f"a token in {local} local layers", per_layer * local, "exact", note))
-    size = policy.bytes(config, plan.context_length, value_bytes=width)
-    figures.append(_bytes(f"{plan.context_length:,} tokens", size, "exact", f"{policy.engine}, {policy.versions}"))
+    size = policy.bytes(config, plan.context_length, value_bytes=width, sequences=plan.batch or 1)
+    figures.append(
+        _bytes(f"{_each(plan)}{plan.context_length:,} tokens", size, "exact", f"{policy.engine}, {policy.versions}")
+    )
     return Section(title="Keys and values", figures=tuple(figures))
 
 
@@ -163,27 +163,39 @@ def _speed(plan: Plan, model: Model, engine: EngineProfile, chosen: Candidate, m
     if parts is None or chosen.decode is None or chosen.prefill is None:
         unknown = Figure(what="bandwidth", value=0, unit="bytes/s", label="guessed", note="nothing is known of it")
         return Section(title="Speed", figures=(unknown,))
-    note = f"one answer behind {SHORT} tokens"
-    figures = [figure for part in parts for figure in _part(part, plan, model, machine, alone=len(parts) == 1)]
+    note = f"{_answers(plan, engine)} behind {SHORT} tokens"
+    figures = [figure for part in parts for figure in _part(part, plan, model, engine, machine, alone=len(parts) == 1)]
     figures.append(Figure(what="answering", value=chosen.decode, unit="tokens/s", label=chosen.label, note=note))
     note = f"a prompt of {SHORT} tokens"
     figures.append(Figure(what="reading", value=chosen.prefill, unit="tokens/s", label=chosen.label, note=note))
     return Section(title="Speed", figures=tuple(figures))
 
 
-def _part(part: Part, plan: Plan, model: Model, machine: Hardware, *, alone: bool) -> Iterator[Figure]:
+def _answers(plan: Plan, engine: EngineProfile) -> str:
+    batch = plan.batch or 1
+    if batch == 1:
+        return "one answer"
+    each = "in steps that they share" if engine.shares_steps else "taking turns: each at a share of it"
+    return f"{batch} answers together, {each},"
+
+
+def _part(
+    part: Part, plan: Plan, model: Model, engine: EngineProfile, machine: Hardware, *, alone: bool
+) -> Iterator[Figure]:
     config, calibration, site = model.config, part.calibration, part.site
     where = "" if alone else f", {site.name}"
-    read = step_bytes(config, held_bytes(plan, model), part.modules, experts=part.experts)
+    batch = (plan.batch or 1) if engine.shares_steps else 1
+    read = step_bytes(config, held_bytes(plan), part.modules, tokens=batch, experts=part.experts)
     note = (
         f"{config.experts_per_token} of {config.num_experts} routed experts in each mixture"
         if config.num_experts
         else ""
     )
-    yield _bytes(f"weights read for a token{where}", int(read), "exact", note)
+    step = "a token" if batch == 1 else f"a token of {batch} answers"
+    yield _bytes(f"weights read for {step}{where}", int(read), "exact", note)
     if "attention" in part.modules:
         cache = kv_cache_bytes(config, min(plan.context_length, SHORT), value_bytes=_width(plan), chunk_aware=True)
-        yield _bytes(f"cache read for a token{where}", cache, "exact", f"behind {SHORT} tokens")
+        yield _bytes(f"cache read for {step}{where}", cache * batch, "exact", f"behind {SHORT} tokens")
     label, source = _bandwidth(part, machine)
     yield Figure(
         what=f"bandwidth{where}", value=site.bandwidth, unit="bytes/s", label=label, note=f"{site.name}: {source}"

@@ -76,6 +76,9 @@ class Plan(Value):
     quantization: Quantization | QuantizationConfig | None = None
     """One scheme, or one for each class of modules; ``None`` for a backend that has no weights to speak of."""
     context_length: int
+    """Tokens of one conversation."""
+    batch: int | None = None
+    """Conversations it has room for at once, each with the whole context; ``None`` where the backend bounds none."""
     capabilities: Capabilities
     memory: dict[str, int] = Field(default_factory=dict)
     """Bytes needed per device."""
@@ -84,6 +87,7 @@ class Plan(Value):
     weight_bytes: int | None = None
     """What the weights alone take, where the backend says."""
     tokens_per_second: float | None = None
+    """Of all the answers of the batch together, as predicted."""
     notice: str | None = None
     """One line that whoever uses this plan should be told."""
     decisions: tuple[Decision, ...] = ()

@@ -127,7 +127,19 @@ def _refusal(answer: Answer, policy: Policy, *, explicit: str | None) -> Rejecti
             reason="prompts would leave this machine, and the policy keeps them here.",
             fix=f"Pass backend='{name}' or Policy(allow_remote=True).",
         )
+    room = result.batch or (1 if result.memory else answer.need.batch)
+    if room < answer.need.batch:
+        return Rejection(
+            backend=name,
+            model=model,
+            reason=f"it has room for {_conversations(room)}; {answer.need.batch} were asked for.",
+            fix=f"Ask for a batch of {room}.",
+        )
     return None
+
+
+def _conversations(count: int) -> str:
+    return "one conversation at a time" if count == 1 else f"{count} conversations at once"
 
 
 def _outranked(loser: _Candidate, winner: _Candidate) -> Rejection:
@@ -162,6 +174,7 @@ def _plan(
         placement=offer.placement,
         quantization=offer.quantization,
         context_length=offer.context_length,
+        batch=offer.batch,
         capabilities=offer.capabilities or info.capabilities,
         memory=offer.memory,
         breakdown=offer.breakdown,
@@ -204,6 +217,9 @@ def _details(offer: Offer, need: Need) -> tuple[Decision, ...]:
         decisions.append(Decision(what="quantization", value=str(offer.quantization), reason=reason))
     reason = "it was asked for" if need.context_length else "it is what the model and the memory allow by default"
     decisions.append(Decision(what="context", value=f"{offer.context_length} tokens", reason=reason))
+    if need.batch > 1:
+        reason = "it was asked for; each has that context for itself"
+        decisions.append(Decision(what="batch", value=_conversations(need.batch), reason=reason))
     return tuple(decisions)
 
 

@@ -6,21 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from llama4sdk.hardware import Cpu, Device, Hardware
-from llama4sdk.planning.engines import EngineProfile, LayoutKind
+from llama4sdk.planning.engines import EngineProfile, LayoutKind, Work
 from llama4sdk.planning.quantization import LINEAR, ModuleClass
 from llama4sdk.planning.shares import Layout, Model, Share, class_bytes, config_of, scheme_of
 from llama4sdk.planning.support import WORST_LAST, Support, support, support_by_class
 from llama4sdk.text import gb
 
-__all__ = ["USUAL_CONTEXT", "Room", "longest"]
+__all__ = ["USUAL_CONTEXT", "Room", "longest", "total_at"]
 
 USUAL_CONTEXT: Final = 8192
 
+FULL_BITS: Final = 32
+
 REPLICATED: Final[frozenset[ModuleClass]] = frozenset({"router", "norms", "vision"})
 """What every device of a group holds whole."""
-
-RAM_KEPT: Final = 0.05
-"""The share of the machine's memory that is left to everything else."""
 
 
 class Room:
@@ -30,16 +29,15 @@ class Room:
         self, model: Model, engine: EngineProfile, machine: Hardware, precision: str, *, batch: int, kv_bytes: float
     ) -> None:
         self.model, self.engine, self.machine, self.precision = model, engine, machine, precision
-        self.batch, self.kv_bytes = batch, kv_bytes
+        self.batch, self.scheme = batch, config_of(precision)
+        full = self.scheme is not None and self.scheme.dtype.bits == FULL_BITS
+        self.kv_bytes = FULL_BITS / 8 if full else kv_bytes  # what is calculated in fp32 is kept so
         self.weights = class_bytes(model, precision)
         self.longest = model.config.max_context
 
     def of(self, device: Device | None) -> int:
         """Bytes that may be taken of a device, or of the machine's memory."""
-        if device is None:
-            return int(self.machine.free_memory * (1 - RAM_KEPT))
-        most = int(device.total_memory * self.engine.utilization)
-        return min(int(self.machine.free_on(device) * (1 - self.engine.margin)), most)
+        return self.engine.room(self.machine, device)
 
     def layout(
         self,
@@ -71,7 +69,7 @@ class Room:
     def support(self, devices: Sequence[Device]) -> Support:
         """The worst verdict of the devices, or the processor's, on any class of modules."""
         places: Sequence[Device | Cpu] = devices or [self.machine.cpu]
-        config = config_of(self.precision)
+        config = self.scheme
         verdicts = [
             found
             for place in places
@@ -186,15 +184,23 @@ class Room:
         self, device: Device | None, weights: Mapping[ModuleClass, int], kv: int, context: int, *, together: int = 1
     ) -> Share:
         engine, working = self.engine, kv > 0 or device is not None
-        window, memory = self.model.config.max_context, device.total_memory if device else 0
-        workspace = engine.workspace_for(context, window, devices=together, memory=memory)
+        work = Work(
+            config=self.model.config,
+            precision=self.scheme,
+            context=context,
+            batch=self.batch,
+            vision=self.model.vision_parameters > 0,
+            on_host=device is None,
+            devices=together,
+            memory=device.total_memory if device else 0,
+        )
         static = engine.static_share(together)
         return Share(
             device=device.id if device else "cpu",
             weights=dict(weights),
             kv=kv,
-            workspace=workspace if working else 0,
-            runtime=engine.runtime if working else 0,
+            workspace=engine.workspace_for(work) if working else 0,
+            runtime=engine.runtime_for(work) if working else 0,
             room=self.of(device),
             static_room=int(device.total_memory * static) if device and static else None,
         )
@@ -228,6 +234,20 @@ class Room:
             sequences=self.batch if sequences is None else sequences,
             layers=layers,
         )
+
+
+def total_at(context: int, layout: Layout, share: Share, model: Model, engine: EngineProfile) -> int:
+    """What one device of a layout would take with another context, the cache apart."""
+    work = Work(
+        config=model.config,
+        precision=config_of(layout.precision),
+        context=layout.context,
+        batch=layout.batch,
+        vision=model.vision_parameters > 0,
+        on_host=share.device == "cpu",
+    )
+    more = engine.workspace_for(work.model_copy(update={"context": context})) - engine.workspace_for(work)
+    return share.total - share.kv + more
 
 
 def longest(fits: Callable[[int], bool], limit: int) -> int:

@@ -45,7 +45,7 @@ class Stored(Value):
 
 
 class Model(Value):
-    """What is to be laid out. ``vision_parameters`` are held in two bytes each."""
+    """What is to be laid out. ``vision_parameters`` are held in full precision."""
 
     name: str
     config: TextConfig
@@ -144,6 +144,7 @@ def class_bytes(model: Model, precision: str) -> dict[ModuleClass, int]:
     """All weights by class of modules: in a scheme, a published mix, a mix of GGUF, or as stored; vision included."""
     if model.stored is not None and precision == model.stored.precision:
         return dict(model.stored.weights)
+    scheme, width = config_of(precision), 2
     if precision in GGUF_MIXES:
         sizes = gguf_class_bytes(model.config, precision)
     elif precision == "nvfp4":
@@ -151,8 +152,9 @@ def class_bytes(model: Model, precision: str) -> dict[ModuleClass, int]:
         packed = set(LINEAR) - {"attention"}
         sizes = {part: int(size * FP4_BITS / 16) if part in packed else size for part, size in halves.items()}
     else:
-        sizes = estimate.class_bytes(model.config, config_of(precision) or QuantizationConfig.of(precision))
-    return {**sizes, "vision": 2 * model.vision_parameters} if model.vision_parameters else sizes
+        scheme = scheme or QuantizationConfig.of(precision)
+        sizes, width = estimate.class_bytes(model.config, scheme), scheme.dtype.bits // 8
+    return {**sizes, "vision": width * model.vision_parameters} if model.vision_parameters else sizes
 
 
 def config_of(precision: str) -> QuantizationConfig | None:

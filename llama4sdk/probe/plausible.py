@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Final
 
 from llama4sdk.hardware import MOST_CORES, MOST_DEVICES, MOST_DISK, MOST_MEMORY, Cpu, Device, Link
 from llama4sdk.probe.disk import Disk

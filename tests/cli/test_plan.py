@@ -248,3 +248,26 @@ def test_a_config_alone_is_compared(cli: Cli, tmp_path: Path) -> None:
     result = cli("plan", "--compare", "-m", str(tmp_path))
     assert (result.exit_code, "https://" in result.stderr) == (4, False)
     assert "num_kv_heads is 0" in result.stderr
+
+
+def test_a_batch_is_in_every_form_of_a_plan(torch: Cli, tmp_path: Path) -> None:
+    """In words, with what each answer gets of the speed; as JSON; explained; drawn; compared; refused with a number."""
+    ask = ("plan", "-m", "scout", "--gpus", "h100", "-q", "int4", "-c", "8192", "--batch", "4")
+    text = words(torch(*ask, "--explain").stdout)
+    for shown in ("4 conversations at once", "4 answers together", "tokens/s each", "of 4 x 8,192 tokens"):
+        assert shown in text
+    plan = json.loads(torch(*ask, "--json").stdout)
+    assert (plan["batch"], plan["context_length"]) == (4, 8192)
+    picture = tmp_path / "plan.svg"
+    torch(*ask, "--plot", str(picture))
+    assert "context in tokens of each of 4 conversations" in picture.read_text()
+    rows = json.loads(torch("plan", *ask[1:5], "-c", "8192", "--batch", "4", "--compare", "--json").stdout)["h100"]
+    (row,) = [r["layout"] for r in rows if (r["layout"]["engine"], r["layout"]["precision"]) == ("torch", "int4")]
+    (share,) = row["shares"]
+    assert (row["batch"], share["kv"]) == (4, plan["breakdown"]["cuda:0"]["kv_cache"])
+    assert share["workspace"] == plan["breakdown"]["cuda:0"]["workspace"]
+    assert "of all together" in words(torch("plan", *ask[1:5], "--batch", "4", "--compare").stdout)
+    refused = torch(*ask[:-1], "400")
+    assert refused.exit_code == 3
+    assert "Ask for a" in words(refused.stdout)
+    assert torch(*ask[:-1], "0").exit_code == 2

@@ -14,6 +14,7 @@ from llama4sdk.planning.layouts import Model
 from llama4sdk.planning.plan import Placement, Plan
 from llama4sdk.planning.policy import Preference
 from llama4sdk.planning.quantization import Quantization, QuantizationConfig
+from llama4sdk.planning.sizing import Place, memory_breakdown
 
 GIB = 2**30
 
@@ -26,16 +27,30 @@ def model(spec: ModelSpec) -> Model:
 BOTH = [model(SCOUT), model(MAVERICK)]
 
 
-def a_plan(spec: ModelSpec = SCOUT, *, backend: str = "torch", device: str = "cuda:0", context: int = 8192) -> Plan:
+def a_plan(
+    spec: ModelSpec = SCOUT,
+    *,
+    backend: str = "torch",
+    device: str = "cuda:0",
+    context: int = 8192,
+    batch: int = 1,
+    held: Quantization | QuantizationConfig = Quantization.INT4,
+) -> Plan:
+    assert spec.config is not None
+    place: Place = "cpu" if device == "cpu" else "accelerator"
+    vision = spec.vision_parameters
+    parts = memory_breakdown(spec.config, held, context, batch=batch, place=place, vision=vision)
     return Plan(
         model=spec.name,
         backend=backend,
         placement=Placement(kind="local", devices=(device,)),
-        quantization=Quantization.INT4,
+        quantization=held,
         context_length=context,
+        batch=batch,
         capabilities=Capabilities(),
-        memory={device: 67 * 10**9},
-        weight_bytes=spec.weight_bytes(Quantization.INT4),
+        memory={device: sum(parts.values())},
+        breakdown={device: parts},
+        weight_bytes=spec.weight_bytes(held),
     )
 
 
@@ -61,9 +76,7 @@ def test_what_is_installed_is_no_alternative() -> None:
 
 def test_what_is_worse_is_not_shown() -> None:
     """Full precision on one card leaves others nothing to gain but speed, and llama.cpp not even that."""
-    plan = a_plan().model_copy(update={"quantization": Quantization.BF16, "weight_bytes": 217_283_587_072})
-    plan = plan.model_copy(update={"memory": {"cuda:0": 225 * 10**9}})
-    assert "llama.cpp" not in found(plan, describe("b300"))
+    assert "llama.cpp" not in found(a_plan(held=Quantization.BF16), describe("b300"))
 
 
 def test_a_shorter_context_is_no_alternative() -> None:
@@ -85,31 +98,41 @@ def test_an_echo_has_no_alternative() -> None:
 
 
 def test_a_plan_as_a_layout_holds_every_byte() -> None:
-    """Weights and cache are counted, and the rest is work space and runtime."""
-    machine = describe("h100")
-    candidate = as_candidate(a_plan(), BOTH[0], machine)
+    """As the backend breaks them down."""
+    machine, plan = describe("h100"), a_plan()
+    candidate = as_candidate(plan, BOTH[0], machine)
     assert candidate is not None
     (share,) = candidate.layout.shares
     assert sum(share.weights.values()) == SCOUT.weight_bytes(Quantization.INT4)
     assert share.kv == 48 * 2 * 8 * 128 * 2 * 8192
-    assert share.total == 67 * 10**9
-    assert share.room == machine.devices[0].free_memory
+    parts = {str(part): size for part, size in share.weights.items()}
+    parts |= {"kv_cache": share.kv, "workspace": share.workspace, "runtime": share.runtime}
+    assert parts == plan.breakdown["cuda:0"]
+    assert share.total == plan.memory["cuda:0"]
+    assert share.room == int(machine.devices[0].free_memory * 0.98)
 
 
 def test_weights_that_a_file_has_in_codes_weigh_what_the_backend_says() -> None:
-    """To the byte, in the proportions of the scheme."""
-    plan = a_plan().model_copy(update={"weight_bytes": 61_234_567_891})
-    sizes = held_bytes(plan, BOTH[0])
-    assert sum(sizes.values()) == 61_234_567_891
-    assert sizes["experts"] > 0.8 * 61_234_567_891
+    """To the byte, class by class; of a plan over several devices all of them."""
+    plan = a_plan()
+    parts = plan.breakdown["cuda:0"] | {"experts": 50_123_456_789}
+    size = sum(parts.values())
+    two = {"memory": {"cuda:0": size, "cuda:1": size}, "breakdown": {"cuda:0": parts, "cuda:1": parts}}
+    sizes = held_bytes(plan.model_copy(update=two))
+    assert sizes["experts"] == 2 * 50_123_456_789
+    assert sizes.keys() == parts.keys() - {"kv_cache", "workspace", "runtime"}
+
+
+def test_a_plan_that_says_too_little_is_no_candidate() -> None:
+    """Nothing is made up of what a backend does not break down."""
+    assert as_candidate(a_plan().model_copy(update={"breakdown": {}}), BOTH[0], describe("h100")) is None
 
 
 def test_a_scheme_for_each_class_is_counted_by_class() -> None:
     """Experts in four bits beside attention in eight."""
     mixed = QuantizationConfig(experts=Quantization.INT4, attention=Quantization.INT8)
     size = SCOUT.weight_bytes(mixed)
-    plan = a_plan().model_copy(update={"quantization": mixed, "weight_bytes": size})
-    candidate = as_candidate(plan, BOTH[0], describe("h200"))
+    candidate = as_candidate(a_plan(held=mixed), BOTH[0], describe("h200"))
     assert candidate is not None
     assert sum(candidate.layout.shares[0].weights.values()) == size
     assert candidate.bits == 4

@@ -72,7 +72,7 @@ def test_the_roofline_names_its_calibration() -> None:
 def test_an_unmeasured_processor_says_so() -> None:
     """A bandwidth that nobody measured is a guess, with the command that measures it; a measured one is not."""
     machine = describe("none").model_copy(update={"cpu": Cpu(name="c", cores=8)})
-    plan = a_plan(DEMO, device="cpu").model_copy(update={"quantization": Quantization.FP32, "weight_bytes": None})
+    plan = a_plan(DEMO, device="cpu", held=Quantization.FP32)
 
     def bandwidth(machine: Hardware) -> Figure:
         return figures(explain(plan, model(DEMO), machine), "Speed")["bandwidth"]
@@ -84,7 +84,7 @@ def test_an_unmeasured_processor_says_so() -> None:
 
 def test_a_network_without_chunks_has_one_cache() -> None:
     """The demo keeps everything everywhere, so engines do not differ."""
-    plan = a_plan(DEMO, device="cpu").model_copy(update={"quantization": Quantization.FP32})
+    plan = a_plan(DEMO, device="cpu", held=Quantization.FP32)
     titles = [section.title for section in explain(plan, model(DEMO), describe("none")).sections]
     assert titles == ["Memory on cpu", "Keys and values", "Speed"]
 

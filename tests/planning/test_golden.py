@@ -93,6 +93,6 @@ def _lacking(found: list[Candidate]) -> str:
 def _offered(spec: ModelSpec, machine: Hardware) -> str:
     offer = TorchBackend().offer(Need(model=spec.name), machine)
     if not isinstance(offer, Offer):
-        return f"needs {gb(offer.need_memory or 0)}, {gb(offer.have_memory or 0)} free"
+        return f"needs {gb(offer.need_memory or 0)}, has room for {gb(offer.have_memory or 0)}"
     memory = ", ".join(f"{gb(size)} on {device}" for device, size in offer.memory.items())
     return f"{offer.quantization} on {offer.placement}, {offer.context_length:,}, {memory}"

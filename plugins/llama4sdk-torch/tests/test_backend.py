@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
@@ -14,7 +15,6 @@ import pytest
 import torch
 from llama4sdk_torch import CAPABILITIES, llama4sdk_backends
 from llama4sdk_torch.backend import TorchBackend
-from llama4sdk_torch.sizing import memory_bytes
 
 from llama4sdk import Client, catalog
 from llama4sdk.backend import Need, Offer, Unavailable
@@ -24,9 +24,12 @@ from llama4sdk.planning.accelerators import describe
 from llama4sdk.planning.estimate import weight_bytes
 from llama4sdk.planning.plan import Placement, Plan
 from llama4sdk.planning.quantization import ModuleClass, Quantization, QuantizationConfig
+from llama4sdk.planning.sizing import PIECES, memory_bytes
 from llama4sdk.testing.machines import CRAMPED, GPU_24GB, H100_X1, H100_X8, LAPTOP, MAC_64GB, machine
 
 from .reference import MAVERICK_LIKE, characters_tokenizer
+
+H200 = H100_X1.devices[0].model_copy(update={"total_memory": 141 * 10**9, "free_memory": 140 * 10**9})
 
 
 def offer(hardware: Hardware, **need: object) -> Offer:
@@ -123,7 +126,7 @@ def test_little_memory_means_a_shorter_context() -> None:
     """The cache shrinks before the model is refused; a context that was asked for is not shortened."""
     assert catalog.DEMO.config is not None
     enough = memory_bytes(catalog.DEMO.config, Quantization.FP32, 2048)
-    small = machine(memory=2 * enough, free=enough)
+    small = machine(memory=2 * enough, free=math.ceil(enough / 0.95))
     assert offer(small).context_length == 2048
     assert "2048" in str(refusal(small, quantization="fp32", context_length=8192).fix)
     assert offer(small, context_length=8192).quantization is Quantization.BF16
@@ -138,7 +141,9 @@ def test_what_does_not_fit_says_how_much_is_missing() -> None:
     assert "even in int4" in answer.reason
     assert "GB" in answer.reason
     assert "quantization='int4'" in str(refusal(H100_X8, model="scout", device="cuda", quantization="bf16").fix)
-    assert refusal(CRAMPED).have_memory == CRAMPED.free_memory
+    assert refusal(CRAMPED).have_memory == int(CRAMPED.free_memory * 0.95)
+    nearly = machine(memory=2**36, free=answer.need_memory + 10**9)
+    assert "left to others" in refusal(nearly, model="maverick", quantization="int4").reason
 
 
 def test_models_that_are_not_here_are_offered_where_they_fit() -> None:
@@ -156,11 +161,8 @@ def test_models_that_are_not_here_are_offered_where_they_fit() -> None:
         (machine(memory=160 * 2**30, free=150 * 10**9), Quantization.INT8),
         (machine(memory=128 * 2**30, free=90 * 10**9), Quantization.INT4),
         (H100_X1, Quantization.INT4),
-        (machine(H100_X1.devices[0].model_copy(update={"free_memory": 140 * 10**9})), Quantization.FP8),
-        (
-            machine(H100_X1.devices[0].model_copy(update={"free_memory": 140 * 10**9, "compute_capability": (8, 0)})),
-            Quantization.INT8,
-        ),
+        (machine(H200), Quantization.FP8),
+        (machine(H200.model_copy(update={"compute_capability": (8, 0)})), Quantization.INT8),
     ],
 )
 def test_scout_is_quantized_no_further_than_it_must_be(hardware: Hardware, quantization: Quantization) -> None:
@@ -189,7 +191,7 @@ def test_room_is_counted_for_one_dequantized_matrix() -> None:
         scheme: memory_bytes(catalog.SCOUT.config, scheme, 512) - weight_bytes(catalog.SCOUT.config, scheme)
         for scheme in (Quantization.BF16, Quantization.INT8, Quantization.INT4)
     }
-    expert = 2 * 8192 * 5120 * 2
+    expert = 2 * 8192 * 5120 * 2 + PIECES
     assert beside[Quantization.INT8] == beside[Quantization.INT4] == beside[Quantization.BF16] + expert
 
 

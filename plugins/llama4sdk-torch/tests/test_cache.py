@@ -6,7 +6,6 @@ import pytest
 import torch
 from llama4sdk_torch.cache import KVCache
 from llama4sdk_torch.model import TextModel
-from llama4sdk_torch.sizing import BLOCK, memory_bytes
 from llama4sdk_torch.spans import spans
 
 from llama4sdk import catalog
@@ -14,6 +13,7 @@ from llama4sdk.errors import ContextLengthError
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.planning.estimate import kv_cache_bytes
 from llama4sdk.planning.plan import Quantization
+from llama4sdk.planning.sizing import BLOCK, memory_bytes
 
 META = torch.device("meta")
 

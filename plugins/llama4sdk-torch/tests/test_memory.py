@@ -6,19 +6,26 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from llama4sdk_torch.backend import TorchBackend
 from llama4sdk_torch.metering import Meter
 from safetensors import TensorSpec, serialize
 
-from llama4sdk.backend import Capabilities
+from llama4sdk import Client
+from llama4sdk.backend import Capabilities, Need, Offer
 from llama4sdk.errors import DeviceMemoryError
 from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.planning.quantization import Quantization
+from llama4sdk.testing.machines import LAPTOP
 from llama4sdk.weights.checkpoint import Checkpoint
+
+from .reference import MAVERICK_LIKE, characters_tokenizer
 
 STATUS = Path("/proc/self/status")
 LAYERS, HIDDEN, EXPERTS, INNER = 5, 1024, 8, 1024
@@ -154,3 +161,84 @@ def test_taking_more_than_was_planned_is_said_once(caplog: pytest.LogCaptureFixt
     assert [r.message for r in caplog.records if "were predicted" in r.message] == [
         "More memory was taken than planned, by over 10%: 200 MB on cpu, where 100 MB were predicted."
     ]
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="only Linux tells what memory is a process's own")
+def test_what_the_program_itself_takes_is_not_the_engines(caplog: pytest.LogCaptureFixture) -> None:
+    """Growing and shrinking while the engine rests are left out; what it takes and gives back at work is in."""
+    placement = Placement(kind="local", devices=("cpu",))
+    plan = Plan(model="demo", backend="torch", placement=placement, context_length=512, capabilities=Capabilities(),
+                memory={"cpu": 200 * 10**6})  # fmt: skip
+    meter = Meter(plan)
+    with meter.watching():
+        weights = np.ones(100 * 10**6, np.uint8)
+    theirs = np.ones(400 * 10**6, np.uint8)
+    with meter.working():
+        cache = np.ones(50 * 10**6, np.uint8)
+    del theirs
+    with meter.working():
+        del cache
+    with meter.working():
+        more = np.ones(20 * 10**6, np.uint8)
+    meter.report()
+    assert len(weights) > len(more)
+    assert meter.memory.measured["cpu"] == pytest.approx(150e6, rel=0.05)
+    assert not caplog.records
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="only Linux tells what memory is a process's own")
+def test_an_answer_is_measured_beside_a_program_that_grows(
+    save_tiny: Callable[..., tuple[Path, torch.nn.Module]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A reader that takes twice what was planned for the engine, between two tokens, causes no warning."""
+    folder, _ = save_tiny(**MAVERICK_LIKE)
+    (folder / "tokenizer.json").write_text(characters_tokenizer(), encoding="utf-8")
+    with Client(folder, backend="torch", device="cpu", quantization="fp32", batch=1) as client:
+        predicted = client.plan().memory["cpu"]
+        answer = client.generate("ab", stream=True, max_tokens=20, temperature=0)
+        next(answer)
+        kept = np.ones(2 * predicted, np.uint8)
+        assert answer.completion().finish_reason
+        seen = client.memory()
+    assert len(kept) > seen.predicted["cpu"]
+    assert seen.measured["cpu"] < seen.predicted["cpu"]
+    assert not [record for record in caplog.records if "were predicted" in record.message]
+
+
+UNPACK = """
+import sys, threading, time
+from pathlib import Path
+import gguf.quants, llama4sdk_torch.loading  # whatever is made once is made now
+import torch
+from llama4sdk.weights.checkpoint import open_checkpoint
+from llama4sdk_torch.holding import Holding
+from llama4sdk_torch.loading import load_networks
+from llama4sdk_torch.metering import own_memory
+
+def watch():
+    while True:
+        peak[0] = max(peak[0], own_memory())
+        time.sleep(0.0005)
+
+torch.ones(2**22).add_(1)
+checkpoint = open_checkpoint(Path(sys.argv[1]))
+before = own_memory()
+peak = [before]
+threading.Thread(target=watch, daemon=True).start()
+load_networks(checkpoint, device=torch.device("cpu"), quantization=sys.argv[2])
+print(peak[0] - before, Holding(checkpoint, sys.argv[2]).loading_bytes, Holding(checkpoint, sys.argv[2]).bytes)
+"""
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="only Linux tells what memory is a process's own")
+@pytest.mark.parametrize("quantization", ["bf16", "int8", "int4"])
+def test_what_is_unpacked_while_loading_is_counted(demo: Checkpoint, quantization: str) -> None:
+    """For a moment the demo's embedding takes more than all of it does in the end; no more than is said."""
+    command = [sys.executable, "-c", UNPACK, str(demo.path), quantization]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    peak, said, held = map(int, done.stdout.split())
+    assert held < said
+    assert 0.7 * said < peak < 1.02 * said + 8e6
+    plan = TorchBackend().offer(Need(model=str(demo.path), quantization=Quantization(quantization)), LAPTOP)
+    assert isinstance(plan, Offer)
+    assert plan.memory["cpu"] >= said + plan.breakdown["cpu"]["runtime"]

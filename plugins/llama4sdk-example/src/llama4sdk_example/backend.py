@@ -40,6 +40,7 @@ class ExampleBackend(Backend):
             model=MODEL,
             placement=Placement(kind="local", devices=("cpu",)),
             context_length=context,
+            batch=need.batch,
             memory={"cpu": MEMORY},
             reason="its word counts fit into RAM",
         )

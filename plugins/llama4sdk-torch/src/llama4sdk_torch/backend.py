@@ -66,7 +66,11 @@ class TorchBackend(Backend):
                 f"The weights of '{plan.model}' are not on this machine.", hint=f"Run 'llama4sdk pull {plan.model}'."
             )
         checkpoint = open_checkpoint(source)
-        meter = Meter(plan)  # before torch, which takes memory, too
+        meter = Meter(plan)
+        with meter.watching():  # torch itself takes memory, too
+            return self._load(checkpoint, plan, meter, progress)
+
+    def _load(self, checkpoint: Checkpoint, plan: Plan, meter: Meter, progress: Progress | None) -> TorchEngine:
         import torch
 
         from llama4sdk_torch.engine import TorchEngine
@@ -79,11 +83,23 @@ class TorchBackend(Backend):
             )
         precision = plan.quantization or _precision(checkpoint)
         require_room(plan, device)
-        with meter.watching():
-            network, vision = load_networks(checkpoint, device=device, quantization=precision, progress=progress)
-            return TorchEngine(
-                checkpoint, network, vision, model=plan.model, context_length=plan.context_length, meter=meter
-            )
+        network, vision = load_networks(checkpoint, device=device, quantization=precision, progress=progress)
+        return TorchEngine(
+            checkpoint,
+            network,
+            vision,
+            model=plan.model,
+            context_length=plan.context_length,
+            batch=plan.batch or 1,
+            request_bytes=_of_one_request(plan),
+            meter=meter,
+        )
+
+
+def _of_one_request(plan: Plan) -> int:
+    """What each of the plan's batch takes, beside what they share."""
+    parts = next(iter(plan.breakdown.values()), {})
+    return (parts.get("kv_cache", 0) + parts.get("workspace", 0)) // (plan.batch or 1)
 
 
 def _subject(model: str) -> Subject | None:
@@ -92,6 +108,7 @@ def _subject(model: str) -> Subject | None:
         checkpoint = open_checkpoint(path)
         vision = checkpoint.vision
         has_codes = stored_quantization(checkpoint) is not None
+        is_packed = any(tensor.dtype not in STORED for tensor in checkpoint.tensors.values())
         return Subject(
             model=model,
             source=path,
@@ -102,6 +119,7 @@ def _subject(model: str) -> Subject | None:
             ),
             vision_parameters=vision_parameters(vision, checkpoint.config.hidden_size) if vision else 0,
             text_bytes=cache(lambda precision: Holding(checkpoint, precision).class_bytes) if has_codes else None,
+            loading_bytes=cache(lambda precision: Holding(checkpoint, precision).loading_bytes) if is_packed else None,
         )
     spec = catalog.find(model)
     if spec is None or spec.config is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -13,6 +14,7 @@ from llama4sdk.backend import Engine
 from llama4sdk.context import room_for_answer
 from llama4sdk.errors import (
     CheckpointError,
+    DeviceMemoryError,
     InvalidRequestError,
     StreamClosedError,
     UnsupportedFeatureError,
@@ -20,31 +22,39 @@ from llama4sdk.errors import (
 from llama4sdk.events import Event, Finish, TokenLogprob, TopLogprob, Usage
 from llama4sdk.memory import Memory
 from llama4sdk.messages import ImagePart
+from llama4sdk.planning.sizing import BLOCK
 from llama4sdk.progress import Progress
 from llama4sdk.requests import EmbedRequest, Pooling, Request, ScoreRequest
 from llama4sdk.results import Embeddings, Scores
 from llama4sdk.scoring import windows
+from llama4sdk.text import gb
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk_torch.calls import AnswerEvents, offered, prompt_format, visible_marks
 from llama4sdk_torch.constraints import Constraints, Guide
 from llama4sdk_torch.generation import AnswerText, generate
-from llama4sdk_torch.loading import memory_errors
+from llama4sdk_torch.loading import free_memory, memory_errors
 from llama4sdk_torch.metering import Meter
 from llama4sdk_torch.model import TextModel
 from llama4sdk_torch.prompts import Prompt, Sight
 from llama4sdk_torch.sampling import Sampler
 from llama4sdk_torch.scoring import score_window
-from llama4sdk_torch.sizing import BLOCK
+from llama4sdk_torch.turns import Turns
 from llama4sdk_torch.vision import VisionModel
 
 __all__ = ["TorchEngine"]
+
+logger = logging.getLogger("llama4sdk")
 
 EMBED_TOKENS = BLOCK
 """At most so many tokens of several texts, padding included, go through the network together: as of one prompt."""
 
 
 class TorchEngine(Engine):
-    """Serves several threads at once; each stream has a cache of its own, freed with the stream."""
+    """Serves several threads at once; each stream has a cache of its own, freed with the stream.
+
+    No more than ``batch`` requests have one at once: later ones wait for their turn. Each goes through the network for
+    itself, in the thread that reads it.
+    """
 
     def __init__(
         self,
@@ -54,11 +64,17 @@ class TorchEngine(Engine):
         *,
         model: str,
         context_length: int,
+        batch: int = 1,
+        request_bytes: int = 0,
         meter: Meter | None = None,
     ) -> None:
         self.model = model
         self.context_length = context_length
         self._meter = meter
+        self._batch = batch
+        self._turns = Turns(batch)
+        self._request_bytes = request_bytes
+        self._exceeded = False
         self._network: TextModel | None = network
         self._tokenizer = checkpoint.tokenizer()
         self._sight = None if vision is None else Sight(vision, self._tokenizer.control)
@@ -99,7 +115,7 @@ class TorchEngine(Engine):
         for ids in texts:
             room_for_answer(len(ids), 0, self.context_length)
         vectors: dict[int, tuple[float, ...]] = {}
-        with memory_errors(network.device), self._watching(long=True):
+        with self._turn(), memory_errors(network.device), self._working(long=True):
             for batch in _batches(texts):
                 self._open()
                 pooled = _pooled(network, [texts[i] for i in batch], request.pooling)
@@ -122,12 +138,15 @@ class TorchEngine(Engine):
         spans = windows(len(ids), window=request.window, stride=request.stride, context_length=self.context_length)
         piece = self._tokenizer.piece
         entries: list[TokenLogprob | None] = [None]
-        for span in spans:
-            for scored in score_window(self._open, ids, span, top=request.top):
-                top = tuple(TopLogprob(token=piece(other), logprob=value) for other, value in scored.top)
-                entries.append(TokenLogprob(token=piece(ids[len(entries)]), logprob=scored.logprob, top=top))
-            if progress is not None:
-                progress(len(entries), len(ids))
+        with self._turn():
+            for span in spans:
+                with self._working(long=True):
+                    found = list(score_window(self._open, ids, span, top=request.top))
+                for scored in found:
+                    top = tuple(TopLogprob(token=piece(other), logprob=value) for other, value in scored.top)
+                    entries.append(TokenLogprob(token=piece(ids[len(entries)]), logprob=scored.logprob, top=top))
+                if progress is not None:
+                    progress(len(entries), len(ids))
         return Scores(
             tokens=tuple(map(piece, ids)),
             logprobs=tuple(entries),
@@ -148,6 +167,7 @@ class TorchEngine(Engine):
         """Free the weights. Streams still open end with StreamClosedError at their next token."""
         self._network = None
         self._sight = None
+        self._turns.wake()
 
     def _answer(
         self, network: TextModel, request: Request, prompt: Prompt, count: int, guide: Guide | None
@@ -155,32 +175,59 @@ class TorchEngine(Engine):
         marks = visible_marks(self._tokenizer, request)
         answer = AnswerText(self._tokenizer, self._stop_ids, request.sampling.stop, marks)
         events = AnswerEvents(request)
-        with memory_errors(network.device):
-            inputs = self._taken_in(network, prompt)
-            tokens = generate(network, inputs, lambda like: self._sampler(request, prompt.ids, like), count, guide)
-            del inputs  # embedded, a long prompt takes memory, and is needed only until it is read
-        try:
-            while answer.finished is None:
-                self._open()
-                with memory_errors(network.device), self._watching(long=answer.count == 0):
-                    token = next(tokens, None)
-                whole = guide is not None and guide.ended
-                delta = answer.end("stop" if whole else "length") if token is None else answer.push(token)
-                yield from events.read(delta, last=answer.finished is not None)
-        finally:
-            tokens.close()
-            if self._meter is not None:
-                self._meter.report()
+        with self._turn():
+            with memory_errors(network.device), self._working(long=prompt.pixels is not None):
+                inputs = self._taken_in(network, prompt)
+                tokens = generate(network, inputs, lambda like: self._sampler(request, prompt.ids, like), count, guide)
+                del inputs  # embedded, a long prompt takes memory, and is needed only until it is read
+            try:
+                while answer.finished is None:
+                    self._open()
+                    with memory_errors(network.device), self._working(long=answer.count == 0):
+                        token = next(tokens, None)
+                    whole = guide is not None and guide.ended
+                    delta = answer.end("stop" if whole else "length") if token is None else answer.push(token)
+                    yield from events.read(delta, last=answer.finished is not None)
+            finally:
+                with self._working(long=False):
+                    tokens.close()
+                if self._meter is not None:
+                    self._meter.report()
         usage = Usage(input_tokens=len(prompt.ids), output_tokens=answer.count, cached_tokens=0)
         yield Finish(reason=events.reason(answer.finished), usage=usage)
 
     @contextmanager
-    def _watching(self, *, long: bool) -> Iterator[None]:
-        """Measure memory: all the time while a prompt goes through the network, for a single token afterwards."""
-        with self._meter.watching() if self._meter is not None and long else nullcontext():
+    def _turn(self) -> Iterator[None]:
+        """Hold memory of the plan's, once that is free."""
+        with self._turns.turn(self._open, self._exceed):
+            self._open()
             yield
-        if self._meter is not None:
-            self._meter.look()
+
+    def _exceed(self) -> None:
+        """Take memory beyond the plan's, all of which open streams hold. Raises DeviceMemoryError if there is none."""
+        have = free_memory(self._open().device)
+        if have < self._request_bytes:
+            raise DeviceMemoryError(
+                f"The plan has room for {self._batch} at once, which streams hold that nobody reads; one more needs "
+                f"{gb(self._request_bytes)}, and {gb(have)} are free.",
+                need=self._request_bytes,
+                have=have,
+                hint="Read them to their ends or close them first.",
+            )
+        if not self._exceeded:
+            self._exceeded = True
+            logger.warning(
+                "More is answered at once than the %d planned for: open streams hold their memory, and nobody reads "
+                "them. Close them, or make the client with a larger batch.",
+                self._batch,
+            )
+
+    @contextmanager
+    def _working(self, *, long: bool) -> Iterator[None]:
+        """Measure memory: all the time while a prompt goes through the network, after it for a single token."""
+        meter = self._meter
+        with self._turns.step(), nullcontext() if meter is None else meter.watching() if long else meter.working():
+            yield
 
     def _taken_in(self, network: TextModel, prompt: Prompt) -> Tensor:
         tokens = torch.tensor([prompt.ids], device=network.device)

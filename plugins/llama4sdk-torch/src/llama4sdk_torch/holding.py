@@ -6,6 +6,7 @@ precision stays so: its publisher left it out on purpose. All else is quantized 
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -17,6 +18,12 @@ from llama4sdk.weights.checkpoint import Checkpoint
 __all__ = ["Held", "Holding", "expert_names", "stored_quantization"]
 
 FULL: Final = ("F32", "BF16", "F16")
+
+KEPT: Final = 3
+"""Bytes that taking over a code needs for a moment, in a matrix: packed, in halves, packed anew."""
+
+UNPACKED: Final = {"GGUF": 8, "Hugging Face": 12}
+"""The same for a code that becomes a float32: values twice; the third of other formats is the code as a number."""
 
 
 class Held(NamedTuple):
@@ -62,6 +69,22 @@ class Holding:
             sizes[module] = sizes.get(module, 0) + sum(_bytes(form, shape) for shape in shapes)
         return sizes
 
+    @property
+    def loading_bytes(self) -> int:
+        """Memory of the text network at the fullest moment of loading: what is there by then, and what is unpacked.
+
+        That is most at the last of the large matrices, which come first.
+        """
+        there = fullest = 0
+        for module, names in _stacks(self._checkpoint):
+            form, kept = self.held(module, names)
+            tensors = [self._checkpoint.tensors[name] for name in names]
+            there += sum(_bytes(form, tensor.shape) for tensor in tensors)
+            unpacked = [_one(tensor.shape) for tensor in tensors if tensor.dtype not in FULL]
+            each = KEPT if kept else UNPACKED.get(self._checkpoint.format, max(UNPACKED.values()))
+            fullest = max(fullest, there + each * max(unpacked, default=0))
+        return fullest
+
     def _is_wanted(self, form: MatrixFormat, wanted: MatrixFormat) -> bool:
         """A group size that was asked for is that of symmetric groups; without one, any the checkpoint has will do."""
         any_group = wanted.scheme is not Quantization.INT4 or self.config.group_size is None
@@ -97,6 +120,11 @@ def _stored_schemes(checkpoint: Checkpoint) -> dict[ModuleClass, Counter[Quantiz
         forms = [checkpoint.stored_form(name) for name in names]
         found[module].update(None if form is None else form.scheme for form in forms)
     return found
+
+
+def _one(shape: tuple[int, ...]) -> int:
+    """Values that are read at once: of fused experts, one expert's."""
+    return math.prod(shape[1:] if len(shape) == 3 else shape)
 
 
 def _bytes(form: MatrixFormat, shape: tuple[int, ...]) -> int:

@@ -25,7 +25,7 @@ from llama4sdk_torch.matrices import Matrix, Quantized, empty, quantize_into
 from llama4sdk_torch.model import Attention, Dense, Layer, Mixture, TextModel, Weights
 from llama4sdk_torch.vision import Affine, VisionLayer, VisionModel, VisionWeights
 
-__all__ = ["DTYPES", "load_model", "load_networks", "load_vision", "memory_errors", "require_room"]
+__all__ = ["DTYPES", "free_memory", "load_model", "load_networks", "load_vision", "memory_errors", "require_room"]
 
 
 FLOATS: Final = (
@@ -105,7 +105,7 @@ def require_room(plan: Plan, device: torch.device) -> None:
     """Raise DeviceMemoryError where less is free by now than the plan takes, before the system ends the process."""
     place = plan.placement.devices[0]
     need = plan.memory.get(place, 0) - plan.breakdown.get(place, {}).get("runtime", 0)  # that is taken already
-    have = memory.read().free if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
+    have = free_memory(device)
     if need > have:
         raise DeviceMemoryError(
             f"Loading takes {gb(need)} on {place}, where {gb(have)} are free now.",
@@ -113,6 +113,11 @@ def require_room(plan: Plan, device: torch.device) -> None:
             have=have,
             hint="Free some memory, or make a new plan.",
         )
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that nobody uses now."""
+    return memory.read().free if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
 
 
 def _full(dtype: torch.dtype) -> Quantization:
@@ -140,12 +145,14 @@ class _Loader:
         self._total = sum(checkpoint.tensors[name].nbytes for name in names)
 
     def text(self) -> TextModel:
+        """The largest matrices first: what unpacking them takes is free again when the rest has come."""
         embedding = self._matrix("embedding", ["model.embed_tokens.weight"])
+        head = embedding if self._config.tied_embeddings else self._matrix("head", ["lm_head.weight"])
         weights = Weights(
             embedding=embedding,
             layers=tuple(self._layer(number) for number in range(self._config.num_layers)),
             norm=self._tensor("model.norm.weight"),
-            head=embedding if self._config.tied_embeddings else self._matrix("head", ["lm_head.weight"]),
+            head=head,
         )
         return TextModel(self._config, weights)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from llama4sdk.memory import BAND, Memory
-from llama4sdk_torch.sizing import RUNTIME
+from llama4sdk.planning.sizing import RUNTIME
 
 if TYPE_CHECKING:
     from llama4sdk.planning.plan import Plan
@@ -36,8 +36,11 @@ def own_memory() -> int | None:
 
 
 class Meter:
-    """The peak since it was made. On a processor that is the growth of the whole process, looked at now and then:
-    what else the program did meanwhile is in it. On CUDA it is what torch allocated, and the context as planned.
+    """The peak since it was made. On CUDA it is what torch allocated, and the context as planned.
+
+    On a processor it is how much the process grew while the engine was at work: what it grows or shrinks by at other
+    times, between two pieces of an answer too, is the program's own, and left out. What other threads take while the
+    engine works cannot be told apart, and is in it.
 
     Says once, as a warning, when the plan is exceeded by more than ``BAND``.
     """
@@ -45,7 +48,12 @@ class Meter:
     def __init__(self, plan: Plan) -> None:
         self._predicted = plan.memory
         self._device = plan.placement.devices[0]
-        self._before = own_memory()
+        self._lock = threading.Lock()
+        self._at_work = 0
+        self._others: int | None = None
+        """What of the process's memory is not the engine's."""
+        self._own = 0
+        """What was the engine's when it last came to rest."""
         self._peak = 0
         self._warned = False
 
@@ -54,42 +62,66 @@ class Meter:
         """What was predicted and seen so far."""
         return Memory(predicted=self._predicted, measured={self._device: self._peak} if self._peak else {})
 
-    def look(self) -> None:
-        """Take the present state into the peak. Microseconds."""
-        if self._device != "cpu":
-            return
-        now = own_memory()
-        if now is not None and self._before is not None:
-            self._peak = max(self._peak, now - self._before)
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """The engine is at work, for a moment: its memory is looked at after that. Takes microseconds."""
+        self._begin()
+        try:
+            yield
+        finally:
+            self._end()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Look all the time while something long is done, then say what there is to say."""
-        if self._device == "cpu" and self._before is not None:
-            done = threading.Event()
-            watch = threading.Thread(target=self._watch, args=(done,), name="llama4sdk-memory", daemon=True)
-            watch.start()
-            try:
+        """The engine does something long: look all the time, then say what there is to say."""
+        with self.working():
+            if self._others is None:
                 yield
-            finally:
-                done.set()
-                watch.join()
-        else:
-            yield
+            else:
+                yield from self._watched()
         self.report()
 
     def report(self) -> None:
-        """Look once more; warn where the plan is exceeded, unless that was said before."""
-        self.look()
+        """Warn where the plan is exceeded, unless that was said before."""
         self._ask_device()
         excess = self.memory.excess
         if excess is not None and not self._warned:
             self._warned = True
             logger.warning("More memory was taken than planned, by over %.0f%%: %s.", BAND * 100, excess)
 
+    def _begin(self) -> None:
+        with self._lock:
+            if self._at_work == 0 and self._device == "cpu" and (now := own_memory()) is not None:
+                self._others = now - self._own
+            self._at_work += 1
+
+    def _end(self) -> None:
+        with self._lock:
+            self._at_work -= 1
+            self._own = max(0, self._look())
+
+    def _watched(self) -> Iterator[None]:
+        done = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(done,), name="llama4sdk-memory", daemon=True)
+        watch.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watch.join()
+
     def _watch(self, done: threading.Event) -> None:
         while not done.wait(INTERVAL):
-            self.look()
+            with self._lock:
+                self._look()
+
+    def _look(self) -> int:
+        """Take the present state into the peak; 0 where nothing can be told."""
+        now = own_memory() if self._others is not None else None
+        if now is None or self._others is None:
+            return 0
+        self._peak = max(self._peak, now - self._others)
+        return now - self._others
 
     def _ask_device(self) -> None:
         if self._device != "cpu":

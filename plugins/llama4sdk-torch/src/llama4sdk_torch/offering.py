@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias, get_args
 
@@ -16,9 +16,10 @@ from llama4sdk.planning.engines import find_engine
 from llama4sdk.planning.plan import Breakdown, Placement
 from llama4sdk.planning.policy import Preference
 from llama4sdk.planning.quantization import LINEAR, ModuleClass, Quantization, QuantizationConfig
+from llama4sdk.planning.room import longest
+from llama4sdk.planning.sizing import Place, memory_breakdown
 from llama4sdk.planning.speed import decode_speed
 from llama4sdk.text import gb
-from llama4sdk_torch.sizing import Site, memory_breakdown
 
 __all__ = ["Subject", "make_offer"]
 
@@ -55,33 +56,51 @@ class Subject:
     vision_parameters: int = 0
     text_bytes: Callable[[Precision], Mapping[ModuleClass, int]] | None = None
     """Bytes of its text network in memory by class; ``None`` where the estimate from its sizes is exact."""
+    loading_bytes: Callable[[Precision], int] | None = None
+    """Bytes of all weights at the fullest moment of loading, with what is unpacked then; ``None`` where nothing is."""
 
-    def breakdown(self, precision: Precision, context: int, site: Site) -> dict[str, int]:
+    def breakdown(self, precision: Precision, context: int, batch: int, place: Place) -> dict[str, int]:
         """Bytes that a device must have room for, part by part."""
-        text = None if self.text_bytes is None else self.text_bytes(precision)
-        vision = self.vision_parameters
-        return memory_breakdown(self.config, precision, context, site=site, vision=vision, text=text)
+        return memory_breakdown(
+            self.config,
+            precision,
+            context,
+            batch=batch,
+            place=place,
+            vision=self.vision_parameters,
+            text=None if self.text_bytes is None else self.text_bytes(precision),
+            loading=0 if self.loading_bytes is None else self.loading_bytes(precision),
+        )
 
-    def memory(self, precision: Precision, context: int, site: Site) -> int:
+    def memory(self, precision: Precision, context: int, batch: int, place: Place) -> int:
         """All of it."""
-        return sum(self.breakdown(precision, context, site).values())
+        return sum(self.breakdown(precision, context, batch, place).values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
+class _Spot:
+    """A device, or the machine's memory; ``room`` is what of the free bytes may be taken."""
+
     device: str
     free: int
+    room: int
     fp8: bool = False
 
     @property
-    def site(self) -> Site:
+    def place(self) -> Place:
         """What kind of place it is."""
         return "cpu" if self.device == "cpu" else "accelerator"
+
+    def lacks(self, size: int) -> str:
+        """Why so many bytes have no room there, a clause."""
+        if size > self.free:
+            return f"{self.device} has {gb(self.free)} free"
+        return f"{self.device} has {gb(self.free)} free, and {gb(self.free - self.room)} of it is left to others"
 
 
 class _Way(NamedTuple):
     precision: Precision
-    place: _Place
+    spot: _Spot
     context: int
     why: str | None
 
@@ -90,45 +109,45 @@ def make_offer(subject: Subject, need: Need, hardware: Hardware) -> Offer | Unav
     """The best place that has room at the best precision that has a place, or how much is missing where."""
     if refusal := _impossible(subject, need):
         return refusal
-    places = [place for place in _places(hardware) if _matches(place.device, need.device)]
+    spots = [spot for spot in _spots(hardware) if _matches(spot.device, need.device)]
     choices = [need.quantization] if need.quantization else _choices(subject.precision)
-    ways = [way for group in _groups(places, need.prefer) for way in _ways(subject, choices, group, need)]
-    if not ways:
-        return _no_room(subject, choices[-1], need, places, hardware)
-    way = max(ways, key=lambda way: way.context) if need.prefer == "context" else ways[0]  # the first of the longest
-    offer = _offer(subject, way.precision, way.place, way.context, None if need.quantization else way.why)
+    groups = _groups(spots, need.prefer)
+    ways: Iterator[_Way] = chain.from_iterable(_ways(subject, choices, group, need) for group in groups)
+    if need.prefer == "context":
+        ways = iter(sorted(ways, key=lambda way: -way.context))  # the first of the longest
+    if (way := next(ways, None)) is None:
+        return _no_room(subject, choices[-1], need, spots, hardware)
+    offer = _offer(subject, way, need)
     return offer.model_copy(update={"tokens_per_second": _speed(subject, way, offer.breakdown, hardware)})
 
 
-def _groups(places: list[_Place], prefer: Preference) -> list[list[_Place]]:
+def _groups(spots: list[_Spot], prefer: Preference) -> list[list[_Spot]]:
     """Places that are tried together, precision by precision: for quality all, else accelerators before memory."""
     if prefer == "quality":
-        return [places]
-    return [[place for place in places if (place.device == "cpu") is last] for last in (False, True)]
+        return [spots]
+    return [[spot for spot in spots if (spot.device == "cpu") is last] for last in (False, True)]
 
 
-def _ways(subject: Subject, choices: Sequence[Precision], places: Sequence[_Place], need: Need) -> Iterator[_Way]:
+def _ways(subject: Subject, choices: Sequence[Precision], spots: Sequence[_Spot], need: Need) -> Iterator[_Way]:
     """What has room, best precision first."""
     for number, choice in enumerate(choices):
-        for place in places:
-            precision = Quantization.FP8 if choice is Quantization.INT8 and place.fp8 and number else choice
-            context = need.context_length or _context_that_fits(subject, precision, place, prefer=need.prefer)
-            if context and subject.memory(precision, context, place.site) <= place.free:
-                yield _Way(precision, place, context, _why(subject, choices[:number], need, places))
+        for spot in spots:
+            precision = Quantization.FP8 if choice is Quantization.INT8 and spot.fp8 and number else choice
+            context = need.context_length or _context_that_fits(subject, precision, spot, need)
+            if context and subject.memory(precision, context, need.batch, spot.place) <= spot.room:
+                yield _Way(precision, spot, context, _why(subject, choices[:number], need, spots))
 
 
-def _context_that_fits(
-    subject: Subject, precision: Precision, place: _Place, *, prefer: Preference = "balanced"
-) -> int:
+def _context_that_fits(subject: Subject, precision: Precision, spot: _Spot, need: Need) -> int:
     """The usual context, or half of it, and so on; the longest where that is preferred; 0 when nothing fits."""
 
     def fits(context: int) -> bool:
-        return subject.memory(precision, context, place.site) <= place.free
+        return subject.memory(precision, context, need.batch, spot.place) <= spot.room
 
-    longest = subject.config.max_context
-    if prefer == "context":
-        return bisect_left(range(longest), 1, key=lambda tokens: not fits(tokens + 1))
-    context = min(longest, USUAL_CONTEXT)
+    most = subject.config.max_context
+    if need.prefer == "context":
+        return longest(fits, most)
+    context = min(most, USUAL_CONTEXT)
     while not fits(context) and context > LEAST_CONTEXT:
         context //= 2
     return context if fits(context) else 0
@@ -164,13 +183,14 @@ def _impossible(subject: Subject, need: Need) -> Unavailable | None:
     return None
 
 
-def _places(hardware: Hardware) -> Iterator[_Place]:
+def _spots(hardware: Hardware) -> Iterator[_Spot]:
     """Accelerators torch can drive, the emptiest first; then the processor."""
-    usable = [device for device in hardware.devices if device.kind in ("cuda", "rocm")]
+    engine = find_engine("torch")
+    usable = [device for device in hardware.devices if device.kind in engine.kinds]
     for device in sorted(usable, key=lambda device: -hardware.free_on(device)):
         fp8 = device.kind == "cuda" and (device.compute_capability or (0, 0)) >= FP8_SINCE
-        yield _Place(device=device.id, free=hardware.free_on(device), fp8=fp8)
-    yield _Place(device="cpu", free=hardware.free_memory)
+        yield _Spot(device=device.id, free=hardware.free_on(device), room=engine.room(hardware, device), fp8=fp8)
+    yield _Spot(device="cpu", free=hardware.free_memory, room=engine.room(hardware, None))
 
 
 def _matches(device: str, wanted: str | None) -> bool:
@@ -178,81 +198,96 @@ def _matches(device: str, wanted: str | None) -> bool:
     return wanted is None or wanted in (device, device.partition(":")[0])
 
 
-def _offer(subject: Subject, precision: Precision, place: _Place, context: int, why: str | None) -> Offer:
-    parts = subject.breakdown(precision, context, place.site)
+def _offer(subject: Subject, way: _Way, need: Need) -> Offer:
+    precision, spot, context, why = way
+    parts = subject.breakdown(precision, context, need.batch, spot.place)
     size = sum(parts.values())
     chosen = QuantizationConfig.of(precision)
     held = f"{precision}" if chosen.full_precision else f"{precision} (activations {chosen.dtype})"
     return Offer(
         model=subject.model,
         source=None if subject.source is None else str(subject.source),
-        placement=Placement(kind="local", devices=(place.device,)),
+        placement=Placement(kind="local", devices=(spot.device,)),
         quantization=precision,
-        quantization_reason=why,
+        quantization_reason=None if need.quantization else why,
         context_length=context,
-        memory={place.device: size},
-        breakdown={place.device: parts},
+        batch=need.batch,
+        memory={spot.device: size},
+        breakdown={spot.device: parts},
         weight_bytes=size - sum(parts[part] for part in NO_WEIGHTS),
         capabilities=subject.capabilities,
-        reason=f"{held} with {context} tokens of context takes {gb(size)} of {gb(place.free)} on {place.device}",
+        reason=f"{held} with {_tokens(context, need)} takes {gb(size)} of {gb(spot.free)} on {spot.device}",
     )
 
 
+def _tokens(context: int, need: Need) -> str:
+    return f"{f'{need.batch} x ' if need.batch > 1 else ''}{context} tokens of context"
+
+
 def _speed(subject: Subject, way: _Way, breakdown: Breakdown, hardware: Hardware) -> float | None:
-    """Tokens per second of one answer behind a short prompt: the middle of what is predicted."""
+    """Tokens per second behind a short prompt: the middle of what is predicted.
+
+    Several answers share it, for each reads the weights for itself.
+    """
     chosen = QuantizationConfig.of(way.precision)
     schemes = {chosen.scheme(module) for module in LINEAR}
     slowest = min(schemes, key=lambda scheme: scheme.bits)
-    part = part_alone(hardware, find_engine("torch"), way.place.device, slowest.value)
+    part = part_alone(hardware, find_engine("torch"), way.spot.device, slowest.value)
     if part is None:
         return None
     parts: dict[ModuleClass, int] = {
-        module: size for module in get_args(ModuleClass) if (size := breakdown[way.place.device].get(module))
+        module: size for module in get_args(ModuleClass) if (size := breakdown[way.spot.device].get(module))
     }
     short = min(way.context, SHORT)
     width = chosen.dtype.bits / 8
     return decode_speed(subject.config, parts, [part], context=short, value_bytes=width).middle
 
 
-def _why(subject: Subject, tried: Sequence[Precision], need: Need, places: Sequence[_Place]) -> str | None:
+def _why(subject: Subject, tried: Sequence[Precision], need: Need, spots: Sequence[_Spot]) -> str | None:
     """Why not what is better; ``None`` where full precision was taken."""
     if not tried:
         as_stored = not subject.precision.full_precision
         return "it is what the checkpoint is stored in" if as_stored else None
+    most = max(spots, key=lambda spot: spot.room)
+    sizes = [_least(subject, precision, need, most) for precision in tried]
+    needs = " and ".join(f"{precision} needs {gb(size)}" for precision, size in zip(tried, sizes, strict=True))
+    return f"{needs}; {most.lacks(min(sizes))}"
+
+
+def _least(subject: Subject, precision: Precision, need: Need, spot: _Spot) -> int:
+    """Bytes for the context that was asked for, or for the shortest that is offered."""
     context = need.context_length or min(subject.config.max_context, LEAST_CONTEXT)
-    most = max(places, key=lambda place: place.free)
-    sizes = " and ".join(
-        f"{precision} needs {gb(subject.memory(precision, context, most.site))}" for precision in tried
-    )
-    return f"{sizes}; {most.device} has {gb(most.free)} free"
+    return subject.memory(precision, context, need.batch, spot.place)
 
 
-def _no_room(
-    subject: Subject, precision: Precision, need: Need, places: list[_Place], hardware: Hardware
-) -> Unavailable:
-    if not places:
-        known = ", ".join(place.device for place in _places(hardware))
+def _no_room(subject: Subject, precision: Precision, need: Need, spots: list[_Spot], hardware: Hardware) -> Unavailable:
+    if not spots:
+        known = ", ".join(spot.device for spot in _spots(hardware))
         return Unavailable(reason=f"there is no device '{need.device}' it can use.", fix=f"Choose among: {known}.")
-    most = max(places, key=lambda place: place.free)
+    most = max(spots, key=lambda spot: spot.room)
     context = need.context_length or min(subject.config.max_context, LEAST_CONTEXT)
-    size = subject.memory(precision, context, most.site)
+    size = _least(subject, precision, need, most)
     even = "" if need.quantization or subject.precision == precision else "even "
     return Unavailable(
-        reason=(
-            f"'{subject.model}' {even}in {precision} with {context} tokens of context needs {gb(size)}; "
-            f"{most.device} has {gb(most.free)} free."
-        ),
+        reason=f"'{subject.model}' {even}in {precision} with {_tokens(context, need)} needs {gb(size)}; "
+        f"{most.lacks(size)}.",
         fix=_way_out(subject, precision, need, most, size),
         need_memory=size,
-        have_memory=most.free,
+        have_memory=most.room,
     )
 
 
-def _way_out(subject: Subject, precision: Precision, need: Need, place: _Place, size: int) -> str:
-    shorter = _context_that_fits(subject, precision, place)
-    if need.context_length is not None and shorter:
-        return f"Ask for a context_length of {shorter}."
+def _way_out(subject: Subject, precision: Precision, need: Need, spot: _Spot, size: int) -> str:
+    shorter = _context_that_fits(subject, precision, spot, need.model_copy(update={"prefer": "balanced"}))
+
+    def fits(batch: int) -> bool:
+        return _least(subject, precision, need.model_copy(update={"batch": batch}), spot) <= spot.room
+
+    fewer = longest(fits, need.batch - 1)
+    ways = [f"a context_length of {shorter}"] if need.context_length is not None and shorter else []
+    if ways := [*ways, *([f"a batch of {fewer}"] if fewer else [])]:
+        return f"Ask for {' or '.join(ways)}."
     for smaller in _choices(precision)[1:]:
-        if _context_that_fits(subject, smaller, place):
+        if _context_that_fits(subject, smaller, spot, need):
             return f"Pass quantization='{smaller}', or leave the choice open."
     return f"Use a machine with {gb(size)} free in one place, or a smaller model."

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from llama4sdk.planning.sizing import BLOCK, scored_rows
 from llama4sdk.scoring import Window
 from llama4sdk_torch.loading import memory_errors
 from llama4sdk_torch.model import TextModel
-from llama4sdk_torch.sizing import BLOCK
 
 __all__ = ["Scored", "score_window"]
-
-LOGITS: Final = 2**24
-"""Logits that are made at once: 83 rows of Llama 4's vocabulary, 64 MiB."""
 
 
 class Scored(NamedTuple):
@@ -27,15 +24,16 @@ class Scored(NamedTuple):
 
 
 def score_window(
-    network: Callable[[], TextModel], ids: Sequence[int], window: Window, *, top: int, logits: int = LOGITS
+    network: Callable[[], TextModel], ids: Sequence[int], window: Window, *, top: int, rows: int | None = None
 ) -> Iterator[Scored]:
     """The tokens [first, end) of a window, each given those before it in the window.
 
-    ``network`` is asked for before each block, so that it may refuse to go on; ``logits`` are made at once.
+    ``network`` is asked for before each block, so that it may refuse to go on. The logits of ``rows`` tokens are made
+    at once: unless given, as many as take no more memory than a block of a prompt does.
     """
     begin, first, end = window
     model = network()
-    rows = max(1, logits // model.config.vocab_size)
+    rows = rows or scored_rows(model.config, model.dtype.itemsize)
     with memory_errors(model.device):
         cache = model.new_cache(max(end - 1 - begin, 1))
     for start in range(begin, end - 1, BLOCK):  # the last token is only predicted

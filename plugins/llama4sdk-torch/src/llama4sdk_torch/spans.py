@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llama4sdk_torch.sizing import BLOCK
+from llama4sdk.planning.sizing import BLOCK
 
 __all__ = ["Slots", "Span", "spans"]
 
