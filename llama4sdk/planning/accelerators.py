@@ -31,6 +31,9 @@ MIB: Final = 2**20
 FREE: Final = 0.98
 """The share of an idle device's memory that is free."""
 
+SYSTEM: Final = 6 * GIB
+"""What an idle machine takes of its memory at most, and a tenth of a small one's."""
+
 OPERATIONS: Final = 75
 """For each byte of bandwidth, of a card that nobody has specified: what the weakest in the catalogue has but H20's."""
 
@@ -197,7 +200,7 @@ def _sized(name: str) -> Accelerator:
 
 def _idle(memory: int) -> int:
     """What an idle machine has free of it."""
-    return memory * 9 // 10
+    return memory - min(memory // 10, SYSTEM)
 
 
 def _device(accelerator: Accelerator, index: int) -> Device:
