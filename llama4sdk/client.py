@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from llama4sdk.planning.quantization import Quantization, QuantizationConfig
     from llama4sdk.progress import Progress
     from llama4sdk.registry import Registry
+    from llama4sdk.remote.endpoint import Endpoint
 
 __all__ = ["BaseClient", "Client"]
 
@@ -54,6 +55,8 @@ class BaseClient:
         quantization: How weights are held: ``bf16``, ``int8``, ``int4``, …, or a ``QuantizationConfig``, which has a
             scheme for each class of modules.
         context_length: Tokens that prompt and answer may have together.
+        endpoint: The address of the server to ask, or an ``Endpoint``, which says more: headers, timeouts, retries.
+        api_key: The key it is asked with, instead of the one in the environment.
         policy: What the planner may do on its own.
         hardware: Plan for this machine instead of probing.
         download: Fetch missing weights instead of raising WeightsNotFoundError.
@@ -70,6 +73,8 @@ class BaseClient:
         device: str | None = None,
         quantization: Quantization | QuantizationConfig | str | None = None,
         context_length: int | None = None,
+        endpoint: Endpoint | str | None = None,
+        api_key: str | None = None,
         policy: Policy | None = None,
         hardware: Hardware | None = None,
         download: bool = False,
@@ -78,7 +83,7 @@ class BaseClient:
         from llama4sdk.planning.policy import Policy
 
         self._session = Session(
-            need(model, device, quantization, context_length),
+            need(model, device, quantization, context_length, endpoint, api_key),
             backend=backend,
             policy=policy or Policy(),
             hardware=hardware,
