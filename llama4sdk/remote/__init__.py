@@ -9,6 +9,7 @@
     clock       how long may still be waited: to connect, for the first byte, between two, in all
     patience    httpx's transports, taught to ask that clock
     transport   the one thing that touches the network, once for threads and once for asyncio, on httpx
+    served      who serves Llama 4 by the token: names, limits, prices, ends; ``served.csv`` and the user's own file
     engine      ``RemoteEngine``: an ``Engine`` made of a dialect and a transport
 
 A plugin writes a dialect and a backend; the rest is here.

@@ -28,6 +28,7 @@ from llama4sdk.errors import (
     PermissionDeniedError,
     RateLimitError,
 )
+from llama4sdk.remote import served
 from llama4sdk.remote.dialect import Head
 
 __all__ = ["Said", "failure", "retry_after", "said"]
@@ -136,7 +137,7 @@ def failure(
         return too_long(what, words, context)
     if status in (400, 403, 422) and FILTERED.search(about):
         return ContentFilteredError(what, hint="Rephrase the request, or change the endpoint's filter.")
-    meaning = _redirected(head) if 300 <= status < 400 else _meaning(status, words, about, model)
+    meaning = _redirected(head) if 300 <= status < 400 else _meaning(status, words, about, backend, model)
     wait = retry_after(head.headers, now=now)
     error = meaning.kind(
         what if not meaning.more else f"{what.rstrip('.')} {meaning.more}",
@@ -157,9 +158,9 @@ class _Meaning(NamedTuple):
     more: str = ""
 
 
-def _meaning(status: int, words: Said, about: str, model: str) -> _Meaning:
-    if status in (400, 404, 410) and GONE.search(about):
-        return _Meaning(ModelRetiredError, hint="'llama4sdk models --remote' lists who serves it.")
+def _meaning(status: int, words: Said, about: str, backend: str, model: str) -> _Meaning:
+    if status in (400, 404, 410) and (GONE.search(about) or (status != 400 and served.gone(backend, model))):
+        return _Meaning(ModelRetiredError, hint=served.alternatives(model, besides=backend))
     if status == 401:
         return _Meaning(AuthenticationError, hint="Check the API key: api_key=, or its variable.")
     if status == 403:
