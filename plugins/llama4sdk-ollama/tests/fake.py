@@ -106,7 +106,7 @@ class Fake:
         return context
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """An error with its status."""
 
     def __init__(self, status: int, error: str) -> None:
@@ -138,12 +138,12 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.fake.seen.append((self.path, body))
         if not self._allowed():
-            return
+            return None
         if self.fake.refuse:
             return self._json(*self.fake.refuse.pop(0))
         try:
             answer = getattr(self, "_" + self.path.rsplit("/", 1)[-1])(body)
-        except Refused as refused:
+        except RefusedError as refused:
             return self._json(refused.status, {"error": str(refused)})
         if isinstance(answer, dict):
             return self._json(200, answer)
@@ -166,11 +166,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _known(self, body: dict[str, Any], ability: str | None = None) -> None:
         if body["model"] not in self.fake.info:
-            raise Refused(404, f'model "{body["model"]}" not found, try pulling it first')
+            raise RefusedError(404, f'model "{body["model"]}" not found, try pulling it first')
         abilities = self.fake.info[body["model"]].get("capabilities")
         if ability and abilities is not None and ability not in abilities:
             word = {"completion": self.path.rsplit("/", 1)[-1]}.get(ability, ability)
-            raise Refused(400, f'"{body["model"]}" does not support {word}')
+            raise RefusedError(400, f'"{body["model"]}" does not support {word}')
 
     def _chat(self, body: dict[str, Any]) -> Iterator[dict[str, Any]] | dict[str, Any]:
         self._known(body, "completion")
@@ -212,7 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
             return count
         if self.fake.truncates or body.get("truncate", True):
             return context - max((context - 4) // 2, 1)
-        raise Refused(400, TOO_LONG)
+        raise RefusedError(400, TOO_LONG)
 
     def _lines(self, body: dict[str, Any], text: str, read: int, context: int) -> Iterator[dict[str, Any]]:
         options = body.get("options", {})
@@ -255,7 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
         context = self.fake.load(body)
         inputs = [body["input"]] if isinstance(body["input"], str) else body["input"]
         if any(len(_tokens(text)) > context for text in inputs) and not body.get("truncate", True):
-            raise Refused(400, "the input length exceeds the context length")
+            raise RefusedError(400, "the input length exceeds the context length")
         vectors = [[float(len(text)), float(text.count("e")), float(sum(map(ord, text)) % 97), 1.0] for text in inputs]
         lengths = [sum(x * x for x in vector) ** 0.5 for vector in vectors]
         unit = [[round(x / length, 7) for x in vector] for vector, length in zip(vectors, lengths, strict=True)]

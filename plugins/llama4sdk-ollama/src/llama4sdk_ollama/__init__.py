@@ -1,6 +1,7 @@
 """Ollama as a backend, by its native API: ``/v1`` ignores the context length that is asked for.
 
     address     where the server is, as Ollama's own client reads ``OLLAMA_HOST``; what may be set
+    native      what all calls have in common
     server      what a server says it has, asked for a second at most
     names       which of its models is meant
     backend     offers, and engines

@@ -17,6 +17,7 @@ from llama4sdk.remote.engine import RemoteEngine
 from llama4sdk_ollama.address import BACKEND, Settings, headers_of, url_of
 from llama4sdk_ollama.dialect import OllamaDialect
 from llama4sdk_ollama.names import find, tag_of
+from llama4sdk_ollama.native import line_to
 from llama4sdk_ollama.server import Kept, Model, Server, Shown, look, show
 
 __all__ = ["OllamaBackend"]
@@ -88,16 +89,9 @@ class OllamaBackend(Backend):
             raise WeightsNotFoundError(
                 f"Ollama at {url_of(endpoint)} has no model '{plan.model}'.", hint=_pull(tag_of(plan.model))
             )
-        dialect = OllamaDialect(
-            url=url_of(endpoint),
-            tag=model.name,
-            model=plan.model,
-            context=plan.context_length,
-            settings=settings,
-            headers=headers_of(endpoint),
-        )
+        dialect = OllamaDialect(endpoint=endpoint, tag=model.name, model=plan.model, context=plan.context_length)
         if settings.preload:
-            _load(plan, model, dialect, endpoint, settings, progress)
+            _load(plan, model, dialect, endpoint, settings.load_timeout, progress)
         return RemoteEngine(model=plan.model, context_length=plan.context_length, dialect=dialect, endpoint=endpoint)
 
 
@@ -166,22 +160,17 @@ def _room(hardware: Hardware, model: Model) -> int:
 
 
 def _load(
-    plan: Plan,
-    model: Model,
-    dialect: OllamaDialect,
-    endpoint: Endpoint,
-    settings: Settings,
-    progress: Progress | None,
+    plan: Plan, model: Model, dialect: OllamaDialect, endpoint: Endpoint, seconds: float, progress: Progress | None
 ) -> None:
+    """Have the server load the model, and see that it gave the context that was asked for."""
     if progress is not None:
         progress(0, model.size or None)
-    patience = endpoint.timeouts.model_copy(update={"first_byte": settings.load_timeout, "total": None})
-    waiting = endpoint.model_copy(update={"timeouts": patience})
-    loader = RemoteEngine(model=plan.model, context_length=plan.context_length, dialect=dialect, endpoint=waiting)
+    timeouts = endpoint.timeouts.model_copy(update={"first_byte": seconds, "total": None})
+    line = line_to(endpoint.model_copy(update={"timeouts": timeouts}), dialect)
     try:
-        loader.fetch(dialect.loading(embeds="chat" not in plan.capabilities.features))
+        line.fetch(dialect.loading(embeds="chat" not in plan.capabilities.features))
     finally:
-        loader.close()
+        line.close()
     loaded = look(endpoint).loaded(model.name)
     if loaded and 0 < loaded.context_length < plan.context_length:
         raise ModelLoadError(

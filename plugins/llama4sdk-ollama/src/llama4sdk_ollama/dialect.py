@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from pydantic import JsonValue
@@ -18,7 +16,6 @@ from llama4sdk.constraints import JsonSchema
 from llama4sdk.context import room_for_answer
 from llama4sdk.errors import (
     APIError,
-    AuthenticationError,
     ContextLengthError,
     InvalidRequestError,
     Llama4Error,
@@ -28,12 +25,14 @@ from llama4sdk.errors import (
 )
 from llama4sdk.events import Usage
 from llama4sdk.messages import ImagePart, Message, ToolCall
-from llama4sdk.remote.dialect import Call, Dialect, Head, Reader
+from llama4sdk.remote.dialect import Call, Head, Reader
+from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk.remote.failures import failure, said
 from llama4sdk.requests import EmbedRequest, Request, SamplingParams, Tool
 from llama4sdk.results import Embeddings
 from llama4sdk_ollama.address import BACKEND, Settings
 from llama4sdk_ollama.counting import fewest_in, fewest_tokens
+from llama4sdk_ollama.native import Native
 from llama4sdk_ollama.reader import OllamaReader
 
 __all__ = ["OllamaDialect"]
@@ -53,21 +52,16 @@ LACKS: Final = re.compile(r"does not support (\w+)", re.IGNORECASE)
 NO_ROOM: Final = re.compile(r"requires more system memory|out of memory|not enough memory", re.IGNORECASE)
 
 
-class OllamaDialect(Dialect):
+class OllamaDialect(Native):
     """Of one model with one context length: another would make the server load the model anew."""
 
-    backend = BACKEND
-
-    def __init__(
-        self, *, url: str, tag: str, model: str, context: int, settings: Settings, headers: Mapping[str, str]
-    ) -> None:
+    def __init__(self, *, endpoint: Endpoint, tag: str, model: str, context: int) -> None:
         """``tag`` is what the server calls the model."""
-        self._url = url
+        super().__init__(endpoint)
+        self._settings = Settings.of(endpoint)
         self._tag = tag
         self._model = model
         self._context = context
-        self._settings = settings
-        self._headers = dict(headers)
 
     def ask(self, request: Request, tried: frozenset[str]) -> tuple[Call, Reader]:
         """Raises ContextLengthError for what cannot fit however it is cut into tokens."""
@@ -85,20 +79,20 @@ class OllamaDialect(Dialect):
         if (top := request.sampling.logprobs) is not None:
             body |= {"logprobs": True, "top_logprobs": top}
         first = sum(len(message.tool_calls) for message in request.messages)
-        return self._call(path, body), OllamaReader(context=self._context, fewest=fewest, first=first, top=top)
+        return self.call("POST", path, body), OllamaReader(context=self._context, fewest=fewest, first=first, top=top)
 
     def loading(self, *, embeds: bool = False) -> Call:
         """The call that loads the model: a request for nothing."""
         if embeds:
-            return self._call("/api/embed", self._body({}) | {"input": []})
-        return self._call("/api/generate", self._body({}) | {"prompt": "", "stream": False})
+            return self.call("POST", "/api/embed", self._body({}) | {"input": []})
+        return self.call("POST", "/api/generate", self._body({}) | {"prompt": "", "stream": False})
 
     def failure(self, head: Head, body: bytes) -> Llama4Error:
         """What Ollama's own words mean, and the rest as any server's."""
         message = said(body).message
         if head.status == 404 and MISSING.search(message):
             return WeightsNotFoundError(
-                f"Ollama at {self._url} has no model '{self._tag}'.",
+                f"Ollama at {self.url} has no model '{self._tag}'.",
                 hint=f"Run 'ollama pull {self._tag}', or llama4sdk_ollama.pull({self._tag!r}).",
             )
         if head.status == 400 and (lacking := LACKS.search(message)):
@@ -107,17 +101,7 @@ class OllamaDialect(Dialect):
             hint = "Ask for a smaller context_length, or a smaller model."
             return ModelLoadError(f"Ollama could not load '{self._tag}': {message}.", hint=hint)
         error = failure(head, body, backend=BACKEND, model=self._tag, context=self._context, now=time.time())
-        if isinstance(error, AuthenticationError):
-            error.hint = "Pass api_key=, or set OLLAMA_API_KEY; a model in Ollama's cloud needs 'ollama signin'."
-        return error
-
-    def authorize(self, call: Call) -> Call:
-        """With the endpoint's headers, the key among them."""
-        return replace(call, headers={**call.headers, **self._headers})
-
-    def secrets(self) -> Sequence[str]:
-        """The headers' values."""
-        return [value.removeprefix("Bearer ") for value in self._headers.values()]
+        return self.explained(error)
 
     def embed(self, request: EmbedRequest) -> Sequence[Call]:
         """One call for all texts. Raises UnsupportedFeatureError for what the server decides by itself."""
@@ -135,7 +119,7 @@ class OllamaDialect(Dialect):
                 hint="Embed it in pieces, or ask for a larger context_length.",
             )
         inputs: list[JsonValue] = list(request.inputs)
-        return [self._call("/api/embed", self._body({}) | {"input": inputs, "truncate": False})]
+        return [self.call("POST", "/api/embed", self._body({}) | {"input": inputs, "truncate": False})]
 
     def embeddings(self, request: EmbedRequest, answers: Sequence[tuple[Head, bytes]]) -> Embeddings:
         """Raises APIError for vectors that are not one for each text."""
@@ -159,10 +143,6 @@ class OllamaDialect(Dialect):
         if self._settings.keep_alive is not None:
             body["keep_alive"] = self._settings.keep_alive
         return body
-
-    def _call(self, path: str, body: Mapping[str, JsonValue]) -> Call:
-        content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
-        return Call("POST", f"{self._url}{path}", {"Content-Type": "application/json"}, content)
 
 
 def _options(sampling: SamplingParams, room: int) -> dict[str, JsonValue]:
@@ -215,7 +195,7 @@ def _tool_call(index: int, call: ToolCall) -> dict[str, JsonValue]:
 
 
 def _tool(tool: Tool) -> dict[str, JsonValue]:
-    parameters: dict[str, JsonValue] = {"type": "object", "properties": {}} | tool.parameters
+    parameters: dict[str, JsonValue] = {"type": "object", "properties": {}, **tool.parameters}
     function: JsonValue = {"name": tool.name, "description": tool.description, "parameters": parameters}
     return {"type": "function", "function": function}
 

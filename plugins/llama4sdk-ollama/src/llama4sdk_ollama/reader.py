@@ -111,7 +111,7 @@ def _failed(line: bytes, context: int) -> Llama4Error:
 
 
 def _dropped(read: int | None, fewest: int, context: int) -> ContextLengthError | None:
-    """The error where ``read`` tokens cannot be all of a prompt of ``fewest`` or more, or are all there was room for."""
+    """The error where ``read`` tokens cannot be all of at least ``fewest``, or are all there was room for."""
     if read is None:
         return None
     if read >= context:

@@ -1,12 +1,11 @@
-"""What a server says it has. It answers within a second, or counts as not there."""
+"""What a server says it has. It answers each question within a second, or counts as not there."""
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Generic, TypeVar
 
 from pydantic import JsonValue
@@ -14,19 +13,15 @@ from pydantic_core import from_json
 
 from llama4sdk._values import Value
 from llama4sdk.errors import APIError, Llama4Error
-from llama4sdk.remote.clock import Clock
-from llama4sdk.remote.dialect import Call
-from llama4sdk.remote.endpoint import Endpoint, Timeouts
-from llama4sdk.remote.failures import failure
-from llama4sdk.remote.transport import Transport
-from llama4sdk_ollama.address import BACKEND, headers_of, url_of
+from llama4sdk.remote.endpoint import Endpoint, RetryPolicy, Timeouts
+from llama4sdk_ollama.address import BACKEND
+from llama4sdk_ollama.native import Native, line_to
 
 __all__ = ["Kept", "Model", "Server", "Shown", "look", "show"]
 
 T = TypeVar("T")
 
 PATIENCE: Final = Timeouts(connect=1.0, first_byte=1.0, between=1.0, total=1.0)
-LARGEST: Final = 8 * 2**20
 FRESH: Final = 3.0
 """Seconds for which an answer is taken to hold: about as long as one plan takes."""
 
@@ -91,18 +86,18 @@ class Kept(Generic[T]):
 
 def look(endpoint: Endpoint) -> Server:
     """What the server has. Raises APIError where nothing answers, or something that is no Ollama."""
-    with _Line(endpoint) as line:
-        models = _models(line.ask("GET", "/api/tags"))
-        running = _models(line.ask("GET", "/api/ps"))
-        version = line.ask("GET", "/api/version").get("version")
-    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", str(version))
-    return Server(version=tuple(map(int, numbers.groups())) if numbers else (), models=models, running=running)
+    tags, running, version = _ask(
+        endpoint, ("GET", "/api/tags", None), ("GET", "/api/ps", None), ("GET", "/api/version", None)
+    )
+    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", str(version.get("version")))
+    return Server(
+        version=tuple(map(int, numbers.groups())) if numbers else (), models=_models(tags), running=_models(running)
+    )
 
 
 def show(endpoint: Endpoint, name: str) -> Shown:
-    """What one model is; the request is a POST by its protocol, and changes nothing. Raises the same."""
-    with _Line(endpoint) as line:
-        told = line.ask("POST", "/api/show", {"model": name})
+    """What one model is; the question is a POST by its protocol, and changes nothing. Raises the same."""
+    (told,) = _ask(endpoint, ("POST", "/api/show", {"model": name}))
     info, abilities = told.get("model_info"), told.get("capabilities")
     info = info if isinstance(info, dict) else {}
     context = info.get(f"{info.get('general.architecture')}.context_length")
@@ -112,34 +107,25 @@ def show(endpoint: Endpoint, name: str) -> Shown:
     )
 
 
-class _Line:
-    """A connection to the server, for one second."""
+def _ask(endpoint: Endpoint, *questions: tuple[str, str, Mapping[str, JsonValue] | None]) -> list[dict[str, JsonValue]]:
+    """The answers, in order, within a second each."""
+    impatient = endpoint.model_copy(update={"timeouts": PATIENCE, "retry": RetryPolicy(retries=0), "on_attempt": None})
+    native = Native(impatient)
+    line = line_to(impatient, native)
+    try:
+        return [_object(line.fetch(native.call(*question))[1], native.url) for question in questions]
+    finally:
+        line.close()
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._url, self._headers = url_of(endpoint), headers_of(endpoint)
-        self._transport = Transport(certificates=endpoint.certificates)
-        self._clock = Clock(PATIENCE)
 
-    def __enter__(self) -> _Line:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._transport.close()
-
-    def ask(self, method: str, path: str, body: JsonValue = None) -> dict[str, JsonValue]:
-        content = b"" if body is None else json.dumps(body).encode()
-        call = Call(method, f"{self._url}{path}", self._headers, content)
-        with self._transport.open(call, self._clock, BACKEND) as reply:
-            answer = reply.read(LARGEST)
-            if not reply.head.ok:
-                raise failure(reply.head, answer, backend=BACKEND, model="", now=time.time())
-        try:
-            told = from_json(answer)
-        except ValueError:
-            told = None
-        if not isinstance(told, dict):
-            raise APIError(f"What answers at {self._url} is no Ollama server.", backend=BACKEND, hint="Check its port.")
-        return told
+def _object(answer: bytes, url: str) -> dict[str, JsonValue]:
+    try:
+        told = from_json(answer)
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        raise APIError(f"What answers at {url} is no Ollama server.", backend=BACKEND, hint="Check the address.")
+    return told
 
 
 def _models(told: dict[str, JsonValue]) -> tuple[Model, ...]:
