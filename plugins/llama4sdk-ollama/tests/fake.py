@@ -23,6 +23,8 @@ TOO_LONG = (
     "the prompt is longer than the context length currently available to the model; shorten the prompt, adjust the "
     "context length in settings, or use a model with a longer context length"
 )
+PACED = 20
+"""How many lines come by themselves, and not as fast as they can."""
 WHEN = "2026-08-21T18:48:22.5Z"
 
 
@@ -40,6 +42,10 @@ class Fake:
     version: str = "0.32.1"
     truncates: bool = False
     """Whether it knows no ``truncate`` and no ``shift``, and cuts long prompts in silence."""
+    keeps_all: bool = False
+    """Whether a prompt that it cuts fills the context, as in 2024, and not half of it."""
+    per_word: float = 1.0
+    """Tokens that a word has."""
     tags: list[dict[str, Any]] = field(
         default_factory=lambda: [
             entry(SCOUT, "llama4", 67_436_814_528, "108.6B"),
@@ -208,10 +214,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _read(self, body: dict[str, Any], count: int, context: int) -> int:
         """How many tokens of a prompt are read: too many are cut to about half the context, or refused."""
+        count = int(count * self.fake.per_word)
         if count < context:
             return count
         if self.fake.truncates or body.get("truncate", True):
-            return context - max((context - 4) // 2, 1)
+            return context if self.fake.keeps_all else context - max((context - 4) // 2, 1)
         raise RefusedError(400, TOO_LONG)
 
     def _lines(self, body: dict[str, Any], text: str, read: int, context: int) -> Iterator[dict[str, Any]]:
@@ -290,9 +297,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         try:
-            for line in self.fake.lines if self.fake.lines is not None else lines:
+            for number, line in enumerate(lines if self.fake.lines is None else self.fake.lines):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
-                time.sleep(0.001)
+                time.sleep(0.001 if number < PACED else 0)
             self.wfile.write(b"0\r\n\r\n")
         except OSError:  # the client has gone
             self.close_connection = True
@@ -311,6 +318,8 @@ def _joined(lines: list[dict[str, Any]]) -> dict[str, Any]:
         whole["message"] = {"role": "assistant", "content": content, **({"tool_calls": calls} if calls else {})}
     elif "response" in whole:
         whole["response"] = "".join(line["response"] for line in lines)
+    if logprobs := [entry for line in lines for entry in line.get("logprobs", ())]:
+        whole["logprobs"] = logprobs
     return whole
 
 

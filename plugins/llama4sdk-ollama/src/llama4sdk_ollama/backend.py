@@ -174,7 +174,7 @@ def _load(
     loaded = look(endpoint).loaded(model.name)
     if loaded and 0 < loaded.context_length < plan.context_length:
         raise ModelLoadError(
-            f"Ollama loaded '{model.name}' with a context of {loaded.context_length} tokens, not {plan.context_length}.",
+            f"Ollama gave '{model.name}' a context of {loaded.context_length} tokens, not {plan.context_length}.",
             hint=f"Ask for context_length={loaded.context_length}.",
         )
     if progress is not None:
