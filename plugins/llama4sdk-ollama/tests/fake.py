@@ -138,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "/api/tags": {"models": self.fake.tags},
                 "/api/ps": {"models": running},
             }
-            self._json(200, known.get(self.path, {"error": "404 page not found"}))
+            self._json(200 if self.path in known else 404, known.get(self.path, {"error": "404 page not found"}))
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -17,6 +17,7 @@ from llama4sdk.errors import WeightsNotFoundError as Missing
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.accelerators import describe
 from llama4sdk.remote.endpoint import Endpoint
+from llama4sdk.testing.child import Question, offer_report
 from llama4sdk.testing.machines import LAPTOP
 
 from .fake import EMBEDDER, SCOUT, Fake, entry
@@ -122,6 +123,16 @@ def test_a_server_that_is_not_there_is_told_with_the_command_that_starts_one(mon
         assert "OLLAMA_API_KEY" in (refused(Need(model="scout")).fix or "")
         monkeypatch.setenv("OLLAMA_API_KEY", "sesame")
         assert offered().model == "scout"
+        monkeypatch.setenv("OLLAMA_HOST", f"{fake.url}/elsewhere")
+        assert "does not speak Ollama's API" in (refused(Need(model="scout")).fix or "")
+
+
+def test_only_the_server_is_asked(fake: Fake) -> None:
+    """In a process of its own, offering connects to nothing else, and opens no device."""
+    report = offer_report("ollama", "ollama", Question(need=Need(model="scout"), hardware=LAPTOP))
+    assert isinstance(report.answer, Offer)
+    assert set(report.connections) <= {"127.0.0.1", str(("127.0.0.1", int(fake.url.rsplit(":", 1)[1])))}
+    assert not report.devices
 
 
 def test_a_server_that_does_not_answer_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:

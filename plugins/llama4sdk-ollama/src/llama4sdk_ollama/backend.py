@@ -119,7 +119,6 @@ def _offer(
     return Offer(
         model=need.model or model.name,
         placement=Placement(kind="remote", devices=(BACKEND,)),
-        weight_bytes=model.size or None,
         context_length=context,
         capabilities=capabilities,
         reason=f"its server has '{model.name}'; {reason}",

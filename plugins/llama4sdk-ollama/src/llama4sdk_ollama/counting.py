@@ -1,7 +1,7 @@
 """The fewest tokens that texts can have. Pure.
 
 Ollama counts nothing beforehand, and its model's tokenizer is elsewhere. But a token does not reach from one word into
-another, and is not long: every word has one at least, and a long word several.
+another, and is not long unless it is a row of one sign: every word has one at least, and a long word several.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from llama4sdk.requests import Request
 __all__ = ["fewest_in", "fewest_tokens"]
 
 WORD: Final = re.compile(r"\S+")
+ROW: Final = re.compile(r"(\S)\1{3,}")
 LONGEST: Final = 16
-"""Characters that a token is taken to have at most; hardly any but rows of one sign have more."""
+"""Characters that a token is taken to have at most, rows of one sign aside."""
 
 
 def fewest_tokens(request: Request) -> int:
@@ -27,4 +28,4 @@ def fewest_tokens(request: Request) -> int:
 
 def fewest_in(text: str) -> int:
     """The same of one text."""
-    return sum(-(-len(word) // LONGEST) for word in WORD.findall(text))
+    return sum(-(-len(word) // LONGEST) for word in WORD.findall(ROW.sub(r"\1", text)))

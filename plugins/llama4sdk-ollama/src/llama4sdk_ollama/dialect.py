@@ -33,7 +33,7 @@ from llama4sdk.results import Embeddings
 from llama4sdk_ollama.address import BACKEND, Settings
 from llama4sdk_ollama.counting import fewest_in, fewest_tokens
 from llama4sdk_ollama.native import Native
-from llama4sdk_ollama.reader import OllamaReader
+from llama4sdk_ollama.reader import OllamaReader, count_in
 
 __all__ = ["OllamaDialect"]
 
@@ -47,7 +47,7 @@ OPTIONS: Final = {
 }
 """The SDK's names and Ollama's."""
 
-MISSING: Final = re.compile(r"not found|try pulling", re.IGNORECASE)
+MISSING: Final = re.compile(r"model .*not found|try pulling", re.IGNORECASE)
 LACKS: Final = re.compile(r"does not support (\w+)", re.IGNORECASE)
 NO_ROOM: Final = re.compile(r"requires more system memory|out of memory|not enough memory", re.IGNORECASE)
 
@@ -130,8 +130,8 @@ class OllamaDialect(Native):
             raise APIError("Ollama sent no embeddings.", backend=BACKEND, hint="Check the address.") from error
         if len(vectors) != len(request.inputs):
             raise APIError(f"Ollama sent {len(vectors)} vectors for {len(request.inputs)} texts.", backend=BACKEND)
-        read = told.get("prompt_eval_count")
-        return Embeddings(vectors=tuple(vectors), usage=Usage(input_tokens=read), model=self._model, backend=BACKEND)
+        usage = Usage(input_tokens=count_in(told, "prompt_eval_count"))
+        return Embeddings(vectors=tuple(vectors), usage=usage, model=self._model, backend=BACKEND)
 
     def _body(self, options: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
         """What every request says alike: anything else would load the model again."""

@@ -42,7 +42,10 @@ class Native(Dialect):
 
     def failure(self, head: Head, body: bytes) -> Llama4Error:
         """As any server's, but for where the key is kept."""
-        return self.explained(failure(head, body, backend=BACKEND, model="", now=time.time()))
+        error = failure(head, body, backend=BACKEND, model="", now=time.time())
+        if head.status == 404:
+            error.hint = f"Check the address: {self.url} does not speak Ollama's API."
+        return self.explained(error)
 
     def explained(self, error: Llama4Error) -> Llama4Error:
         """The error, with where the key is kept if that is what is wrong."""

@@ -16,7 +16,7 @@ from llama4sdk.remote.failures import TOO_LONG, said, too_long
 from llama4sdk.remote.framing import LineDecoder
 from llama4sdk_ollama.address import BACKEND
 
-__all__ = ["OllamaReader", "read_line"]
+__all__ = ["OllamaReader", "count_in", "read_line"]
 
 SURE: Final = 0.9
 """A prompt of which the server read less than this share of the fewest tokens it can have was cut."""
@@ -47,7 +47,7 @@ class OllamaReader(Reader):
         events = list(self._line(self._lines.end()))
         if not self.done:
             raise StreamInterruptedError("Ollama's answer ended in its middle.", hint="Ask again for a new answer.")
-        read, written = _count(self._last, "prompt_eval_count"), _count(self._last, "eval_count")
+        read, written = count_in(self._last, "prompt_eval_count"), count_in(self._last, "eval_count")
         if error := _dropped(read, self._fewest, self._context):
             raise error
         if self._logprobs:
@@ -101,6 +101,12 @@ def read_line(line: bytes) -> dict[str, JsonValue]:
     return told
 
 
+def count_in(told: dict[str, JsonValue], name: str) -> int | None:
+    """A number of tokens, where there is one."""
+    value = told.get(name)
+    return value if isinstance(value, int) and value >= 0 else None
+
+
 def _failed(line: bytes, context: int) -> Llama4Error:
     """What an error within an answer means."""
     words = said(line)
@@ -149,11 +155,6 @@ def _likelihood(entry: dict[str, JsonValue]) -> tuple[str, float]:
     if not isinstance(value, int | float):
         raise _damaged()
     return str(entry.get("token", "")), min(0.0, float(value))
-
-
-def _count(told: dict[str, JsonValue], name: str) -> int | None:
-    value = told.get(name)
-    return value if isinstance(value, int) and value >= 0 else None
 
 
 def _damaged() -> APIError:
