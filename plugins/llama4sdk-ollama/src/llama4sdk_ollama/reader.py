@@ -18,8 +18,6 @@ from llama4sdk_ollama.address import BACKEND
 
 __all__ = ["OllamaReader", "count_in", "read_line"]
 
-SURE: Final = 0.9
-"""A prompt of which the server read less than this share of the fewest tokens it can have was cut."""
 SLACK: Final = 16
 """Tokens that may be missing all the same: templates drop blanks and old thoughts."""
 
@@ -122,7 +120,7 @@ def _dropped(read: int | None, fewest: int, context: int) -> ContextLengthError 
         return None
     if read >= context:
         told = f"Ollama read {read} tokens, all that its context holds: the prompt was cut, or leaves no room."
-    elif read < fewest * SURE - SLACK:
+    elif read < fewest - SLACK:
         told = f"Ollama read {read} tokens of a prompt of {fewest} or more, and dropped the rest without a word."
     else:
         return None
