@@ -296,6 +296,16 @@ def test_who_serves_the_models(cli: Cli, environment: dict[str, str]) -> None:
     assert cli("models", "--remote", "-m", "scuot").exit_code == 2
 
 
+def test_what_was_looked_up_long_ago_is_said_to_be_old(cli: Cli, environment: dict[str, str], tmp_path: Path) -> None:
+    """Below the table, and in JSON by row."""
+    path = tmp_path / "endpoints.csv"
+    path.write_text("endpoint,model,checked\nDeepInfra,scout,2020-01-01\n")
+    environment["LLAMA4SDK_ENDPOINTS"] = str(path)
+    assert "is old: ask the endpoint" in cli("models", "--remote").stdout
+    rows = json.loads(cli("models", "--remote", "--json").stdout)
+    assert ("DeepInfra", "scout") in [(row["endpoint"], row["model"]) for row in rows if row["old"]]
+
+
 def test_a_wrong_file_of_endpoints_is_told(cli: Cli, environment: dict[str, str], tmp_path: Path) -> None:
     """With its line and column, and the exit code of a configuration."""
     path = tmp_path / "endpoints.csv"

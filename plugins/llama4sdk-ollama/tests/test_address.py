@@ -29,6 +29,7 @@ def test_where_a_server_listens_becomes_where_it_is_reached() -> None:
     """``OLLAMA_HOST=0.0.0.0`` is often set for the server's sake."""
     assert parse_host("0.0.0.0:1234") == "http://127.0.0.1:1234"
     assert parse_host("http://[::]:1234") == "http://[::1]:1234"
+    assert parse_host("ollama.com") == "https://ollama.com:443"  # the client would send keys in clear
 
 
 @pytest.mark.parametrize("host", ["host:port", "ftp://host", "http://me:secret@host", "host:99999", "http://[::1"])

@@ -18,6 +18,7 @@ __all__ = ["BACKEND", "Settings", "headers_of", "parse_host", "url_of"]
 
 BACKEND: Final = "ollama"
 PORT: Final = 11434
+CLOUD: Final = "ollama.com"
 ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a server listens is no place to connect to
 OWN: Final = ("num_ctx", "num_predict", "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed", "stop")
 
@@ -59,6 +60,8 @@ def parse_host(host: str | None) -> str:
     """
     text = (host or "").strip()
     scheme, found, rest = text.partition("://")
+    if text == CLOUD:
+        return f"https://{CLOUD}:443"
     if not found:
         scheme, rest = "http", text
     port = {"http": 80, "https": 443}.get(scheme, PORT) if found else PORT
