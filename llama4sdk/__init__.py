@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from llama4sdk.planning.plan import Plan
     from llama4sdk.planning.policy import Policy
     from llama4sdk.planning.quantization import Quantization, QuantizationConfig
+    from llama4sdk.remote.endpoint import Endpoint, RetryPolicy, Timeouts
     from llama4sdk.requests import SamplingParams, Tool
     from llama4sdk.results import Completion, Embeddings, Scores
     from llama4sdk.streams import AsyncStream, Stream
@@ -34,6 +35,7 @@ _HOMES = {
     "Client": "client",
     "Completion": "results",
     "Embeddings": "results",
+    "Endpoint": "remote.endpoint",
     "Event": "events",
     "Finish": "events",
     "Hardware": "hardware",
@@ -44,11 +46,13 @@ _HOMES = {
     "Policy": "planning.policy",
     "Quantization": "planning.quantization",
     "QuantizationConfig": "planning.quantization",
+    "RetryPolicy": "remote.endpoint",
     "SamplingParams": "requests",
     "Scores": "results",
     "Stream": "streams",
     "TextDelta": "events",
     "TextPart": "messages",
+    "Timeouts": "remote.endpoint",
     "TokenLogprob": "events",
     "Tool": "requests",
     "ToolCall": "messages",
@@ -63,6 +67,7 @@ __all__ = [
     "Client",
     "Completion",
     "Embeddings",
+    "Endpoint",
     "Event",
     "Finish",
     "Hardware",
@@ -73,11 +78,13 @@ __all__ = [
     "Policy",
     "Quantization",
     "QuantizationConfig",
+    "RetryPolicy",
     "SamplingParams",
     "Scores",
     "Stream",
     "TextDelta",
     "TextPart",
+    "Timeouts",
     "TokenLogprob",
     "Tool",
     "ToolCall",

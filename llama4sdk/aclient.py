@@ -193,10 +193,7 @@ class AsyncClient(BaseClient):
 
     async def close(self) -> None:
         """End open streams and free the model. Closing again does nothing; any other call then raises."""
-        for stream in list(self._session.streams):
-            if isinstance(stream, AsyncStream):
-                await stream.aclose()
-        await asyncio.to_thread(self._session.close)
+        await self._session.aclose()
 
     async def _stream(self, request: Request, feature: Feature) -> AsyncStream[Any]:
         if self._session.ready:

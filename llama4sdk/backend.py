@@ -26,6 +26,7 @@ from llama4sdk.planning.plan import Breakdown, Placement, Plan, check_breakdown
 from llama4sdk.planning.policy import Preference
 from llama4sdk.planning.quantization import Quantization, QuantizationConfig
 from llama4sdk.progress import Progress
+from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk.requests import EmbedRequest, Request, ScoreRequest
 from llama4sdk.results import Embeddings, Scores
 
@@ -91,6 +92,8 @@ class Need(Value):
     device: str | None = None
     prefer: Preference = "balanced"
     """What counts first where the backend has several ways."""
+    endpoint: Endpoint | None = None
+    """Where to reach the server, with what key; a backend that runs models itself refuses one."""
 
 
 class Offer(Value):
@@ -177,6 +180,12 @@ class Engine(ABC):
     def close(self) -> None:  # noqa: B027 - an engine that holds nothing has nothing to do
         """Free memory and sockets. Streams still open end with StreamClosedError."""
 
+    async def aclose(self) -> None:
+        """The same within an event loop; an engine with sockets in that loop closes them here."""
+        import asyncio
+
+        await asyncio.to_thread(self.close)
+
 
 class Backend(ABC):
     """A way to run models. Constructed without arguments, with no work done."""
@@ -198,3 +207,7 @@ class Backend(ABC):
         ``progress``, where it is given, may be told how many bytes of the weights are read, and of how many.
         Raises ModelLoadError, WeightsNotFoundError or DeviceMemoryError.
         """
+
+    def connect(self, plan: Plan, need: Need, *, progress: Progress | None = None) -> Engine:
+        """The same, knowing what the caller asked for: its endpoint and key, which no plan holds."""
+        return self.load(plan, progress=progress)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from llama4sdk.planning.quantization import Quantization, QuantizationConfig
     from llama4sdk.progress import Progress
     from llama4sdk.registry import Registry
+    from llama4sdk.remote.endpoint import Endpoint
 
 __all__ = ["BaseClient", "Client"]
 
@@ -56,6 +57,8 @@ class BaseClient:
         context_length: Tokens that prompt and answer may have together.
         batch: Conversations at once, each with that context, that memory is planned for; one unless given. An engine
             that runs here lets no more hold memory: later requests wait for their turn.
+        endpoint: The address of the server to ask, or an ``Endpoint``, which says more: headers, timeouts, retries.
+        api_key: The key it is asked with, instead of the one in the environment.
         policy: What the planner may do on its own.
         hardware: Plan for this machine instead of probing.
         download: Fetch missing weights instead of raising WeightsNotFoundError.
@@ -73,6 +76,8 @@ class BaseClient:
         quantization: Quantization | QuantizationConfig | str | None = None,
         context_length: int | None = None,
         batch: int | None = None,
+        endpoint: Endpoint | str | None = None,
+        api_key: str | None = None,
         policy: Policy | None = None,
         hardware: Hardware | None = None,
         download: bool = False,
@@ -81,7 +86,7 @@ class BaseClient:
         from llama4sdk.planning.policy import Policy
 
         self._session = Session(
-            need(model, device, quantization, context_length, batch),
+            need(model, device, quantization, context_length, batch, endpoint, api_key),
             backend=backend,
             policy=policy or Policy(),
             hardware=hardware,

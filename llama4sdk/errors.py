@@ -20,12 +20,12 @@
     │  ├─ WeightsNotFoundError (FileNotFoundError)
     │  └─ DeviceMemoryError (MemoryError)
     ├─ DownloadError (OSError)         what was fetched so far is kept for the next try
-    ├─ APIError                        carries backend, status, request_id
+    ├─ APIError                        carries backend, status, request_id, retry_after, attempts, partial
     │  ├─ APIConnectionError (ConnectionError)
-    │  ├─ APITimeoutError (TimeoutError)
+    │  ├─ APITimeoutError (TimeoutError) carries phase
     │  ├─ AuthenticationError
     │  ├─ PermissionDeniedError
-    │  ├─ RateLimitError               carries retry_after, in seconds
+    │  ├─ RateLimitError
     │  ├─ OverloadedError
     │  ├─ ModelRetiredError
     │  └─ APIStatusError
@@ -42,11 +42,12 @@ Anything else that escapes the SDK is a bug in it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from llama4sdk.events import Attempt
     from llama4sdk.messages import Message
     from llama4sdk.planning.plan import Rejection
     from llama4sdk.results import Completion
@@ -231,7 +232,11 @@ class DownloadError(Llama4Error, OSError):
 
 
 class APIError(Llama4Error):
-    """A remote endpoint answered with an error, or did not answer."""
+    """A remote endpoint answered with an error, or did not answer.
+
+    ``retryable`` says whether the same request may succeed later, ``retry_after`` is the endpoint's own wish in
+    seconds, ``attempts`` holds every try, and ``partial`` what had arrived of the answer.
+    """
 
     def __init__(
         self,
@@ -240,12 +245,18 @@ class APIError(Llama4Error):
         backend: str | None = None,
         status: int | None = None,
         request_id: str | None = None,
+        retryable: bool = False,
+        retry_after: float | None = None,
         hint: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.backend = backend
         self.status = status
         self.request_id = request_id
+        self.retryable = retryable
+        self.retry_after = retry_after
+        self.attempts: tuple[Attempt, ...] = ()
+        self.partial: Completion | None = None
 
 
 class APIConnectionError(APIError, ConnectionError):
@@ -256,7 +267,24 @@ class APIConnectionError(APIError, ConnectionError):
 
 
 class APITimeoutError(APIError, TimeoutError):
-    """The endpoint did not answer in time."""
+    """The endpoint did not answer in time; ``phase`` is what took too long.
+
+    It is "connect", "first_byte", "between" two pieces of the answer, or the "total" of everything.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        phase: Literal["connect", "first_byte", "between", "total"] = "total",
+        backend: str | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+        retryable: bool = False,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, backend=backend, status=status, request_id=request_id, retryable=retryable, hint=hint)
+        self.phase = phase
 
     def __str__(self) -> str:
         return Llama4Error.__str__(self)
@@ -271,19 +299,7 @@ class PermissionDeniedError(APIError):
 
 
 class RateLimitError(APIError):
-    """Too many requests; ``retry_after`` is the endpoint's own wish, in seconds."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        retry_after: float | None = None,
-        backend: str | None = None,
-        request_id: str | None = None,
-        hint: str | None = None,
-    ) -> None:
-        super().__init__(message, backend=backend, status=429, request_id=request_id, hint=hint)
-        self.retry_after = retry_after
+    """Too many requests, or more than is paid for: the latter is not ``retryable``."""
 
 
 class OverloadedError(APIError):
@@ -299,9 +315,12 @@ class APIStatusError(APIError):
 
 
 class ContextLengthError(Llama4Error, ValueError):
-    """The prompt, or prompt and ``max_tokens`` together, exceed the context; both in tokens."""
+    """The prompt, or prompt and ``max_tokens`` together, exceed the context.
 
-    def __init__(self, message: str, *, limit: int, requested: int, hint: str | None = None) -> None:
+    Both are in tokens, and ``None`` where an endpoint refused and did not say.
+    """
+
+    def __init__(self, message: str, *, limit: int | None, requested: int | None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.limit = limit
         self.requested = requested

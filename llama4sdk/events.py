@@ -6,7 +6,17 @@ from typing import Literal, TypeAlias
 
 from llama4sdk._values import Value
 
-__all__ = ["Event", "Finish", "FinishReason", "TextDelta", "TokenLogprob", "ToolCallDelta", "TopLogprob", "Usage"]
+__all__ = [
+    "Attempt",
+    "Event",
+    "Finish",
+    "FinishReason",
+    "TextDelta",
+    "TokenLogprob",
+    "ToolCallDelta",
+    "TopLogprob",
+    "Usage",
+]
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
 
@@ -17,6 +27,8 @@ class Usage(Value):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
+    cost: float | None = None
+    """In US dollars, by the price the SDK knows of the endpoint; ``None`` where it knows none. Never guessed."""
 
     @property
     def total_tokens(self) -> int | None:
@@ -60,11 +72,25 @@ class ToolCallDelta(Value):
     arguments: str = ""
 
 
+class Attempt(Value):
+    """One try of a request at one place; without ``error`` it is the one that answered."""
+
+    backend: str
+    model: str
+    error: str | None = None
+    seconds: float = 0.0
+    """From its start to its end, or to the first event of the answer."""
+    wait: float | None = None
+    """Seconds until the next try at the same place; ``None`` where there was none."""
+
+
 class Finish(Value):
     """The last event of every stream that ran to its end."""
 
     reason: FinishReason
     usage: Usage = Usage()
+    attempts: tuple[Attempt, ...] = ()
+    """What was tried, where that is known to the backend; the last one answered."""
 
 
 Event: TypeAlias = TextDelta | ToolCallDelta | Finish

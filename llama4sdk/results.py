@@ -12,7 +12,7 @@ from typing_extensions import TypeVar
 from llama4sdk._values import Value
 from llama4sdk.constraints import Constraint, JsonSchema
 from llama4sdk.errors import InvalidRequestError, StructuredOutputError
-from llama4sdk.events import Event, Finish, FinishReason, TextDelta, TokenLogprob, ToolCallDelta, Usage
+from llama4sdk.events import Attempt, Event, Finish, FinishReason, TextDelta, TokenLogprob, ToolCallDelta, Usage
 from llama4sdk.messages import Message, ToolCall
 from llama4sdk.text import in_words
 
@@ -40,6 +40,8 @@ class Completion(Value, Generic[Parsed]):
     logprobs: tuple[TokenLogprob, ...] = ()
     model: str
     backend: str
+    attempts: tuple[Attempt, ...] = ()
+    """What was tried, where that is known; the last one answered."""
     _constraint: Constraint | None = PrivateAttr(default=None)
 
     @property
@@ -151,6 +153,7 @@ def fold(events: Iterable[Event], *, model: str, backend: str, constraint: Const
         logprobs=tuple(logprobs),
         model=model,
         backend=backend,
+        attempts=finish.attempts if finish else (),
     )
     whole._constraint = constraint
     return whole

@@ -136,16 +136,30 @@ class Session:
 
     def close(self) -> None:
         """End open streams and free the engine. Closing again does nothing."""
+        engine = self._let_go()
+        if engine is not None:
+            engine.close()
+
+    async def aclose(self) -> None:
+        """The same in an event loop."""
+        import asyncio
+
+        for stream in list(self.streams):
+            if isinstance(stream, AsyncStream):
+                await stream.aclose()
+        engine = await asyncio.to_thread(self._let_go)
+        if engine is not None:
+            await engine.aclose()
+
+    def _let_go(self) -> Engine | None:
+        """Take no more requests; the engine that is to be closed now."""
         with self._lock:
-            if self._closed:
-                return
             self._closed = True
             engine, self._engine = self._engine, None
         for stream in list(self.streams):
             if isinstance(stream, Stream):
                 stream.close()
-        if engine is not None:
-            engine.close()
+        return engine
 
     def _ensure_open(self) -> None:
         if self._closed:
@@ -221,7 +235,7 @@ class Session:
     def _load_as(self, plan: Plan, progress: Progress | None) -> Engine:
         assert self._registry is not None  # noqa: S101 - made with the plan
         with _blame(plan, f"loading '{plan.model}'"):
-            return self._registry.backend(plan.backend).load(plan, progress=progress)
+            return self._registry.backend(plan.backend).connect(plan, self._need, progress=progress)
 
     def _plan_again(self, plan: Plan) -> Plan:
         """For the machine as it is now: somebody took the memory since it was probed."""

@@ -12,6 +12,7 @@ from llama4sdk.errors import ConfigurationError
 __all__ = [
     "disabled_plugins",
     "enabled_plugins",
+    "endpoints_file",
     "hardware_file",
     "home",
     "hub_cache",
@@ -54,6 +55,12 @@ def home() -> Path:
 def hardware_file() -> Path | None:
     """``LLAMA4SDK_HARDWARE``: plan for the machine in this file instead of this one."""
     value = os.environ.get("LLAMA4SDK_HARDWARE")
+    return Path(value).expanduser() if value else None
+
+
+def endpoints_file() -> Path | None:
+    """``LLAMA4SDK_ENDPOINTS``: a CSV file that overrides what is known of endpoints, row by row."""
+    value = os.environ.get("LLAMA4SDK_ENDPOINTS")
     return Path(value).expanduser() if value else None
 
 

@@ -12,7 +12,7 @@ from typing import Generic, Self, cast
 from typing_extensions import TypeVar
 
 from llama4sdk.constraints import Constraint
-from llama4sdk.errors import BackendError, Llama4Error, StreamClosedError, StreamInterruptedError
+from llama4sdk.errors import APIError, BackendError, Llama4Error, StreamClosedError, StreamInterruptedError
 from llama4sdk.events import Event, Finish, TextDelta
 from llama4sdk.results import Completion, fold
 
@@ -67,6 +67,8 @@ class _Ledger(Generic[Parsed]):
     def _failed(self, error: Exception) -> Llama4Error:
         """The SDK's own errors pass as they are; a stranger's exception becomes a BackendError."""
         self._ended = True
+        if isinstance(error, StreamInterruptedError | APIError) and error.partial is None:
+            error.partial = self.partial
         if isinstance(error, Llama4Error):
             return error
         return BackendError(f"Backend '{self.backend}' failed while answering: {type(error).__name__}: {error}.")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from llama4sdk.constraints import as_constraint
 from llama4sdk.errors import ConfigurationError, InvalidRequestError, UnknownOptionError
@@ -26,6 +26,7 @@ from llama4sdk.tools import ToolLike, as_tools
 if TYPE_CHECKING:
     from llama4sdk.backend import Need
     from llama4sdk.planning.quantization import Quantization, QuantizationConfig
+    from llama4sdk.remote.endpoint import Endpoint
 
 __all__ = [
     "MessageLike",
@@ -104,6 +105,8 @@ def need(
     quantization: Quantization | QuantizationConfig | str | None,
     context_length: int | None,
     batch: int | None = None,
+    endpoint: Endpoint | str | None = None,
+    api_key: str | None = None,
 ) -> Need:
     """What a client was made for. Raises ConfigurationError for what cannot mean anything."""
     from llama4sdk.backend import Need
@@ -121,7 +124,29 @@ def need(
         quantization=None if quantization is None else QuantizationConfig.of(quantization).simplest,
         context_length=context_length,
         batch=batch or 1,
+        endpoint=_as_endpoint(endpoint, api_key),
     )
+
+
+def _as_endpoint(endpoint: Endpoint | str | None, api_key: str | None) -> Endpoint | None:
+    """From an address, a key, or both. Whatever is wrong with a key, it is not repeated."""
+    from llama4sdk.remote.endpoint import Endpoint
+
+    if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key.strip()):
+        raise ConfigurationError(
+            "The api_key is empty, or has characters that no key has.", hint="Look for line breaks and quotes."
+        )
+    if isinstance(endpoint, str):
+        try:
+            endpoint = Endpoint(url=endpoint)
+        except ValidationError as error:
+            raise ConfigurationError(
+                f"That is no address: {error.errors(include_input=False)[0]['msg'].removeprefix('Value error, ')}.",
+                hint="Write https://host/v1, with the key in api_key.",
+            ) from None
+    if api_key is None:
+        return endpoint
+    return (endpoint or Endpoint()).model_copy(update={"api_key": SecretStr(api_key.strip())})
 
 
 def as_messages(messages: MessagesInput) -> tuple[Message, ...]:

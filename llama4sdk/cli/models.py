@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.options import JsonFlag
@@ -17,14 +19,29 @@ if TYPE_CHECKING:
 __all__ = ["models"]
 
 
-def models(*, json: JsonFlag = False) -> None:
-    """List the models known by name: sizes, context, and which are on this machine."""
+def models(
+    *,
+    remote: Annotated[bool, typer.Option("--remote", help="List who serves them, with prices and ends.")] = False,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Only this one.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """List the models known by name: sizes, context, and which are on this machine; with --remote, who serves them."""
     from llama4sdk import catalog
 
-    if json:
-        print_json([_described(spec) for spec in catalog.MODELS])
+    specs: tuple[ModelSpec, ...] = catalog.MODELS
+    if model is not None:
+        spec = catalog.find(model)
+        if spec is None:
+            raise catalog.unknown_model(model)
+        specs = (spec,)
+    if remote:
+        from llama4sdk.cli import served
+
+        served.listed([spec.name for spec in specs], json=json)
+    elif json:
+        print_json([_described(spec) for spec in specs])
     else:
-        show(_table(catalog.MODELS), *map(_about, catalog.MODELS))
+        show(_table(specs), *map(_about, specs))
 
 
 def _about(spec: ModelSpec) -> Text:

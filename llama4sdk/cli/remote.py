@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
     from llama4sdk.hardware import Hardware
     from llama4sdk.planning.candidates import Candidate
-    from llama4sdk.planning.prices import Price
+    from llama4sdk.remote.served import Listing
 
 __all__ = ["offered", "pieces", "rents"]
 
 
-def offered(models: Container[str], today: date) -> list[Price]:
-    """Endpoints that serve one of these models, the cheapest first; those that ended are none."""
-    from llama4sdk.planning.prices import prices
+def offered(models: Container[str], today: date) -> list[Listing]:
+    """Endpoints that serve one of these models at a known price, the cheapest first; those that ended are none."""
+    from llama4sdk.remote.served import listings
 
-    found = [price for price in prices() if price.model in models and not price.ended(today)]
-    return sorted(found, key=lambda price: (price.model, price.blended is None, price.blended, price.endpoint))
+    found = [one for one in listings() if one.model in models and one.blended is not None and not one.ended(today)]
+    return sorted(found, key=lambda one: (one.model, one.blended, one.endpoint))
 
 
-def pieces(found: Sequence[Price], today: date, *, context: int | None) -> Iterator[RenderableType]:
+def pieces(found: Sequence[Listing], today: date, *, context: int | None) -> Iterator[RenderableType]:
     """A table, and what its numbers are worth."""
     from rich.text import Text
 
@@ -35,7 +35,7 @@ def pieces(found: Sequence[Price], today: date, *, context: int | None) -> Itera
     yield Text("Remote endpoints: prompts leave this machine, and none is chosen unless that is allowed", style="bold")
     yield _table(found, context)
     yield Text("Dollars are for a million tokens of prompt and of answer, as of the day they were seen.", style="dim")
-    if not all(price.current(today) for price in found):
+    if not all(listing.current(today) for listing in found):
         yield Text("That is too long ago to take them for today's: ask the endpoint.", style="yellow")
 
 
@@ -45,7 +45,7 @@ def rents(
     """What such machines cost an hour, and their fastest answers a million tokens, where that is known."""
     from rich.text import Text
 
-    from llama4sdk.planning.prices import RENTS, rent_of
+    from llama4sdk.planning.rents import RENTS, rent_of
 
     for name, machine in machines.items():
         hourly = rent_of(machine.devices) if machine else None
@@ -60,7 +60,7 @@ def rents(
         yield Text(f"{told}.", style="dim")
 
 
-def _table(found: Sequence[Price], context: int | None) -> Table:
+def _table(found: Sequence[Listing], context: int | None) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -70,16 +70,16 @@ def _table(found: Sequence[Price], context: int | None) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("seen", no_wrap=True)
     table.add_column("", overflow="fold")
-    for price in found:
-        short = bool(context and price.context and price.context < context)
+    for listing in found:
+        short = bool(context and listing.context and listing.context < context)
         table.add_row(
-            price.model,
-            price.endpoint,
-            f"{price.context:,}" if price.context else "?",
-            f"{price.tokens_per_second:.0f} ({price.speed_seen})" if price.tokens_per_second else "?",
-            *("?" if dollars is None else f"{dollars:.2f}" for dollars in (price.input, price.output)),
-            str(price.seen),
-            "context too short" if short else f"ends {price.until}" if price.until else "",
+            listing.model,
+            listing.endpoint,
+            f"{listing.context:,}" if listing.context else "?",
+            f"{listing.tokens_per_second:.0f} ({listing.speed_seen})" if listing.tokens_per_second else "?",
+            *("?" if dollars is None else f"{dollars:.2f}" for dollars in (listing.input, listing.output)),
+            str(listing.checked or ""),
+            "context too short" if short else f"ends {listing.ends}" if listing.ends else "",
             style="dim" if short else None,
         )
     return table

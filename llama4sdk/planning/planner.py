@@ -18,8 +18,8 @@ from llama4sdk.planning.offers import Answer
 from llama4sdk.planning.plan import Decision, Plan, Rejection
 from llama4sdk.planning.policy import Policy, Preference
 from llama4sdk.planning.preferences import BEARABLE
-from llama4sdk.planning.prices import find_price
 from llama4sdk.planning.quantization import Quantization, QuantizationConfig
+from llama4sdk.remote.served import find
 from llama4sdk.text import gb
 
 __all__ = ["CRITERIA", "choose", "needs"]
@@ -53,8 +53,8 @@ def _price(candidate: _Candidate) -> float:
     offer = candidate.offer
     if offer.placement.kind != "remote":
         return 0.0
-    known = [find_price(name, offer.model) for name in (candidate.backend, *offer.placement.devices)]
-    return min((price.blended for price in known if price and price.blended is not None), default=math.inf)
+    known = [find(name, offer.model) for name in (candidate.backend, *offer.placement.devices)]
+    return min((listing.blended for listing in known if listing and listing.blended is not None), default=math.inf)
 
 
 _LOCAL: Final = _Criterion("it runs on this machine", lambda c: c.offer.placement.kind == "remote")

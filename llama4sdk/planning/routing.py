@@ -10,7 +10,7 @@ from pydantic import Field
 from llama4sdk import catalog
 from llama4sdk._values import Value
 from llama4sdk.errors import ConfigurationError, ContextLengthError
-from llama4sdk.planning.prices import Price
+from llama4sdk.remote.served import Listing
 
 __all__ = ["Ask", "Difficulty", "ProjectedCost", "Route", "RoutingRule", "Workload", "projected_cost", "route"]
 
@@ -92,7 +92,7 @@ def route(ask: Ask, rule: RoutingRule | None = None) -> Route:
 
 
 def projected_cost(
-    workload: Sequence[Workload], prices: Mapping[str, Price], rule: RoutingRule | None = None
+    workload: Sequence[Workload], prices: Mapping[str, Listing], rule: RoutingRule | None = None
 ) -> ProjectedCost:
     """What a workload costs with the rule, and with either model alone. ``prices`` has one for each model by name.
 
@@ -114,14 +114,14 @@ def _able(ask: Ask, rule: RoutingRule) -> list[str]:
     return [model for model, context in contexts if ask.prompt_tokens + ask.max_tokens <= context]
 
 
-def _alone(model: str, workload: Sequence[Workload], prices: Mapping[str, Price], rule: RoutingRule) -> float | None:
+def _alone(model: str, workload: Sequence[Workload], prices: Mapping[str, Listing], rule: RoutingRule) -> float | None:
     if not all(model in _able(part.ask, rule) for part in workload):
         return None
     return sum(part.requests * _cost(part.ask, model, prices) for part in workload)
 
 
-def _cost(ask: Ask, model: str, prices: Mapping[str, Price]) -> float:
+def _cost(ask: Ask, model: str, prices: Mapping[str, Listing]) -> float:
     cost = prices[model].cost(ask.prompt_tokens, ask.max_tokens) if model in prices else None
     if cost is None:
-        raise ConfigurationError(f"There is no price of '{model}'.", hint="Pass one: llama4sdk.planning.prices.Price.")
+        raise ConfigurationError(f"There is no price of '{model}'.", hint="Pass one: llama4sdk.remote.served.Listing.")
     return cost

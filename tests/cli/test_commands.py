@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -287,3 +288,38 @@ def test_embed_shows_short_vectors(program: Any, measuring: Any) -> None:
     shown = program("embed", "-m", "measure", "a [bold] word", env=measuring).stdout
     assert "a [bold] word" in shown
     assert "+13.0000 +3.0000" in shown
+
+
+def test_who_serves_the_models(cli: Cli, environment: dict[str, str]) -> None:
+    """A table within 80 columns, what has ended included; as JSON with sources; of one model when it is named."""
+    environment["COLUMNS"] = "80"
+    text = cli("models", "--remote").stdout
+    assert max(map(len, text.splitlines())) <= 80
+    assert re.search(r"Groq +groq +\? +0\.11 +0\.34 ended 2026-07-17 +2026-11-21", text)
+    rows = json.loads(cli("models", "--remote", "-m", "llama-4-maverick", "--json").stdout)
+    assert {row["model"] for row in rows} == {"maverick"}
+    assert all(row["source"] and row["checked"] for row in rows)
+    assert [row["ended"] for row in rows if row["endpoint"] == "Groq"] == [True]
+    assert "No endpoint" in cli("models", "--remote", "-m", "demo").stdout
+    assert [row["name"] for row in json.loads(cli("models", "-m", "scout", "--json").stdout)] == ["scout"]
+    assert cli("models", "--remote", "-m", "scuot").exit_code == 2
+
+
+def test_what_was_looked_up_long_ago_is_said_to_be_old(cli: Cli, environment: dict[str, str], tmp_path: Path) -> None:
+    """Below the table, and in JSON by row."""
+    path = tmp_path / "endpoints.csv"
+    path.write_text("endpoint,model,checked\nDeepInfra,scout,2020-01-01\n")
+    environment["LLAMA4SDK_ENDPOINTS"] = str(path)
+    assert "is old: ask the endpoint" in cli("models", "--remote").stdout
+    rows = json.loads(cli("models", "--remote", "--json").stdout)
+    assert ("DeepInfra", "scout") in [(row["endpoint"], row["model"]) for row in rows if row["old"]]
+
+
+def test_a_wrong_file_of_endpoints_is_told(cli: Cli, environment: dict[str, str], tmp_path: Path) -> None:
+    """With its line and column, and the exit code of a configuration."""
+    path = tmp_path / "endpoints.csv"
+    path.write_text("endpoint,model,input\nGroq,scout,cheap\n")
+    environment["LLAMA4SDK_ENDPOINTS"] = str(path)
+    result = cli("models", "--remote")
+    assert result.exit_code == 2
+    assert "line 2, column 'input': 'cheap'" in result.stderr

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama4sdk.errors import ConfigurationError, ContextLengthError
-from llama4sdk.planning.prices import Price, find_price
 from llama4sdk.planning.routing import Ask, RoutingRule, Workload, projected_cost, route
+from llama4sdk.remote.served import Listing, find
 
 RULE = RoutingRule(scout_context=128_000, maverick_context=64_000)
 
 
-def at(endpoint: str) -> dict[str, Price]:
+def at(endpoint: str) -> dict[str, Listing]:
     """What both models cost there."""
-    found = {model: find_price(endpoint, model) for model in ("scout", "maverick")}
+    found = {model: find(endpoint, model) for model in ("scout", "maverick")}
     return {model: price for model, price in found.items() if price}
 
 

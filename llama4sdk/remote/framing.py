@@ -1,0 +1,106 @@
+"""Bytes as lines or as server-sent events, however they were cut on their way. Pure, and bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from llama4sdk.errors import APIError
+
+__all__ = ["LONGEST_LINE", "LineDecoder", "SSEDecoder", "ServerSentEvent"]
+
+LONGEST_LINE: Final = 16 * 2**20
+"""Bytes a line may have. A whole answer fits; what is longer is no answer."""
+
+
+class LineDecoder:
+    """Lines that end with CR, LF or both, without their ends. What has no end yet waits for more."""
+
+    def __init__(self, *, longest: int = LONGEST_LINE) -> None:
+        self._longest = longest
+        self._rest: list[bytes] = []
+        self._size = 0
+        self._after_cr = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that are whole now. Raises APIError for one that is too long."""
+        if not data:
+            return []
+        if self._after_cr and data[:1] == b"\n":  # its CR came with the bytes before
+            data = data[1:]
+        self._after_cr = data[-1:] == b"\r"
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        first, *others = data.split(b"\n")
+        self._rest.append(first)
+        self._size += len(first)
+        if self._size > self._longest:
+            raise _too_long(self._longest)
+        if not others:
+            return []
+        lines = [b"".join(self._rest), *others[:-1]]
+        self._rest, self._size = [others[-1]], len(others[-1])
+        return lines
+
+    def end(self) -> bytes:
+        """What came after the last line's end."""
+        rest, self._rest, self._size = b"".join(self._rest), [], 0
+        return rest
+
+
+class ServerSentEvent(NamedTuple):
+    """``name`` is "message" where the server gives none."""
+
+    name: str
+    data: bytes
+
+
+class SSEDecoder:
+    """Events of a ``text/event-stream``: comments are dropped, several lines of data become one."""
+
+    def __init__(self, *, longest: int = LONGEST_LINE) -> None:
+        self._lines = LineDecoder(longest=longest)
+        self._longest = longest
+        self._name = ""
+        self._data: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> Iterator[ServerSentEvent]:
+        """The events that are whole now."""
+        for line in self._lines.feed(data):
+            if not line:
+                if event := self._event():
+                    yield event
+            else:
+                self._take(line)
+
+    def end(self) -> ServerSentEvent | None:
+        """An event that no empty line ended: some servers send their last one so."""
+        if line := self._lines.end():
+            self._take(line)
+        return self._event()
+
+    def _take(self, line: bytes) -> None:
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            self._data.append(value)
+            self._size += len(value)
+            if self._size > self._longest:
+                raise _too_long(self._longest)
+        elif field == b"event":
+            self._name = value.decode("utf-8", "replace")
+
+    def _event(self) -> ServerSentEvent | None:
+        name, data = self._name or "message", self._data
+        self._name, self._data, self._size = "", [], 0
+        if not data:
+            return None
+        return ServerSentEvent(name, data[0] if len(data) == 1 else b"\n".join(data))
+
+
+def _too_long(longest: int) -> APIError:
+    return APIError(
+        f"The endpoint sent a line of more than {longest // 2**20} MiB.",
+        hint="It does not speak the protocol expected.",
+    )

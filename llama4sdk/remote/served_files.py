@@ -1,0 +1,128 @@
+"""Reads ``served.csv`` and the user's own file on top of it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from pydantic import ValidationError
+
+from llama4sdk import settings
+from llama4sdk._values import Value
+from llama4sdk.errors import ConfigurationError
+from llama4sdk.text import nearest
+
+if TYPE_CHECKING:
+    from llama4sdk.remote.served import Listing
+
+__all__ = ["read"]
+
+T = TypeVar("T", bound=Value)
+
+KEY: Final = ("endpoint", "model")
+LISTS: Final = ("ids", "features", "lacks")
+"""Columns of several words."""
+NOTHING: Final = "none"
+"""In a user's file: takes a value away. An empty cell leaves it as it is."""
+
+Row = dict[str, object]
+
+
+def read(kind: type[Listing]) -> tuple[Listing, ...]:
+    """Every row as such a value. Raises ConfigurationError for a user's file that is not right."""
+    path = settings.endpoints_file()
+    if path is None:
+        return _listings(kind, None, 0)
+    try:
+        return _listings(kind, path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise ConfigurationError(
+            f"LLAMA4SDK_ENDPOINTS names '{path}', which cannot be read: {error.strerror or error}.",
+            hint="Name a file of comma-separated values, or unset the variable.",
+        ) from error
+
+
+@lru_cache(maxsize=4)
+def _listings(kind: type[Listing], path: Path | None, _changed: int) -> tuple[Listing, ...]:
+    with files("llama4sdk.remote").joinpath("served.csv").open(encoding="utf-8") as file:
+        rows = {_key(row): row for _, row in _rows(file, "served.csv", kind)}
+    if path is not None:
+        with path.open(encoding="utf-8-sig", newline="") as own:
+            _override(rows, own, path, kind)
+    found = [_made(kind, row, "served.csv", None) for row in rows.values()]
+    return tuple(sorted(found, key=lambda listing: (listing.endpoint.lower(), listing.model)))
+
+
+def _override(rows: dict[tuple[str, str], Row], own: Iterable[str], path: Path, kind: type[Value]) -> None:
+    seen: dict[tuple[str, str], int] = {}
+    for line, row in _rows(own, str(path), kind):
+        key = _key(row)
+        if key in seen:
+            raise _fault(path, line, "model", f"the same endpoint and model stand in line {seen[key]}")
+        seen[key] = line
+        known = rows.get(key)
+        changes: Row = {column: None if value == NOTHING else value for column, value in row.items() if value}
+        if known is not None:
+            changes |= {column: known[column] for column in KEY}
+        merged = {**(known or {"source": path.name}), **changes}
+        _made(kind, merged, str(path), line)
+        rows[key] = merged
+
+
+def _rows(lines: Iterable[str], name: str, kind: type[Value]) -> Iterator[tuple[int, Row]]:
+    """Rows with the lines they end in; unknown columns and rows of another length are refused."""
+    try:
+        reader = csv.reader(lines, strict=True)
+        heading = [cell.strip() for cell in next(reader, [])]
+        for column in heading:
+            if column not in kind.model_fields:
+                raise _fault(
+                    name, 1, column, "there is no such column", hint=nearest(column, kind.model_fields, "Columns")
+                )
+        for column in KEY:
+            if heading.count(column) != 1:
+                raise _fault(name, 1, column, "it must be there, once")
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(heading):
+                last = heading[min(len(cells), len(heading)) - 1]
+                raise _fault(name, reader.line_num, last, f"{len(cells)} values for {len(heading)} columns")
+            row: Row = {column: cell.strip() for column, cell in zip(heading, cells, strict=True)}
+            for column in KEY:
+                if not row[column]:
+                    raise _fault(name, reader.line_num, column, "it is empty")
+            yield reader.line_num, row
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"'{name}' is no table of comma-separated values: {error}.", hint="Save it as CSV, in UTF-8."
+        ) from error
+
+
+def _made(kind: type[T], row: Row, name: str, line: int | None) -> T:
+    fields: Row = {column: value for column, value in row.items() if value not in ("", None)}
+    for column in LISTS:
+        if isinstance(words := fields.get(column), str):
+            fields[column] = words.split()
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        column = str(fault["loc"][0]) if fault["loc"] else "?"
+        raise _fault(name, line or 0, column, f"{row.get(column)!r}: {fault['msg'].lower()}") from error
+
+
+def _key(row: Row) -> tuple[str, str]:
+    endpoint, model = (str(row[column]).lower() for column in KEY)
+    return endpoint, model
+
+
+def _fault(name: str | Path, line: int, column: str, what: str, *, hint: str | None = None) -> ConfigurationError:
+    return ConfigurationError(
+        f"'{name}', line {line}, column '{column}': {what}.",
+        hint=hint or "docs/endpoints.md says what each column holds.",
+    )

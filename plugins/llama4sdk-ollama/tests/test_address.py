@@ -1,0 +1,68 @@
+"""Where the server is, and what may be set."""
+
+from __future__ import annotations
+
+import pytest
+from llama4sdk_ollama.address import Settings, headers_of, parse_host, url_of
+from ollama._client import _parse_host
+from pydantic import SecretStr
+
+from llama4sdk.errors import ConfigurationError
+from llama4sdk.remote.endpoint import Endpoint
+
+HOSTS = [
+    *("", "1.2.3.4", ":56789", "1.2.3.4:56789", "http://1.2.3.4", "https://1.2.3.4", "https://1.2.3.4:56789"),
+    *("example.com", "example.com:56789", "http://example.com", "https://example.com", "example.com/"),
+    *("example.com/path", "example.com:56789/path/", "https://example.com:56789/path", "[0001:002:003:0004::1]"),
+    *("[::1]:56789", "http://[0001:002:003:0004::1]", "https://[::1]/path/", "[::1]:56789/path/"),
+]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_hosts_are_read_as_ollamas_client_reads_them(host: str) -> None:
+    """Each form that its documentation has."""
+    assert parse_host(host) == _parse_host(host)
+    assert parse_host(None) == "http://127.0.0.1:11434"
+
+
+def test_where_a_server_listens_becomes_where_it_is_reached() -> None:
+    """``OLLAMA_HOST=0.0.0.0`` is often set for the server's sake."""
+    assert parse_host("0.0.0.0:1234") == "http://127.0.0.1:1234"
+    assert parse_host("http://[::]:1234") == "http://[::1]:1234"
+    assert parse_host("ollama.com") == "https://ollama.com:443"  # the client would send keys in clear
+
+
+@pytest.mark.parametrize("host", ["host:port", "ftp://host", "http://me:secret@host", "host:99999", "http://[::1"])
+def test_what_is_no_address_is_told_without_repeating_it(host: str) -> None:
+    """It may hold a password."""
+    with pytest.raises(ConfigurationError, match="OLLAMA_HOST is no address") as caught:
+        parse_host(host)
+    assert "secret" not in str(caught.value)
+
+
+def test_an_endpoint_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Address and key; what others end the address with is left out."""
+    monkeypatch.setenv("OLLAMA_HOST", "there:1")
+    monkeypatch.setenv("OLLAMA_API_KEY", " from-outside ")
+    assert url_of(Endpoint()) == "http://there:1"
+    assert url_of(Endpoint(url="http://here:2/v1")) == url_of(Endpoint(url="http://here:2/api")) == "http://here:2"
+    assert headers_of(Endpoint()) == {"Authorization": "Bearer from-outside"}
+    assert headers_of(Endpoint(api_key=SecretStr("mine"))) == {"Authorization": "Bearer mine"}
+    own = Endpoint(headers={"authorization": SecretStr("Basic x"), "x_team": SecretStr("y")})
+    assert headers_of(own) == {"authorization": "Basic x", "x_team": "y"}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"keepalive": "1h"}, "keepalive"),
+        ({"load_timeout": 0}, "load_timeout"),
+        ({"options": {"num_ctx": 8}}, "sets num_ctx"),
+        ({"options": {"temperature": 1, "stop": []}}, "sets stop, temperature"),
+    ],
+)
+def test_wrong_settings_are_told(options: dict[str, object], told: str) -> None:
+    """With what there is instead."""
+    with pytest.raises(ConfigurationError, match=told) as caught:
+        Settings.of(Endpoint.model_validate({"options": options}))
+    assert caught.value.hint
