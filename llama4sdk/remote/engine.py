@@ -68,6 +68,8 @@ class RemoteEngine(Engine):
                             for event in reader.feed(data):
                                 tries.answered()
                                 yield event
+                                if self._closed.is_set():
+                                    raise _closed()
                             if reader.done and not tries.clock.linger():
                                 break
                     except APIError:
@@ -100,6 +102,8 @@ class RemoteEngine(Engine):
                             for event in reader.feed(data):
                                 tries.answered()
                                 yield event
+                                if self._closed.is_set():
+                                    raise _closed()
                             if reader.done and not tries.clock.linger():
                                 break
                     except APIError:
