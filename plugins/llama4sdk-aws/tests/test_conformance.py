@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 from llama4sdk_aws.bedrock import BedrockBackend
+from llama4sdk_aws.sagemaker import SageMakerBackend
 
 from llama4sdk.backend import Need
 from llama4sdk.testing import BackendConformance
 from llama4sdk.testing.conformance.embeddings import Embedding
 
 from .bedrock import COHERE, TITAN, FakeBedrock
+from .sagemaker import FakeSageMaker
 from .wire import ACCESS_KEY, SECRET_KEY
 
 
@@ -38,6 +40,21 @@ class TestBedrock(BackendConformance):
 
     backend = BedrockBackend
     need = Need(model="scout", context_length=2048)
+
+
+@pytest.fixture(scope="class")
+def _fake_lmi(surroundings: pytest.MonkeyPatch) -> Iterator[None]:
+    with FakeSageMaker() as fake:
+        surroundings.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", fake.url)
+        yield
+
+
+@pytest.mark.usefixtures("_fake_lmi")
+class TestSageMaker(BackendConformance):
+    """The kit, on ``sagemaker``, with a container that writes lines of JSON."""
+
+    backend = SageMakerBackend
+    need = Need(model="llama", context_length=2048)
 
 
 @pytest.mark.usefixtures("_fake_bedrock")

@@ -18,7 +18,7 @@ from llama4sdk_aws.surroundings import Service
 
 __all__ = ["BedrockBackend"]
 
-SERVICE: Final = Service("bedrock", "bedrock-runtime{fips}.{region}", "BEDROCK_RUNTIME")
+SERVICE: Final = Service("bedrock", "BEDROCK_RUNTIME", *["bedrock-runtime{fips}.{region}"] * 2)
 DEFAULT: Final = "scout"
 UNKNOWN_CONTEXT: Final = 8192
 """Tokens that are taken for granted of a model that nothing is known of."""

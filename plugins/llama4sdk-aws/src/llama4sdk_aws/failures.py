@@ -103,7 +103,7 @@ ROWS: Final = (
     _Row("ResourceNotFound", "", APIStatusError, "Check the id or the endpoint's name, and the region."),
     _Row("ModelNotReady", "", OverloadedError, "The model is being started: try again in a minute.", again=True),
     _Row("ServiceUnavailable", "", OverloadedError, "Try again later.", again=True),
-    _Row("ModelStreamError", "", APIStatusError, "Ask again.", again=True),
+    _Row("ModelStreamError StreamBroken", "", APIStatusError, "Ask again.", again=True),
     _Row("InternalServer InternalFailure InternalDependency InternalStreamFailure", "", APIStatusError,
          "That is AWS' fault: try again.", again=True),
     _Row("Validation ValidationError Conflict", "", APIStatusError, "Correct what its message names."),
@@ -142,7 +142,7 @@ def told(head: Head, body: bytes) -> Told:
 def of_frame(frame: Frame) -> Told:
     """From an exception or an error within a stream."""
     words = failures.said(frame.payload)
-    code = frame.name[:1].upper() + frame.name[1:]
+    code = _first(words.body, "ErrorCode") or frame.name[:1].upper() + frame.name[1:]
     original = words.body.get("originalStatusCode")
     message = frame.message or _first(words.body, "message", "Message", "originalMessage") or words.message
     status = STATUSES.get(code.removesuffix("Exception"), 500 if frame.kind == "error" else None)
@@ -157,7 +157,7 @@ def error_of(told: Told, *, backend: str, model: str, context: int | None = None
     if told.status in (400, 413, None) and TOO_LONG.search(told.message) and "please wait" not in told.message:
         return failures.too_long(what, failures.Said(told.message, told.code, {}), context)
     code = told.code.removesuffix("Exception")
-    if code == "ModelTimeout" or told.status in (408, 504):
+    if code in ("ModelTimeout", "ModelInvocationTimeExceeded") or told.status in (408, 504):
         hint = "Lower max_tokens, or stream the answer."
         return APITimeoutError(
             what, phase="first_byte", backend=backend, status=told.status, request_id=told.request_id,

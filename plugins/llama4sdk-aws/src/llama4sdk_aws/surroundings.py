@@ -30,10 +30,14 @@ class Service(NamedTuple):
     """How AWS names one of its services in different places."""
 
     signing: str
-    host: str
-    """Of its endpoint, with ``{fips}`` and ``{region}``."""
     key: str
     """In ``AWS_ENDPOINT_URL_…`` and, in lower case, in configuration files."""
+    host: str
+    """Of its endpoint, with ``{fips}`` and ``{region}``."""
+    dual_host: str
+    """The same where IPv6 is spoken, too."""
+    always_fips: str = ""
+    """A region whose one address is FIPS already."""
 
 
 def profile_name(chosen: str | None) -> str:
@@ -70,7 +74,8 @@ def default_url(service: Service, region: str, *, fips: bool | None, dualstack: 
     fips = _is_on("AWS_USE_FIPS_ENDPOINT") if fips is None else fips
     dualstack = _is_on("AWS_USE_DUALSTACK_ENDPOINT") if dualstack is None else dualstack
     suffixes = next((found for start, found in SUFFIXES.items() if region.startswith(start)), USUAL_SUFFIXES)
-    host = service.host.format(fips="-fips" if fips else "", region=region)
+    mark = "-fips" if fips and (dualstack or region != service.always_fips) else ""
+    host = (service.dual_host if dualstack else service.host).format(fips=mark, region=region)
     return f"https://{host}.{suffixes[1 if dualstack else 0]}"
 
 
