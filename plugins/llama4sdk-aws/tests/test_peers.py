@@ -44,8 +44,8 @@ from .wire import ACCESS_KEY, SECRET_KEY
 needs_localstack = pytest.mark.skipif(not importlib.util.find_spec("localstack"), reason="localstack-core is not here")
 needs_moto = pytest.mark.skipif(not importlib.util.find_spec("moto"), reason="moto is not here")
 needs_js = pytest.mark.skipif(
-    not (os.environ.get("PEERS_NODE_MODULES") and shutil.which("node")),
-    reason="PEERS_NODE_MODULES names no folder of node modules",
+    not (Path(os.environ.get("PEERS_NODE_MODULES", "/nowhere")).is_dir() and shutil.which("node")),
+    reason="PEERS_NODE_MODULES names no folder of modules for node",
 )
 
 ARN = f"arn:aws:bedrock:us-east-1:123456789012:inference-profile/{SCOUT}"

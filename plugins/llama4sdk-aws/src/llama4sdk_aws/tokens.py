@@ -72,6 +72,7 @@ class ContainerReader(Reader):
         line = line.strip().removeprefix(b"data:").strip()
         if line == b"[DONE]":
             self.done = self._reason is not None
+            return
         if line[:1] not in (b"{", b"["):  # blank, a comment, a field of an event, the end
             return
         try:
