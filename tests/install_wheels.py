@@ -1,4 +1,4 @@
-"""Build the wheels of the core and of every plugin, and install those wheels into this environment.
+"""Build the wheels of the core and of every plugin, or of those named, and install them into this environment.
 
 Tests then see what users get: a file missing from a wheel is noticed.
 """
@@ -8,15 +8,17 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def main(wheels: Path) -> None:
-    """Leave the wheels in ``wheels``, and nothing older."""
+def main(wheels: Path, plugins: Collection[str]) -> None:
+    """Leave the wheels in ``wheels``, and nothing older; without ``plugins`` those of all."""
     shutil.rmtree(wheels, ignore_errors=True)
-    sources = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]
+    found = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
+    sources = [ROOT, *(path for path in found if not plugins or path.name in plugins)]
     pip("wheel", "--no-deps", "--wheel-dir", str(wheels), *map(str, sources))
     built = sorted(map(str, wheels.glob("*.whl")))
     pip("install", "--force-reinstall", "--no-deps", *built)  # the version may be the one installed already
@@ -30,4 +32,4 @@ def pip(*arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

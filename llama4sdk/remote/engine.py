@@ -160,6 +160,14 @@ class RemoteEngine(Engine):
             if loop.is_running():
                 asyncio.run_coroutine_threadsafe(transport.close(), loop)
 
+    async def aclose(self) -> None:
+        """The same in an event loop, whose own connections are closed when this returns."""
+        transport = self._loops.pop(asyncio.get_running_loop(), None)
+        self.close()
+        if transport is not None:
+            await transport.close()
+        await asyncio.sleep(0)  # the turn of the loop in which its sockets are let go
+
     def _tries(self) -> Tries:
         if self._closed.is_set():
             raise _closed()

@@ -1,0 +1,65 @@
+"""Amazon's event streams (``application/vnd.amazon.eventstream``) as frames; botocore checks sums and sizes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from botocore.eventstream import EventStreamBuffer, ParserError
+
+from llama4sdk.errors import APIConnectionError, StreamInterruptedError
+
+__all__ = ["Frame", "FrameDecoder"]
+
+
+class Frame(NamedTuple):
+    """``kind`` is ``event``, ``exception`` or ``error``; ``name`` is its type or code."""
+
+    kind: str
+    name: str
+    payload: bytes
+    message: str = ""
+    """Of an ``error``, which has no payload."""
+
+
+class FrameDecoder:
+    """Frames, however their bytes were cut. A frame is at most 24 MiB, its headers 128 KiB."""
+
+    def __init__(self, backend: str) -> None:
+        self._backend = backend
+        self._buffer = EventStreamBuffer()
+        self._open = 0
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that are whole now. Raises APIConnectionError for a damaged one."""
+        self._buffer.add_data(data)
+        self._open += len(data)
+        while True:
+            try:
+                message = self._buffer.next()
+            except StopIteration:
+                return
+            except (ParserError, struct.error, KeyError, ValueError) as error:
+                raise APIConnectionError(
+                    f"'{self._backend}' sent a damaged frame: {error}.",
+                    backend=self._backend,
+                    retryable=True,
+                    hint="The connection, or something in between, changes what is sent.",
+                ) from error
+            self._open -= message.prelude.total_length
+            yield _frame(message.headers, message.payload)
+
+    def end(self) -> None:
+        """No more bytes come. Raises StreamInterruptedError where a frame is cut off."""
+        if self._open:
+            raise StreamInterruptedError(
+                f"The answer from '{self._backend}' ends within a frame.", hint="Asking again starts a new answer."
+            )
+
+
+def _frame(headers: dict[str, object], payload: bytes) -> Frame:
+    kind = str(headers.get(":message-type", "event"))
+    if kind == "error":
+        return Frame(kind, str(headers.get(":error-code", "")), payload, str(headers.get(":error-message", "")))
+    return Frame(kind, str(headers.get(":exception-type" if kind == "exception" else ":event-type", "")), payload)

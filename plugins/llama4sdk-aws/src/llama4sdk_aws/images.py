@@ -1,0 +1,89 @@
+"""Pictures as Bedrock takes them: four formats, of bounded size, never by address. Pure."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from typing import Final
+
+from pydantic import JsonValue
+
+from llama4sdk.errors import InvalidRequestError
+from llama4sdk.messages import ImagePart
+
+__all__ = ["MOST_IMAGES", "image_block", "image_format"]
+
+MOST_BYTES: Final = int(3.75 * 2**20)
+MOST_PIXELS: Final = 8000
+"""A side."""
+MOST_IMAGES: Final = 20
+"""In one message."""
+
+
+def image_block(part: ImagePart) -> dict[str, JsonValue]:
+    """The part as a content block. Raises InvalidRequestError for what Bedrock would refuse."""
+    if part.data is None:
+        raise InvalidRequestError(
+            "Bedrock takes images as bytes only, and this one has a url.",
+            hint="Fetch it yourself, for example with llama4sdk.llama4.images.fetching.fetch, and pass data=.",
+        )
+    kind = image_format(part.data)
+    if kind is None:
+        raise InvalidRequestError(
+            "Bedrock takes images in PNG, JPEG, GIF and WebP, and this one is none of these.",
+            hint="Convert it: ImagePart.from_pil keeps a Pillow image as a PNG.",
+        )
+    if len(part.data) > MOST_BYTES:
+        raise InvalidRequestError(
+            f"An image has {len(part.data)} bytes; Bedrock takes {MOST_BYTES}.", hint="Make it smaller, or a JPEG."
+        )
+    sides = _sides(part.data, kind)
+    if sides and max(sides) > MOST_PIXELS:
+        raise InvalidRequestError(
+            f"An image has {sides[0]} x {sides[1]} pixels; Bedrock takes {MOST_PIXELS} a side.", hint="Make it smaller."
+        )
+    return {"image": {"format": kind, "source": {"bytes": base64.b64encode(part.data).decode("ascii")}}}
+
+
+def image_format(data: bytes) -> str | None:
+    """By its first bytes: ``png``, ``jpeg``, ``gif`` or ``webp``."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "gif"
+    return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
+
+
+def _sides(data: bytes, kind: str) -> tuple[int, int] | None:
+    """Width and height, where the header is whole."""
+    try:
+        if kind == "png":
+            return struct.unpack(">II", data[16:24])
+        if kind == "gif":
+            return struct.unpack("<HH", data[6:10])
+        return _jpeg(data) if kind == "jpeg" else _webp(data)
+    except (struct.error, IndexError):
+        return None
+
+
+def _jpeg(data: bytes) -> tuple[int, int] | None:
+    at = 2
+    while data[at] == 0xFF:
+        marker, length = struct.unpack(">BH", data[at + 1 : at + 4])
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+            return width, height
+        at += 2 + length
+    return None
+
+
+def _webp(data: bytes) -> tuple[int, int] | None:
+    if data[12:16] == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if data[12:16] == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack("<HH", data[26:30])
+    return width & 0x3FFF, height & 0x3FFF

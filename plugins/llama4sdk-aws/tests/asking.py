@@ -1,0 +1,54 @@
+"""Clients for the tests: quick to try again, planning for a machine that is not probed."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from llama4sdk.aclient import AsyncClient
+from llama4sdk.client import BaseClient, Client
+from llama4sdk.remote.endpoint import Endpoint, RetryPolicy, Timeouts
+from llama4sdk.requests import Tool
+from llama4sdk.testing.machines import LAPTOP
+
+from .server import Fake
+
+QUICK = RetryPolicy(base=0.01, throttled=0.01)
+PATIENT = Timeouts(first_byte=20, between=20)
+WEATHER = Tool(
+    name="weather",
+    description="The weather of a city.",
+    parameters={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+)
+AnyClient = TypeVar("AnyClient", bound=BaseClient)
+
+
+def connect(
+    kind: type[AnyClient],
+    fake: Fake,
+    model: str | None = "scout",
+    *,
+    options: dict[str, Any] | None = None,
+    api_key: str | None = None,
+    context_length: int | None = None,
+    **endpoint: Any,
+) -> AnyClient:
+    """A client of either kind of the fake's backend."""
+    where = Endpoint(**{"url": fake.url, "retry": QUICK, "timeouts": PATIENT, "options": options or {}, **endpoint})
+    return kind(
+        model,
+        backend=fake.service,
+        endpoint=where,
+        api_key=api_key,
+        hardware=LAPTOP,
+        context_length=context_length,
+    )
+
+
+def ask(fake: Fake, model: str | None = "scout", **settings: Any) -> Client:
+    """One that waits."""
+    return connect(Client, fake, model, **settings)
+
+
+def ask_async(fake: Fake, model: str | None = "scout", **settings: Any) -> AsyncClient:
+    """One for asyncio."""
+    return connect(AsyncClient, fake, model, **settings)

@@ -1,0 +1,149 @@
+"""A small HTTP server on loopback for the fakes: scripted answers first, then those of its own."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
+
+from .wire import ACCESS_KEY, SECRET_KEY, Refused, check_signature
+
+STREAM = "application/vnd.amazon.eventstream"
+
+
+class Seen(NamedTuple):
+    """A request that came."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def operation(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection; ``server.fake`` says what is answered."""
+
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_POST(self) -> None:
+        fake = self.server.fake
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        seen = Seen(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+        fake.requests.append(seen)
+        try:
+            if fake.script and (answer := fake.script.popleft()) is not None:
+                answer(self, seen)
+                return
+            fake.check(seen)
+            fake.answer(self, seen)
+        except Refused as refused:
+            self.refuse(refused.status, refused.code, refused.message)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    def refuse(self, status: int, code: str, message: str, **headers: str) -> None:
+        self.reply(
+            json.dumps({"message": message}).encode(), status, {"x-amzn-ErrorType": f"{code}:http://x/", **headers}
+        )
+
+    def reply(self, body: bytes, status: int = 200, headers: Mapping[str, str] = {}) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", **headers}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def stream(self, pieces: Iterable[bytes], *, end: bool = True, headers: Mapping[str, str] = {}) -> None:
+        """Each piece is a chunk of its own; without ``end`` the connection breaks where the next one would be."""
+        self.send_response(200)
+        for name, value in {"Content-Type": STREAM, "Transfer-Encoding": "chunked", **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        for piece in pieces:
+            self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+        if end:
+            self.wfile.write(b"0\r\n\r\n")
+        else:
+            self.close_connection = True
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return format_datetime(self.server.fake.now(), usegmt=True)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+Answer: TypeAlias = Callable[[Handler, Seen], None]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, fake: Fake) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.fake = fake
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that leaves is no fault of the server."""
+
+
+class Fake:
+    """What the fakes share: keys, a clock, a script. ``None`` in the script stands for an ordinary answer."""
+
+    service: ClassVar[str]
+
+    def __init__(self) -> None:
+        self.keys = {ACCESS_KEY: SECRET_KEY}
+        self.tokens: dict[str, str] = {}
+        """Session tokens that go with keys, where they have one."""
+        self.bearers: set[str] = set()
+        self.clock = timedelta()
+        self.requests: list[Seen] = []
+        self.script: deque[Answer | None] = deque()
+        self._server = _Server(self)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.clock
+
+    def check(self, seen: Seen) -> None:
+        """Who asks. Raises Refused."""
+        authorization = seen.headers.get("authorization", "")
+        if authorization.startswith("Bearer "):
+            if authorization.removeprefix("Bearer ") not in self.bearers:
+                raise Refused(403, "AccessDeniedException", "Authentication failed: the API key is not valid.")
+            return
+        url = f"http://{seen.headers['host']}{seen.path}"
+        check_signature("POST", url, seen.headers, seen.body, secrets=self.keys, now=self.now(), service=self.service)
+        key = authorization.partition("Credential=")[2].partition("/")[0]
+        if self.tokens.get(key) != seen.headers.get("x-amz-security-token"):
+            raise Refused(403, "ExpiredTokenException", "The security token included in the request is expired")
+
+    def answer(self, handler: Handler, seen: Seen) -> None:
+        raise NotImplementedError

@@ -1,0 +1,174 @@
+"""What AWS' errors mean: the whole table, and the ways in which they are written."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from llama4sdk_aws.failures import Told, error_of, remedy, told
+
+from llama4sdk.errors import (
+    APIError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    ContextLengthError,
+    ModelRetiredError,
+    OverloadedError,
+    PermissionDeniedError,
+    RateLimitError,
+)
+from llama4sdk.remote.dialect import Head
+
+BAD = "ValidationException"
+ON_DEMAND = (
+    "Invocation of model ID meta.llama4-scout-17b-instruct-v1:0 with on-demand throughput isn\u2019t supported. Retry "
+    "your request with the ID or ARN of an inference profile that contains this model."
+)
+DENIED, WRONG = PermissionDeniedError, AuthenticationError
+KINDS: list[tuple[int, str, str, type[Exception], bool]] = [
+    (400, BAD, "This model's maximum context length is 1048576 tokens. Please reduce", ContextLengthError, False),
+    (400, BAD, "Input is too long for requested model.", ContextLengthError, False),
+    (400, BAD, "The model returned the following errors: prompt is too long", ContextLengthError, False),
+    (400, BAD, "Too many input tokens. Max input tokens: 8192", ContextLengthError, False),
+    (400, BAD, ON_DEMAND, APIStatusError, False),
+    (400, BAD, "This model doesn't support tool use in streaming mode.", APIStatusError, False),
+    (400, BAD, "This model doesn't support tool use.", APIStatusError, False),
+    (400, BAD, "The provided model identifier is invalid.", APIStatusError, False),
+    (400, BAD, "The maximum tokens you requested exceeds the model limit of 8192.", APIStatusError, False),
+    (400, BAD, "Malformed input request", APIStatusError, False),
+    (400, "ConflictException", "Concurrent change", APIStatusError, False),
+    (400, "ServiceQuotaExceededException", "You have exceeded your quota", RateLimitError, False),
+    (403, "AccessDeniedException", "You don't have access to the model", DENIED, False),
+    (403, "AccessDeniedException", "Authentication failed: your API Key is not valid.", WRONG, False),
+    (403, "UnrecognizedClientException", "The security token is invalid", WRONG, False),
+    (403, "InvalidSignatureException", "The request signature we calculated does not match", WRONG, False),
+    (403, "InvalidSignatureException", "Signature expired: 2026", WRONG, False),
+    (403, "MissingAuthenticationTokenException", "Missing Authentication Token", WRONG, False),
+    (403, "IncompleteSignatureException", "Incomplete", WRONG, False),
+    (403, "InvalidClientTokenId", "No such key", WRONG, False),
+    (403, "ExpiredTokenException", "The security token included in the request is expired", WRONG, False),
+    (404, "ResourceNotFoundException", "Could not find the endpoint", APIStatusError, False),
+    (404, "ResourceNotFoundException", "This Model is marked by provider as Legacy", ModelRetiredError, False),
+    (404, "ResourceNotFoundException", "This model version has reached the end of its life.", ModelRetiredError, False),
+    (408, "ModelTimeoutException", "Model has timed out in processing the request", APITimeoutError, True),
+    (424, "ModelErrorException", "The model failed", APIStatusError, True),
+    (429, "ThrottlingException", "Too many requests, please wait before trying again.", RateLimitError, True),
+    (429, "ThrottlingException", "Too many tokens, please wait before trying again.", RateLimitError, True),
+    (429, "ThrottlingException", "Too many tokens per day, please wait before trying again.", RateLimitError, False),
+    (429, "ModelNotReadyException", "Model is not ready for inference", OverloadedError, True),
+    (500, "InternalServerException", "The system encountered an unexpected error", APIStatusError, True),
+    (502, "", "Bad Gateway", APIStatusError, True),
+    (503, "ServiceUnavailableException", "Bedrock is unable to process your request.", OverloadedError, True),
+    (504, "", "", APITimeoutError, True),
+    (530, "InternalDependencyException", "", APIStatusError, True),
+    (429, "", "", RateLimitError, True),
+    (401, "", "", WRONG, False),
+    (403, "", "", DENIED, False),
+    (418, "", "", APIStatusError, False),
+]  # fmt: skip
+
+
+def answer(status: int, code: str = "", body: Any = None, **headers: str) -> tuple[Head, bytes]:
+    """An error as it comes."""
+    head = {name.replace("_", "-"): value for name, value in headers.items()}
+    if code:
+        head["x-amzn-errortype"] = code
+    return Head(status, head), body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+def error(status: int, code: str, message: str) -> Exception:
+    """What it is."""
+    told_ = told(*answer(status, code, {"message": message}))
+    return error_of(told_, backend="bedrock", model="scout", context=2048)
+
+
+@pytest.mark.parametrize(("status", "code", "message", "kind", "again"), KINDS)
+def test_every_error_is_of_its_kind(status: int, code: str, message: str, kind: type[Exception], again: bool) -> None:
+    """The right class, worth another try or not, with a hint and AWS' own words."""
+    found = error(status, code, message)
+    assert type(found) is kind
+    assert getattr(found, "retryable", False) is again
+    assert getattr(found, "hint", None)
+    assert message.rstrip(".") in str(found)
+    if isinstance(found, APIError):
+        assert found.status == status
+
+
+def test_limits_are_read() -> None:
+    """The limit in the message counts more than the one that is known."""
+    far = error(400, BAD, "The maximum context length is 1048576 tokens. However, you requested 1050000 tokens")
+    assert isinstance(far, ContextLengthError)
+    assert (far.limit, far.requested) == (1048576, 1050000)
+    vague = error(400, BAD, "Input is too long for requested model.")
+    assert isinstance(vague, ContextLengthError)
+    assert (vague.limit, vague.requested) == (2048, None)
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        answer(429, "ThrottlingException:http://internal.amazon.com/coral/", {"message": "slow"}),
+        answer(429, "", {"__type": "com.amazon#ThrottlingException", "Message": "slow"}),
+        answer(429, "", {"code": "ThrottlingException", "message": "slow"}),
+        answer(429, "", b"<ErrorResponse><Error><Code>ThrottlingException</Code><Message>slow</Message></Error>"),
+    ],
+    ids=["header", "__type", "code", "xml"],
+)
+def test_errors_are_written_in_many_ways(head: Head, body: bytes) -> None:
+    """The name is found in a header, in three fields, and in XML."""
+    found = told(head, body)
+    assert (found.code, found.status) == ("ThrottlingException", 429)
+    assert "slow" in found.message
+
+
+@pytest.mark.parametrize("body", [b"", b"\x00\xff", b"[1]", b"null", b'"text"', b"{", b"<html>" * 10000])
+def test_whatever_a_proxy_says_is_an_error(body: bytes) -> None:
+    """No body breaks the reading of errors."""
+    found = error_of(told(*answer(502, "", body)), backend="bedrock", model="scout")
+    assert isinstance(found, APIStatusError)
+    assert found.retryable
+    assert len(str(found)) < 1000
+
+
+def test_hints_of_time_and_identity_are_kept() -> None:
+    """AWS' milliseconds are seconds, and its operators' number of the request is there."""
+    head, body = answer(429, "ThrottlingException", {}, x_amz_retry_after="1500", x_amzn_requestid="r-1")
+    found = error_of(told(head, body), backend="bedrock", model="scout")
+    assert isinstance(found, RateLimitError)
+    assert (found.retry_after, found.request_id) == (1.5, "r-1")
+
+
+def test_what_was_signed_is_not_repeated() -> None:
+    """AWS answers a wrong signature with all that was signed, session token included."""
+    text = "does not match.\n\nThe Canonical String for this request should have been\n'POST\nx-amz-security-token:abc'"
+    assert "abc" not in str(error(403, "InvalidSignatureException", text))
+
+
+@pytest.mark.parametrize(("original", "again"), [(None, True), (500, True), (400, False)])
+def test_a_models_own_error(original: int | None, again: bool) -> None:
+    """Whether the model's server or the request was at fault, its status says."""
+    found = error_of(Told(424, "ModelErrorException", "no", original), backend="bedrock", model="scout")
+    assert isinstance(found, APIStatusError)
+    assert found.retryable is again
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "name"),
+    [
+        ("ExpiredTokenException", "The security token included in the request is expired", "credentials"),
+        ("InvalidSignatureException", "Signature expired: 20260101T000000Z is now earlier than", "clock"),
+        ("InvalidSignatureException", "Signature not yet current: 20260101T000000Z is still later", "clock"),
+        (BAD, "This model doesn\u2019t support tool use in streaming mode.", "unary-tools"),
+        (BAD, "You can't use ConverseStream with this model", "unary"),
+        (BAD, "This model doesn't support the stopSequences field. Remove stopSequences and try again.", "stops"),
+        (BAD, ON_DEMAND, "profile"),
+        (BAD, "Malformed input request", None),
+        ("ThrottlingException", "Too many requests", None),
+    ],
+)
+def test_remedies(code: str, message: str, name: str | None) -> None:
+    """What may help at once is known by what was said."""
+    found = error(400, code, message)
+    assert remedy(found) == name  # type: ignore[arg-type]

@@ -1,0 +1,277 @@
+"""Signatures and who makes them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from llama4sdk_aws.authority import Bearer, Keys
+from llama4sdk_aws.signing import Signer
+
+from llama4sdk.errors import (
+    APIError,
+    AuthenticationError,
+    ConfigurationError,
+    NoBackendError,
+    PermissionDeniedError,
+)
+from llama4sdk.remote.dialect import Call, Head
+
+from .asking import ask, ask_async
+from .bedrock import FakeBedrock
+from .wire import ACCESS_KEY, SECRET_KEY
+
+HOST = "https://bedrock-runtime.us-east-1.amazonaws.com"
+BODY = b'{"messages":[{"role":"user","content":[{"text":"hi"}]}]}'
+MOMENT = 1767323045.0
+"""2026-01-02, 03:04:05 in UTC."""
+
+
+@pytest.mark.parametrize(
+    ("path", "token", "signature"),
+    [
+        (
+            "/model/us.meta.llama4-scout-17b-instruct-v1%3A0/converse",
+            None,
+            "e2ccda0a7a89fd70e9fcdcdd105c794c27837e74d7affb30ef42dda1631df75d",
+        ),
+        (
+            "/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A123456789012%3Ainference-profile%2Fus.meta.llama4-scout-17b-"
+            "instruct-v1%3A0/converse-stream",
+            "SESSIONTOKEN",
+            "5323a1fb900910ad97620ebdf899d17f3e4dc78840a8653006cf489701e79c01",
+        ),
+    ],
+    ids=["profile", "arn"],
+)
+def test_golden_signatures(path: str, token: str | None, signature: str) -> None:
+    """Signatures equal those that botocore and AWS' own C library made of the same requests."""
+    keys = Keys("AKIDEXAMPLE", SECRET_KEY, token)
+    signer = Signer("bedrock", "bedrock", "us-east-1", keys=keys, now=lambda: MOMENT)
+    signed = signer.authorize(Call("POST", HOST + path, {"Content-Type": "application/json"}, BODY))
+    names = "content-type;host;x-amz-date" + (";x-amz-security-token" if token else "")
+    assert signed.headers["Authorization"] == (
+        "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20260102/us-east-1/bedrock/aws4_request, "
+        f"SignedHeaders={names}, Signature={signature}"
+    )
+    again = signer.authorize(signed)
+    assert again.headers == signed.headers
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_wrong_key_is_an_authentication_error(bedrock: FakeBedrock) -> None:
+    """A secret that is not the key's fails at once, and what was signed is not repeated."""
+    bedrock.tokens[ACCESS_KEY] = "a-session-token"
+    with (
+        ask(bedrock, api_key=f"{ACCESS_KEY}:not-the-secret:a-session-token") as client,
+        pytest.raises(AuthenticationError) as caught,
+    ):
+        client.chat("hi")
+    assert len(bedrock.requests) == 1
+    for secret in ("not-the-secret", "a-session-token"):
+        assert secret not in f"{caught.value!s} {caught.value!r}"
+
+
+@pytest.mark.usefixtures("keys")
+def test_an_unknown_key_is_an_authentication_error(bedrock: FakeBedrock) -> None:
+    """So does a key nobody has."""
+    with ask(bedrock, api_key="AKIDNOBODYKNOWSTHIS1:x") as client, pytest.raises(AuthenticationError):
+        client.chat("hi")
+
+
+def test_keys_in_code_count_more_than_an_api_key_in_the_environment(
+    bedrock: FakeBedrock, keys: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API key of the environment counts more than keys there, and less than keys in code."""
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "ABSKexample")
+    bedrock.bearers.add("ABSKexample")
+    with ask(bedrock) as client:
+        assert client.chat("hi").text == "hi"
+    with ask(bedrock, api_key=f"{ACCESS_KEY}:{SECRET_KEY}") as client:
+        assert client.chat("hi").text == "hi"
+    first, second = (seen.headers for seen in bedrock.requests)
+    assert first["authorization"] == "Bearer ABSKexample"
+    assert "x-amz-date" not in first
+    assert second["authorization"].startswith("AWS4-HMAC-SHA256 ")
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_wrong_api_key_is_an_authentication_error(bedrock: FakeBedrock) -> None:
+    """A bearer key that the service does not know."""
+    with ask(bedrock, api_key="ABSKwrong") as client, pytest.raises(AuthenticationError) as caught:
+        client.chat("hi")
+    assert "ABSKwrong" not in str(caught.value)
+
+
+def test_api_keys_are_not_sent_in_the_clear(bedrock: FakeBedrock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To another machine an API key goes by https only."""
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    client = ask(bedrock, api_key="ABSKexample", url="http://example.com:1")
+    with pytest.raises(NoBackendError, match="without encryption"):
+        client.chat("hi")
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_expired_credentials_are_replaced_once(
+    bedrock: FakeBedrock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """When the session has expired, whoever gave the keys is asked again, and the request is sent once more."""
+    counter, program = tmp_path / "asked", tmp_path / "keys.py"
+    program.write_text(
+        "import json, pathlib\n"
+        f"path = pathlib.Path({str(counter)!r})\n"
+        "count = len(path.read_text()) if path.exists() else 0\n"
+        "path.write_text('x' * (count + 1))\n"
+        f"print(json.dumps(dict(Version=1, AccessKeyId={ACCESS_KEY!r}, SecretAccessKey={SECRET_KEY!r}, "
+        "SessionToken=f'token-{count}', Expiration='2099-01-01T00:00:00Z')))\n"
+    )
+    config = tmp_path / "config"
+    config.write_text(f"[profile robot]\nregion = us-west-2\ncredential_process = {sys.executable} {program}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_PROFILE", "robot")
+    bedrock.tokens[ACCESS_KEY] = "token-1"
+    if kind == "sync":
+        with ask(bedrock) as client:
+            answers = [client.chat("hi") for _ in range(2)]
+    else:
+        answers = asyncio.run(_twice(bedrock))
+    assert [answer.text for answer in answers] == ["hi", "hi"]
+    assert [len(answer.attempts) for answer in answers] == [2, 1]
+    assert "ExpiredToken" in (answers[0].attempts[0].error or "")
+    assert counter.read_text() == "xx"
+    assert "/us-west-2/bedrock/" in bedrock.requests[-1].headers["authorization"]
+
+
+async def _twice(bedrock: FakeBedrock) -> list[object]:
+    async with ask_async(bedrock) as client:
+        return [await client.chat("hi") for _ in range(2)]
+
+
+@pytest.mark.usefixtures("keys")
+def test_credentials_that_stay_expired_fail(bedrock: FakeBedrock) -> None:
+    """Where there are no newer ones, the error says so after two tries."""
+    bedrock.tokens[ACCESS_KEY] = "what the environment does not have"
+    with ask(bedrock) as client, pytest.raises(AuthenticationError, match="ExpiredToken") as caught:
+        client.chat("hi")
+    assert len(bedrock.requests) == 2
+    assert len(caught.value.attempts) == 2
+
+
+@pytest.mark.usefixtures("keys")
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_wrong_clock_is_corrected_by_the_endpoints(bedrock: FakeBedrock, hours: int) -> None:
+    """An hour ahead or behind: the second try is signed by AWS' clock, and so are all later ones."""
+    bedrock.clock = timedelta(hours=hours)
+    with ask(bedrock) as client:
+        assert client.chat("hi").text == "hi"
+        assert client.chat("again").text == "again"
+    assert len(bedrock.requests) == 3
+
+
+def test_waiting_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event loop is told that credentials must be looked for, and once they are there, that they are."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    signer = Signer("bedrock", "bedrock", "us-east-1")
+    call = Call("POST", f"{HOST}/model/x/converse")
+    seen = [signer.waits]
+    signer.authorize(call)
+    seen.append(signer.waits)
+    signer.forget()
+    seen.append(signer.waits)
+    assert seen == [True, False, True]
+    assert not Bearer("ABSKexample").waits
+    assert not Signer("bedrock", "bedrock", "us-east-1", keys=Keys("A" * 20, "b", None)).waits
+
+
+def test_requests_that_fail_together_renew_credentials_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second refusal of the same old credentials does not throw away the new ones."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    signer = Signer("bedrock", "bedrock", "us-east-1")
+    call = Call("POST", f"{HOST}/model/x/converse")
+    signer.authorize(call)
+    assert signer.forget()
+    signer.authorize(call)
+    assert signer.forget()
+    assert not signer.waits
+
+
+def test_no_credentials_is_an_authentication_error() -> None:
+    """Where botocore finds none, the error lists where they may be put."""
+    signer = Signer("bedrock", "bedrock", "us-east-1")
+    with pytest.raises(AuthenticationError, match="No AWS credentials") as caught:
+        signer.authorize(Call("POST", f"{HOST}/model/x/converse"))
+    assert "AWS_ACCESS_KEY_ID" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("config", "variables", "kind"),
+    [
+        ("", {"AWS_ACCESS_KEY_ID": ACCESS_KEY}, ConfigurationError),
+        ("", {"AWS_PROFILE": "nobody"}, ConfigurationError),
+        (
+            "[profile a]\nrole_arn = arn:aws:iam::1:role/a\nsource_profile = a\n",
+            {"AWS_PROFILE": "a"},
+            AuthenticationError,
+        ),
+        ("[profile p]\ncredential_process = false\n", {"AWS_PROFILE": "p"}, AuthenticationError),
+        (
+            "[profile s]\nsso_session = s\nsso_account_id = 1\nsso_role_name = r\n"
+            "[sso-session s]\nsso_start_url = https://x\nsso_region = us-east-1\n",
+            {"AWS_PROFILE": "s"},
+            AuthenticationError,
+        ),
+    ],
+    ids=["half a key", "no such profile", "a cycle of roles", "a failing process", "not logged in"],
+)
+def test_broken_credentials_are_explained(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: str,
+    variables: dict[str, str],
+    kind: type[Exception],
+) -> None:
+    """Whatever is wrong with a profile, the error is the SDK's and has a hint."""
+    path = tmp_path / "config"
+    path.write_text(config)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(path))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(kind) as caught:
+        Signer("bedrock", "bedrock", "us-east-1").authorize(Call("POST", f"{HOST}/model/x/converse"))
+    assert getattr(caught.value, "hint", None)
+
+
+@pytest.mark.usefixtures("keys")
+def test_secrets_appear_nowhere(bedrock: FakeBedrock) -> None:
+    """Not in plans, not in reprs, not in errors that repeat them."""
+    with ask(bedrock, api_key=f"{ACCESS_KEY}:{SECRET_KEY}") as client:
+        plan = client.plan()
+        bedrock.script.append(lambda handler, seen: handler.refuse(400, "ValidationException", f"odd {SECRET_KEY}"))
+        with pytest.raises(APIError) as caught:
+            client.chat("hi")
+        engine = client._session.engine()
+        shown = [plan.model_dump_json(), repr(plan), repr(engine.__dict__), str(caught.value), repr(caught.value)]
+    assert not [text for text in shown if SECRET_KEY in text]
+
+
+def test_the_clock_is_left_alone_without_a_date() -> None:
+    """An answer that does not say what time it is changes nothing."""
+    signer = Signer("bedrock", "bedrock", "us-east-1", keys=Keys("A" * 20, "b", None))
+    assert not signer.set_clock(Head(403, {}))
+    assert not signer.set_clock(Head(403, {"date": "yesterday"}))
+
+
+@pytest.mark.usefixtures("keys")
+def test_access_denied_names_both_permissions(bedrock: FakeBedrock) -> None:
+    """Right keys without the right: the hint says what to allow."""
+    message = json.dumps("User: arn:aws:iam::1:user/x is not authorized to perform: bedrock:InvokeModel on resource: y")
+    bedrock.script.append(lambda handler, seen: handler.refuse(403, "AccessDeniedException", message))
+    with ask(bedrock) as client, pytest.raises(PermissionDeniedError) as caught:
+        client.chat("hi")
+    assert "InvokeModelWithResponseStream" in str(caught.value.hint)

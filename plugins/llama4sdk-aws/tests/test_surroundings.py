@@ -1,0 +1,170 @@
+"""Regions, addresses and profiles, as AWS' own tools find them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from botocore.session import Session
+from llama4sdk_aws.bedrock import SERVICE as BEDROCK
+from llama4sdk_aws.bedrock import BedrockBackend
+from llama4sdk_aws.models import address, base_id, family, is_id
+from llama4sdk_aws.sagemaker import SERVICE as SAGEMAKER
+from llama4sdk_aws.surroundings import credentials_in_sight, default_url, named_url, profile_name, region_of
+
+from llama4sdk.backend import Need, Offer, Unavailable
+from llama4sdk.remote.endpoint import Endpoint
+from llama4sdk.testing.machines import LAPTOP
+
+CONFIG = """
+[default]
+region = us-east-2
+
+[profile work]
+region = eu-west-1
+endpoint_url = http://127.0.0.1:1
+services = local
+
+[services local]
+s3 =
+  endpoint_url = http://127.0.0.1:2
+bedrock_runtime =
+  endpoint_url = http://127.0.0.1:3
+
+[profile robot]
+role_arn = arn:aws:iam::1:role/robot
+source_profile = work
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of profiles."""
+    path = tmp_path / "config"
+    path.write_text(CONFIG)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(path))
+    return path
+
+
+@pytest.mark.parametrize("service", [BEDROCK, SAGEMAKER], ids=["bedrock", "sagemaker"])
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "us-gov-west-1", "cn-north-1"])
+@pytest.mark.parametrize(("fips", "dualstack"), [(False, False), (True, False), (False, True), (True, True)])
+def test_addresses_are_those_of_botocore(service: object, region: str, fips: bool, dualstack: bool) -> None:
+    """Each service's address in each part of the world, by botocore's own rules."""
+    assert service in (BEDROCK, SAGEMAKER)
+    which = BEDROCK if service == BEDROCK else SAGEMAKER
+    name = "bedrock-runtime" if which is BEDROCK else "sagemaker-runtime"
+    if region == "cn-north-1" and (fips or which is SAGEMAKER):
+        pytest.skip("there is none")
+    found = default_url(which, region, fips=fips, dualstack=dualstack)
+    assert found == botocore_url(name, region, fips, dualstack)
+
+
+def botocore_url(service: str, region: str, fips: bool, dualstack: bool) -> str:
+    """What AWS' own library asks."""
+    from botocore.config import Config
+
+    session = Session()
+    session.set_credentials("a", "b")
+    client = session.create_client(
+        service,
+        region_name=region,
+        config=Config(use_fips_endpoint=fips, use_dualstack_endpoint=dualstack),
+    )
+    try:
+        return str(client.meta.endpoint_url)
+    finally:
+        client.close()
+
+
+def test_the_region_has_an_order(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code, an AWS address, AWS_REGION, AWS_DEFAULT_REGION, the profile."""
+    url = "https://bedrock-runtime.us-west-1.amazonaws.com"
+    found = [region_of(None, None, "work")]
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    found.append(region_of(None, None, "work"))
+    monkeypatch.setenv("AWS_REGION", "us-west-2")
+    found += [region_of(None, None, "work"), region_of(None, url, "work"), region_of("us-east-2", url, "work")]
+    assert found == ["eu-west-1", "us-east-1", "us-west-2", "us-west-1", "us-east-2"]
+
+
+def test_profiles_have_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code, AWS_PROFILE, AWS_DEFAULT_PROFILE, default."""
+    found = [profile_name(None)]
+    monkeypatch.setenv("AWS_DEFAULT_PROFILE", "b")
+    found.append(profile_name(None))
+    monkeypatch.setenv("AWS_PROFILE", "a")
+    found += [profile_name(None), profile_name("code")]
+    assert found == ["default", "b", "a", "code"]
+
+
+def test_addresses_of_ones_own_have_an_order(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service's variable, the variable for all, the profile's entry for the service, the profile's for all."""
+    found = [named_url(BEDROCK, "work"), named_url(SAGEMAKER, "work"), named_url(BEDROCK, "default")]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4")
+    found.append(named_url(BEDROCK, "work"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "http://127.0.0.1:5")
+    found.append(named_url(BEDROCK, "work"))
+    monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
+    found.append(named_url(BEDROCK, "work"))
+    numbers = [url and int(url.rpartition(":")[2]) for url in found]
+    assert numbers == [3, 1, None, 4, 5, None]
+
+
+def test_credentials_in_sight(config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A profile with a role, a file with keys, a variable: any is enough, and none is not."""
+    assert not credentials_in_sight("work")
+    assert credentials_in_sight("robot")
+    shared = tmp_path / "credentials"
+    shared.write_text("[work]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
+    assert credentials_in_sight("work")
+    assert not credentials_in_sight("default")
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/x")
+    assert credentials_in_sight("default")
+
+
+def test_a_damaged_file_is_no_obstacle(config: Path) -> None:
+    """An offer does not fail over a file that cannot be read; what is wrong with it botocore says when it is needed."""
+    config.write_bytes(b"[default\nregion\xff")
+    assert region_of(None, None, "default") is None
+
+
+def test_fips_and_dualstack_are_chosen(monkeypatch: pytest.MonkeyPatch, keys: None) -> None:
+    """By options or AWS' variables; not together with an address of one's own."""
+    monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", "true")
+    assert "bedrock-runtime-fips.us-east-1" in default_url(BEDROCK, "us-east-1", fips=None, dualstack=None)
+    where = Endpoint(url="http://127.0.0.1:1", options={"fips": True})
+    assert isinstance(BedrockBackend().offer(Need(model="scout", endpoint=where), LAPTOP), Unavailable)
+    plain = Endpoint(options={"dualstack": True})
+    assert isinstance(BedrockBackend().offer(Need(model="scout", endpoint=plain), LAPTOP), Offer)
+
+
+@pytest.mark.parametrize(
+    ("model", "base", "kind"),
+    [
+        ("us.meta.llama4-scout-17b-instruct-v1:0", "meta.llama4-scout-17b-instruct-v1:0", "llama"),
+        ("meta.llama4-maverick-17b-instruct-v1:0", "meta.llama4-maverick-17b-instruct-v1:0", "llama"),
+        ("arn:aws:bedrock:us-east-1::foundation-model/meta.llama4-scout-17b-instruct-v1:0",
+         "meta.llama4-scout-17b-instruct-v1:0", "llama"),
+        ("arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.meta.llama4-scout-17b-instruct-v1:0",
+         "meta.llama4-scout-17b-instruct-v1:0", "llama"),
+        ("arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc123",
+         "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc123", "other"),
+        ("us.cohere.embed-v4:0", "cohere.embed-v4:0", "cohere"),
+        ("amazon.titan-embed-text-v1", "amazon.titan-embed-text-v1", "titan"),
+    ],
+)  # fmt: skip
+def test_ids(model: str, base: str, kind: str) -> None:
+    """Ids, profiles and ARNs are told apart, and lead to the model where they name it."""
+    assert is_id(model)
+    assert base_id(model) == base
+    assert family(model) == kind
+
+
+def test_profiles_are_only_of_regions_that_have_them() -> None:
+    """Llama 4's base id becomes a profile in the United States; nothing is invented elsewhere."""
+    base = "meta.llama4-scout-17b-instruct-v1:0"
+    assert address(base, "us-east-2") == f"us.{base}"
+    assert address(base, "eu-west-1") == base
+    assert address(f"us.{base}", "us-east-2") == f"us.{base}"
