@@ -190,7 +190,10 @@ def _meaning(status: int, words: Said, about: str, model: str) -> _Meaning:
         return _Meaning(APITimeoutError, again=status == 408, hint=hint)
     if status == 404:
         return _Meaning(APIStatusError, hint=f"Check the endpoint's url, and that it serves '{model}'.")
-    return _Meaning(APIStatusError, again=status in (409, 424) or (status >= 500 and status not in (501, 505)))
+    if status < 500 and status not in (409, 424):
+        return _Meaning(APIStatusError, hint="The request is not as the endpoint wants it: change what it names.")
+    again = status not in (501, 505)
+    return _Meaning(APIStatusError, again=again, hint="Try again later." if again else "Use what the endpoint can do.")
 
 
 def too_long(what: str, words: Said, context: int | None) -> ContextLengthError:

@@ -7,6 +7,9 @@ from typing import Final, NamedTuple
 
 from llama4sdk.errors import APIError
 
+LINE: Final = 64
+"""Bytes that an empty line of an event counts for: endlessly many of them are no event either."""
+
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 __all__ = ["LONGEST_LINE", "LineDecoder", "SSEDecoder", "ServerSentEvent"]
@@ -96,7 +99,7 @@ class SSEDecoder:
         value = value.removeprefix(b" ")
         if field == b"data":
             self._data.append(value)
-            self._size += len(value) + 1
+            self._size += len(value) + LINE
             if self._size > self._longest:
                 raise _too_long(self._longest)
         elif field == b"event":

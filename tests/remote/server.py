@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self, TypeAlias
 
-__all__ = ["Drip", "Hold", "Read", "Reset", "Script", "Server", "Step", "answer", "chunked"]
+__all__ = ["Drip", "Hold", "Pause", "Read", "Reset", "Script", "Secure", "Server", "Step", "answer", "chunked"]
 
 LONGEST: Final = 20.0
 """Seconds that ``Hold`` and ``Drip`` last at most, so that a broken deadline fails a test and does not hang it."""
@@ -36,6 +36,13 @@ class Reset:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """Wait a moment, so that what was sent is read by itself."""
+
+    seconds: float = 0.03
+
+
+@dataclass(frozen=True)
 class Drip:
     """One byte every so often, over and over."""
 
@@ -43,7 +50,14 @@ class Drip:
     pause: float = 0.02
 
 
-Step: TypeAlias = bytes | Read | Hold | Reset | Drip | Callable[[], Iterator[bytes]]
+@dataclass(frozen=True)
+class Secure:
+    """Encrypt from here on."""
+
+    context: ssl.SSLContext
+
+
+Step: TypeAlias = bytes | Read | Hold | Reset | Drip | Pause | Secure | Callable[[], Iterator[bytes]]
 Script: TypeAlias = Sequence[Step]
 
 
@@ -115,12 +129,13 @@ class Server:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._open.add(connection)
         try:
-            if self._tls is not None:
-                plain, connection = connection, self._tls.wrap_socket(connection, server_side=True)
-                self._open.discard(plain)
-                self._open.add(connection)
-            for step in script:
-                self._perform(connection, step)
+            for step in script if self._tls is None else (Secure(self._tls), *script):
+                if isinstance(step, Secure):
+                    self._open.discard(connection)
+                    connection = step.context.wrap_socket(connection, server_side=True)
+                    self._open.add(connection)
+                else:
+                    self._perform(connection, step)
         except OSError:  # the other side has gone, which is for the test to judge
             pass
         finally:
@@ -128,6 +143,7 @@ class Server:
             connection.close()
 
     def _perform(self, connection: socket.socket, step: Step) -> None:
+        assert not isinstance(step, Secure)
         if isinstance(step, bytes):
             connection.sendall(step)
         elif isinstance(step, Read):
@@ -138,6 +154,8 @@ class Server:
         elif isinstance(step, Reset):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()
+        elif isinstance(step, Pause):
+            self._over.wait(step.seconds)
         elif isinstance(step, Drip):
             end = time.monotonic() + LONGEST
             while time.monotonic() < end:

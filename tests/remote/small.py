@@ -61,7 +61,7 @@ class SmallReader(Reader):
             yield from self._read(sent)
 
     def end(self) -> Iterator[Event]:
-        if (last := self._decoder.end()) is not None:
+        if not self.done and (last := self._decoder.end()) is not None:
             yield from self._read(last)
         if self._finish is None:
             raise StreamInterruptedError(f"'{self._backend}' ended its answer in the middle.", hint="Ask again.")
