@@ -6,9 +6,10 @@ That saves two system calls and a turn of the loop for each piece of an answer, 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeAlias, cast
 from weakref import WeakSet
 
 import httpcore
@@ -17,6 +18,9 @@ from llama4sdk.remote.clock import FOREVER, Limit, seconds
 from llama4sdk.remote.network import pieces
 
 __all__ = ["AsyncNetwork"]
+
+Address: TypeAlias = tuple[Any, Any, int, str, Any]
+"""As ``getaddrinfo`` gives it."""
 
 HIGH: Final = 2**18
 """Bytes that may wait for the reader before the server is held back."""
@@ -44,9 +48,7 @@ class AsyncNetwork(httpcore.AsyncNetworkBackend):
         """A connection, its name lookup within the same limit."""
         if self.closed:
             raise httpcore.ConnectError("closed")
-        loop = asyncio.get_running_loop()
-        opening = loop.create_connection(lambda: AsyncStream(loop), host, port, happy_eyeballs_delay=EYEBALLS)
-        task = loop.create_task(opening)
+        task = asyncio.get_running_loop().create_task(_connected(host, port))
         self._connecting.add(task)
         try:
             done, _ = await asyncio.wait((task,), timeout=min(seconds(timeout), FOREVER))
@@ -63,7 +65,7 @@ class AsyncNetwork(httpcore.AsyncNetworkBackend):
         if task.cancelled():
             raise httpcore.ConnectError("closed")
         try:
-            _, stream = task.result()
+            stream = task.result()
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
         self._streams.add(stream)
@@ -82,10 +84,58 @@ class AsyncNetwork(httpcore.AsyncNetworkBackend):
             stream.abort()
 
 
+async def _connected(host: str, port: int) -> AsyncStream:
+    """What ``loop.create_connection`` does, which loses a socket when it is cancelled in the wrong moment."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    connection = await (_dial(found[0]) if len(found) == 1 else _first(found))
+    _, stream = await loop.create_connection(lambda: AsyncStream(loop), sock=connection)
+    return stream
+
+
+async def _first(addresses: Sequence[Address]) -> socket.socket:
+    """A connection to whichever address answers first; each is given a start over the next."""
+    waiting: set[asyncio.Task[socket.socket]] = set()
+    errors: list[OSError] = []
+    try:
+        for number, address in enumerate(addresses):
+            waiting.add(asyncio.create_task(_dial(address)))
+            last = number == len(addresses) - 1
+            while waiting:
+                start = None if last else EYEBALLS
+                done, _ = await asyncio.wait(waiting, timeout=start, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    waiting.discard(task)
+                    if (error := task.exception()) is None:
+                        return task.result()
+                    errors.append(cast("OSError", error))
+                if done or not last:
+                    break
+        raise errors[0]
+    finally:
+        for task in waiting:
+            task.add_done_callback(_discard)
+            task.cancel()
+
+
+async def _dial(address: Address) -> socket.socket:
+    family, kind, protocol, _, place = address
+    connection = socket.socket(family, kind, protocol)
+    try:
+        connection.settimeout(0)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(connection, place)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def _discard(task: asyncio.Task[Any]) -> None:
     """A connection that nobody waits for any more, made in the same moment."""
     if not task.cancelled() and task.exception() is None:
-        task.result()[0].abort()
+        made = task.result()
+        made.abort() if isinstance(made, AsyncStream) else made.close()
 
 
 class AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
@@ -105,6 +155,8 @@ class AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        self._transport.pause_reading()  # what comes before anything is asked may be for TLS to read
+        self._paused = True
 
     def data_received(self, data: bytes) -> None:
         self._arrived.append(data)
@@ -132,6 +184,9 @@ class AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
         """All that has arrived; nothing at the end."""
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
         if not self._arrived and not self._ended:
             self._reader = self._loop.create_future()
             await self._wait(self._reader, timeout, httpcore.ReadTimeout("timed out"))
@@ -139,9 +194,6 @@ class AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
             data = self._arrived[0] if len(self._arrived) == 1 else b"".join(self._arrived)
             self._arrived.clear()
             self._size = 0
-            if self._paused:
-                self._paused = False
-                self._transport.resume_reading()
             if isinstance(timeout, Limit):
                 timeout.heard = True
             return data
@@ -178,6 +230,7 @@ class AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
                 self._transport = await self._loop.start_tls(
                     self._transport, self, ssl_context, server_hostname=server_hostname
                 )
+                self._paused = False
         except TimeoutError as error:
             self.abort()
             raise httpcore.ConnectTimeout("timed out") from error
@@ -187,6 +240,8 @@ class AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         except BaseException:
             self.abort()
             raise
+        if self._transport is None or self._transport.is_closing():  # asyncio takes an abort for a handshake's end
+            raise httpcore.ConnectError("the connection was closed within the TLS handshake")
         return self
 
     def abort(self) -> None:

@@ -123,6 +123,8 @@ class Stream(httpcore.NetworkStream):
 
     def __init__(self, inner: httpcore.NetworkStream) -> None:
         self._inner = inner
+        self._encrypting: socket.socket | None = None
+        self._lock = threading.RLock()  # a socket's number must not become another's while it is shut down
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """What has arrived; nothing at the end."""
@@ -138,19 +140,25 @@ class Stream(httpcore.NetworkStream):
 
     def start_tls(self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None) -> Stream:
         """The same connection, encrypted."""
-        self._inner = self._inner.start_tls(ssl_context, server_hostname, seconds(timeout))
+        self._encrypting = self._inner.get_extra_info("socket").dup()  # the original is taken apart meanwhile
+        try:
+            self._inner = self._inner.start_tls(ssl_context, server_hostname, seconds(timeout))
+        finally:
+            with self._lock:
+                self._encrypting.close()
+                self._encrypting = None
         return self
 
     def shutdown(self) -> None:
         """Wake a thread that waits for this socket, which closing it would not."""
-        connection = self._inner.get_extra_info("socket")
-        if isinstance(connection, socket.socket):
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)  # not TLS's own, which another thread may be in
+        with self._lock, contextlib.suppress(OSError):
+            connection = self._encrypting or self._inner.get_extra_info("socket")
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # not TLS's own, which another thread may be in
 
     def close(self) -> None:
         """Let go of the socket."""
-        self._inner.close()
+        with self._lock:
+            self._inner.close()
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import pickle
 import ssl
 import threading
@@ -102,14 +101,22 @@ def hides(error: BaseException, secret: str = KEY) -> None:
 def sockets() -> set[str]:
     """The sockets this process has open."""
     found = set()
-    for name in os.listdir("/proc/self/fd"):
+    for path in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
-            found.add(os.readlink(f"/proc/self/fd/{name}"))
+            found.add(str(path.readlink()))
     return {name for name in found if name.startswith("socket:")}
 
 
+@pytest.fixture(scope="session")
+def _old_things() -> Iterator[None]:
+    """What was there before is not looked at again and again for garbage."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
+def _nothing_left(_old_things: None) -> Iterator[None]:
     """Every socket and thread that a test opened is gone at its end."""
     threads = set(threading.enumerate())
     before = sockets() if Path("/proc/self/fd").is_dir() else set()

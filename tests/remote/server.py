@@ -100,6 +100,8 @@ class Server:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._over.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts, where the system allows it
         self._listener.close()
         for connection in list(self._open):
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What a server can do wrong on the wire, one fault at a time: each ends in its error, in time, and leaves nothing open."""
+"""What a server can do wrong on the wire, one fault at a time: each ends in its error, and leaves nothing open."""
 
 from __future__ import annotations
 
