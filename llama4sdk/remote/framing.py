@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from llama4sdk.errors import APIError
@@ -74,16 +73,16 @@ class SSEDecoder:
         self._name = ""
         self._data: list[bytes] = []
         self._size = 0
-        self._begun = False
 
-    def feed(self, data: bytes) -> Iterator[ServerSentEvent]:
-        """The events that are whole now."""
+    def feed(self, data: bytes) -> list[ServerSentEvent]:
+        """The events that are whole now. Raises APIError for one that is too long."""
+        events = []
         for line in self._lines.feed(data):
-            if not line:
-                if event := self._event():
-                    yield event
-            else:
+            if line:
                 self._take(line)
+            elif event := self._event():
+                events.append(event)
+        return events
 
     def end(self) -> ServerSentEvent | None:
         """An event that no empty line ended: some servers send their last one so."""
@@ -92,25 +91,28 @@ class SSEDecoder:
         return self._event()
 
     def _take(self, line: bytes) -> None:
-        if not self._begun:
-            self._begun = True
-            line = line.removeprefix(BYTE_ORDER_MARK)
-        field, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
-        if field == b"data":
-            self._data.append(value)
-            self._size += len(value) + LINE
-            if self._size > self._longest:
-                raise _too_long(self._longest)
-        elif field == b"event":
-            self._name = value.decode("utf-8", "replace")
+        if line.startswith(b"data: "):  # as nearly all are
+            value = line[6:]
+        else:
+            field, _, value = line.removeprefix(BYTE_ORDER_MARK).partition(b":")
+            value = value.removeprefix(b" ")
+            if field == b"event":
+                self._name = value.decode("utf-8", "replace")
+            if field != b"data":
+                return
+        self._data.append(value)
+        self._size += len(value) + LINE
+        if self._size > self._longest:
+            raise _too_long(self._longest)
 
     def _event(self) -> ServerSentEvent | None:
-        name, data = self._name or "message", self._data
-        self._name, self._data, self._size = "", [], 0
+        data = self._data
         if not data:
+            self._name = ""
             return None
-        return ServerSentEvent(name, data[0] if len(data) == 1 else b"\n".join(data))
+        event = ServerSentEvent(self._name or "message", data[0] if len(data) == 1 else b"\n".join(data))
+        self._name, self._data, self._size = "", [], 0
+        return event
 
 
 def _too_long(longest: int) -> APIError:
