@@ -14,7 +14,7 @@ ROUNDS = "12" if "LOAD" in os.environ else "4"
 
 
 def test_nothing_is_lost_and_memory_is_flat() -> None:
-    """Five hundred streams, round after round: every piece of every answer, in order; LOAD=full asks for longer ones."""
+    """Five hundred streams, round after round: every piece of each, in order; LOAD=full asks for longer ones."""
     command = [sys.executable, str(BENCHMARK), "load", "--rounds", ROUNDS, "--tokens", TOKENS]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert run.returncode == 0, run.stderr
