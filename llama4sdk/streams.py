@@ -168,6 +168,9 @@ class AsyncStream(_Ledger[Parsed], AsyncIterator[Event]):
             if failure is error:
                 raise
             raise failure from error
+        if self._closed:  # closed by another task while this one waited
+            await self._stop()
+            self._may_continue()
         self._admit(event)
         if self._ended:
             await self._stop()
@@ -191,8 +194,14 @@ class AsyncStream(_Ledger[Parsed], AsyncIterator[Event]):
         await self._stop()
 
     async def _stop(self) -> None:
-        if isinstance(self._events, AsyncGenerator):
+        if not isinstance(self._events, AsyncGenerator):
+            return
+        try:
             await self._events.aclose()
+        except RuntimeError:
+            # "already running": another task is inside it and will see _closed when it comes out.
+            if not self._closed:
+                raise
 
     async def __aenter__(self) -> Self:
         return self

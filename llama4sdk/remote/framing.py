@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from llama4sdk.errors import APIError
+
+LINE: Final = 64
+"""Bytes that an empty line of an event counts for: endlessly many of them are no event either."""
+
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 __all__ = ["LONGEST_LINE", "LineDecoder", "SSEDecoder", "ServerSentEvent"]
 
@@ -18,33 +22,38 @@ class LineDecoder:
 
     def __init__(self, *, longest: int = LONGEST_LINE) -> None:
         self._longest = longest
-        self._rest: list[bytes] = []
-        self._size = 0
+        self._rest = bytearray()
         self._after_cr = False
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that are whole now. Raises APIError for one that is too long."""
-        if not data:
-            return []
         if self._after_cr and data[:1] == b"\n":  # its CR came with the bytes before
             data = data[1:]
+            self._after_cr = False
+        if not data:
+            return []
         self._after_cr = data[-1:] == b"\r"
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        first, *others = data.split(b"\n")
-        self._rest.append(first)
-        self._size += len(first)
-        if self._size > self._longest:
+        lines = data.split(b"\n")
+        if self._rest:
+            self._rest += lines[0]
+            if len(lines) > 1:
+                lines[0] = bytes(self._rest)
+                self._rest.clear()
+                self._rest += lines.pop()
+            else:
+                lines.clear()
+        elif rest := lines.pop():
+            self._rest += rest
+        if len(self._rest) > self._longest:
             raise _too_long(self._longest)
-        if not others:
-            return []
-        lines = [b"".join(self._rest), *others[:-1]]
-        self._rest, self._size = [others[-1]], len(others[-1])
         return lines
 
     def end(self) -> bytes:
         """What came after the last line's end."""
-        rest, self._rest, self._size = b"".join(self._rest), [], 0
+        rest = bytes(self._rest)
+        self._rest.clear()
         return rest
 
 
@@ -65,14 +74,15 @@ class SSEDecoder:
         self._data: list[bytes] = []
         self._size = 0
 
-    def feed(self, data: bytes) -> Iterator[ServerSentEvent]:
-        """The events that are whole now."""
+    def feed(self, data: bytes) -> list[ServerSentEvent]:
+        """The events that are whole now. Raises APIError for one that is too long."""
+        events = []
         for line in self._lines.feed(data):
-            if not line:
-                if event := self._event():
-                    yield event
-            else:
+            if line:
                 self._take(line)
+            elif event := self._event():
+                events.append(event)
+        return events
 
     def end(self) -> ServerSentEvent | None:
         """An event that no empty line ended: some servers send their last one so."""
@@ -81,22 +91,28 @@ class SSEDecoder:
         return self._event()
 
     def _take(self, line: bytes) -> None:
-        field, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
-        if field == b"data":
-            self._data.append(value)
-            self._size += len(value)
-            if self._size > self._longest:
-                raise _too_long(self._longest)
-        elif field == b"event":
-            self._name = value.decode("utf-8", "replace")
+        if line.startswith(b"data: "):  # as nearly all are
+            value = line[6:]
+        else:
+            field, _, value = line.removeprefix(BYTE_ORDER_MARK).partition(b":")
+            value = value.removeprefix(b" ")
+            if field == b"event":
+                self._name = value.decode("utf-8", "replace")
+            if field != b"data":
+                return
+        self._data.append(value)
+        self._size += len(value) + LINE
+        if self._size > self._longest:
+            raise _too_long(self._longest)
 
     def _event(self) -> ServerSentEvent | None:
-        name, data = self._name or "message", self._data
-        self._name, self._data, self._size = "", [], 0
+        data = self._data
         if not data:
+            self._name = ""
             return None
-        return ServerSentEvent(name, data[0] if len(data) == 1 else b"\n".join(data))
+        event = ServerSentEvent(self._name or "message", data[0] if len(data) == 1 else b"\n".join(data))
+        self._name, self._data, self._size = "", [], 0
+        return event
 
 
 def _too_long(longest: int) -> APIError:

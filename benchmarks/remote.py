@@ -1,0 +1,322 @@
+"""What a remote engine costs beside the clients that are nearest to it, on one fake endpoint and in one run.
+
+    python -m venv peers && peers/bin/pip install openai litellm llama4sdk llama4sdk-openai
+    peers/bin/python benchmarks/remote.py            # overhead, then load
+    peers/bin/python benchmarks/remote.py load       # only that
+
+Needs only what is measured: clients that are not installed are left out, and without llama4sdk-openai the dialect
+below stands in for its. The fake (``fake_endpoint.py``) runs in a process of its own. Clients take turns, so that what
+else the machine does meets them all alike; figures are medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import importlib
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic_core import from_json, to_json
+
+from llama4sdk import AsyncClient
+from llama4sdk.errors import Llama4Error, StreamInterruptedError
+from llama4sdk.events import Event, Finish, TextDelta, Usage
+from llama4sdk.remote.dialect import Call, Dialect, Head, Reader
+from llama4sdk.remote.endpoint import Endpoint
+from llama4sdk.remote.engine import RemoteEngine
+from llama4sdk.remote.failures import failure
+from llama4sdk.remote.framing import SSEDecoder
+from llama4sdk.requests import Request, SamplingParams
+
+ROUNDS, WARM = 40, 5
+SHORT = 10
+"""Short requests in a row, each measured, for one of a long answer."""
+
+LONG = 400
+"""Tokens of a long answer; what a delta costs is what a long answer takes more than one of one token."""
+
+STREAMS, TOKENS = 500, 200
+
+Verb = Callable[[int], Awaitable[int]]
+"""Asks for so many tokens; gives the number of pieces that came."""
+
+
+@contextmanager
+def endpoint() -> Iterator[str]:
+    """The address of the fake, in a process of its own."""
+    fake = Path(__file__).with_name("fake_endpoint.py")
+    process = subprocess.Popen([sys.executable, str(fake)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+    finally:
+        process.communicate("")
+
+
+class PlainReader(Reader):
+    """As much of OpenAI's streams as the fake sends."""
+
+    def __init__(self) -> None:
+        self._decoder = SSEDecoder()
+        self._usage = Usage()
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        for event in self._decoder.feed(data):
+            if event.data == b"[DONE]":
+                self.done = True
+                return
+            value = from_json(event.data)
+            if usage := value.get("usage"):
+                self._usage = Usage(input_tokens=usage["prompt_tokens"], output_tokens=usage["completion_tokens"])
+            for choice in value["choices"]:
+                if text := choice["delta"].get("content"):
+                    yield TextDelta(text=text)
+
+    def end(self) -> Iterator[Event]:
+        if not self.done:
+            raise StreamInterruptedError("The answer was cut off.", hint="Ask again.")
+        yield Finish(reason="stop", usage=self._usage)
+
+
+class WholeReader(Reader):
+    """The same of an answer in one piece."""
+
+    def __init__(self) -> None:
+        self._body = bytearray()
+
+    def feed(self, data: bytes) -> Sequence[Event]:
+        self._body += data
+        return ()
+
+    def end(self) -> Iterator[Event]:
+        value = from_json(bytes(self._body))
+        yield TextDelta(text=value["choices"][0]["message"]["content"])
+        yield Finish(reason="stop")
+
+
+class PlainDialect(Dialect):
+    """Stands in for llama4sdk-openai's where that is not installed."""
+
+    backend = "plain"
+
+    def __init__(self, url: str) -> None:
+        self._url = f"{url}/v1/chat/completions"
+
+    def ask(self, request: Request, tried: frozenset[str]) -> tuple[Call, Reader]:
+        stream = request.sampling.seed != 0
+        body = {
+            "model": "scout",
+            "messages": [{"role": "user", "content": request.prompt}],
+            "max_tokens": request.sampling.max_tokens,
+            "stream": stream,
+        }
+        headers = {"Content-Type": "application/json", "Authorization": "Bearer none"}
+        return Call("POST", self._url, headers, to_json(body)), PlainReader() if stream else WholeReader()
+
+    def failure(self, head: Head, body: bytes) -> Llama4Error:
+        return failure(head, body, backend=self.backend, model="scout", now=time.time())
+
+
+def plain_engine(url: str) -> RemoteEngine:
+    """An engine of that dialect."""
+    return RemoteEngine(model="scout", context_length=8192, dialect=PlainDialect(url), endpoint=Endpoint(url=url))
+
+
+def body(tokens: int, *, stream: bool) -> dict[str, Any]:
+    """The request of those who write it themselves."""
+    messages = [{"role": "user", "content": "Hi"}]
+    return {"model": "scout", "messages": messages, "max_tokens": tokens, "stream": stream}
+
+
+def bare(url: str) -> tuple[Verb, Verb]:
+    """Httpx, and nothing but what one would write by hand: lines, JSON."""
+    client = httpx.AsyncClient()
+    place = f"{url}/v1/chat/completions"
+
+    async def unary(tokens: int) -> int:
+        response = await client.post(place, json=body(tokens, stream=False))
+        return len(response.json()["choices"])
+
+    async def streamed(tokens: int) -> int:
+        count = 0
+        async with client.stream("POST", place, json=body(tokens, stream=True)) as response:
+            async for line in response.aiter_lines():
+                if line.startswith("data: {") and (choices := json.loads(line[6:])["choices"]):
+                    count += bool(choices[0]["delta"].get("content"))
+        return count
+
+    return unary, streamed
+
+
+def raw(url: str) -> tuple[Verb, Verb]:
+    """Httpx without reading what it brings: bytes only."""
+    client = httpx.AsyncClient()
+    place = f"{url}/v1/chat/completions"
+
+    async def unary(tokens: int) -> int:
+        return len((await client.post(place, json=body(tokens, stream=False))).content)
+
+    async def streamed(tokens: int) -> int:
+        async with client.stream("POST", place, json=body(tokens, stream=True)) as response:
+            return sum([len(data) async for data in response.aiter_raw()])
+
+    return unary, streamed
+
+
+def ours(url: str) -> tuple[Verb, Verb]:
+    """A RemoteEngine."""
+    engine = plain_engine(url)
+
+    async def unary(tokens: int) -> int:
+        request = Request(prompt="Hi", sampling=SamplingParams(max_tokens=tokens, seed=0))
+        return len([event async for event in engine.astream(request)]) - 1
+
+    async def streamed(tokens: int) -> int:
+        request = Request(prompt="Hi", sampling=SamplingParams(max_tokens=tokens))
+        return len([event async for event in engine.astream(request)]) - 1
+
+    return unary, streamed
+
+
+def ours_whole(url: str) -> tuple[Verb, Verb]:
+    """AsyncClient with the plugin for OpenAI's protocol."""
+    client = AsyncClient("scout", backend="openai", endpoint=f"{url}/v1", api_key="none")
+
+    async def unary(tokens: int) -> int:
+        return len((await client.chat("Hi", max_tokens=tokens)).text)
+
+    async def streamed(tokens: int) -> int:
+        async with await client.chat("Hi", max_tokens=tokens, stream=True) as stream:
+            return len([event async for event in stream]) - 1
+
+    return unary, streamed
+
+
+def of_openai(url: str) -> tuple[Verb, Verb]:
+    """The vendor's own client."""
+    client = importlib.import_module("openai").AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+
+    async def unary(tokens: int) -> int:
+        return len((await client.chat.completions.create(**body(tokens, stream=False))).choices)
+
+    async def streamed(tokens: int) -> int:
+        stream = await client.chat.completions.create(**body(tokens, stream=True))
+        return sum([bool(part.choices and part.choices[0].delta.content) async for part in stream])
+
+    return unary, streamed
+
+
+def of_litellm(url: str) -> tuple[Verb, Verb]:
+    """The router that most frameworks use."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # it would fetch prices from the network
+    litellm = importlib.import_module("litellm")
+    options: dict[str, Any] = {"api_base": f"{url}/v1", "api_key": "none", "num_retries": 0}
+
+    async def ask(tokens: int, *, stream: bool) -> Any:
+        return await litellm.acompletion(**{**body(tokens, stream=stream), "model": "openai/scout"}, **options)
+
+    async def unary(tokens: int) -> int:
+        return len((await ask(tokens, stream=False)).choices)
+
+    async def streamed(tokens: int) -> int:
+        parts: AsyncIterator[Any] = await ask(tokens, stream=True)
+        return sum([bool(part.choices and part.choices[0].delta.content) async for part in parts])
+
+    return unary, streamed
+
+
+def contestants(url: str) -> dict[str, tuple[Verb, Verb]]:
+    """Those that are installed."""
+    found = {"httpx, bytes only": raw(url), "httpx": bare(url), "llama4sdk engine": ours(url)}
+    if importlib.util.find_spec("llama4sdk_openai"):
+        found["llama4sdk AsyncClient"] = ours_whole(url)
+    if importlib.util.find_spec("openai"):
+        found["openai"] = of_openai(url)
+    if importlib.util.find_spec("litellm"):
+        found["litellm"] = of_litellm(url)
+    return found
+
+
+async def overhead(url: str) -> None:
+    """Per request and per delta, all in turns."""
+    clients = contestants(url)
+    times: dict[tuple[str, str], list[float]] = {}
+    kinds = (("unary", 0, 1, SHORT), ("short", 1, 1, SHORT), ("long", 1, LONG, 1))
+    for turn in range(ROUNDS + WARM):
+        for kind, which, tokens, times_each in kinds:
+            for name, verbs in clients.items():
+                for _ in range(times_each):
+                    start = time.perf_counter()
+                    await verbs[which](tokens)
+                    if turn >= WARM:
+                        times.setdefault((name, kind), []).append(time.perf_counter() - start)
+    print(f"{'':24}{'request, ms':>14}{'/ httpx':>10}{'stream, ms':>14}{'delta, us':>12}{'- httpx':>10}")
+    middle = {key: statistics.median(taken) for key, taken in times.items()}
+    deltas = {name: (middle[name, "long"] - middle[name, "short"]) / (LONG - 1) for name in clients}
+    for name, delta in deltas.items():
+        unary, short = middle[name, "unary"], middle[name, "short"]
+        ratio, more = unary / middle["httpx", "unary"], delta - deltas["httpx"]
+        print(f"{name:24}{unary * 1e3:14.2f}{ratio:10.2f}{short * 1e3:14.2f}{delta * 1e6:12.1f}{more * 1e6:10.1f}")
+
+
+def resident() -> float:
+    """MB of this process's memory."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+async def load(url: str, rounds: int, streams: int, tokens: int) -> None:
+    """Many streams at once, again and again: each whole and in order, and memory flat."""
+    engine = plain_engine(url)
+    expected = "".join(f" {number}" for number in range(tokens))
+    request = Request(prompt="Hi", sampling=SamplingParams(max_tokens=tokens))
+
+    async def one() -> None:
+        events = [event async for event in engine.astream(request)]
+        pieces = [event.text for event in events if isinstance(event, TextDelta)]
+        assert len(pieces) == tokens
+        assert "".join(pieces) == expected
+        assert isinstance(events[-1], Finish)
+        assert events[-1].usage.output_tokens == tokens
+
+    for number in range(rounds):
+        start = time.perf_counter()
+        await asyncio.gather(*(one() for _ in range(streams)))
+        taken = time.perf_counter() - start
+        rate = streams * tokens / taken
+        print(
+            f"round {number + 1:2}: {streams} x {tokens} in {taken:5.2f} s, {rate:8.0f} events/s, {resident():6.1f} MB"
+        )
+    await engine.aclose()
+
+
+def main() -> None:
+    """Parse, and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("overhead", "load", "both"), default="both")
+    parser.add_argument("--rounds", type=int, default=10, help="of the load")
+    parser.add_argument("--streams", type=int, default=STREAMS, help="at once")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="of each")
+    options = parser.parse_args()
+    with endpoint() as url:
+        if options.what != "load":
+            asyncio.run(overhead(url))
+        if options.what != "overhead":
+            asyncio.run(load(url, options.rounds, options.streams, options.tokens))
+
+
+if __name__ == "__main__":
+    main()
