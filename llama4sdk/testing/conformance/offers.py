@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from llama4sdk import settings
-from llama4sdk.backend import BackendInfo, Need, Offer, Unavailable
+from llama4sdk.backend import BackendInfo, Offer, Unavailable
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.quantization import Quantization, QuantizationConfig
 from llama4sdk.registry import Registered

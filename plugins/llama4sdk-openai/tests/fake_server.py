@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain
 from typing import Any
 
 __all__ = ["CONTEXT", "KEY", "MODEL", "Fake", "serving"]
@@ -29,7 +30,7 @@ Json = dict[str, Any]
 SAMPLES = {"[0-9]{4}-[0-9]{2}-[0-9]{2}": "2026-11-21"}
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """A status and a body to answer with."""
 
     def __init__(self, status: int, body: object) -> None:
@@ -49,6 +50,9 @@ class Fake:
     """For each stream whether it was read to its end."""
     script: list[str] | None = None
     """Lines to send instead of an answer."""
+    streams: bool = True
+    refusal: RefusedError | None = None
+    """What every request is refused with."""
 
     @property
     def last(self) -> Json:
@@ -71,10 +75,12 @@ class Fake:
             return self._embeddings(body)
         if path.endswith(("/chat/completions", "/completions")):
             return self._whole(body, chat="messages" in body)
-        raise Refusal(404, {"detail": "Not Found"})
+        raise RefusedError(404, {"detail": "Not Found"})
 
     def chunks(self, body: Json) -> Iterator[str]:
         """The lines of data of a stream."""
+        if not self.streams:
+            raise RefusedError(400, {"error": {"message": "Streaming is not supported for this model."}})
         if self.script is not None:
             yield from self.script
             return
@@ -121,7 +127,7 @@ class Fake:
         read = len(_split(text))
         limit = body.get("max_tokens")
         if read + (limit or 1) > CONTEXT:
-            raise Refusal(400, self._too_long(read + (limit or 1)))
+            raise RefusedError(400, self._too_long(read + (limit or 1)))
         if body.get("tools") and body.get("tool_choice") != "none":
             return [], [_call(body)], "tool_calls"
         words = _split(_shape(body) or text)
@@ -204,73 +210,78 @@ class Fake:
         }
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, fake: Fake) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.fake = fake
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        self._handle({})
+
+    def do_POST(self) -> None:
+        self._handle(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+
+    def _handle(self, body: Json) -> None:
+        fake = self.server.fake
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        fake.calls.append((self.path, body, headers))
+        try:
+            if f"Bearer {KEY}" != headers.get("authorization") and headers.get("api-key") != KEY:
+                raise RefusedError(401, {"error": "Unauthorized"})
+            if (name := body.get("model", MODEL)) != MODEL:
+                raise RefusedError(404, {"error": {"message": f"The model `{name}` does not exist.", "code": 404}})
+            if fake.refusal is not None:
+                raise fake.refusal
+            if not body.get("stream"):
+                return self._send(200, fake.answer(self.path.partition("?")[0], body))
+            lines = fake.chunks(body)
+            first = next(lines)
+        except RefusedError as refusal:
+            return self._send(refusal.status, refusal.body)
+        return self._stream(chain([first], lines), fake)
+
+    def _send(self, status: int, value: object) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _stream(self, lines: Iterator[str], fake: Fake) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        whole = False
+        try:
+            for line in lines:
+                data = f"data: {line}\n\n".encode()
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+                time.sleep(PAUSE)
+            self.wfile.write(b"0\r\n\r\n")
+            whole = True
+        except OSError:
+            self.close_connection = True
+        fake.finished.append(whole)
+
+
 @contextmanager
 def serving(manners: str = "vllm") -> Iterator[Fake]:
     """The fake on a free port of this machine."""
     fake = Fake(manners=manners)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def log_message(self, *args: object) -> None:
-            """Say nothing."""
-
-        def do_GET(self) -> None:  # noqa: N802
-            self._handle({})
-
-        def do_POST(self) -> None:  # noqa: N802
-            self._handle(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-
-        def _handle(self, body: Json) -> None:
-            path = self.path.partition("?")[0]
-            fake.calls.append((self.path, body, {name.lower(): value for name, value in self.headers.items()}))
-            try:
-                if self.headers.get("authorization", "") != f"Bearer {KEY}" and self.headers.get("api-key") != KEY:
-                    raise Refusal(401, {"error": "Unauthorized"})
-                if body.get("model", MODEL) != MODEL:
-                    name = body["model"]
-                    raise Refusal(404, {"error": {"message": f"The model `{name}` does not exist.", "code": 404}})
-                if not body.get("stream"):
-                    return self._send(200, fake.answer(path, body))
-                lines = fake.chunks(body)
-                first = next(lines)
-            except Refusal as refusal:
-                return self._send(refusal.status, refusal.body)
-            return self._stream([first], lines)
-
-        def _send(self, status: int, value: object) -> None:
-            data = json.dumps(value).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def _stream(self, first: list[str], rest: Iterator[str]) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            fake.finished.append(False)
-            place = len(fake.finished) - 1
-            try:
-                for lines in (first, rest):
-                    for line in lines:
-                        data = line if line.startswith(("event:", ":")) else f"data: {line}"
-                        self._part(f"{data}\n\n".encode() if not data.startswith("event:") else f"{data}\n".encode())
-                        time.sleep(PAUSE)
-                self.wfile.write(b"0\r\n\r\n")
-            except OSError:
-                self.close_connection = True
-            else:
-                fake.finished[place] = True
-
-        def _part(self, data: bytes) -> None:
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(fake)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     fake.url = f"http://127.0.0.1:{server.server_port}"
@@ -319,4 +330,4 @@ def _instance(schema: Json) -> Any:
         return schema["enum"][0]
     if schema.get("type") == "object":
         return {name: _instance(inner) for name, inner in schema.get("properties", {}).items()}
-    return {"integer": schema.get("minimum", 3), "string": "word", "array": []}.get(schema.get("type", ""), None)
+    return {"integer": schema.get("minimum", 3), "string": "word", "array": []}.get(schema.get("type", ""))

@@ -53,8 +53,8 @@ class Discoveries:
 
 
 def _ask(profile: Profile, access: Access, endpoint: Endpoint) -> Served:
-    _knock(access, profile.name)
     until = time.monotonic() + PATIENCE
+    _knock(access, profile.name)
     if profile.discovery == "tgi":
         info = _object(_get(profile, access, f"{access.root}/info", endpoint, until))
         return Served({str(info.get("model_id") or "tgi"): _context(info.get("max_total_tokens"))})
