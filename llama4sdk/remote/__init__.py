@@ -6,9 +6,14 @@
     failures    what an HTTP error means, in the SDK's own errors
     tries       one request's tries: what was done, what is next
     retry       whether a failure is worth another try, and when: attempts, a token bucket, a circuit breaker; pure
+    secrecy     no secret in any error
     clock       how long may still be waited: to connect, for the first byte, between two, in all
-    patience    httpx's transports, taught to ask that clock
-    transport   the one thing that touches the network, once for threads and once for asyncio, on httpx
+    network     sockets that ask that clock at every step, for threads; anetwork, for asyncio; both httpcore's backends
+    surroundings  certificates and proxies
+    connections one to send each request on, new or used before
+    breaks      what breaks on the way, in the SDK's own errors
+    unpacking   packed bodies, in pieces of bounded size
+    transport   calls out, replies in, once for threads and once for asyncio
     served      who serves Llama 4 by the token: names, limits, prices, ends; ``served.csv`` and the user's own file
     engine      ``RemoteEngine``: an ``Engine`` made of a dialect and a transport
 

@@ -79,7 +79,12 @@ class Endpoint(Value):
     certificates: str | None = None
     """A file of certificates to trust instead of the system's."""
     on_attempt: Callable[[Attempt], None] | None = Field(default=None, exclude=True, repr=False)
-    """Told of every try as soon as it is over, in the thread that made it."""
+    """Told of every try as soon as it is over, in the thread that made it. What it raises is logged, no more."""
+
+    def secrets(self) -> tuple[str, ...]:
+        """What must not appear in any message."""
+        key = () if self.api_key is None else (self.api_key.get_secret_value(),)
+        return *key, *(value.get_secret_value() for value in self.headers.values())
 
 
 def is_loopback(url: str) -> bool:

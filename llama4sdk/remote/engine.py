@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
-from weakref import WeakKeyDictionary
+from contextlib import suppress
+from typing import Final, NamedTuple
 
 from llama4sdk.backend import Engine
 from llama4sdk.errors import APIError, Llama4Error, StreamClosedError
 from llama4sdk.events import Event, Finish, Usage
-from llama4sdk.remote.dialect import Call, Dialect, Head
+from llama4sdk.remote.dialect import Call, Dialect, Head, Reader
 from llama4sdk.remote.endpoint import Endpoint
+from llama4sdk.remote.surroundings import Trust
 from llama4sdk.remote.transport import AsyncTransport, Transport
 from llama4sdk.remote.tries import Health, Tries
 from llama4sdk.requests import EmbedRequest, Request
 from llama4sdk.results import Embeddings
 
 __all__ = ["RemoteEngine"]
-
-LARGEST_ERROR: Final = 2**20
-"""Bytes of an error's body that are read."""
 
 AT_ONCE: Final = 8
 """Calls that one ``embed`` has under way."""
@@ -47,8 +45,9 @@ class RemoteEngine(Engine):
         self.endpoint = endpoint
         self._cost = cost
         self._health = Health()
-        self._transport = Transport(certificates=endpoint.certificates)
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncTransport] = WeakKeyDictionary()
+        self._trust = Trust(endpoint.certificates)
+        self._transport = Transport(self._trust)
+        self._loops: dict[asyncio.AbstractEventLoop, _Home] = {}
         self._closed = threading.Event()
 
     def stream(self, request: Request) -> Iterator[Event]:
@@ -58,34 +57,35 @@ class RemoteEngine(Engine):
             call, reader = self.dialect.ask(request, tries.remedies)
             try:
                 tries.begin()
-                call = self.dialect.authorize(call)
-                with self._transport.open(call, tries.clock, self.dialect.backend) as reply:
-                    if not reply.head.ok:
-                        raise self.dialect.failure(reply.head, reply.read(LARGEST_ERROR))
-                    reader.begin(reply.head)
-                    try:
-                        for data in reply.chunks():
-                            for event in reader.feed(data):
-                                tries.answered()
-                                yield event
-                            if reader.done and not tries.clock.linger():
-                                break
-                    except APIError:
-                        if not reader.done:
-                            raise
-                for event in reader.end():
-                    yield tries.finished(event, self._cost) if type(event) is Finish else event
-                return
+                yield from self._answer(self.dialect.authorize(call), reader, tries)
             except Llama4Error as error:
-                self._rest(self._failed(tries, error))
-            except BaseException:
-                tries.abandoned()
-                raise
+                wait = self._failed(tries, error)
+            else:
+                return
+            self._transport.rest(wait)
+
+    def _answer(self, call: Call, reader: Reader, tries: Tries) -> Iterator[Event]:
+        with self._transport.open(call, tries.clock, self.dialect.backend) as reply:
+            if not reply.head.ok:
+                raise self.dialect.failure(reply.head, reply.explanation())
+            reader.begin(reply.head)
+            try:
+                for data in reply:
+                    for event in reader.feed(data):
+                        tries.answered()
+                        yield event
+                    if reader.done and not tries.clock.linger():
+                        break
+            except APIError:
+                if not reader.done:
+                    raise
+        for event in reader.end():
+            yield self._last(event, tries)
 
     async def astream(self, request: Request) -> AsyncIterator[Event]:
         """The same for asyncio, without a thread."""
         tries = self._tries()
-        transport = self._async_transport()
+        transport = await self._async_transport()
         while True:
             call, reader = self.dialect.ask(request, tries.remedies)
             try:
@@ -93,10 +93,10 @@ class RemoteEngine(Engine):
                 call = await self._authorize(call)
                 async with transport.open(call, tries.clock, self.dialect.backend) as reply:
                     if not reply.head.ok:
-                        raise self.dialect.failure(reply.head, await reply.read(LARGEST_ERROR))
+                        raise self.dialect.failure(reply.head, await reply.explanation())
                     reader.begin(reply.head)
                     try:
-                        async for data in reply.chunks():
+                        async for data in reply:
                             for event in reader.feed(data):
                                 tries.answered()
                                 yield event
@@ -106,13 +106,12 @@ class RemoteEngine(Engine):
                         if not reader.done:
                             raise
                 for event in reader.end():
-                    yield tries.finished(event, self._cost) if type(event) is Finish else event
-                return
+                    yield self._last(event, tries)
             except Llama4Error as error:
-                await asyncio.sleep(self._failed(tries, error))
-            except BaseException:
-                tries.abandoned()
-                raise
+                wait = self._failed(tries, error)
+            else:
+                return
+            await transport.rest(wait)
 
     def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector per input; several calls run side by side where the endpoint takes few inputs at once."""
@@ -136,25 +135,30 @@ class RemoteEngine(Engine):
                 tries.begin()
                 with self._transport.open(self.dialect.authorize(call), tries.clock, self.dialect.backend) as reply:
                     if not reply.head.ok:
-                        raise self.dialect.failure(reply.head, reply.read(LARGEST_ERROR))
+                        raise self.dialect.failure(reply.head, reply.explanation())
                     body = reply.read()
+            except Llama4Error as error:
+                wait = self._failed(tries, error)
+            else:
                 tries.answered()
                 return reply.head, body
-            except Llama4Error as error:
-                self._rest(self._failed(tries, error))
-            except BaseException:
-                tries.abandoned()
-                raise
+            self._transport.rest(wait)
 
     def close(self) -> None:
         """Close every connection; streams still open end with StreamClosedError."""
-        if self._closed.is_set():
-            return
         self._closed.set()
         self._transport.close()
-        for loop, transport in list(self._loops.items()):
-            if loop.is_running():
-                asyncio.run_coroutine_threadsafe(transport.close(), loop)
+        for loop, home in list(self._loops.items()):
+            with suppress(RuntimeError):  # it was closed, and its connections with it
+                loop.call_soon_threadsafe(home.transport.close)
+
+    async def aclose(self) -> None:
+        """The same in an event loop: its own sockets are closed when this returns."""
+        self.close()
+        if (home := self._loops.get(asyncio.get_running_loop())) is not None:
+            await home.keeper.aclose()
+        for _ in range(2):  # the turns of the loop in which its transports let go of their sockets
+            await asyncio.sleep(0)
 
     def _tries(self) -> Tries:
         if self._closed.is_set():
@@ -162,24 +166,46 @@ class RemoteEngine(Engine):
         return Tries(self.dialect.backend, self.model, self.endpoint, self._health, self.dialect.secrets())
 
     def _failed(self, tries: Tries, error: Llama4Error) -> float:
+        """Seconds until the next try; raises where there is none."""
         if self._closed.is_set():
-            raise _closed() from error
+            raise _closed() from tries.conceal(error)
         return tries.failed(error, self.dialect.remedy(error))
 
-    def _rest(self, seconds: float) -> None:
-        if seconds and self._closed.wait(seconds):
-            raise _closed()
+    def _last(self, event: Event, tries: Tries) -> Event:
+        if type(event) is Finish:
+            return tries.finished(event, self._cost)
+        tries.answered()
+        return event
 
     async def _authorize(self, call: Call) -> Call:
         if self.dialect.waits:
             return await asyncio.to_thread(self.dialect.authorize, call)
         return self.dialect.authorize(call)
 
-    def _async_transport(self) -> AsyncTransport:
+    async def _async_transport(self) -> AsyncTransport:
         loop = asyncio.get_running_loop()
-        if loop not in self._loops:
-            self._loops[loop] = AsyncTransport(certificates=self.endpoint.certificates)
-        return self._loops[loop]
+        home = self._loops.get(loop)
+        if home is None:
+            for other in [other for other in self._loops if other.is_closed()]:
+                self._loops.pop(other, None)
+            home = self._loops[loop] = _Home(AsyncTransport(self._trust), self._keep(loop))
+            await anext(home.keeper)
+        return home.transport
+
+    async def _keep(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None]:
+        """Ends with its loop, which closes generators before itself; then the connections must be closed too."""
+        try:
+            yield
+        finally:
+            if (home := self._loops.pop(loop, None)) is not None:
+                home.transport.close()
+
+
+class _Home(NamedTuple):
+    """What an engine has in one event loop."""
+
+    transport: AsyncTransport
+    keeper: AsyncGenerator[None]
 
 
 def _closed() -> StreamClosedError:

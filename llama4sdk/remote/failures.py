@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
@@ -35,6 +36,9 @@ __all__ = ["Said", "failure", "retry_after", "said"]
 
 LONGEST: Final = 500
 """Characters of a server's own words that an error repeats."""
+
+LONGEST_PAGE: Final = 8192
+"""Characters that are looked at of what is no JSON."""
 
 TOO_LONG: Final = re.compile(
     r"maximum context length|context length|context window|context_length|too many (input )?tokens(?!, please)"
@@ -67,7 +71,8 @@ def said(body: bytes) -> Said:
     try:
         value: JsonValue = json.loads(text) if text else {}
     except (ValueError, RecursionError):
-        words = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
+        page = text[:LONGEST_PAGE]
+        words = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL | re.IGNORECASE)
         return Said(_short(" ".join(words.split())), "", {})
     if isinstance(value, list) and value:
         value = value[0]
@@ -80,7 +85,7 @@ def _object(value: dict[str, JsonValue]) -> Said:
     inner = value.get("error", value)
     if not isinstance(inner, dict):
         kind = value.get("error_type", "")
-        return Said(_short(str(inner or "")), str(kind), value)
+        return Said(_short(str(inner or "")), _short(str(kind)), value)
     message = next((inner[key] for key in ("message", "Message", "detail", "error") if inner.get(key)), "")
     nested = inner.get("innererror")
     codes = [inner.get(key) for key in ("code", "type", "status", "object")]
@@ -88,7 +93,7 @@ def _object(value: dict[str, JsonValue]) -> Said:
     told = " ".join(str(code) for code in codes if code not in (None, "", "error"))
     if isinstance(message, list):  # FastAPI's list of what is wrong with each field
         message = "; ".join(_field(entry) for entry in message)
-    return Said(_short(str(message)), told, inner)
+    return Said(_short(str(message)), _short(told), inner)
 
 
 def _field(entry: JsonValue) -> str:
@@ -113,13 +118,21 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
         try:
             seconds = float(value) / unit
         except ValueError:
-            try:
-                seconds = parsedate_to_datetime(value).timestamp() - now
-            except (ValueError, OverflowError, OSError):
+            until = _date(value)
+            if until is None:
                 continue
+            seconds = until - (_date(headers.get("date", "")) or now)  # by the server's own clock, where it shows it
         if 0 <= seconds < float("inf"):
             return seconds
     return None
+
+
+def _date(value: str) -> float | None:
+    try:
+        date = parsedate_to_datetime(value)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError, OSError):
+        return None
 
 
 def failure(
@@ -148,6 +161,8 @@ def failure(
         hint=meaning.hint,
     )
     error.retry_after = _google_delay(words.body) if wait is None else wait
+    if isinstance(error, APITimeoutError):
+        error.phase = "first_byte"
     return error
 
 
@@ -176,7 +191,10 @@ def _meaning(status: int, words: Said, about: str, backend: str, model: str) -> 
         return _Meaning(APITimeoutError, again=status == 408, hint=hint)
     if status == 404:
         return _Meaning(APIStatusError, hint=f"Check the endpoint's url, and that it serves '{model}'.")
-    return _Meaning(APIStatusError, again=status in (409, 424) or status >= 500)
+    if status < 500 and status not in (409, 424):
+        return _Meaning(APIStatusError, hint="The request is not as the endpoint wants it: change what it names.")
+    again = status not in (501, 505)
+    return _Meaning(APIStatusError, again=again, hint="Try again later." if again else "Use what the endpoint can do.")
 
 
 def too_long(what: str, words: Said, context: int | None) -> ContextLengthError:

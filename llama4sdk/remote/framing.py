@@ -7,6 +7,11 @@ from typing import Final, NamedTuple
 
 from llama4sdk.errors import APIError
 
+LINE: Final = 64
+"""Bytes that an empty line of an event counts for: endlessly many of them are no event either."""
+
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+
 __all__ = ["LONGEST_LINE", "LineDecoder", "SSEDecoder", "ServerSentEvent"]
 
 LONGEST_LINE: Final = 16 * 2**20
@@ -18,33 +23,38 @@ class LineDecoder:
 
     def __init__(self, *, longest: int = LONGEST_LINE) -> None:
         self._longest = longest
-        self._rest: list[bytes] = []
-        self._size = 0
+        self._rest = bytearray()
         self._after_cr = False
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that are whole now. Raises APIError for one that is too long."""
-        if not data:
-            return []
         if self._after_cr and data[:1] == b"\n":  # its CR came with the bytes before
             data = data[1:]
+            self._after_cr = False
+        if not data:
+            return []
         self._after_cr = data[-1:] == b"\r"
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        first, *others = data.split(b"\n")
-        self._rest.append(first)
-        self._size += len(first)
-        if self._size > self._longest:
+        lines = data.split(b"\n")
+        if self._rest:
+            self._rest += lines[0]
+            if len(lines) > 1:
+                lines[0] = bytes(self._rest)
+                self._rest.clear()
+                self._rest += lines.pop()
+            else:
+                lines.clear()
+        elif rest := lines.pop():
+            self._rest += rest
+        if len(self._rest) > self._longest:
             raise _too_long(self._longest)
-        if not others:
-            return []
-        lines = [b"".join(self._rest), *others[:-1]]
-        self._rest, self._size = [others[-1]], len(others[-1])
         return lines
 
     def end(self) -> bytes:
         """What came after the last line's end."""
-        rest, self._rest, self._size = b"".join(self._rest), [], 0
+        rest = bytes(self._rest)
+        self._rest.clear()
         return rest
 
 
@@ -64,6 +74,7 @@ class SSEDecoder:
         self._name = ""
         self._data: list[bytes] = []
         self._size = 0
+        self._begun = False
 
     def feed(self, data: bytes) -> Iterator[ServerSentEvent]:
         """The events that are whole now."""
@@ -81,11 +92,14 @@ class SSEDecoder:
         return self._event()
 
     def _take(self, line: bytes) -> None:
+        if not self._begun:
+            self._begun = True
+            line = line.removeprefix(BYTE_ORDER_MARK)
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
             self._data.append(value)
-            self._size += len(value)
+            self._size += len(value) + LINE
             if self._size > self._longest:
                 raise _too_long(self._longest)
         elif field == b"event":

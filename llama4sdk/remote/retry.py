@@ -10,6 +10,8 @@ from llama4sdk.errors import (
     APIConnectionError,
     APIError,
     APITimeoutError,
+    ContentFilteredError,
+    ContextLengthError,
     Llama4Error,
     OverloadedError,
     RateLimitError,
@@ -24,6 +26,7 @@ COST: Final = 5
 """A retry takes so many tokens and a success gives one back: when an endpoint is down, retries soon stop."""
 
 FAULTS: Final = 10
+DURING: Final = 2.0
 COOLDOWN: Final = 15.0
 
 
@@ -45,14 +48,16 @@ def delay(error: Llama4Error, number: int, policy: RetryPolicy, chance: float) -
 def _worthwhile(error: Llama4Error, policy: RetryPolicy) -> bool:
     if isinstance(error, StreamInterruptedError):  # before its first event, or it would not be asked
         return True
-    if isinstance(error, APITimeoutError) and error.phase != "connect":
+    if isinstance(error, APITimeoutError) and not error.retryable:
         return policy.timeouts and error.phase != "total"
     return isinstance(error, APIError) and error.retryable
 
 
-def is_fault(error: BaseException) -> bool:
-    """Whether it speaks against the endpoint's health: a wrong request or key does not."""
-    if isinstance(error, APIConnectionError | APITimeoutError | OverloadedError):
+def is_fault(error: Llama4Error) -> bool:
+    """Whether it speaks against the endpoint's health: a wrong request or key does not, nor an impatient caller."""
+    if isinstance(error, APITimeoutError) and error.phase == "total":
+        return False
+    if isinstance(error, APIConnectionError | APITimeoutError | OverloadedError | StreamInterruptedError):
         return True
     return isinstance(error, APIError) and error.status is not None and error.status >= 500
 
@@ -73,56 +78,69 @@ class TokenBucket:
             self._tokens -= self._cost
             return True
 
-    def give(self) -> None:
-        """A request succeeded."""
-        if self._tokens < self._capacity:  # unlocked: a token more or less does not matter, the lock's time does
+    def give(self, *, retried: bool) -> None:
+        """A request succeeded: a retry that helped gets back what it cost."""
+        if self._tokens < self._capacity:  # a full one, the usual case, takes no lock
             with self._lock:
-                self._tokens = min(self._capacity, self._tokens + 1)
+                self._tokens = min(self._capacity, self._tokens + (self._cost if retried else 1))
 
 
 class CircuitBreaker:
-    """Stops asking an endpoint that only fails: after ``faults`` in a row for ``cooldown`` seconds, then one trial."""
+    """Stops asking an endpoint that only fails, and then tries it with one request at a time.
 
-    def __init__(self, clock: Callable[[], float], *, faults: int = FAULTS, cooldown: float = COOLDOWN) -> None:
+    It opens after ``faults`` in a row, where they are no single moment's: hundreds of streams that break together are
+    one mishap. While it is open, one request goes through every ``cooldown`` seconds; its success closes it.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        faults: int = FAULTS,
+        during: float = DURING,
+        cooldown: float = COOLDOWN,
+    ) -> None:
         self._clock = clock
         self._faults = faults
+        self._during = during
         self._cooldown = cooldown
         self._count = 0
-        self._closed_at = 0.0
-        self._trial = False
+        self._since = 0.0
+        self._until: float | None = None
         self._lock = threading.Lock()
-        self.last: BaseException | None = None
+        self.told = ""
+        """What the last fault was, in words."""
 
     def wait(self) -> float:
         """Seconds for which nothing is asked; 0 where this request may go."""
-        if self._count < self._faults:
+        if not self._count:
             return 0.0
         with self._lock:
-            left = self._closed_at + self._cooldown - self._clock()
-            if left > 0:
-                return left
-            if self._trial:
-                return self._cooldown
-            self._trial = True
+            now = self._clock()
+            if self._until is None:
+                return 0.0
+            if now < self._until:
+                return self._until - now
+            self._until = now + self._cooldown
             return 0.0
 
     def succeeded(self) -> None:
         """The endpoint answered: whatever came before is forgotten."""
         if self._count:
             with self._lock:
-                self._count, self._trial = 0, False
+                self._count, self._until = 0, None
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: Llama4Error) -> None:
         """The endpoint failed, or answered with an error that says nothing of its health."""
         if not is_fault(error):
-            self.succeeded()
+            if isinstance(error, APIError | ContextLengthError | ContentFilteredError):
+                self.succeeded()
             return
         with self._lock:
+            now = self._clock()
+            if not self._count:
+                self._since = now
             self._count += 1
-            self._trial = False
-            self._closed_at = self._clock()
-            self.last = error
-
-    def abandoned(self) -> None:
-        """The request ended without telling anything."""
-        self._trial = False
+            self.told = error.message
+            if self._count >= self._faults and now - self._since >= self._during:
+                self._until = now + self._cooldown

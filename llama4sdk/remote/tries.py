@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from llama4sdk.errors import (
     APIConnectionError,
@@ -18,10 +18,11 @@ from llama4sdk.events import Attempt, Finish, Usage
 from llama4sdk.remote.clock import Clock
 from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk.remote.retry import CircuitBreaker, TokenBucket, delay
+from llama4sdk.remote.secrecy import conceal
 
 __all__ = ["Health", "Tries"]
 
-HIDDEN: Final = "[hidden]"
+logger = logging.getLogger("llama4sdk")
 
 
 class Health:
@@ -42,7 +43,7 @@ class Tries:
         self._model = model
         self._endpoint = endpoint
         self._health = health
-        self._secrets = [secret for secret in secrets if secret]
+        self._secrets = [*secrets, *endpoint.secrets()]
         self._records: list[Attempt] = []
         self._retries = 0
         self._begun = 0.0
@@ -54,10 +55,9 @@ class Tries:
         self._begun = time.monotonic()
         wait = self._health.breaker.wait()
         if wait > 0:
-            last = self._health.breaker.last
-            told = last.message if isinstance(last, Llama4Error) else ""
             self._refused = OverloadedError(
-                f"'{self._backend}' only failed of late, and is left alone for {wait:.0f} seconds. {told}".rstrip(),
+                f"'{self._backend}' only failed of late, and is left alone for {wait:.0f} seconds. "
+                f"{self._health.breaker.told}".rstrip(),
                 backend=self._backend,
                 retry_after=wait,
                 hint="Wait, or use another endpoint.",
@@ -69,7 +69,7 @@ class Tries:
         if self._answered is None:
             self._answered = time.monotonic()
             self._health.breaker.succeeded()
-            self._health.bucket.give()
+            self._health.bucket.give(retried=self._retries > 0)
 
     def finished(self, finish: Finish, cost: Callable[[Usage], float | None]) -> Finish:
         """The end of the answer, with how it was come by and what it costs."""
@@ -80,13 +80,14 @@ class Tries:
             usage = usage.model_copy(update={"cost": dollars})
         return Finish(reason=finish.reason, usage=usage, attempts=tuple(self._records))
 
-    def abandoned(self) -> None:
-        """Nobody waits for the answer any more."""
-        self._health.breaker.abandoned()
+    def conceal(self, error: Llama4Error) -> Llama4Error:
+        """The same error, with no secret left in it."""
+        conceal(error, self._secrets)
+        return error
 
     def failed(self, error: Llama4Error, remedy: str | None) -> float:
         """Seconds until the next try. Raises the error where there is none; no secret is left in it."""
-        self._hide(error)
+        conceal(error, self._secrets)
         if error is not self._refused:
             self._health.breaker.failed(error)
         if self._answered is not None:
@@ -115,7 +116,10 @@ class Tries:
         )
         self._records.append(attempt)
         if self._endpoint.on_attempt is not None:
-            self._endpoint.on_attempt(attempt)
+            try:
+                self._endpoint.on_attempt(attempt)
+            except Exception:
+                logger.exception("The endpoint's on_attempt failed.")
 
     def _interrupted(self, error: Llama4Error) -> Llama4Error:
         """A connection that breaks within an answer is an interrupted answer."""
@@ -132,10 +136,3 @@ class Tries:
         if isinstance(error, APIError):
             error.attempts = tuple(self._records)
         return error
-
-    def _hide(self, error: Llama4Error) -> None:
-        for secret in self._secrets:
-            if secret in str(error):
-                error.message = error.message.replace(secret, HIDDEN)
-                error.args = (error.message, *error.args[1:])
-                error.hint = error.hint and error.hint.replace(secret, HIDDEN)

@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -22,7 +23,6 @@ __all__ = ["Discoveries", "Served"]
 PATIENCE: Final = 1.0
 KEPT: Final = 5.0
 """Seconds for which an answer counts."""
-LARGEST: Final = 2**20
 LONGEST_CONTEXT: Final = 2**31
 
 
@@ -66,11 +66,19 @@ def _ask(profile: Profile, access: Access, endpoint: Endpoint) -> Served:
         str(one.get("id")): _context(one.get("max_model_len") or one.get("context_length")) for one in _entries(models)
     }
     if profile.discovery == "llamacpp":
-        props = _object(_get(profile, access, f"{access.root}/props", endpoint, until))
-        context = _context(_object(props.get("default_generation_settings")).get("n_ctx"))
-        sees = _object(props.get("modalities")).get("vision") is True
-        return Served(dict.fromkeys(names, context), frozenset() if sees else frozenset({"images"}))
+        return _llamacpp(names, _object(_get(profile, access, f"{access.root}/props", endpoint, until)))
     return Served(names)
+
+
+def _llamacpp(names: Iterable[str], props: dict[str, JsonValue]) -> Served:
+    """The context is that of one slot. A template without tools drops them in silence, so they are not offered."""
+    lacks = set()
+    if _object(props.get("modalities")).get("vision") is not True:
+        lacks.add("images")
+    if _object(props.get("chat_template_caps")).get("supports_tools") is False:
+        lacks |= {"tools", "tool_choice"}
+    context = _context(_object(props.get("default_generation_settings")).get("n_ctx"))
+    return Served(dict.fromkeys(names, context), frozenset(lacks))
 
 
 def _knock(access: Access, backend: str) -> None:
@@ -87,16 +95,18 @@ def _get(profile: Profile, access: Access, url: str, endpoint: Endpoint, until: 
     from llama4sdk.remote.clock import Clock
     from llama4sdk.remote.dialect import Call
     from llama4sdk.remote.failures import failure
+    from llama4sdk.remote.surroundings import Trust
     from llama4sdk.remote.transport import Transport
 
     left = max(0.05, until - time.monotonic())
     clock = Clock(Timeouts(connect=left, total=left))
-    transport = Transport(certificates=endpoint.certificates)
+    transport = Transport(Trust(endpoint.certificates))
     try:
         with transport.open(Call("GET", url, access.headers), clock, profile.name) as reply:
-            body = reply.read(LARGEST)
             if not reply.head.ok:
-                raise failure(reply.head, body, backend=profile.name, model="", now=time.time())
+                told = reply.explanation()
+                raise failure(reply.head, told, backend=profile.name, model="", now=time.time())
+            body = reply.read()
     finally:
         transport.close()
     try:
