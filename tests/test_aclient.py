@@ -34,6 +34,7 @@ def test_the_verbs_have_the_same_arguments() -> None:
     """Whatever one client accepts, so does the other."""
     names = [name for name, _ in inspect.getmembers(Client, inspect.isfunction) if not name.startswith("_")]
     assert {
+        "batch",
         "chat",
         "generate",
         "embed",
