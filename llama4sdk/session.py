@@ -60,6 +60,7 @@ class Session:
         self._lock = threading.Lock()
         self._hosts: dict[tuple[int, str | None], Host] = {}
         self._contexts: dict[str, int] = {}
+        self._most_asked: str | None = None
         self._streams: WeakSet[Stream | AsyncStream] = WeakSet()
         self._closed = False
 
@@ -250,7 +251,9 @@ class Session:
         """The model of most requests, where models are chosen."""
         from llama4sdk.planning.routing import usual
 
-        return None if self._policy.route is None else usual(self._policy.route)
+        if self._policy.route is not None and self._most_asked is None:
+            self._most_asked = usual(self._policy.route)
+        return self._most_asked
 
     def _chosen(self, request: Request, difficulty: Difficulty | None) -> Choice:
         """The model for a request; as far as the rule looks at contexts, at those of where the models run."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
 
-from llama4sdk.errors import APITimeoutError, BackendError, ConfigurationError, Llama4Error
+from llama4sdk.errors import APITimeoutError, BackendError, ConfigurationError, Llama4Error, StreamInterruptedError
 from llama4sdk.events import Event, Finish, Usage
 from llama4sdk.streams import Origin
 from llama4sdk.walk import Walk
@@ -112,6 +112,7 @@ class Trip:
                     close = getattr(source, "close", None)
                     if close is not None:
                         close()
+                self._ended()
                 return
             except Exception as error:  # noqa: BLE001 - a stranger's exception is a BackendError from here on
                 self._failed(error)
@@ -136,6 +137,7 @@ class Trip:
                     aclose = getattr(source, "aclose", None)
                     if aclose is not None:
                         await aclose()
+                self._ended()
                 return
             except Exception as error:  # noqa: BLE001 - as above
                 self._failed(error)
@@ -213,6 +215,13 @@ class Trip:
         share = self._hold.most / self._host.paid_tries if self._hold and self._host else 0.0
         usage = self._settled(event.usage, lost * share)
         return finish if usage is event.usage else finish.model_copy(update={"usage": usage})
+
+    def _ended(self) -> None:
+        """Nothing at all is no answer; that half an answer is none either, the stream will say."""
+        if not self.walk.answered:
+            raise StreamInterruptedError(
+                f"The stream from '{self.origin.backend}' ended without its finish marker.", hint="Ask again."
+            )
 
     def _settled(self, usage: Usage, lost: float) -> Usage:
         """The usage with what it cost, which is no longer held but spent; ``lost`` was paid for answers nobody saw."""

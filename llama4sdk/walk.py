@@ -19,6 +19,7 @@ from llama4sdk.errors import (
     OverloadedError,
     PermissionDeniedError,
     RateLimitError,
+    StreamInterruptedError,
 )
 from llama4sdk.events import Attempt, Finish
 
@@ -33,6 +34,7 @@ OF_THE_PLACE: Final = (
     NoBackendError,
     BackendError,
     DownloadError,
+    StreamInterruptedError,
 )
 NEVER: Final = (AuthenticationError, PermissionDeniedError)
 

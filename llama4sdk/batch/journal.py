@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 
-from pydantic import ValidationError
-
 from llama4sdk.errors import BatchFileError, InvalidRequestError, Llama4Error
 from llama4sdk.results import Completion
 from llama4sdk.weights.disk import try_lock, unlock
@@ -57,7 +55,7 @@ class Journal:
         if isinstance(outcome, Llama4Error):
             line["error"] = {"type": type(outcome).__name__, "message": outcome.message, "hint": outcome.hint}
         else:
-            line["completion"] = outcome.model_dump(mode="json")
+            line["completion"] = outcome.model_dump()
         data = memoryview(json.dumps(line, ensure_ascii=False).encode() + b"\n")
         try:
             written = 0
@@ -131,10 +129,6 @@ def _entry(line: bytes) -> tuple[int, str, Completion[Any] | None] | None:
     try:
         entry = json.loads(line)
         answer = entry.get("completion")
-        return (
-            entry["index"],
-            entry["request"],
-            None if answer is None else Completion.model_validate_json(json.dumps(answer)),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError):
+        return entry["index"], entry["request"], None if answer is None else Completion.model_validate(answer)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from llama4sdk import Client
 from llama4sdk.errors import BatchFileError, InvalidRequestError, OverloadedError
+from llama4sdk.events import Finish, TextDelta, TokenLogprob, TopLogprob
 from tests.batch.test_batch import KINDS, batch, here
 from tests.places.backends import says
 
@@ -49,6 +51,16 @@ def test_what_was_answered_is_not_asked_again(kind: str, tmp_path: Path) -> None
     world = here()
     assert all(item.resumed for item in batch(kind, world, [*REQUESTS, "four"], path=path))
     assert not world.backend("here").engines
+
+
+def test_log_probabilities_survive(tmp_path: Path) -> None:
+    """That of what cannot be, too, for which JSON has no number."""
+    path = tmp_path / "out.jsonl"
+    impossible = TokenLogprob(token="x", logprob=-0.5, top=(TopLogprob(token="y", logprob=-math.inf),))
+    steps = [TextDelta(text="x", logprobs=(impossible,)), Finish(reason="stop")]
+    first, second = (batch("sync", here(*steps), ["one"], path=path) for _ in range(2))
+    assert second[0].resumed
+    assert second[0].completion == first[0].completion
 
 
 @pytest.mark.parametrize("changed", [["one", "zwei", "three"], ["one", "two"]], ids=["changed", "missing"])

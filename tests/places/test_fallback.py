@@ -27,6 +27,7 @@ from llama4sdk.errors import (
     OverloadedError,
     PermissionDeniedError,
     RateLimitError,
+    StreamInterruptedError,
     UnknownBackendError,
 )
 from llama4sdk.events import Attempt, Finish, TextDelta
@@ -43,6 +44,7 @@ OF_THE_PLACE: list[Exception] = [
     APIStatusError("It broke.", status=500),
     APIStatusError("Odd.", status=409, retryable=True),
     DeviceMemoryError("cpu ran out of memory."),
+    StreamInterruptedError("It said nothing."),
     ZeroDivisionError("a stranger's bug"),
 ]
 OF_THE_REQUEST: list[Llama4Error] = [
@@ -107,6 +109,14 @@ def test_after_the_first_event_nothing_is_asked_again(how: str) -> None:
     assert caught.value.partial is not None
     assert (caught.value.partial.text, caught.value.partial.backend) == ("half", "first")
     assert not world.backend("second").plans
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_an_answer_of_nothing_is_none(how: str) -> None:
+    """A place whose stream ends before it has begun has failed like any other."""
+    assert two().chat(how, backend="first", policy=Policy(fallback=("second",))).backend == "second"
+    with pytest.raises(StreamInterruptedError, match="without its finish marker"):
+        two().chat(how, backend="first")
 
 
 @pytest.mark.parametrize("how", WAYS)
