@@ -59,7 +59,7 @@ class BaseClient:
         context_length: Tokens that prompt and answer may have together.
         endpoint: The address of the server to ask, or an ``Endpoint``, which says more: headers, timeouts, retries.
         api_key: The key it is asked with, instead of the one in the environment.
-        policy: What the planner may do on its own.
+        policy: What may be done without asking: other places, models chosen by request, what it may cost.
         hardware: Plan for this machine instead of probing.
         download: Fetch missing weights instead of raising WeightsNotFoundError.
         registry: The backends to choose from, instead of those installed.

@@ -26,6 +26,6 @@ def shortened(report: Report) -> tuple[Check, ...]:
         told.append(f"{others}{' others' if ready else ''} need a key or an address")
     text = f"{'; '.join(told)}. Prompts go there only when that is allowed"
     line = check("backends", "ok" if ready else "info", "remote", text, "llama4sdk backends" if others else None)
-    last = max(place for place, one in enumerate(report.checks) if one in quiet)
-    rest = [(place, one) for place, one in enumerate(report.checks) if one not in quiet]
-    return (*(one for place, one in rest if place < last), line, *(one for place, one in rest if place > last))
+    rest = [one for one in report.checks if one not in quiet]
+    end = 1 + max(place for place, one in enumerate(rest) if one.section == "backends")
+    return (*rest[:end], line, *rest[end:])

@@ -84,6 +84,15 @@ def test_without_a_limit_an_answer_may_be_as_long_as_the_context() -> None:
         assert caught.value.max_tokens is None
 
 
+def test_no_answer_is_longer_than_the_endpoint_allows() -> None:
+    """Bedrock writes no more than 8192 tokens, whatever the context has room for; its prices are published."""
+    world = World().add("bedrock", says("x"), context=2_000_000)
+    with world.client(backend="bedrock", policy=Policy(max_cost=0.001)) as client:
+        with pytest.raises(BudgetExceededError) as caught:
+            client.chat("Hi")
+        assert caught.value.needed == pytest.approx((34 * 0.17 + 8192 * 0.66) / 1e6)
+
+
 def test_it_ends_when_the_money_does() -> None:
     """What is spent is what answers cost, not what they might have."""
     with paid().client(backend="paid", policy=Policy(rates=RATES, max_cost=100e-6)) as client:
