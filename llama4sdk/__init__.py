@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llama4sdk.aclient import AsyncClient
+    from llama4sdk.batch.items import BatchItem
     from llama4sdk.client import Client
     from llama4sdk.errors import Llama4Error
-    from llama4sdk.events import Event, Finish, TextDelta, TokenLogprob, ToolCallDelta, Usage
+    from llama4sdk.events import Attempt, Event, Finish, TextDelta, TokenLogprob, ToolCallDelta, Usage
     from llama4sdk.hardware import Hardware
     from llama4sdk.messages import ImagePart, Message, TextPart, ToolCall, VideoPart
     from llama4sdk.planning.plan import Plan
-    from llama4sdk.planning.policy import Policy
+    from llama4sdk.planning.policy import Place, Policy
     from llama4sdk.planning.quantization import Quantization, QuantizationConfig
     from llama4sdk.remote.endpoint import Endpoint, RetryPolicy, Timeouts
     from llama4sdk.requests import SamplingParams, Tool
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "AsyncClient": "aclient",
     "AsyncStream": "streams",
+    "Attempt": "events",
+    "BatchItem": "batch.items",
     "Client": "client",
     "Completion": "results",
     "Embeddings": "results",
@@ -42,6 +45,7 @@ _HOMES = {
     "ImagePart": "messages",
     "Llama4Error": "errors",
     "Message": "messages",
+    "Place": "planning.policy",
     "Plan": "planning.plan",
     "Policy": "planning.policy",
     "Quantization": "planning.quantization",
@@ -64,6 +68,8 @@ _HOMES = {
 __all__ = [
     "AsyncClient",
     "AsyncStream",
+    "Attempt",
+    "BatchItem",
     "Client",
     "Completion",
     "Embeddings",
@@ -74,6 +80,7 @@ __all__ = [
     "ImagePart",
     "Llama4Error",
     "Message",
+    "Place",
     "Plan",
     "Policy",
     "Quantization",

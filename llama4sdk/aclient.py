@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from pydantic import JsonValue
 from typing_extensions import TypeVar
 
-from llama4sdk.bridge import bridge
-from llama4sdk.capabilities import Feature
 from llama4sdk.client import BaseClient
 from llama4sdk.constraints import SchemaLike
 from llama4sdk.errors import StreamClosedError
-from llama4sdk.events import Event
 from llama4sdk.memory import Memory
 from llama4sdk.planning.plan import Plan
 from llama4sdk.progress import Progress
-from llama4sdk.requests import ChatOptions, GenerateOptions, Pooling, Request, SamplingOptions
+from llama4sdk.requests import ChatOptions, GenerateOptions, Pooling, SamplingOptions
 from llama4sdk.results import Completion, Embeddings, Scores
 from llama4sdk.streams import AsyncStream
 from llama4sdk.tools import ToolLike, ToolRun
@@ -29,10 +27,14 @@ from llama4sdk.validation import (
     MessagesInput,
     as_messages,
     chat_request,
+    difficulty_of,
     embed_request,
     generate_request,
     score_request,
 )
+
+if TYPE_CHECKING:
+    from llama4sdk.batch.items import BatchItem, BatchRequest, Job
 
 __all__ = ["AsyncClient"]
 
@@ -82,7 +84,8 @@ class AsyncClient(BaseClient):
         ``grammar`` (Lark) say what the answer's text must be. The model is not told of them; say in the prompt what
         you want.
         """
-        events = await self._stream(chat_request(messages, tools, options, schema), "chat")
+        request = chat_request(messages, tools, options, schema)
+        events = await self._session.astream(request, "chat", difficulty_of(options))
         return events if stream else await _whole(events)
 
     async def run_tools(
@@ -135,7 +138,8 @@ class AsyncClient(BaseClient):
         **options: Unpack[GenerateOptions],
     ) -> Completion[T] | AsyncStream[T]:
         """Continue raw text, with no chat template around it. ``schema``, ``regex`` and ``grammar`` as for ``chat``."""
-        events = await self._stream(generate_request(prompt, options, schema), "generate")
+        request = generate_request(prompt, options, schema)
+        events = await self._session.astream(request, "generate", difficulty_of(options))
         return events if stream else await _whole(events)
 
     async def embed(
@@ -169,6 +173,32 @@ class AsyncClient(BaseClient):
         finally:
             cancelled.set()
 
+    async def batch(
+        self,
+        requests: Iterable[BatchRequest],
+        *,
+        concurrency: int = 8,
+        path: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> list[BatchItem]:
+        """As ``Client.batch``; cancelling breaks off the requests under way, and what is done is in the file."""
+        from llama4sdk.batch.run import Run, in_tasks
+
+        session = self._session
+
+        async def start(job: Job) -> AsyncStream[Any]:
+            return await session.astream(job.request, job.feature, job.difficulty, job.model)
+
+        run = await asyncio.to_thread(
+            lambda: Run(requests, concurrency=concurrency, model=session.model, path=path, progress=progress)
+        )
+        try:
+            await asyncio.to_thread(session.ready, run.models)
+            await in_tasks(run, start)
+        finally:
+            await asyncio.to_thread(run.close)
+        return run.items()
+
     async def count_tokens(
         self,
         input: MessagesInput,  # noqa: A002 - the field's own word
@@ -178,9 +208,9 @@ class AsyncClient(BaseClient):
         """Tokens a chat request with these messages would read, what describes ``tools`` included."""
         return await asyncio.to_thread(self._session.count_tokens, chat_request(input, tools, {}))
 
-    async def plan(self) -> Plan:
-        """What would be run, where and why. Loads nothing."""
-        return await asyncio.to_thread(self._session.plan)
+    async def plan(self, model: str | None = None) -> Plan:
+        """As ``Client.plan``."""
+        return await asyncio.to_thread(self._session.plan, model)
 
     async def memory(self) -> Memory:
         """What the model was seen to take of memory so far, beside what was planned. Loads it, when nothing has."""
@@ -194,17 +224,6 @@ class AsyncClient(BaseClient):
     async def close(self) -> None:
         """End open streams and free the model. Closing again does nothing; any other call then raises."""
         await self._session.aclose()
-
-    async def _stream(self, request: Request, feature: Feature) -> AsyncStream[Any]:
-        if self._session.ready:
-            engine, plan = self._session.prepare(request, feature)
-        else:
-            engine, plan = await asyncio.to_thread(self._session.prepare, request, feature)
-        native = "astream" in plan.capabilities.features
-        events: AsyncIterator[Event] = engine.astream(request) if native else bridge(lambda: engine.stream(request))
-        stream = AsyncStream(events, model=plan.model, backend=plan.backend, constraint=request.constraint)
-        self._session.streams.add(stream)
-        return stream
 
     async def __aenter__(self) -> Self:
         return self

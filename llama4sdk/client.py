@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
@@ -20,6 +20,7 @@ from llama4sdk.validation import (
     MessagesInput,
     as_messages,
     chat_request,
+    difficulty_of,
     embed_request,
     generate_request,
     need,
@@ -27,6 +28,7 @@ from llama4sdk.validation import (
 )
 
 if TYPE_CHECKING:
+    from llama4sdk.batch.items import BatchItem, BatchRequest
     from llama4sdk.hardware import Hardware
     from llama4sdk.memory import Memory
     from llama4sdk.planning.plan import Plan
@@ -59,7 +61,7 @@ class BaseClient:
             that runs here lets no more hold memory: later requests wait for their turn.
         endpoint: The address of the server to ask, or an ``Endpoint``, which says more: headers, timeouts, retries.
         api_key: The key it is asked with, instead of the one in the environment.
-        policy: What the planner may do on its own.
+        policy: What may be done without asking: other places, models chosen by request, what it may cost.
         hardware: Plan for this machine instead of probing.
         download: Fetch missing weights instead of raising WeightsNotFoundError.
         registry: The backends to choose from, instead of those installed.
@@ -93,6 +95,14 @@ class BaseClient:
             download=download,
             registry=registry,
         )
+
+    @property
+    def spent(self) -> float:
+        """US dollars that the answers of this client cost so far, as far as prices are known.
+
+        With ``Policy(max_cost=...)`` an answer that broke off or was left counts as the most it can have cost.
+        """
+        return self._session.budget.spent
 
 
 class Client(BaseClient):
@@ -138,7 +148,8 @@ class Client(BaseClient):
         ``grammar`` (Lark) say what the answer's text must be. The model is not told of them; say in the prompt what
         you want.
         """
-        events = self._session.stream(chat_request(messages, tools, options, schema), "chat")
+        request = chat_request(messages, tools, options, schema)
+        events = self._session.stream(request, "chat", difficulty_of(options))
         return events if stream else events.completion()
 
     def run_tools(
@@ -193,7 +204,8 @@ class Client(BaseClient):
         **options: Unpack[GenerateOptions],
     ) -> Completion[T] | Stream[T]:
         """Continue raw text, with no chat template around it. ``schema``, ``regex`` and ``grammar`` as for ``chat``."""
-        events = self._session.stream(generate_request(prompt, options, schema), "generate")
+        request = generate_request(prompt, options, schema)
+        events = self._session.stream(request, "generate", difficulty_of(options))
         return events if stream else events.completion()
 
     def embed(self, inputs: str | Sequence[str], *, pooling: Pooling = "mean", normalize: bool = True) -> Embeddings:
@@ -218,6 +230,36 @@ class Client(BaseClient):
         request = score_request(input, top, window, stride)
         return self._session.score(request, progress)
 
+    def batch(
+        self,
+        requests: Iterable[BatchRequest],
+        *,
+        concurrency: int = 8,
+        path: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> list[BatchItem]:
+        """Ask many requests, ``concurrency`` at a time; their answers in order, each a completion or an error.
+
+        A request is what ``chat`` takes as messages, a dict of the arguments of ``chat`` (with ``messages``) or of
+        ``generate`` (with ``prompt``), a dict with ``custom_id`` and ``body`` as in OpenAI's batch files, or a
+        ``Request``. A ``model`` in it counts where the client has none.
+
+        Every finished one is appended to the file ``path``. A call with the same requests and path goes on from there:
+        answers are not asked for again, errors are. ``progress`` is called with the requests done and those there are.
+        Raises InvalidRequestError for a request that means nothing, before any is sent, and for a file that is about
+        other requests; BatchFileError, which has all that is done, when the file cannot be written.
+        """
+        from llama4sdk.batch.run import Run, in_threads
+
+        session = self._session
+        run = Run(requests, concurrency=concurrency, model=session.model, path=path, progress=progress)
+        try:
+            session.ready(run.models)
+            in_threads(run, lambda job: session.stream(job.request, job.feature, job.difficulty, job.model))
+        finally:
+            run.close()
+        return run.items()
+
     def count_tokens(
         self,
         input: MessagesInput,  # noqa: A002 - the field's own word
@@ -227,9 +269,13 @@ class Client(BaseClient):
         """Tokens a chat request with these messages would read, what describes ``tools`` included."""
         return self._session.count_tokens(chat_request(input, tools, {}))
 
-    def plan(self) -> Plan:
-        """What would be run, where and why. Loads nothing."""
-        return self._session.plan()
+    def plan(self, model: str | None = None) -> Plan:
+        """What would be run, where and why. Loads nothing.
+
+        Where ``Policy(route=...)`` chooses a model for each request, this is the plan of the usual one, and ``model``
+        names another: ``plan("maverick")``.
+        """
+        return self._session.plan(model)
 
     def memory(self) -> Memory:
         """What the model was seen to take of memory so far, beside what was planned. Loads it, when nothing has."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -18,7 +18,7 @@ from pydantic import Field
 
 from llama4sdk import __version__, catalog, settings, weights
 from llama4sdk._values import Value
-from llama4sdk.backend import Need, Offer
+from llama4sdk.backend import Need, Offer, Unavailable
 from llama4sdk.client import Client
 from llama4sdk.errors import Llama4Error
 from llama4sdk.findings import Check, Status, check, describe_machine
@@ -282,8 +282,16 @@ def _state(facts: Facts, entry: Registered) -> tuple[Status, str, str | None]:
         if isinstance(answer, Fault):
             return "fail", f"broken: {answer.reason}", answer.fix
     if answers and not any(isinstance(answer, Offer) for answer in answers):
+        if entry.info.capabilities.remote:
+            return "info", *_lacks(answers)
         return "info", "works, but can run nothing here; 'llama4sdk plan' says why", None
     return "ok", f"ready. {entry.info.summary}", None
+
+
+def _lacks(answers: Sequence[Offer | Unavailable]) -> tuple[str, str | None]:
+    """What an endpoint needs to be asked, and how to give it: the same for every model."""
+    refusal = next(answer for answer in answers if isinstance(answer, Unavailable))
+    return f"not ready: {refusal.reason.rstrip('.')}", refusal.fix
 
 
 def _echo_check(facts: Facts, entry: Registered) -> Check:
@@ -304,7 +312,10 @@ def _plan(facts: Facts) -> Iterator[Check]:
     for decision in plan.decisions:
         if quantized and decision.what == "quantization":
             yield check("plan", "info", f"Why {decision.value}", decision.reason)
+    remote = {entry.info.name for entry in facts.backends if entry.info.capabilities.remote}
     for rejection in plan.rejections:
+        if rejection.backend in remote:
+            continue  # each has a line of its own that says what it needs
         if rejection.model == catalog.SCOUT.name and plan.model != rejection.model:
             text = f"not on {rejection.backend}: {rejection.reason}"
             yield check("plan", "info", "Why not Scout", text, rejection.fix)

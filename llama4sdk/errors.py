@@ -1,6 +1,6 @@
 """Every exception the SDK raises on purpose.
 
-    Llama4Error                        every one has .hint; each also inherits the fitting builtin
+    Llama4Error                        every one has .hint and .attempts; each also inherits the fitting builtin
     ├─ ConfigurationError (ValueError)
     │  ├─ UnknownModelError
     │  ├─ UnknownBackendError
@@ -12,15 +12,16 @@
     │  ├─ PluginLoadError
     │  └─ PluginContractError
     ├─ PlanningError
-    │  └─ NoBackendError               carries every rejection
-    │     └─ InsufficientMemoryError   carries need and have, in bytes
+    │  ├─ NoBackendError               carries every rejection
+    │  │  └─ InsufficientMemoryError   carries need and have, in bytes
+    │  └─ BudgetExceededError          carries spent, limit and needed, in dollars, and max_tokens that would fit
     ├─ BackendError
     │  ├─ ModelLoadError
     │  │  └─ CheckpointError           the files are damaged, or not what they claim to be
     │  ├─ WeightsNotFoundError (FileNotFoundError)
     │  └─ DeviceMemoryError (MemoryError)
     ├─ DownloadError (OSError)         what was fetched so far is kept for the next try
-    ├─ APIError                        carries backend, status, request_id, retry_after, attempts, partial
+    ├─ APIError                        carries backend, status, request_id, retry_after, partial
     │  ├─ APIConnectionError (ConnectionError)
     │  ├─ APITimeoutError (TimeoutError) carries phase
     │  ├─ AuthenticationError
@@ -32,6 +33,7 @@
     ├─ ContextLengthError (ValueError) carries limit and requested, in tokens
     ├─ ContentFilteredError
     ├─ StructuredOutputError (ValueError) carries the answer
+    ├─ BatchFileError (OSError)        carries the items that are done
     ├─ ToolLimitError                  carries the conversation so far
     └─ StreamError
        ├─ StreamInterruptedError       carries what had arrived
@@ -47,6 +49,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from llama4sdk.batch.items import BatchItem
     from llama4sdk.events import Attempt
     from llama4sdk.messages import Message
     from llama4sdk.planning.plan import Rejection
@@ -59,6 +62,8 @@ __all__ = [
     "APITimeoutError",
     "AuthenticationError",
     "BackendError",
+    "BatchFileError",
+    "BudgetExceededError",
     "CheckpointError",
     "ClientClosedError",
     "ConfigurationError",
@@ -93,12 +98,16 @@ __all__ = [
 
 
 class Llama4Error(Exception):
-    """What happened, and in ``hint`` what to do about it (``None`` when there is nothing to do)."""
+    """What happened, and in ``hint`` what to do about it (``None`` when there is nothing to do).
+
+    ``attempts`` holds every try of a request, where that is known.
+    """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.attempts: tuple[Attempt, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.message} Hint: {self.hint}" if self.hint else self.message
@@ -189,6 +198,30 @@ class InsufficientMemoryError(NoBackendError):
         self.have = have
 
 
+class BudgetExceededError(PlanningError):
+    """A request could cost more than is left of ``Policy(max_cost=...)``; it was not sent.
+
+    ``spent``, ``limit`` and ``needed`` (at most, for this request) are US dollars; ``max_tokens`` is the longest answer
+    there would be money for, ``None`` where that is none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        spent: float,
+        limit: float,
+        needed: float,
+        max_tokens: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.spent = spent
+        self.limit = limit
+        self.needed = needed
+        self.max_tokens = max_tokens
+
+
 class BackendError(Llama4Error):
     """A backend failed while loading or running a model."""
 
@@ -235,7 +268,7 @@ class APIError(Llama4Error):
     """A remote endpoint answered with an error, or did not answer.
 
     ``retryable`` says whether the same request may succeed later, ``retry_after`` is the endpoint's own wish in
-    seconds, ``attempts`` holds every try, and ``partial`` what had arrived of the answer.
+    seconds, and ``partial`` what had arrived of the answer.
     """
 
     def __init__(
@@ -255,7 +288,6 @@ class APIError(Llama4Error):
         self.request_id = request_id
         self.retryable = retryable
         self.retry_after = retry_after
-        self.attempts: tuple[Attempt, ...] = ()
         self.partial: Completion | None = None
 
 
@@ -336,6 +368,17 @@ class StructuredOutputError(Llama4Error, ValueError):
     def __init__(self, message: str, *, completion: Completion, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.completion = completion
+
+
+class BatchFileError(Llama4Error, OSError):
+    """The file of a batch cannot be written any more; ``items`` are those that are done, the unwritten ones, too."""
+
+    def __init__(self, message: str, *, items: Sequence[BatchItem] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.items = tuple(items)
+
+    def __str__(self) -> str:
+        return Llama4Error.__str__(self)
 
 
 class ToolLimitError(Llama4Error):

@@ -75,10 +75,13 @@ class SamplingOptions(TypedDict, total=False):
 
 
 class GenerateOptions(SamplingOptions, total=False):
-    """What ``generate`` takes besides: the shape of the answer, as a regular expression or a Lark grammar."""
+    """What ``generate`` takes besides: the shape of the answer, as a regular expression or a Lark grammar, and how hard
+    the request is, where ``Policy(route=...)`` chooses a model by that.
+    """
 
     regex: str | None
     grammar: str | None
+    difficulty: Literal["easy", "usual", "hard"] | None
 
 
 class ChatOptions(GenerateOptions, total=False):

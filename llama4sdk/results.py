@@ -40,8 +40,10 @@ class Completion(Value, Generic[Parsed]):
     logprobs: tuple[TokenLogprob, ...] = ()
     model: str
     backend: str
+    route: str | None = None
+    """Why this model, where one was chosen for the request."""
     attempts: tuple[Attempt, ...] = ()
-    """What was tried, where that is known; the last one answered."""
+    """What was tried, where that is known or a fallback took over; the last one answered."""
     _constraint: Constraint | None = PrivateAttr(default=None)
 
     @property
@@ -80,6 +82,8 @@ class Embeddings(Value):
     usage: Usage = Usage()
     model: str
     backend: str
+    attempts: tuple[Attempt, ...] = ()
+    """What was tried, where a fallback took over; the last one answered."""
 
     @property
     def dimensions(self) -> int:
@@ -128,7 +132,14 @@ class Scores(Value):
         return [entry.logprob for entry in self.logprobs if entry is not None]
 
 
-def fold(events: Iterable[Event], *, model: str, backend: str, constraint: Constraint | None = None) -> Completion:
+def fold(
+    events: Iterable[Event],
+    *,
+    model: str,
+    backend: str,
+    route: str | None = None,
+    constraint: Constraint | None = None,
+) -> Completion:
     """One ``Completion`` from a stream's events. Pure; what is not there yet stays empty.
 
     ``constraint`` is the request's; by a schema the answer can be ``parsed``.
@@ -153,6 +164,7 @@ def fold(events: Iterable[Event], *, model: str, backend: str, constraint: Const
         logprobs=tuple(logprobs),
         model=model,
         backend=backend,
+        route=route,
         attempts=finish.attempts if finish else (),
     )
     whole._constraint = constraint

@@ -1,34 +1,28 @@
-"""What ``Client`` and ``AsyncClient`` share: one plan, one engine, and the checks before any work."""
+"""What ``Client`` and ``AsyncClient`` share: the places to ask, the way of each request over them, and a clean end."""
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
-from llama4sdk import settings
+from llama4sdk.budget import Budget
 from llama4sdk.checks import check_request, check_score, require
-from llama4sdk.errors import (
-    BackendError,
-    ClientClosedError,
-    DeviceMemoryError,
-    Llama4Error,
-    NoBackendError,
-    UnknownModelError,
-)
+from llama4sdk.errors import ConfigurationError, InvalidRequestError, Llama4Error, NoBackendError
+from llama4sdk.host import Host, Surroundings, blame, closed
 from llama4sdk.streams import AsyncStream, Stream
-from llama4sdk.text import nearest
+from llama4sdk.trip import Choice, Errand, Load, Trip
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from llama4sdk.backend import Engine, Need
     from llama4sdk.capabilities import Feature
     from llama4sdk.hardware import Hardware
     from llama4sdk.memory import Memory
     from llama4sdk.planning.plan import Plan
-    from llama4sdk.planning.policy import Policy
+    from llama4sdk.planning.policy import Place, Policy
+    from llama4sdk.planning.routing import Ask, Difficulty
     from llama4sdk.progress import Progress
     from llama4sdk.registry import Registry
     from llama4sdk.requests import EmbedRequest, Request, ScoreRequest
@@ -36,11 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-logger = logging.getLogger("llama4sdk")
+AnyStream = TypeVar("AnyStream", bound="Stream[Any] | AsyncStream[Any]")
 
 
 class Session:
-    """Plans once, loads once, closes once. Safe to use from several threads."""
+    """A host for each place and model that requests go to, made when it is needed. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -52,214 +46,248 @@ class Session:
         download: bool,
         registry: Registry | None,
     ) -> None:
+        if policy.route is not None and need.model is not None:
+            raise ConfigurationError(
+                f"The model is named '{need.model}', and is to be chosen for each request.",
+                hint="Leave out the model, or Policy(route=...).",
+            )
+        self.budget = Budget(policy.max_cost)
         self._need = need
         self._backend = backend
         self._policy = policy
-        self._hardware = hardware
-        self._probed = False
         self._download = download
-        self._registry = registry
+        self._surroundings = Surroundings(registry, hardware)
         self._lock = threading.Lock()
-        self._plan: Plan | None = None
-        self._engine: Engine | None = None
-        self.streams: WeakSet[Stream | AsyncStream] = WeakSet()
+        self._hosts: dict[tuple[int, str | None], Host] = {}
+        self._contexts: dict[str, int] = {}
+        self._most_asked: str | None = None
+        self._streams: WeakSet[Stream | AsyncStream] = WeakSet()
         self._closed = False
 
-    def plan(self) -> Plan:
-        """The plan, made on first use. Touches no weights."""
-        self._ensure_open()
-        if self._plan is None:
-            with self._lock:
-                if self._plan is None:
-                    self._plan = self._make_plan()
-        return self._plan
+    @property
+    def model(self) -> str | None:
+        """The model the client was made for, if one was named."""
+        return self._need.model
+
+    def plan(self, model: str | None = None) -> Plan:
+        """The plan, made on first use; where models are chosen for requests, that of the usual one or of ``model``."""
+        if model is not None and self._policy.route is None and model != self._need.model:
+            raise ConfigurationError(
+                "This client has one plan.", hint="Only with Policy(route=...) are there several; call plan()."
+            )
+        return self._host(0, self._usual() if model in (None, self._need.model) else model).plan()
 
     def engine(self, progress: Progress | None = None) -> Engine:
-        """The engine, loaded on first use: the only slow step, which tells ``progress`` how far it is."""
-        self._ensure_open()
-        plan = self.plan()
-        if self._engine is None:
-            with self._lock:
-                self._ensure_open()
-                if self._engine is None:
-                    self._engine = self._load(plan, progress)
-        return self._engine
+        """The engine of that plan, loaded on first use; ``progress`` is told how far that is."""
+        return self._host(0, self._usual()).engine(progress)
 
-    @property
-    def ready(self) -> bool:
-        """Whether the model is loaded, so that nothing slow stands before an answer."""
-        return self._engine is not None
+    def ready(self, models: Iterable[str | None]) -> None:
+        """Load what requests for these models need, where no fallback would take over: what is wrong is told once."""
+        if not self._policy.fallback:
+            for model in {None if self._need.model else model for model in models}:
+                self._host(0, model or self._usual()).engine()
 
-    def prepare(self, request: Request, feature: Feature) -> tuple[Engine, Plan]:
-        """Check the request; give the engine that will answer it."""
-        plan = self.plan()
-        check_request(request, feature, plan)
-        engine = self.engine()
-        return engine, self.plan()  # loading may have made another
+    def trip(self, request: Request, feature: Feature, difficulty: Difficulty | None, model: str | None = None) -> Trip:
+        """A request's way to its answer. Whether it can be gone, only its ``prepare`` tells.
 
-    def stream(self, request: Request, feature: Feature) -> Stream[Any]:
+        Raises InvalidRequestError for a difficulty that nothing would come of.
+        """
+        if difficulty is not None and self._policy.route is None:
+            raise InvalidRequestError(
+                "Nothing is chosen by a request's difficulty here.", hint="Make the client with Policy(route='hybrid')."
+            )
+        own = None if self._need.model else model
+        errand = Errand(
+            doing="answering",
+            check=lambda plan: check_request(request, feature, plan),
+            load=lambda: _load(request),
+            choose=Choice(own) if own or self._policy.route is None else lambda: self._chosen(request, difficulty),
+        )
+        return self._trip(errand)
+
+    def stream(
+        self, request: Request, feature: Feature, difficulty: Difficulty | None = None, model: str | None = None
+    ) -> Stream[Any]:
         """Check the request, and start answering it. Of what type an answer is, only the request's maker knows."""
-        engine, plan = self.prepare(request, feature)
-        with _blame(plan, "answering"):  # a stream that is no generator may raise at once
-            events = engine.stream(request)
-        stream = Stream(events, model=plan.model, backend=plan.backend, constraint=request.constraint)
-        self.streams.add(stream)
-        return stream
+        trip = self.trip(request, feature, difficulty, model)
+        trip.prepare()
+        return self._kept(Stream(trip.events(request), origin=trip.origin, constraint=request.constraint))
+
+    async def astream(
+        self, request: Request, feature: Feature, difficulty: Difficulty | None = None, model: str | None = None
+    ) -> AsyncStream[Any]:
+        """The same for asyncio; what is slow about it is done in a thread."""
+        trip = self.trip(request, feature, difficulty, model)
+        if trip.quick:
+            trip.prepare()
+        else:
+            import asyncio
+
+            await asyncio.to_thread(trip.prepare)
+        return self._kept(AsyncStream(trip.aevents(request), origin=trip.origin, constraint=request.constraint))
 
     def embed(self, request: EmbedRequest) -> Embeddings:
         """Check that the backend can embed, then let it."""
-        plan = self.plan()
-        require("embed", plan)
-        with _blame(plan, "embedding"):
-            return self.engine().embed(request)
+        from llama4sdk.planning.bounds import most_embedded
+
+        trip = self._trip(
+            Errand(
+                doing="embedding",
+                check=lambda plan: require("embed", plan),
+                load=lambda: Load(most_embedded(request), 0),
+                choose=Choice(self._usual()),
+            )
+        )
+        found, usage = trip.whole(lambda engine: engine.embed(request), lambda found: found.usage)
+        tried = trip.walk.attempts
+        attempts = (*tried, trip.walk.succeeded()) if tried else found.attempts
+        return found.model_copy(update={"usage": usage, "attempts": attempts})
 
     def score(self, request: ScoreRequest, progress: Progress | None) -> Scores:
-        """Check that the backend can score this, then let it."""
-        plan = self.plan()
+        """Check that the backend can score this, then let it. No other place is asked: scores are one model's."""
+        host = self._host(0, self._usual())
+        plan = host.plan()
         check_score(request, plan)
-        with _blame(plan, "scoring"):
-            return self.engine().score(request, progress=progress)
+        with blame(plan, "scoring"):
+            return host.engine().score(request, progress=progress)
 
     def count_tokens(self, request: Request) -> int:
         """Check that the backend can count, and take in what is to be counted; then let it."""
-        plan = self.plan()
-        check_request(request, "count_tokens", plan)
-        with _blame(plan, "counting tokens"):
-            return self.engine().count_tokens(request)
+        errand = Errand(
+            doing="counting tokens",
+            check=lambda plan: check_request(request, "count_tokens", plan),
+            load=None,
+            choose=Choice(self._usual()),
+        )
+        return self._trip(errand).whole(lambda engine: engine.count_tokens(request))[0]
 
     def memory(self) -> Memory:
         """What the engine was seen to take, beside what was planned."""
         engine, plan = self.engine(), self.plan()
-        with _blame(plan, "measuring its memory"):
+        with blame(plan, "measuring its memory"):
             seen = engine.memory()
         return seen.model_copy(update={"predicted": plan.memory})
 
     def close(self) -> None:
-        """End open streams and free the engine. Closing again does nothing."""
-        engine = self._let_go()
-        if engine is not None:
+        """End open streams and free the engines. Closing again does nothing."""
+        for engine in self._let_go():
             engine.close()
 
     async def aclose(self) -> None:
         """The same in an event loop."""
         import asyncio
 
-        for stream in list(self.streams):
+        for stream in self._open_streams():
             if isinstance(stream, AsyncStream):
                 await stream.aclose()
-        engine = await asyncio.to_thread(self._let_go)
-        if engine is not None:
+        for engine in await asyncio.to_thread(self._let_go):
             await engine.aclose()
 
-    def _let_go(self) -> Engine | None:
-        """Take no more requests; the engine that is to be closed now."""
+    def _let_go(self) -> list[Engine]:
+        """Take no more requests; the engines that are to be closed now."""
         with self._lock:
             self._closed = True
-            engine, self._engine = self._engine, None
-        for stream in list(self.streams):
+            hosts = list(self._hosts.values())
+        engines = [engine for host in hosts if (engine := host.let_go()) is not None]
+        for stream in self._open_streams():
             if isinstance(stream, Stream):
                 stream.close()
-        return engine
+        return engines
 
-    def _ensure_open(self) -> None:
+    def _open_streams(self) -> list[Stream | AsyncStream]:
+        with self._lock:
+            return list(self._streams)
+
+    def _kept(self, stream: AnyStream) -> AnyStream:
+        """A stream that ends when the client is closed."""
+        with self._lock:
+            if self._closed:
+                raise closed()
+            self._streams.add(stream)
+        return stream
+
+    def _trip(self, errand: Errand) -> Trip:
+        return Trip(errand, self._host, self._policy, self.budget)
+
+    def _host(self, place: int, model: str | None) -> Host:
+        """The host of a place: the client's own, or a fallback's; for this model, or for the client's."""
         if self._closed:
-            raise ClientClosedError("This client is closed.", hint="Make a new Client.")
+            raise closed()
+        found = self._hosts.get((place, model))
+        if found is None:
+            made = self._new_host(place, model)
+            with self._lock:
+                if self._closed:
+                    raise closed()
+                found = self._hosts.setdefault((place, model), made)
+        return found
 
-    def _make_plan(self) -> Plan:
-        from llama4sdk.hardware import Hardware
-        from llama4sdk.probe import probe
-        from llama4sdk.registry import Registry
+    def _new_host(self, place: int, model: str | None) -> Host:
+        registry = self._surroundings.registry
+        for fallback in self._policy.places:
+            registry.info(fallback.backend)  # a wrong name is found now, not on the day it is needed
+        if place == 0:
+            need, backend = self._need.model_copy(update={"model": model or self._need.model}), self._backend
+        else:
+            fallback = self._policy.places[place - 1]
+            remote = registry.info(fallback.backend).capabilities.remote
+            need, backend = self._need_at(fallback, model, remote=remote), fallback.backend
+        return Host(need, backend, self._policy, self._surroundings, download=self._download)
 
-        if self._registry is None:
-            self._registry = Registry.discover()
-        if self._hardware is None:
-            path = settings.hardware_file()
-            self._hardware = Hardware.from_file(path) if path else probe()
-            self._probed = path is None
-        return self._plan_for(self._hardware)
+    def _need_at(self, place: Place, model: str | None, *, remote: bool) -> Need:
+        """What is asked of a fallback: patience is the client's, address and key are the place's own."""
+        from llama4sdk.remote.endpoint import Endpoint
 
-    def _plan_for(self, hardware: Hardware) -> Plan:
-        from llama4sdk.planning import planner
-        from llama4sdk.planning.offers import collect
+        own = self._need.endpoint
+        endpoint = place.endpoint or (own if place.backend == self._backend else None)
+        if endpoint is None and own is not None and remote:
+            endpoint = Endpoint(timeouts=own.timeouts, retry=own.retry, on_attempt=own.on_attempt)
+        changes: dict[str, object] = {"model": place.model or model or self._need.model, "endpoint": endpoint}
+        if remote:
+            changes |= {"device": None, "quantization": None}
+        return self._need.model_copy(update=changes)
 
-        assert self._registry is not None  # noqa: S101 - found before anything is planned
-        names = self._names(self._registry)
-        needs = planner.needs(self._need, self._policy, backend=self._backend)
-        answers = collect(self._registry, names, needs, hardware, deadline=settings.offer_deadline())
+    def _usual(self) -> str | None:
+        """The model of most requests, where models are chosen."""
+        from llama4sdk.planning.routing import usual
+
+        if self._policy.route is not None and self._most_asked is None:
+            self._most_asked = usual(self._policy.route)
+        return self._most_asked
+
+    def _chosen(self, request: Request, difficulty: Difficulty | None) -> Choice:
+        """The model for a request; as far as the rule looks at contexts, at those of where the models run."""
+        from llama4sdk.planning.routing import choose
+
+        how = self._policy.route
+        assert how is not None  # noqa: S101 - asked for only then
+        ask = self._measured(request, difficulty or "usual")
+        while True:
+            found = choose(ask, how, self._contexts)
+            if callable(how) or found.model in self._contexts:
+                return Choice(found.model, found.reason)
+            try:
+                self._contexts[found.model] = self._host(0, found.model).plan().context_length
+            except NoBackendError:  # whether another place has the model, the trip will see
+                return Choice(found.model, found.reason)
+
+    def _measured(self, request: Request, difficulty: Difficulty) -> Ask:
+        """What is known of a request. Tokens are counted only where their bound is too long for some model here."""
+        from llama4sdk.planning.bounds import as_ask
+
+        ask = as_ask(request, difficulty)
+        longest = ask.prompt_tokens + ask.max_tokens
+        host = self._host(0, self._usual())
+        if not host.loaded or all(longest <= context for context in self._contexts.values()):
+            return ask
         try:
-            return planner.choose(answers, hardware, self._policy, backend=self._backend)
-        except NoBackendError as error:
-            if broken := "; ".join(f"{failure.distribution}: {failure.reason}" for failure in self._registry.failures):
-                error.hint = f"{error.hint or ''} A plugin that might help is broken: {broken}.".lstrip()
-            raise
-
-    def _names(self, registry: Registry) -> tuple[str, ...]:
-        """Who is asked: the backend that was named, those whose own model it is, or all."""
-        from llama4sdk import catalog
-
-        model = self._need.model
-        if self._backend is not None:
-            info = registry.info(self._backend)
-            if not info.knows(model):
-                hint = nearest(str(model), info.models, "Its models")
-                raise UnknownModelError(f"Backend '{info.name}' has no model '{model}'.", hint=hint)
-            return (info.name,)
-        if model is None:
-            return registry.names
-        if owners := tuple(entry.info.name for entry in registry.backends if model in entry.info.models):
-            return owners
-        catalog.ensure_known(model, [name for entry in registry.backends for name in entry.info.models])
-        return registry.names
-
-    def _load(self, plan: Plan, progress: Progress | None) -> Engine:
-        from llama4sdk import weights
-
-        if self._download and weights.missing(plan):
-            logger.warning("Downloading the weights of '%s'.", plan.model)
-            weights.pull(plan.model, progress=progress)
-            plan = self._plan = self._make_plan()
-        if plan.notice:
-            logger.warning(plan.notice)
-        try:
-            return self._load_as(plan, progress)
-        except DeviceMemoryError as error:
-            if not self._probed:
-                raise self._too_large(plan, error) from error
-            logger.warning("The plan no longer fits: %s Planning again for the memory that is free now.", error.message)
-        plan = self._plan = self._plan_again(plan)
-        try:
-            return self._load_as(plan, progress)
-        except DeviceMemoryError as error:
-            raise self._too_large(plan, error) from error
-
-    def _load_as(self, plan: Plan, progress: Progress | None) -> Engine:
-        assert self._registry is not None  # noqa: S101 - made with the plan
-        with _blame(plan, f"loading '{plan.model}'"):
-            return self._registry.backend(plan.backend).connect(plan, self._need, progress=progress)
-
-    def _plan_again(self, plan: Plan) -> Plan:
-        """For the machine as it is now: somebody took the memory since it was probed."""
-        self._hardware = None
-        try:
-            return self._make_plan()
-        except NoBackendError as error:
-            raise self._too_large(plan, error) from error
-
-    def _too_large(self, plan: Plan, error: Llama4Error) -> DeviceMemoryError:
-        """With what was needed, what there was, and the best plan that needs less."""
-        assert self._hardware is not None  # noqa: S101 - made with the plan
-        from llama4sdk.planning.shortfall import too_large
-
-        return too_large(plan, self._hardware, error, self._plan_for)
+            check_request(request, "count_tokens", host.plan())
+            return ask.model_copy(update={"prompt_tokens": host.engine().count_tokens(request)})
+        except Llama4Error:  # the bound has to do
+            return ask
 
 
-@contextmanager
-def _blame(plan: Plan, work: str) -> Iterator[None]:
-    """A stranger's exception becomes a BackendError that names the backend and what it was doing."""
-    try:
-        yield
-    except Llama4Error:
-        raise
-    except Exception as error:
-        cause = f"{type(error).__name__}: {error}"
-        raise BackendError(f"Backend '{plan.backend}' failed while {work}: {cause}.") from error
+def _load(request: Request) -> Load:
+    from llama4sdk.planning.bounds import most_prompt_tokens
+
+    return Load(most_prompt_tokens(request), request.sampling.max_tokens)

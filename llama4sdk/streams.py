@@ -6,6 +6,7 @@ A stream ends with ``Finish`` or with an error, never silently; what had arrived
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, cast
 
@@ -16,27 +17,53 @@ from llama4sdk.errors import APIError, BackendError, Llama4Error, StreamClosedEr
 from llama4sdk.events import Event, Finish, TextDelta
 from llama4sdk.results import Completion, fold
 
-__all__ = ["AsyncStream", "Stream"]
+__all__ = ["AsyncStream", "Origin", "Stream"]
 
 
 Parsed = TypeVar("Parsed", covariant=True, default=object)
 
 
+@dataclass(slots=True)
+class Origin:
+    """Who answers. Until the first event that may change: another place takes over where one fails."""
+
+    model: str
+    backend: str
+    route: str | None = None
+    """Why this model, where one was chosen for the request."""
+
+
 class _Ledger(Generic[Parsed]):
     """What both kinds of stream keep: the events so far, and whether more may come."""
 
-    def __init__(self, model: str, backend: str, constraint: Constraint | None) -> None:
-        self.model = model
-        self.backend = backend
+    def __init__(self, origin: Origin, constraint: Constraint | None) -> None:
+        self._origin = origin
         self._constraint = constraint
         self._seen: list[Event] = []
         self._ended = False
         self._closed = False
 
     @property
+    def model(self) -> str:
+        """The model that answers."""
+        return self._origin.model
+
+    @property
+    def backend(self) -> str:
+        """The backend that answers; before the first event, the one that is asked."""
+        return self._origin.backend
+
+    @property
     def partial(self) -> Completion[Parsed]:
         """What has arrived so far; its ``finish_reason`` is ``None`` until the stream has ended."""
-        whole = fold(self._seen, model=self.model, backend=self.backend, constraint=self._constraint)
+        origin = self._origin
+        whole = fold(
+            self._seen,
+            model=origin.model,
+            backend=origin.backend,
+            route=origin.route,
+            constraint=self._constraint,
+        )
         return cast("Completion[Parsed]", whole)
 
     def _may_continue(self) -> bool:
@@ -80,10 +107,8 @@ class Stream(_Ledger[Parsed], Iterator[Event]):
     Leaving a ``with`` block, or calling ``close()``, stops the work behind it.
     """
 
-    def __init__(
-        self, events: Iterator[Event], *, model: str, backend: str, constraint: Constraint | None = None
-    ) -> None:
-        super().__init__(model, backend, constraint)
+    def __init__(self, events: Iterator[Event], *, origin: Origin, constraint: Constraint | None = None) -> None:
+        super().__init__(origin, constraint)
         self._events = events
 
     def __iter__(self) -> Self:
@@ -147,10 +172,8 @@ class Stream(_Ledger[Parsed], Iterator[Event]):
 class AsyncStream(_Ledger[Parsed], AsyncIterator[Event]):
     """The asynchronous twin: ``async for``, ``async with``, ``await stream.completion()``."""
 
-    def __init__(
-        self, events: AsyncIterator[Event], *, model: str, backend: str, constraint: Constraint | None = None
-    ) -> None:
-        super().__init__(model, backend, constraint)
+    def __init__(self, events: AsyncIterator[Event], *, origin: Origin, constraint: Constraint | None = None) -> None:
+        super().__init__(origin, constraint)
         self._events = events
 
     def __aiter__(self) -> Self:

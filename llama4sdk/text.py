@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-__all__ = ["gb", "in_words", "nearest"]
+__all__ = ["dollars", "gb", "in_words", "nearest"]
 
 
 def nearest(name: str, known: Iterable[str], label: str) -> str:
@@ -25,6 +25,12 @@ def gb(size: int) -> str:
     if size >= 1e9:
         return f"{size / 1e9:.1f} GB"
     return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+
+
+def dollars(amount: float) -> str:
+    """An amount, to the cent or as far as a millionth of a dollar tells: ``$1.50``, ``$0.000044``."""
+    whole, _, cents = f"{amount:.6f}".partition(".")
+    return f"${whole}.{cents[:2]}{cents[2:].rstrip('0')}"
 
 
 def in_words(error: ValidationError) -> str:

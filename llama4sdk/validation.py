@@ -26,6 +26,7 @@ from llama4sdk.tools import ToolLike, as_tools
 if TYPE_CHECKING:
     from llama4sdk.backend import Need
     from llama4sdk.planning.quantization import Quantization, QuantizationConfig
+    from llama4sdk.planning.routing import Difficulty
     from llama4sdk.remote.endpoint import Endpoint
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "MessagesInput",
     "as_messages",
     "chat_request",
+    "difficulty_of",
     "embed_request",
     "generate_request",
     "need",
@@ -75,6 +77,14 @@ def generate_request(prompt: str, options: GenerateOptions, schema: object = Non
     return _checked(
         lambda: Request.model_validate({"prompt": prompt} | asked), "request", "Pass some text to continue."
     )
+
+
+def difficulty_of(options: GenerateOptions) -> Difficulty | None:
+    """What the caller says of a request. Raises InvalidRequestError for anything but the three words."""
+    given = options.get("difficulty")
+    if given not in (None, "easy", "usual", "hard"):
+        raise InvalidRequestError(f"difficulty is {given!r}.", hint="It is 'easy', 'usual' or 'hard'.")
+    return given
 
 
 def embed_request(inputs: str | Sequence[str], pooling: Pooling, *, normalize: bool) -> EmbedRequest:

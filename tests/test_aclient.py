@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import threading
+import weakref
 
 import pytest
 
@@ -20,6 +22,7 @@ from llama4sdk.errors import (
 )
 from llama4sdk.events import Finish, TextDelta
 from llama4sdk.registry import Registry
+from llama4sdk.streams import AsyncStream
 from llama4sdk.testing.machines import LAPTOP
 from llama4sdk.testing.registry import scripted_registry
 from llama4sdk.testing.scripted import ANSWER
@@ -34,6 +37,7 @@ def test_the_verbs_have_the_same_arguments() -> None:
     """Whatever one client accepts, so does the other."""
     names = [name for name, _ in inspect.getmembers(Client, inspect.isfunction) if not name.startswith("_")]
     assert {
+        "batch",
         "chat",
         "generate",
         "embed",
@@ -175,3 +179,22 @@ def test_hundreds_of_requests_at_once() -> None:
 
     assert asyncio.run(main()) == ["ok"] * 300
     assert len(backend.engines) == 1
+
+
+def test_five_hundred_streams_at_once_and_none_remembered() -> None:
+    """Each has its own words in their order, and a client keeps nothing of what has ended."""
+    kept: list[weakref.ref[AsyncStream[object]]] = []
+
+    async def read(client: AsyncClient, number: int) -> bool:
+        words = " ".join(f"{number}-{place}" for place in range(200))
+        stream = await client.chat(words, stream=True)
+        kept.append(weakref.ref(stream))
+        return "".join([piece async for piece in stream.text_deltas()]) == words
+
+    async def main() -> None:
+        async with AsyncClient("echo", hardware=LAPTOP) as client:
+            assert all(await asyncio.gather(*(read(client, number) for number in range(500))))
+            gc.collect()
+            assert not any(reference() for reference in kept)
+
+    asyncio.run(main())

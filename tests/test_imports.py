@@ -46,10 +46,10 @@ def test_every_public_name_can_be_imported_and_listed() -> None:
 def test_public_surface() -> None:
     """The surface is a decision: a change to it changes this list in the same commit."""
     assert sorted(llama4sdk.__all__) == [
-        "AsyncClient", "AsyncStream", "Client", "Completion", "Embeddings", "Event", "Finish", "Hardware", "ImagePart",
-        "Llama4Error", "Message", "Plan", "Policy", "Quantization", "QuantizationConfig", "SamplingParams", "Scores",
-        "Stream", "TextDelta", "TextPart", "TokenLogprob", "Tool", "ToolCall", "ToolCallDelta", "Usage", "VideoPart",
-        "__version__",
+        "AsyncClient", "AsyncStream", "Attempt", "BatchItem", "Client", "Completion", "Embeddings", "Endpoint", "Event",
+        "Finish", "Hardware", "ImagePart", "Llama4Error", "Message", "Place", "Plan", "Policy", "Quantization",
+        "QuantizationConfig", "RetryPolicy", "SamplingParams", "Scores", "Stream", "TextDelta", "TextPart", "Timeouts",
+        "TokenLogprob", "Tool", "ToolCall", "ToolCallDelta", "Usage", "VideoPart", "__version__",
     ]  # fmt: skip
 
 

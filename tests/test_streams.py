@@ -9,7 +9,7 @@ import pytest
 
 from llama4sdk.errors import BackendError, ContextLengthError, StreamClosedError, StreamInterruptedError
 from llama4sdk.events import Event, Finish, TextDelta, Usage
-from llama4sdk.streams import Stream
+from llama4sdk.streams import Origin, Stream
 
 END = Finish(reason="stop", usage=Usage(input_tokens=1, output_tokens=2))
 
@@ -39,7 +39,7 @@ class Source:
 
 def stream(source: Source) -> Stream:
     """A user's stream over this source."""
-    return Stream(iter(source), model="m", backend="b")
+    return Stream(iter(source), origin=Origin("m", "b"))
 
 
 def test_a_stream_gives_its_events_and_then_its_completion() -> None:
@@ -137,4 +137,4 @@ def test_closing_from_another_thread_takes_effect_at_the_next_event() -> None:
 @pytest.mark.parametrize("make", [lambda: iter([END]), lambda: iter((TextDelta(text="x"), END))])
 def test_plain_iterators_are_streams_too(make: Callable[[], Iterator[Event]]) -> None:
     """A backend may return any iterator, with or without ``close``."""
-    assert Stream(make(), model="m", backend="b").completion().finish_reason == "stop"
+    assert Stream(make(), origin=Origin("m", "b")).completion().finish_reason == "stop"

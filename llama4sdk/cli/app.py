@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "app"]
 
 COMMANDS: Final = (
-    *("doctor", "plan", "chat", "generate", "embed", "eval"),
+    *("doctor", "plan", "chat", "generate", "embed", "batch", "eval"),
     *("pull", "inspect", "models", "backends", "version"),
 )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from llama4sdk import Client, weights
 from llama4sdk.cli.bars import loading_bar
-from llama4sdk.cli.console import note, stderr
+from llama4sdk.cli.console import ask_key, note, stderr
 from llama4sdk.planning.policy import Policy
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["client_for", "load", "opened", "waiting"]
 
 
-def client_for(target: Target, *, hardware: Hardware | None = None, batch: int = 1) -> Client:
+def client_for(
+    target: Target, *, hardware: Hardware | None = None, batch: int = 1, max_cost: float | None = None
+) -> Client:
     """A client that has done nothing yet."""
     return Client(
         target.model,
@@ -28,25 +30,27 @@ def client_for(target: Target, *, hardware: Hardware | None = None, batch: int =
         quantization=target.quantization,
         context_length=target.context_length,
         batch=batch,
-        policy=Policy(allow_remote=target.remote, prefer=target.prefer),
+        endpoint=target.endpoint,
+        api_key=ask_key() if target.ask_key else None,
+        policy=Policy(allow_remote=target.remote, prefer=target.prefer, max_cost=max_cost),
         hardware=hardware,
     )
 
 
 @contextmanager
-def opened(target: Target, *, yes: bool, notices: bool = True) -> Iterator[Client]:
+def opened(target: Target, *, yes: bool, notices: bool = True, max_cost: float | None = None) -> Iterator[Client]:
     """A client whose weights are here, after asking for a download where one is needed; closed at the end.
 
     ``notices``: whether what it has to say is shown; a second client for the same model would only repeat it.
     """
-    client = client_for(target)
+    client = client_for(target, max_cost=max_cost)
     plan = client.plan()
     if weights.missing(plan):
         from llama4sdk.cli.fetching import fetch
 
         fetch(plan.model, yes=yes)
         client.close()
-        client = client_for(target)  # plans anew, now that the weights are here
+        client = client_for(target, max_cost=max_cost)  # plans anew, now that the weights are here
     with _notices_on_stderr(shown=notices), client:
         yield client
 

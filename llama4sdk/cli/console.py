@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
     from rich.console import Console, RenderableType
 
-__all__ = ["agreed", "note", "print_json", "show", "stderr", "write"]
+__all__ = ["agreed", "ask_key", "note", "print_json", "show", "stderr", "write"]
 
 UNKNOWN_WIDTH: Final = 80
 
@@ -54,6 +55,21 @@ def write(text: str) -> None:
     """Text on stdout, at once and exactly as it is."""
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+@cache
+def ask_key() -> str:
+    """The API key that is typed at the terminal, unseen; asked for once. Raises ConfigurationError where nobody is."""
+    from getpass import getpass
+
+    from llama4sdk.errors import ConfigurationError
+
+    if not sys.stdin.isatty():
+        raise ConfigurationError(
+            "There is no terminal to ask for the key at.",
+            hint="Put it into the backend's variable; 'llama4sdk backends' names it.",
+        )
+    return getpass("API key: ", stream=sys.stderr)
 
 
 def agreed(question: str) -> bool:

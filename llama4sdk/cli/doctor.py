@@ -78,6 +78,7 @@ def _pieces(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
 
     from llama4sdk.cli.details import detail_pieces
     from llama4sdk.cli.outlook import outlook_pieces
+    from llama4sdk.overview import shortened
 
     yield Text(f"llama4sdk {report.version}", style="bold")
     for section, heading in SECTIONS.items():
@@ -85,7 +86,8 @@ def _pieces(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
             yield ""
             yield Text("  What this machine can run", style="bold")
             yield from outlook_pieces(report.outlook)
-        checks = [check for check in report.checks if check.section == section]
+        shown = report.checks if verbose else shortened(report)
+        checks = [check for check in shown if check.section == section]
         if checks:
             yield ""
             yield _heading(heading, checks)

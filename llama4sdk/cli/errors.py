@@ -56,6 +56,9 @@ def report(error: errors.Llama4Error) -> None:
     console = stderr()
     console.print("Error:", style="bold red", end=" ")
     console.print(error.message, markup=False)
+    for attempt in error.attempts if len(error.attempts) > 1 else ():
+        where = f"{attempt.model} on {attempt.backend}, {attempt.seconds:.1f} s"
+        console.print(f"  tried {where}: {attempt.error or 'it answered'}", style="dim", markup=False)
     if error.hint:
         console.print("Hint:", style="bold yellow", end=" ")
         console.print(error.hint, markup=False)

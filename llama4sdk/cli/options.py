@@ -37,6 +37,7 @@ class Wanted(StrEnum):
     QUALITY = "quality"
     SPEED = "speed"
     CONTEXT = "context"
+    COST = "cost"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,13 @@ class Target:
         str | None,
         typer.Option("--backend", "-b", help="See 'llama4sdk backends'.", rich_help_panel=PLAN_PANEL),
     ] = None
+    endpoint: Annotated[
+        str | None,
+        typer.Option("--endpoint", "-e", metavar="URL", help="The server to ask.", rich_help_panel=PLAN_PANEL),
+    ] = None
+    ask_key: Annotated[
+        bool, typer.Option("--ask-key", help="Ask for the API key at the terminal.", rich_help_panel=PLAN_PANEL)
+    ] = False
     device: Annotated[
         str | None, typer.Option("--device", "-d", help="cpu, cuda:0, mps, …", rich_help_panel=PLAN_PANEL)
     ] = None

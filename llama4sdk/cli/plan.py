@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llama4sdk.planning.candidates import Candidate
     from llama4sdk.planning.explanation import Explanation
     from llama4sdk.planning.layouts import Model
-    from llama4sdk.planning.plan import Plan
+    from llama4sdk.planning.plan import Plan, Rejection
 
 __all__ = ["plan"]
 
@@ -111,7 +111,7 @@ def _plan(
             raise
         from llama4sdk.cli.reasons import rejections
 
-        show(rejections(error.rejections), *_elsewhere(None, target, machine, batch))
+        show(rejections(_grouped(error.rejections)), *_elsewhere(None, target, machine, batch))
         raise PlanningError("Nothing can run this here; the table says why and what would help.") from error
     model = next(iter(subjects(decided.model)), None) if explain or plot else None
     if plot is not None:
@@ -157,12 +157,20 @@ def _pieces(
         yield from figures(explanation)
     if decided.rejections:
         yield Text("\nWhat was turned down", style="bold")
-        yield rejections(decided.rejections)
+        yield rejections(_grouped(decided.rejections))
     yield from _elsewhere(decided, target, machine, batch)
     if explanation is not None:
         yield Text(f"\nNot modelled: {explanation.not_modelled}.")
     if decided.notice:
         yield Text("\n" + decided.notice, style="dim")
+
+
+def _grouped(found: Sequence[Rejection]) -> Sequence[Rejection]:
+    from llama4sdk.planning.rejections import grouped
+    from llama4sdk.registry import Registry
+
+    backends = Registry.discover().backends
+    return grouped(found, frozenset(entry.info.name for entry in backends if entry.info.capabilities.remote))
 
 
 def _elsewhere(decided: Plan | None, target: Target, machine: Hardware, batch: int) -> Iterator[RenderableType]:

@@ -19,6 +19,7 @@ from llama4sdk.planning.plan import Decision, Plan, Rejection
 from llama4sdk.planning.policy import Policy, Preference
 from llama4sdk.planning.preferences import BEARABLE
 from llama4sdk.planning.quantization import Quantization, QuantizationConfig
+from llama4sdk.planning.rejections import grouped
 from llama4sdk.remote.served import find
 from llama4sdk.text import gb
 
@@ -251,9 +252,10 @@ def _nothing(answers: Sequence[Answer], rejections: Sequence[Rejection]) -> Chec
         )
     names = sorted({f"'{answer.need.model}'" for answer in answers if answer.need.model})
     what = " or ".join(names) or "any model"
-    distinct = dict.fromkeys(f"{r.backend}: {r.reason.rstrip('.')}" for r in rejections)
+    told = grouped(rejections, frozenset(a.info.name for a in answers if a.info.capabilities.remote))
+    distinct = dict.fromkeys(f"{r.backend}: {r.reason.rstrip('.')}" for r in told)
     reasons = "; ".join(distinct)
-    fixes = list(dict.fromkeys(r.fix for r in rejections if r.fix))
+    fixes = list(dict.fromkeys(r.fix for r in told if r.fix))
     message = f"No backend can run {what} here: {reasons}."
     hint = " ".join(fixes) or None
     short = [refusal for refusal in refusals if refusal.need_memory is not None]

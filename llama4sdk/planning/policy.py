@@ -1,12 +1,17 @@
-"""What the caller allows a plan to do."""
+"""What the caller allows a client to do on its own."""
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Callable
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
 
 from llama4sdk._values import Value
+from llama4sdk.planning.routing import Ask, RoutingRule
+from llama4sdk.remote.endpoint import Endpoint
 
-__all__ = ["Policy", "Preference"]
+__all__ = ["Place", "Policy", "Preference", "Rates"]
 
 Preference: TypeAlias = Literal["balanced", "quality", "speed", "context", "cost"]
 """``balanced`` keeps models on accelerators, in the best precision that fits there, but leaves them before it goes
@@ -15,9 +20,24 @@ prediction, and ``context`` the longest window, of at least four bits, too; ``co
 on this machine, elsewhere what is known of the endpoint's price. Fewer than four bits, and less than 1.5 tokens a
 second, are for want of better."""
 
+Dollars: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+Rates: TypeAlias = tuple[Dollars, Dollars]
+"""US dollars for a million tokens of prompt, and of answer."""
+
+
+class Place(Value):
+    """Where a request may be asked when the client's own place fails."""
+
+    backend: str
+    model: str | None = None
+    """``None`` asks for the client's own."""
+    endpoint: Endpoint | None = None
+    """Where its server is, with what key; the client's own address and key are never used for another backend."""
+
 
 class Policy(Value):
-    """Limits on the planner's choice. The default keeps every prompt on this machine."""
+    """Limits on what is chosen. The default keeps every prompt on this machine."""
 
     allow_remote: bool = False
     """Let prompts leave the machine when nothing local fits. Naming a remote backend allows that one as well."""
@@ -25,3 +45,25 @@ class Policy(Value):
     """Fall back to the small demo model when no Llama 4 fits and no model was named."""
     prefer: Preference = "balanced"
     """What counts first where several plans are possible."""
+    fallback: tuple[str | tuple[str, str] | Place, ...] = ()
+    """Backends, or pairs of backend and model, to ask in this order when the first fails before it has begun to
+    answer, with an error that another place may not have. A remote one that is named here is allowed."""
+    route: Literal["hybrid"] | RoutingRule | Callable[[Ask], str] | None = Field(default=None, exclude=True)
+    """Choose a model for each request: Scout or Maverick by the rule of ``planning.routing``, or by one's own function,
+    which gives a model's name."""
+    max_cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """US dollars a client may spend. What could cost more than is left is refused before it is sent."""
+    rates: dict[str, Rates] = Field(default_factory=dict)
+    """What one pays, by backend, where that is not what is published; ``(0, 0)`` for a server of one's own."""
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The fallbacks, however they were written."""
+        return tuple(map(_as_place, self.fallback))
+
+
+def _as_place(place: str | tuple[str, str] | Place) -> Place:
+    if isinstance(place, Place):
+        return place
+    backend, model = (place, None) if isinstance(place, str) else place
+    return Place(backend=backend, model=model)

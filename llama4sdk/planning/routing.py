@@ -1,18 +1,31 @@
-"""Scout for most requests, Maverick for hard ones: a rule that says why, and what a workload costs with it. Pure."""
+"""Scout for most requests, Maverick for hard or long ones: a rule that says why, and what a workload costs. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from pydantic import Field
 
 from llama4sdk import catalog
 from llama4sdk._values import Value
 from llama4sdk.errors import ConfigurationError, ContextLengthError
-from llama4sdk.remote.served import Listing
 
-__all__ = ["Ask", "Difficulty", "ProjectedCost", "Route", "RoutingRule", "Workload", "projected_cost", "route"]
+if TYPE_CHECKING:
+    from llama4sdk.remote.served import Listing
+
+__all__ = [
+    "Ask",
+    "Difficulty",
+    "ProjectedCost",
+    "Route",
+    "RoutingRule",
+    "Workload",
+    "choose",
+    "projected_cost",
+    "route",
+    "usual",
+]
 
 Difficulty: TypeAlias = Literal["easy", "usual", "hard"]
 MODELS: Final = (catalog.SCOUT.name, catalog.MAVERICK.name)
@@ -22,7 +35,9 @@ class Ask(Value):
     """What is known of a request before it runs. Images are counted in ``prompt_tokens``, too."""
 
     prompt_tokens: int = Field(ge=0)
+    """A client that has nothing to count with says how many there are at most: one for each byte."""
     max_tokens: int = Field(ge=0)
+    """0 where no limit was given."""
     images: int = Field(default=0, ge=0)
     tools: int = Field(default=0, ge=0)
     """How many may be called."""
@@ -39,6 +54,8 @@ class RoutingRule(Value):
     """From so many tools on a request of usual difficulty counts as hard."""
     hard_images: int = Field(default=5, ge=1)
     """The same for images; Llama 4 was tested with five."""
+    long_answer: int = Field(default=4096, ge=1)
+    """The same for ``max_tokens``: what goes wrong early in a long answer is carried to its end."""
 
 
 class Route(Value):
@@ -88,7 +105,34 @@ def route(ask: Ask, rule: RoutingRule | None = None) -> Route:
         return Route(model=catalog.MAVERICK.name, reason=f"it has {ask.tools} tools to choose from")
     if ask.difficulty == "usual" and ask.images >= rule.hard_images:
         return Route(model=catalog.MAVERICK.name, reason=f"it has {ask.images} images")
+    if ask.difficulty == "usual" and ask.max_tokens >= rule.long_answer:
+        return Route(model=catalog.MAVERICK.name, reason=f"its answer may be {ask.max_tokens:,} tokens long")
     return Route(model=catalog.SCOUT.name, reason="nothing about it is hard, and scout costs less")
+
+
+def choose(ask: Ask, how: str | RoutingRule | Callable[[Ask], str], contexts: Mapping[str, int]) -> Route:
+    """The model for one request, by the rule or by the caller's function.
+
+    ``contexts`` are those of where models run, as far as that is known; what the rule says is shortened to them.
+    Where even the longest may be too short for a prompt that was not counted, that one is taken: its engine will tell.
+    Raises ConfigurationError for a function that raises, or gives no name.
+    """
+    if callable(how):
+        return Route(model=_asked_of(how, ask), reason="the client's route function chose it")
+    rule = how if isinstance(how, RoutingRule) else RoutingRule()
+    lengths = dict(zip(MODELS, (rule.scout_context, rule.maverick_context), strict=True))
+    lengths = {model: min(length, contexts.get(model, length)) for model, length in lengths.items()}
+    scout, maverick = lengths.values()
+    try:
+        return route(ask, rule.model_copy(update={"scout_context": scout, "maverick_context": maverick}))
+    except ContextLengthError:
+        longest = max(MODELS, key=lambda model: lengths[model])
+        return Route(model=longest, reason="the prompt may be very long, and its context is the longest")
+
+
+def usual(how: str | RoutingRule | Callable[[Ask], str]) -> str:
+    """The model of a request that nothing is known of."""
+    return choose(Ask(prompt_tokens=0, max_tokens=0), how, {}).model
 
 
 def projected_cost(
@@ -107,6 +151,19 @@ def projected_cost(
         dollars += part.requests * _cost(part.ask, model, prices)
     alone = {model: _alone(model, workload, prices, rule) for model in MODELS}
     return ProjectedCost(dollars=dollars, requests=counts, all_scout=alone[MODELS[0]], all_maverick=alone[MODELS[1]])
+
+
+def _asked_of(function: Callable[[Ask], str], ask: Ask) -> str:
+    try:
+        name: object = function(ask)
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error}"
+        raise ConfigurationError(f"The route function raised {cause}.", hint=f"It was given {ask!r}.") from error
+    if not isinstance(name, str) or not name:
+        raise ConfigurationError(
+            f"The route function gave {name!r}.", hint="It gives a model's name: 'scout', 'maverick' or another."
+        )
+    return name
 
 
 def _able(ask: Ask, rule: RoutingRule) -> list[str]:

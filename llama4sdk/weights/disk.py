@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["failed_write", "locked", "require_space"]
+__all__ = ["failed_write", "locked", "require_space", "try_lock", "unlock"]
 
 POLL_SECONDS: Final = 0.1
 
@@ -56,20 +56,21 @@ def locked(target: Path, *, waiting: Callable[[], None] | None = None) -> Iterat
     except OSError as error:
         raise failed_write(path, error) from error
     with opened as file:
-        while not _try_lock(file):  # polled, not blocking: Ctrl-C must work, and the waiter can show progress
+        while not try_lock(file):  # polled, not blocking: Ctrl-C must work, and the waiter can show progress
             if waiting:
                 waiting()
             time.sleep(POLL_SECONDS)
         try:
             yield
         finally:
-            _unlock(file)
+            unlock(file)
 
 
 if sys.platform == "win32":
     import msvcrt
 
-    def _try_lock(file: IO[bytes]) -> bool:
+    def try_lock(file: IO[bytes]) -> bool:
+        """Take the lock of an open file, if nobody has it."""
         try:
             file.seek(0)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
@@ -77,18 +78,21 @@ if sys.platform == "win32":
             return False
         return True
 
-    def _unlock(file: IO[bytes]) -> None:
+    def unlock(file: IO[bytes]) -> None:
+        """Give it back."""
         file.seek(0)
         msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
 else:
     import fcntl
 
-    def _try_lock(file: IO[bytes]) -> bool:
+    def try_lock(file: IO[bytes]) -> bool:
+        """Take the lock of an open file, if nobody has it."""
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
-    def _unlock(file: IO[bytes]) -> None:
+    def unlock(file: IO[bytes]) -> None:
+        """Give it back."""
         fcntl.flock(file, fcntl.LOCK_UN)

@@ -12,6 +12,7 @@ import pytest
 from llama4sdk.backend import BackendInfo, Capabilities, Need, Unavailable
 from llama4sdk.doctor import Facts, examine, gather
 from llama4sdk.hardware import Cpu, Device, Hardware
+from llama4sdk.overview import shortened
 from llama4sdk.planning.offers import Answer, Fault
 from llama4sdk.planning.plan import Decision, Placement, Plan
 from llama4sdk.planning.quantization import Quantization
@@ -124,6 +125,21 @@ def test_a_plugin_that_failed_is_broken() -> None:
     [(status, text, fix)] = texts("bad", failures=(failure,))
     assert (status, text) == ("fail", "broken: ImportError: x")
     assert "LLAMA4SDK_DISABLE_PLUGINS=bad" in str(fix)
+
+
+def test_remote_backends_are_summed_up_but_for_broken_ones() -> None:
+    """Many in one line, a few in lines of their own; what is wrong with one is never hidden."""
+    card = Capabilities(remote=True)
+    infos = [BackendInfo(name=f"cloud{n}", summary="Answers.", cls="m:C", capabilities=card) for n in range(5)]
+    entries = tuple(Registered(info=info, plugin="clouds", distribution="clouds", version="1") for info in infos)
+    results = [Fault(reason="it raised.", fix="Report it."), *(Unavailable(reason="it needs a key.") for _ in range(4))]
+    answers = tuple(Answer(info=i, need=Need(), result=result) for i, result in zip(infos, results, strict=True))
+    report = examine(facts(backends=(TORCH, *entries), answers=answers))
+    shown = [(one.title, one.status) for one in shortened(report) if one.section == "backends"]
+    assert shown == [("torch", "ok"), ("cloud0", "fail"), ("remote", "info")]
+    assert [one.title for one in report.checks if one.section == "backends"] == ["torch", *(i.name for i in infos)]
+    few = examine(facts(backends=(TORCH, *entries[:3]), answers=answers[:3]))
+    assert shortened(few) == few.checks
 
 
 def test_the_real_machine() -> None:

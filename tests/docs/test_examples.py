@@ -23,6 +23,8 @@ EXPECTED = {
     "structured.py": r"City\(name='Paris'[\s\S]*yes[\s\S]*\d{4}-\d\d-\d\d",
     "tools.py": r"20 °C[\s\S]*Lima",
     "custom_backend.py": r"HELLO, LLAMA!",
+    "fallback.py": r"Hello, llama! from echo\nfull -> OverloadedError[\s\S]*echo -> answered",
+    "batch.py": r"60 answered\n60 were there, 100 in all\n0 What is 0 times 0\?",
 }
 
 SNIPPET = re.compile(r"```python\n(.*?)```(?:\n+```text\n(.*?)```)?", re.DOTALL)

@@ -1,0 +1,1 @@
+"""Requests that may go to several places."""
