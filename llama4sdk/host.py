@@ -146,7 +146,8 @@ class Host:
         registry = self._surroundings.registry
         names = self._names(registry)
         needs = planner.needs(self._need, self._policy, backend=self._backend)
-        answers = collect(registry, names, needs, hardware, deadline=settings.offer_deadline())
+        remote = self._policy.allow_remote or self._backend is not None
+        answers = collect(registry, names, needs, hardware, deadline=settings.offer_deadline(), remote=remote)
         try:
             return planner.choose(answers, hardware, self._policy, backend=self._backend)
         except NoBackendError as error:

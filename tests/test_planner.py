@@ -13,7 +13,7 @@ from llama4sdk.backend import Backend, BackendInfo, Capabilities, Engine, Need, 
 from llama4sdk.errors import CheckpointError, ConfigurationError, InsufficientMemoryError, NoBackendError
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning import planner
-from llama4sdk.planning.offers import Answer, collect
+from llama4sdk.planning.offers import Answer, Fault, collect, kept_here
 from llama4sdk.planning.plan import Placement, Plan, Quantization
 from llama4sdk.planning.policy import Policy, Preference
 from llama4sdk.progress import Progress
@@ -252,6 +252,16 @@ def test_a_backend_whose_modules_are_missing_is_not_imported() -> None:
     registry = Registry([Registered(info=card, plugin="p", distribution="d", version="1")])
     (given,) = collect(registry, ["x"], [Need()], LAPTOP, deadline=5)
     assert given.result == Unavailable(reason="it needs no_such_module, not installed.", fix="pip install it")
+
+
+def test_backends_elsewhere_are_not_even_asked_without_leave() -> None:
+    """One that would raise if it were imported is refused by the policy's words; with leave it is asked."""
+    card = BackendInfo(name="cloud", summary="", cls="nowhere:X", capabilities=Capabilities(remote=True))
+    registry = Registry([Registered(info=card, plugin="p", distribution="d", version="1")])
+    (kept,) = collect(registry, ["cloud"], [Need()], LAPTOP, deadline=5, remote=False)
+    assert kept.result == kept_here("cloud")
+    (asked,) = collect(registry, ["cloud"], [Need()], LAPTOP, deadline=5)
+    assert isinstance(asked.result, Fault)
 
 
 def test_a_breakdown_adds_up_and_reaches_the_plan() -> None:

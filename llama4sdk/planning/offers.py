@@ -13,7 +13,7 @@ from llama4sdk.errors import Llama4Error, PluginError
 from llama4sdk.hardware import Hardware
 from llama4sdk.registry import Registry
 
-__all__ = ["Answer", "Fault", "collect"]
+__all__ = ["Answer", "Fault", "collect", "kept_here"]
 
 
 class Fault(Unavailable):
@@ -28,12 +28,27 @@ class Answer(Value):
     result: Offer | Unavailable
 
 
+def kept_here(backend: str) -> Unavailable:
+    """What is said for a backend elsewhere that the policy does not allow."""
+    return Unavailable(
+        reason="prompts would leave this machine, and the policy keeps them here.",
+        fix=f"Pass backend='{backend}' or Policy(allow_remote=True).",
+    )
+
+
 def collect(
-    registry: Registry, names: Sequence[str], needs: Sequence[Need], hardware: Hardware, *, deadline: float
+    registry: Registry,
+    names: Sequence[str],
+    needs: Sequence[Need],
+    hardware: Hardware,
+    *,
+    deadline: float,
+    remote: bool = True,
 ) -> tuple[Answer, ...]:
     """Every backend's answer to every need it could know, in the order of the needs, then of the names.
 
-    ``deadline`` is in seconds for all of them together; whoever is late is Unavailable.
+    ``deadline`` is in seconds for all of them together; whoever is late is Unavailable. Without ``remote``, backends
+    elsewhere are not asked: some would look whether their server runs.
     """
     inbox: queue.SimpleQueue[tuple[int, int, Offer | Unavailable]] = queue.SimpleQueue()
     pairs = [
@@ -42,15 +57,20 @@ def collect(
         for place, name in enumerate(names)
         if registry.info(name).knows(need.model)
     ]
+    barred = {name for name in names if registry.info(name).capabilities.remote and not remote}
+    asked = [(row, place) for row, place in pairs if names[place] not in barred]
     for place, name in enumerate(names):
-        rows = {row: needs[row] for row, column in pairs if column == place}
+        rows = {row: needs[row] for row, column in asked if column == place}
+        if not rows:
+            continue
         work = (registry, name, place, rows, hardware, inbox)
         threading.Thread(target=_ask, args=work, name=f"llama4sdk-offer-{name}", daemon=True).start()
-    results = _receive(inbox, len(pairs), time.monotonic() + deadline)
+    results = _receive(inbox, len(asked), time.monotonic() + deadline)
     late = Fault(
         reason=f"it did not answer within {deadline:g} s.",
         fix="Report it to its author, or set LLAMA4SDK_DISABLE_PLUGINS to the plugin's name.",
     )
+    results |= {(row, place): kept_here(names[place]) for row, place in pairs if names[place] in barred}
     return tuple(
         Answer(info=registry.info(names[place]), need=needs[row], result=results.get((row, place), late))
         for row, place in pairs

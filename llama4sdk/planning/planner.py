@@ -14,7 +14,7 @@ from llama4sdk import catalog
 from llama4sdk.backend import Need, Offer, Unavailable
 from llama4sdk.errors import CheckpointError, InsufficientMemoryError, NoBackendError
 from llama4sdk.hardware import Hardware
-from llama4sdk.planning.offers import Answer
+from llama4sdk.planning.offers import Answer, kept_here
 from llama4sdk.planning.plan import Decision, Plan, Rejection
 from llama4sdk.planning.policy import Policy, Preference
 from llama4sdk.planning.preferences import BEARABLE
@@ -122,12 +122,8 @@ def _refusal(answer: Answer, policy: Policy, *, explicit: str | None) -> Rejecti
     if isinstance(result, Unavailable):
         return Rejection(backend=name, model=model, reason=result.reason, fix=result.fix)
     if result.placement.kind == "remote" and not policy.allow_remote and explicit != name:
-        return Rejection(
-            backend=name,
-            model=model,
-            reason="prompts would leave this machine, and the policy keeps them here.",
-            fix=f"Pass backend='{name}' or Policy(allow_remote=True).",
-        )
+        barred = kept_here(name)
+        return Rejection(backend=name, model=model, reason=barred.reason, fix=barred.fix)
     room = result.batch or (1 if result.memory else answer.need.batch)
     if room < answer.need.batch:
         return Rejection(
