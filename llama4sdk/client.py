@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
@@ -27,6 +27,7 @@ from llama4sdk.validation import (
 )
 
 if TYPE_CHECKING:
+    from llama4sdk.capabilities import Feature
     from llama4sdk.hardware import Hardware
     from llama4sdk.memory import Memory
     from llama4sdk.planning.plan import Plan
@@ -56,6 +57,8 @@ class BaseClient:
         context_length: Tokens that prompt and answer may have together.
         batch: Conversations at once, each with that context, that memory is planned for; one unless given. An engine
             that runs here lets no more hold memory: later requests wait for their turn.
+        needs: What requests will use, such as ``images`` and ``tools``: what cannot do that is not chosen.
+        languages: Those requests will be in, such as ``Hindi``: a model whose maker does not list them is not chosen.
         policy: What the planner may do on its own.
         hardware: Plan for this machine instead of probing.
         download: Fetch missing weights instead of raising WeightsNotFoundError.
@@ -73,6 +76,8 @@ class BaseClient:
         quantization: Quantization | QuantizationConfig | str | None = None,
         context_length: int | None = None,
         batch: int | None = None,
+        needs: Feature | Iterable[Feature] = (),
+        languages: str | Iterable[str] = (),
         policy: Policy | None = None,
         hardware: Hardware | None = None,
         download: bool = False,
@@ -81,7 +86,7 @@ class BaseClient:
         from llama4sdk.planning.policy import Policy
 
         self._session = Session(
-            need(model, device, quantization, context_length, batch),
+            need(model, device, quantization, context_length, batch, needs, languages),
             backend=backend,
             policy=policy or Policy(),
             hardware=hardware,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from llama4sdk import Client, weights
 from llama4sdk.cli.bars import loading_bar
@@ -13,6 +13,7 @@ from llama4sdk.cli.console import note, stderr
 from llama4sdk.planning.policy import Policy
 
 if TYPE_CHECKING:
+    from llama4sdk.capabilities import Feature
     from llama4sdk.cli.options import Target
     from llama4sdk.hardware import Hardware
 
@@ -28,6 +29,8 @@ def client_for(target: Target, *, hardware: Hardware | None = None, batch: int =
         quantization=target.quantization,
         context_length=target.context_length,
         batch=batch,
+        needs=cast("list[Feature]", target.need or []),  # names are checked there
+        languages=target.language or [],
         policy=Policy(allow_remote=target.remote, prefer=target.prefer),
         hardware=hardware,
     )

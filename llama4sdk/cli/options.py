@@ -37,6 +37,7 @@ class Wanted(StrEnum):
     QUALITY = "quality"
     SPEED = "speed"
     CONTEXT = "context"
+    COST = "cost"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,17 @@ class Target:
     context_length: Annotated[
         int | None,
         typer.Option("--context-length", "-c", help="Tokens of prompt and answer.", rich_help_panel=PLAN_PANEL),
+    ] = None
+    need: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What requests will use: images, tools, json_schema, embed, … (repeatable).",
+            rich_help_panel=PLAN_PANEL,
+        ),
+    ] = None
+    language: Annotated[
+        list[str] | None,
+        typer.Option(help="What they will be in: Hindi, Thai, … (repeatable).", rich_help_panel=PLAN_PANEL),
     ] = None
     remote: Annotated[
         bool,
