@@ -83,6 +83,9 @@ class Need(Value):
     model: str | None = None
     """A catalogue name, a path, a repository id, or a name the backend declares in ``BackendInfo.models``."""
     features: frozenset[Feature] = frozenset()
+    """What requests will use; the planner turns down an offer that lacks one."""
+    languages: frozenset[str] = frozenset()
+    """Those of ``catalog.ModelSpec.languages`` that requests will be in; the planner sees to them."""
     context_length: int | None = Field(default=None, ge=1)
     """Tokens of prompt and answer; an offer may have more, never less."""
     batch: int = Field(default=1, ge=1)

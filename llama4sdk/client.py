@@ -29,6 +29,7 @@ from llama4sdk.validation import (
 
 if TYPE_CHECKING:
     from llama4sdk.batch.items import BatchItem, BatchRequest
+    from llama4sdk.capabilities import Feature
     from llama4sdk.hardware import Hardware
     from llama4sdk.memory import Memory
     from llama4sdk.planning.plan import Plan
@@ -61,6 +62,8 @@ class BaseClient:
             that runs here lets no more hold memory: later requests wait for their turn.
         endpoint: The address of the server to ask, or an ``Endpoint``, which says more: headers, timeouts, retries.
         api_key: The key it is asked with, instead of the one in the environment.
+        needs: What requests will use, such as ``images`` and ``tools``: what cannot do that is not chosen.
+        languages: Those requests will be in, such as ``Hindi``: a model whose maker does not list them is not chosen.
         policy: What may be done without asking: other places, models chosen by request, what it may cost.
         hardware: Plan for this machine instead of probing.
         download: Fetch missing weights instead of raising WeightsNotFoundError.
@@ -80,6 +83,8 @@ class BaseClient:
         batch: int | None = None,
         endpoint: Endpoint | str | None = None,
         api_key: str | None = None,
+        needs: Feature | Iterable[Feature] = (),
+        languages: str | Iterable[str] = (),
         policy: Policy | None = None,
         hardware: Hardware | None = None,
         download: bool = False,
@@ -88,7 +93,7 @@ class BaseClient:
         from llama4sdk.planning.policy import Policy
 
         self._session = Session(
-            need(model, device, quantization, context_length, batch, endpoint, api_key),
+            need(model, device, quantization, context_length, batch, endpoint, api_key, needs, languages),
             backend=backend,
             policy=policy or Policy(),
             hardware=hardware,

@@ -39,6 +39,7 @@ __all__ = ["Facts", "Report", "examine", "gather"]
 Located: TypeAlias = dict[str, Path | None]
 Begun: TypeAlias = dict[str, tuple[Path, int]]
 Kept: TypeAlias = tuple[tuple[Path, int], ...]
+Outdated: TypeAlias = dict[str, tuple[tuple[str, str, str], ...]]
 
 ECHO: Final = "Is anybody there?"
 STORE_DEADLINE: Final = 1.5
@@ -64,7 +65,7 @@ class Facts(Value):
     """Where each model that ``catalog`` knows is."""
     unfinished: Begun = Field(default_factory=dict)
     """Of those that are not here but have begun to arrive, where and how many bytes."""
-    outdated: dict[str, tuple[tuple[str, str, str], ...]] = Field(default_factory=dict)
+    outdated: Outdated = Field(default_factory=dict)
     """For each distribution of a backend what it has too old: name, version, the least it needs."""
     environment: dict[str, str] = Field(default_factory=dict)
     """The variables that are set and matter, without secrets."""
@@ -117,11 +118,13 @@ def gather(*, details: bool = False) -> Facts:
     no_sizes: Kept = ()
     sizes = Reader("sizes of models", lambda: tuple(weights.kept()) if details else no_sizes, no_sizes)
     registry = Registry.discover()
+    nothing_old: Outdated = {}
+    libraries = Reader("what plugins require", lambda: _outdated(registry), nothing_old)
     hardware, seconds = (Hardware.from_file(file), {}) if file else timed_probe()
     answers, plan, no_plan = _planned(registry, hardware)
     models, unfinished, writable = stores.result(until)
-    if problem := stores.problem(until):
-        hardware = hardware.model_copy(update={"problems": (*hardware.problems, problem)})
+    if problems := [problem for reader in (stores, libraries) if (problem := reader.problem(until))]:
+        hardware = hardware.model_copy(update={"problems": (*hardware.problems, *problems)})
     return Facts(
         version=__version__,
         python=platform.python_version(),
@@ -135,7 +138,7 @@ def gather(*, details: bool = False) -> Facts:
         answers=answers,
         models=models,
         unfinished=unfinished,
-        outdated=_outdated(registry),
+        outdated=libraries.result(until),
         environment=settings.in_use(),
         seconds=dict(seconds),
         kept=sizes.result(until),
@@ -157,7 +160,7 @@ def _writable(home: Path) -> bool:
     return place.is_dir() and os.access(place, os.W_OK)
 
 
-def _outdated(registry: Registry) -> dict[str, tuple[tuple[str, str, str], ...]]:
+def _outdated(registry: Registry) -> Outdated:
     found = {entry.distribution: tuple(outdated(entry.distribution)) for entry in registry.backends}
     return {distribution: parts for distribution, parts in found.items() if parts}
 

@@ -25,7 +25,7 @@ Bits: TypeAlias = Literal[16, 8, 4, 2]
 
 CLASSES: Final[tuple[tuple[Bits, range], ...]] = ((16, range(16, 33)), (8, range(8, 16)), (4, range(4, 5)))
 FEWER: Final = range(2, 4)
-"""Tried only where nothing fits at four bits."""
+"""Shown only where nothing fits at four bits, or a plan takes fewer because four would be too slow."""
 
 PLACES: Final[dict[LayoutKind, int]] = {"offload": 1, "cpu": 2, "disk": 3}
 """How far from the accelerators; 0 is on them."""
@@ -72,7 +72,8 @@ def outlook(
     here: Collection[str] = (),
     link_speed: int = LINK_SPEED,
 ) -> tuple[Outlook, ...]:
-    """Scout, Maverick and the demo in 16, 8 and 4 bits (the demo as it is published), and in fewer where 4 do not fit.
+    """Scout, Maverick and the demo in 16, 8 and 4 bits (the demo as it is published), and in fewer where 4 do not
+    fit, or are so slow that a plan takes fewer.
 
     ``usable`` are the backends that work, ``here`` the models whose weights are on this machine; ``link_speed`` is in
     bytes per second.
@@ -101,10 +102,9 @@ def _best(spec: ModelSpec, found: Sequence[Candidate], usable: Collection[str]) 
     classes = CLASSES[:1] if spec is catalog.DEMO else CLASSES
     for bits, widths in classes:
         yield bits, _first([candidate for candidate in found if candidate.bits in widths], usable)
-    if spec is not catalog.DEMO and not rank([candidate for candidate in found if candidate.bits in CLASSES[-1][1]]):
-        fewer = [candidate for candidate in found if candidate.bits in FEWER]
-        if rank(fewer):
-            yield 2, _first(fewer, usable)
+    small = rank([candidate for candidate in found if candidate.bits in range(FEWER.start, CLASSES[-1][1].stop)])
+    if spec is not catalog.DEMO and small and small[0].bits in FEWER:
+        yield 2, _first([candidate for candidate in found if candidate.bits in FEWER], usable)
 
 
 def _first(found: Sequence[Candidate], usable: Collection[str]) -> Candidate:

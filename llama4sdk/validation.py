@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast, get_args
 
 from pydantic import SecretStr, ValidationError
 
@@ -117,9 +117,13 @@ def need(
     batch: int | None = None,
     endpoint: Endpoint | str | None = None,
     api_key: str | None = None,
+    needs: str | Iterable[str] = (),
+    languages: str | Iterable[str] = (),
 ) -> Need:
     """What a client was made for. Raises ConfigurationError for what cannot mean anything."""
+    from llama4sdk import catalog
     from llama4sdk.backend import Need
+    from llama4sdk.capabilities import Feature
     from llama4sdk.planning.quantization import QuantizationConfig
 
     if context_length is not None and context_length < 1:
@@ -128,8 +132,11 @@ def need(
         )
     if batch is not None and (type(batch) is not int or batch < 1):
         raise ConfigurationError(f"batch is {batch!r}.", hint="It counts conversations at once; pass at least 1.")
+    spoken = {language for spec in catalog.MODELS for language in spec.languages}
     return Need(
         model=None if model is None else str(model),
+        features=cast("frozenset[Feature]", _named(needs, get_args(Feature), "feature")),
+        languages=_named(languages, spoken, "language"),
         device=device,
         quantization=None if quantization is None else QuantizationConfig.of(quantization).simplest,
         context_length=context_length,
@@ -157,6 +164,17 @@ def _as_endpoint(endpoint: Endpoint | str | None, api_key: str | None) -> Endpoi
     if api_key is None:
         return endpoint
     return (endpoint or Endpoint()).model_copy(update={"api_key": SecretStr(api_key.strip())})
+
+
+def _named(names: str | Iterable[str], known: Iterable[str], kind: str) -> frozenset[str]:
+    """These names as they are spelled among those that are known; a string is one name."""
+    spellings = {name.lower(): name for name in known}
+    wanted = [str(name).lower() for name in ([names] if isinstance(names, str) else names)]
+    for name in wanted:
+        if name not in spellings:
+            guess = nearest(name if kind == "feature" else name.title(), spellings.values(), f"{kind.title()}s")
+            raise ConfigurationError(f"There is no {kind} '{name}' that a model could be chosen by.", hint=guess)
+    return frozenset(spellings[name] for name in wanted)
 
 
 def as_messages(messages: MessagesInput) -> tuple[Message, ...]:

@@ -62,6 +62,13 @@ def test_fewer_bits_are_shown_only_where_four_do_not_fit() -> None:
     assert ("scout", 2) not in large
 
 
+def test_fewer_bits_are_shown_where_four_would_crawl() -> None:
+    """With a disk to read experts from, four bits fit a Mac with 64 GB; a plan takes fewer, on its GPU."""
+    found = rows(describe("m3-max-64gb").model_copy(update={"disk_free": 1000 * GB, "disk_kind": "nvme"}))
+    assert (found["scout", 4].kind, found["scout", 2].kind) == ("disk", "single")
+    assert ("maverick", 2) not in found  # from disk everything crawls
+
+
 def test_what_is_short_is_told_by_place() -> None:
     """In main memory or on the disk."""
     assert (rows(LAPTOP)["scout", 16].at, rows(LAPTOP)["scout", 16].verdict) == ("cpu", "lacks 205.8 GB (cpu)")

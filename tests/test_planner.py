@@ -60,6 +60,26 @@ def choose(*answers: Answer, policy: Policy | None = None, backend: str | None =
     return planner.choose(answers, LAPTOP, policy or Policy(), backend=backend)
 
 
+def test_what_a_request_needs_decides() -> None:
+    """An offer without a feature, or of a model not made for a language, is turned down, saying who would do."""
+    seeing = Capabilities(features=frozenset({"chat", "images"}))
+    need = Need(model="scout", features=frozenset({"images"}), languages=frozenset({"Hindi"}))
+    blind = Answer(info=info("blind"), need=need, result=offer("scout", speed=99))
+    able = Answer(info=info("able"), need=need, result=offer("scout", capabilities=seeing))
+    plan = choose(blind, able)
+    assert plan.backend == "able"
+    assert plan.rejections[0].reason == "it does not support images with 'scout'."
+    assert {"needs": "images, Hindi"}.items() <= {d.what: d.value for d in plan.decisions}.items()
+    for model, reason in (("demo", "'demo' was made for English, not Hindi."), ("/a/b", "is not known")):
+        other = Answer(
+            info=info("b"), need=need.model_copy(update={"model": model}), result=offer(model, capabilities=seeing)
+        )
+        with pytest.raises(NoBackendError) as caught:
+            choose(other)
+        assert reason in caught.value.rejections[0].reason
+        assert caught.value.rejections[0].fix == "Choose 'scout' or 'maverick'."
+
+
 @pytest.mark.parametrize(
     ("prefer", "better", "worse", "because"),
     [

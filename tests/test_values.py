@@ -128,6 +128,20 @@ def test_needs_refuse_what_cannot_be() -> None:
     assert need("m", "cpu", "bf16", 5).quantization is Quantization.BF16
 
 
+def test_needs_name_what_exists() -> None:
+    """Features and languages in any case, one or several; a typo names the nearest."""
+    asked = need(None, None, None, None, needs=["images", "Tools"], languages="hindi")
+    assert (sorted(asked.features), sorted(asked.languages)) == (["images", "tools"], ["Hindi"])
+    assert sorted(need(None, None, None, None, needs="images").features) == ["images"]
+    with pytest.raises(ConfigurationError) as caught:
+        need(None, None, None, None, needs=["image"])
+    assert "Did you mean 'images'?" in (caught.value.hint or "")
+    for language, guess in (("Hindu", "Did you mean 'Hindi'?"), ("Klingon", "Languages: Arabic, ")):
+        with pytest.raises(ConfigurationError) as caught:
+            need(None, None, None, None, languages=[language])
+        assert (caught.value.hint or "").startswith(guess)
+
+
 def test_folding_joins_text_calls_and_counts() -> None:
     """Deltas become one completion, tool calls in order of their index."""
     events: list[Event] = [

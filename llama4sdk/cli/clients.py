@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from llama4sdk import Client, weights
 from llama4sdk.cli.bars import loading_bar
@@ -13,6 +13,7 @@ from llama4sdk.cli.console import ask_key, note, stderr
 from llama4sdk.planning.policy import Policy
 
 if TYPE_CHECKING:
+    from llama4sdk.capabilities import Feature
     from llama4sdk.cli.options import Target
     from llama4sdk.hardware import Hardware
 
@@ -30,6 +31,8 @@ def client_for(
         quantization=target.quantization,
         context_length=target.context_length,
         batch=batch,
+        needs=cast("list[Feature]", target.need or []),  # names are checked there
+        languages=target.language or [],
         endpoint=target.endpoint,
         api_key=ask_key() if target.ask_key else None,
         policy=Policy(allow_remote=target.remote, prefer=target.prefer, max_cost=max_cost),

@@ -28,7 +28,15 @@ def machines(file: Path | None, gpus: Sequence[str] | None, ram: str | None) -> 
             "A machine is read from a file or imagined, not both.", hint="Drop one of the options."
         )
     memory = parse_size(ram) if ram is not None else None
-    return {f"{name}, {ram} RAM" if ram else name: describe(name, ram=memory) for name in gpus or ["none"]}
+    found = {f"{name}, {ram} RAM" if ram else name: describe(name, ram=memory) for name in gpus or ["none"]}
+    for name, machine in zip(gpus or [], found.values(), strict=False):
+        if memory not in (None, machine.total_memory):
+            raise ConfigurationError(
+                f"The processor of '{name}' shares its {machine.total_memory / 2**30:g} GB of memory, so --ram {ram} "
+                "cannot be.",
+                hint="Leave --ram out; of a Mac say the size in its name, such as m3-max-64gb.",
+            )
+    return found
 
 
 def one(machines: Mapping[str, Hardware]) -> Hardware:

@@ -80,6 +80,17 @@ class Target:
         int | None,
         typer.Option("--context-length", "-c", help="Tokens of prompt and answer.", rich_help_panel=PLAN_PANEL),
     ] = None
+    need: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What requests will use: images, tools, json_schema, embed, … (repeatable).",
+            rich_help_panel=PLAN_PANEL,
+        ),
+    ] = None
+    language: Annotated[
+        list[str] | None,
+        typer.Option(help="What they will be in: Hindi, Thai, … (repeatable).", rich_help_panel=PLAN_PANEL),
+    ] = None
     remote: Annotated[
         bool,
         typer.Option("--remote", help="Allow backends that send prompts elsewhere.", rich_help_panel=PLAN_PANEL),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from llama4sdk.planning.plan import Plan, Rejection
 
 __all__ = ["plan"]
+
+OF_LLAMA_4: Final = {"chat", "generate", "tools", "images"}
+"""What every engine can do with a model that can."""
 
 
 def plan(
@@ -58,6 +61,7 @@ def plan(
         scorecard=scorecard,
         compare=compare,
         **{"--best": best, "--explain": explain, "--plot": plot, "--gpus": gpus, "--ram": ram, "--hardware": hardware},
+        **{"--need": target.need, "--language": target.language},
     )
     if scorecard:
         from llama4sdk.cli.scorecard import scorecard as show_scorecard
@@ -92,6 +96,12 @@ def _together(*, scorecard: bool, compare: bool, **others: object) -> None:
         )
     if compare and others["--explain"]:
         raise ConfigurationError("--explain is about one plan, not a comparison.", hint="Leave one of them out.")
+    for name in ("--need", "--language"):
+        if compare and others[name]:
+            raise ConfigurationError(
+                f"{name} is for choosing; a comparison shows what memory and speed allow.",
+                hint="Leave one of them out.",
+            )
     if others["--best"] and not compare:
         raise ConfigurationError("--best chooses among what --compare shows.", hint="Add --compare.")
 
@@ -193,7 +203,20 @@ def _alternatives(decided: Plan | None, target: Target, machine: Hardware, batch
         return []  # what was asked for in so many words, other engines do not know
     registry = Registry.discover()
     working = [name for name in registry.names if not registry.info(name).missing_modules()]
+    if not {need.lower() for need in target.need or ()} <= OF_LLAMA_4:
+        return []  # nor which of them can
     prefer = target.prefer
-    models = subjects(target.model, prefer)
+    models = [model for model in subjects(target.model, prefer) if _suits(model, target)]
     context = target.context_length
     return alternatives(decided, models, machine, installed=working, prefer=prefer, context=context, batch=batch)
+
+
+def _suits(model: Model, target: Target) -> bool:
+    """Whether it sees, where that is needed, and its maker lists the languages."""
+    from llama4sdk import catalog
+
+    if "images" in {need.lower() for need in target.need or ()} and not model.vision_parameters:
+        return False
+    spec = catalog.find(model.name)
+    listed = {language.lower() for language in spec.languages} if spec else set()
+    return {language.lower() for language in target.language or ()} <= listed

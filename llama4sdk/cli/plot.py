@@ -63,7 +63,10 @@ def plot(path: Path, layouts: Sequence[Layout], model: Model) -> None:
     except OSError as error:
         if partial is not None:
             partial.unlink(missing_ok=True)
-        raise ConfigurationError(f"Cannot write {path}: {error.strerror or error}.") from error
+        raise ConfigurationError(
+            f"Cannot write {path}: {error.strerror or error}.",
+            hint="Write --plot to a directory that is yours and has room.",
+        ) from error
 
 
 def draw(layouts: Sequence[Layout], model: Model, form: str) -> bytes:

@@ -127,6 +127,8 @@ def _spelled(figure: Figure) -> str:
     if isinstance(value, Interval):
         if unit == "share":
             return f"{value.low:.0%}-{value.high:.0%}"
+        if unit == "bytes/s":
+            return f"{gb(int(value.low))} to {gb(int(value.high))}/s"
         return f"{short(value.low)}-{short(value.high)} {unit}"
     size = gb(int(value))
     return size if unit == "bytes" else f"{size}/s"

@@ -59,21 +59,11 @@ def _of_spec(spec: ModelSpec) -> Model:
 
 
 def _of_config(name: str, path: Path) -> Model | None:
-    """A network of which nothing is here but its ``config.json``, itself or in a directory of its own."""
-    from llama4sdk.llama4.config import TextConfig
-    from llama4sdk.llama4.vision_config import VisionConfig
     from llama4sdk.planning.layouts import Model
-    from llama4sdk.weights.hf import read_json
-    from llama4sdk.weights.vision import vision_parameters
+    from llama4sdk.weights.described import described
 
-    file = path / "config.json" if path.is_dir() else path
-    if file.suffix != ".json" or not file.is_file() or (path.is_dir() and any(path.glob("*.safetensors*"))):
-        return None
-    found = read_json(file, needed=True)
-    config = TextConfig.from_hf(found)
-    vision = VisionConfig.from_hf(found)
-    seen = vision_parameters(vision, config.hidden_size) if vision else 0
-    return Model(name=name, config=config, vision_parameters=seen)
+    found = described(path)
+    return None if found is None else Model(name=name, config=found[0], vision_parameters=found[1])
 
 
 def _of_file(name: str, path: Path) -> Model:

@@ -115,7 +115,7 @@ def facts_of(device: Device) -> Accelerator | None:
 
 
 def find_accelerator(name: str) -> Accelerator:
-    """The one meant by ``H100-80GB``, ``rtx 4090`` or ``a100-40gb``: all words match, whole ones best.
+    """The one meant by ``H100-80GB``, ``rtx 4090`` or ``a100-40gb``: all words match, sizes wholly, whole ones best.
 
     Raises ConfigurationError naming the nearest when there is none.
     """
@@ -136,7 +136,10 @@ def describe(gpus: str, *, ram: int | None = None) -> Hardware:
     ``ram`` is in bytes; twice the accelerators' memory, but at least 16 GiB, unless given. Memory that processor and
     accelerator share is what the name says (``m3-max-64gb``). Raises ConfigurationError.
     """
-    chosen = [accelerator for part in _parts(gpus) for accelerator in part]
+    parts = list(_parts(gpus))
+    chosen = [accelerator for part in parts for accelerator in part]
+    if chosen and not all(parts):
+        raise ConfigurationError(f"'{gpus}' has accelerators and has none.", hint=HOW_TO_WRITE)
     if len({accelerator.kind for accelerator in chosen}) > 1:
         raise ConfigurationError(
             f"One machine has accelerators of one maker, not '{gpus}'.", hint="Describe two, with --compare."
@@ -179,9 +182,10 @@ def parse_size(text: str) -> int:
 def _parts(gpus: str) -> Iterator[list[Accelerator]]:
     for part in gpus.split(","):
         if part.strip().lower() in ("none", "0", "cpu"):
+            yield []
             continue
         found = re.fullmatch(r"\s*(?:(\d+)(?:[xX*]\s*|\s+[xX*]\s+))?(.*?\S)\s*", part)
-        if not found or not 1 <= int(found[1] or 1) <= MOST:
+        if not found or not 1 <= int(found[1] or 1) <= MOST or re.search(r"[-_]{2}|^[-_]|[-_]$", found[2]):
             raise ConfigurationError(
                 f"'{part.strip()}' describes no accelerators.", hint=f"{HOW_TO_WRITE} At most {MOST} of a kind."
             )
@@ -234,11 +238,12 @@ def _links(chosen: Sequence[Accelerator], devices: Sequence[Device]) -> Iterator
 
 def _mentions(name: str, wanted: Sequence[str]) -> bool:
     run_together = "".join(_words(name))
-    return bool(wanted) and all(word in run_together for word in wanted)
+    sizes = {word for word in wanted if re.fullmatch(r"\d+gb", word)}
+    return bool(wanted) and sizes <= {*_words(name)} and all(word in run_together for word in wanted)
 
 
 def _words(name: str) -> list[str]:
-    return re.findall(r"[a-z0-9.]+", name.lower())
+    return re.findall(r"[a-z0-9.]+", re.sub(r"(?<=\d)[-_ ]+gb\b", "gb", name.lower()))
 
 
 def _accelerator(row: dict[str, str]) -> Accelerator:

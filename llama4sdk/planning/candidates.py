@@ -31,6 +31,7 @@ __all__ = [
     "candidates",
     "part_alone",
     "parts_of",
+    "pool_of",
     "rank",
     "timed",
 ]
@@ -122,13 +123,19 @@ def _site_of(device: Device | None, scheme: str, machine: Hardware) -> Site | No
     A slice of a card has nearly as much of its speed as of its memory.
     """
     if device is None:
-        bandwidth, flops = machine.memory_bandwidth or USUAL_MEMORY, _core(machine.cpu) * machine.cpu.cores
-        return Site(name=machine.cpu.name, bandwidth=bandwidth, flops=flops)
+        bandwidth = machine.memory_bandwidth or pool_of(machine) or USUAL_MEMORY
+        return Site(name=machine.cpu.name, bandwidth=bandwidth, flops=_core(machine.cpu) * machine.cpu.cores)
     facts = facts_of(device)
     if facts is None:
         return None
     part = min(1.0, device.total_memory / facts.memory) if device.slice else 1.0
     return Site(name=device.id, bandwidth=int(facts.bandwidth * part), flops=_flops(facts, scheme) * part)
+
+
+def pool_of(machine: Hardware) -> int | None:
+    """Bytes per second of the memory that processor and accelerator share; ``None`` where they share none."""
+    shared = (facts.bandwidth for device in machine.devices if device.unified and (facts := facts_of(device)))
+    return next(shared, None)
 
 
 def _calibration_of(device: Device | None, scheme: str, engine: EngineProfile, machine: Hardware) -> Calibration:
@@ -140,7 +147,8 @@ def _calibration_of(device: Device | None, scheme: str, engine: EngineProfile, m
     if machine.memory_bandwidth is not None:
         return found
     low, high = found.bandwidth
-    return found.model_copy(update={"bandwidth": (low / UNMEASURED, high * UNMEASURED), "label": "guessed"})
+    most = high if pool_of(machine) else high * UNMEASURED  # of a pool a processor may reach less, but no more
+    return found.model_copy(update={"bandwidth": (low / UNMEASURED, most), "label": "guessed"})
 
 
 def _flops(facts: Accelerator, scheme: str) -> float:

@@ -67,6 +67,8 @@ class EngineProfile(Value):
     layouts: tuple[LayoutKind, ...]
     kinds: frozenset[str]
     """Devices it drives."""
+    most_devices: int | None = None
+    """Of a process; ``None`` for any number."""
     precisions: tuple[str, ...]
     """What it holds weights in, best first: schemes, or mixes of GGUF."""
     kv: str
@@ -251,6 +253,7 @@ LLAMA_CPP: Final = EngineProfile(
     install="llama-server, and pip install llama4sdk-openai",
     layouts=("single", "layers", "offload", "cpu", "disk"),
     kinds=frozenset({"cuda", "rocm", "mps"}),
+    most_devices=15,  # ggml's scheduler knows 16 backends, and the processor is one
     precisions=("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"),
     kv="llama.cpp",
     kv_bytes=(2, 34 / 32),

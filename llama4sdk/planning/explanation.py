@@ -13,7 +13,7 @@ from llama4sdk._values import Value
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.accelerators import accelerator_of
 from llama4sdk.planning.alternatives import as_candidate, held_bytes, profile_of
-from llama4sdk.planning.candidates import SHORT, Candidate, parts_of
+from llama4sdk.planning.candidates import SHORT, Candidate, parts_of, pool_of
 from llama4sdk.planning.engines import EngineProfile
 from llama4sdk.planning.estimate import kv_cache_bytes
 from llama4sdk.planning.kv_policies import KV_POLICIES
@@ -197,16 +197,22 @@ def _part(
         cache = kv_cache_bytes(config, min(plan.context_length, SHORT), value_bytes=_width(plan), chunk_aware=True)
         yield _bytes(f"cache read for {step}{where}", cache * batch, "exact", f"behind {SHORT} tokens")
     label, source = _bandwidth(part, machine)
+    low, high = calibration.bandwidth
+    reached = f"{calibration.engine} {calibration.version}: {calibration.source}"
+    if label == "guessed":  # a share of what nobody knows says nothing
+        value = Interval(low=low * site.bandwidth, high=high * site.bandwidth)
+        note = f"{site.name}: {source}; {reached}"
+        yield Figure(what=f"bandwidth reached{where}", value=value, unit="bytes/s", label=label, note=note)
+        return
     yield Figure(
         what=f"bandwidth{where}", value=site.bandwidth, unit="bytes/s", label=label, note=f"{site.name}: {source}"
     )
-    low, high = calibration.bandwidth
     yield Figure(
         what=f"of which is reached{where}",
         value=Interval(low=low, high=high),
         unit="share",
         label=calibration.label,
-        note=f"{calibration.engine} {calibration.version}: {calibration.source}",
+        note=reached,
     )
 
 
@@ -219,7 +225,9 @@ def _bandwidth(part: Part, machine: Hardware) -> tuple[Label, str]:
         return "exact", "as specified, of all its devices together"
     if machine.memory_bandwidth is not None:
         return "measured", "by all cores together"
-    return "guessed", "nobody has measured this machine's memory, so the share below is wider"
+    if pool_of(machine) is not None:
+        return "exact", "as specified, of the memory that processor and accelerator share"
+    return "guessed", "nobody has measured this machine's memory"
 
 
 def _width(plan: Plan) -> int:

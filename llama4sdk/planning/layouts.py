@@ -63,11 +63,23 @@ def _tensor(room: Room, devices: Sequence[Device], context: int | None) -> Itera
 
 
 def _pipeline(room: Room, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
-    """All equal devices, where a matrix cannot be split over so many: stages of as many as it can."""
+    """Equal devices, where a matrix cannot be split over so many: in stages.
+
+    All of them one after the other, which leaves the most room; and as many of them as let stages split their matrices
+    over more, which is faster.
+    """
+    config = room.model.config
     for group in _alike(devices, room):
-        tensor = _tensor_size(room.model.config, len(group))
-        if tensor < len(group) <= room.model.config.num_layers * tensor:
-            yield room.layout("pipeline", partial(room.in_stages, group, tensor), context, group, tensor=tensor)
+        ways = [(len(group), 1)] if _tensor_size(config, len(group)) < len(group) else []
+        widest = 1
+        for count in range(len(group), 1, -1):
+            if (tensor := _tensor_size(config, count)) > widest:
+                ways.append((count, tensor))
+                widest = tensor
+        for count, tensor in ways:
+            if tensor < count:
+                chosen = group[: min(count, config.num_layers * tensor)]
+                yield room.layout("pipeline", partial(room.in_stages, chosen, tensor), context, chosen, tensor=tensor)
 
 
 def _expert(room: Room, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
@@ -82,13 +94,14 @@ def _expert(room: Room, devices: Sequence[Device], context: int | None) -> Itera
 
 def _layers(room: Room, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
     if len(devices) > 1 and not any(device.slice for device in devices):  # a process has one slice
-        yield room.layout("layers", partial(room.by_layers, devices), context, devices)
+        chosen = _roomiest(devices, room, room.model.config.num_layers)
+        yield room.layout("layers", partial(room.by_layers, chosen), context, chosen)
 
 
 def _offload(room: Room, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
     apart = [device for device in devices if not device.unified]
     if apart and room.model.config.moe_layers:
-        largest = sorted(apart, key=lambda device: -room.of(device))
+        largest = sorted(_roomiest(apart, room), key=lambda device: -room.of(device))
         yield room.offloaded(largest[:1] if largest[0].slice else largest, context)  # a process has one slice
 
 
@@ -111,6 +124,13 @@ KINDS: Final[dict[LayoutKind, Ways]] = {
     "cpu": _cpu,
     "disk": _disk,
 }
+
+
+def _roomiest(devices: Sequence[Device], room: Room, most: int | None = None) -> list[Device]:
+    """As many as the engine drives at once, and at most ``most``, in the machine's order."""
+    limit = min(count for count in (len(devices), most, room.engine.most_devices) if count is not None)
+    chosen = sorted(devices, key=lambda device: -room.of(device))[:limit]
+    return [device for device in devices if device in chosen]
 
 
 def _alike(devices: Sequence[Device], room: Room) -> Iterator[list[Device]]:

@@ -7,7 +7,7 @@ given.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from llama4sdk import catalog
@@ -119,11 +119,20 @@ def choose(answers: Sequence[Answer], hardware: Hardware, policy: Policy, *, bac
 
 def _refusal(answer: Answer, policy: Policy, *, explicit: str | None) -> Rejection | None:
     name, model, result = answer.info.name, answer.need.model, answer.result
+    if wrong := _wrong_languages(answer):
+        return wrong
     if isinstance(result, Unavailable):
         return Rejection(backend=name, model=model, reason=result.reason, fix=result.fix)
     if result.placement.kind == "remote" and not policy.allow_remote and explicit != name:
         barred = kept_here(name)
         return Rejection(backend=name, model=model, reason=barred.reason, fix=barred.fix)
+    if lacking := answer.need.features - (result.capabilities or answer.info.capabilities).features:
+        return Rejection(
+            backend=name,
+            model=model,
+            reason=f"it does not support {_listed(lacking)} with '{result.model}'.",
+            fix="Choose another model or backend: 'llama4sdk backends' lists what each can do.",
+        )
     room = result.batch or (1 if result.memory else answer.need.batch)
     if room < answer.need.batch:
         return Rejection(
@@ -133,6 +142,28 @@ def _refusal(answer: Answer, policy: Policy, *, explicit: str | None) -> Rejecti
             fix=f"Ask for a batch of {room}.",
         )
     return None
+
+
+def _wrong_languages(answer: Answer) -> Rejection | None:
+    """Where the model's maker does not list a language that is needed."""
+    wanted = answer.need.languages
+    model = answer.need.model or (answer.result.model if isinstance(answer.result, Offer) else None)
+    if not wanted or model is None:
+        return None
+    spec = catalog.find(model)
+    if spec is not None and wanted <= set(spec.languages):
+        return None
+    able = " or ".join(
+        f"'{known.name}'" for known in catalog.MODELS if known.released and wanted <= set(known.languages)
+    )
+    reason = f"which languages '{model}' was made for is not known."
+    if spec is not None:
+        reason = f"'{spec.name}' was made for {_listed(spec.languages)}, not {_listed(wanted - set(spec.languages))}."
+    return Rejection(backend=answer.info.name, model=answer.need.model, reason=reason, fix=f"Choose {able}.")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def _conversations(count: int) -> str:
@@ -214,6 +245,10 @@ def _details(offer: Offer, need: Need) -> tuple[Decision, ...]:
         decisions.append(Decision(what="quantization", value=str(offer.quantization), reason=reason))
     reason = "it was asked for" if need.context_length else "it is what the model and the memory allow by default"
     decisions.append(Decision(what="context", value=f"{offer.context_length} tokens", reason=reason))
+    if wanted := [*sorted(need.features), *sorted(need.languages)]:
+        decisions.append(
+            Decision(what="needs", value=", ".join(wanted), reason="they were asked for, and are supported")
+        )
     if need.batch > 1:
         reason = "it was asked for; each has that context for itself"
         decisions.append(Decision(what="batch", value=_conversations(need.batch), reason=reason))

@@ -126,7 +126,10 @@ class HuggingFaceCheckpoint(Checkpoint):
 def _shards(path: Path) -> list[Path]:
     if not (path / INDEX).is_file():
         if not (path / SINGLE).is_file():
-            raise CheckpointError(f"{path} has neither {SINGLE} nor {INDEX}.", hint="Fetch the checkpoint's weights.")
+            raise CheckpointError(
+                f"{path} has neither {SINGLE} nor {INDEX}.",
+                hint="Fetch the checkpoint's weights; 'llama4sdk plan' shows what they would need.",
+            )
         return [path / SINGLE]
     try:
         names = set(_SHARDS.validate_python(read_json(path / INDEX).get("weight_map")).values())

@@ -9,12 +9,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from xml.etree import ElementTree as ET
 
 import pytest
 from PIL import Image
 
+from llama4sdk.cli.options import Wanted
+from llama4sdk.planning.policy import Preference
 from llama4sdk.testing.machines import MACHINES
 from tests.weights import checkpoints
 
@@ -191,6 +193,7 @@ def test_a_file_that_cannot_grow_leaves_the_old_one(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert os.strerror(errno.EFBIG) in done.stderr
+    assert "Hint: Write --plot to a directory" in words(done.stderr)
     assert old.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
@@ -271,3 +274,44 @@ def test_a_batch_is_in_every_form_of_a_plan(torch: Cli, tmp_path: Path) -> None:
     assert refused.exit_code == 3
     assert "Ask for a" in words(refused.stdout)
     assert torch(*ask[:-1], "0").exit_code == 2
+
+
+def test_every_policy_is_an_option(torch: Cli) -> None:
+    """Those of the API, cost included."""
+    assert [policy.value for policy in Wanted] == list(get_args(Preference))
+    assert torch("plan", "-m", "scout", "--gpus", "h100", "--policy", "cost").exit_code == 0
+
+
+def test_a_plan_is_for_what_is_needed(torch: Cli) -> None:
+    """What cannot see is never chosen, nor what was not made for a language; a comparison refuses both options."""
+    text = words(torch("plan", "--gpus", "h100", "--need", "images", "--need", "tools", "--language", "Hindi").stdout)
+    assert "needs images, tools, Hindi they were asked for" in text
+    assert "vLLM int4, one device" in text
+    blind = torch("plan", "-m", "demo", "--need", "images")
+    assert (blind.exit_code, "not installed" in blind.stdout) == (3, False)
+    assert "with 'demo' it does not support images" in words(blind.stdout)
+    deaf = torch("plan", "-m", "demo", "--language", "Hindi")
+    assert (deaf.exit_code, "not installed" in deaf.stdout) == (3, False)
+    assert "'demo' was made for English, not Hindi. → Choose 'scout' or 'maverick'." in words(deaf.stdout)
+    for option in (("--need", "images"), ("--language", "Hindi")):
+        assert "is for choosing" in torch("plan", "--compare", *option).stderr
+
+
+def test_memory_that_is_shared_is_said_once(torch: Cli) -> None:
+    """In the name, or by --ram if that says the same."""
+    refused = torch("plan", "--gpus", "m3-max-64gb", "--ram", "128GB")
+    assert "shares its 64 GB" in words(refused.stderr)
+    assert "Leave --ram out" in words(refused.stderr)
+    assert torch("plan", "-m", "demo", "--gpus", "m3-max-64gb", "--ram", "64GB").exit_code == 0
+
+
+def test_a_config_alone_is_planned_by(torch: Cli, tmp_path: Path) -> None:
+    """By its sizes; running it says that the weights are lacking."""
+    sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 1000}
+    text = {"model_type": "llama4_text", "intermediate_size": 512, "num_local_experts": 2, **sizes}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama4", "text_config": text}))
+    plan = json.loads(torch("plan", "-m", str(tmp_path), "--gpus", "h100", "--json").stdout)
+    assert (plan["source"], plan["placement"]["devices"], plan["quantization"]) == (None, ["cuda:0"], "bf16")
+    chat = torch("chat", "-m", str(tmp_path), "hello")
+    assert chat.exit_code == 4
+    assert "Fetch the checkpoint's weights" in words(chat.stderr)

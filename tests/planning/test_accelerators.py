@@ -142,7 +142,23 @@ def test_a_machine_without_accelerators_is_described() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "8x", "0x4090", "5000xH100", "3dfx voodoo", "h100-81gb", "4090,mi300x", ",", "1e9"]
+    "text",
+    [
+        "",
+        "8x",
+        "0x4090",
+        "5000xH100",
+        "3dfx voodoo",
+        "h100-81gb",
+        "4090,mi300x",
+        ",",
+        "1e9",
+        "h100-0gb",
+        "h100-0 gb",
+        "h100--80gb",
+        "none,h100",
+        "-h100",
+    ],
 )
 def test_what_describes_no_machine_is_refused(text: str) -> None:
     """With one clear error."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from llama4sdk.catalog import DEMO, SCOUT
 from llama4sdk.hardware import Cpu, Hardware
 from llama4sdk.planning.accelerators import describe
@@ -74,12 +76,28 @@ def test_an_unmeasured_processor_says_so() -> None:
     machine = describe("none").model_copy(update={"cpu": Cpu(name="c", cores=8)})
     plan = a_plan(DEMO, device="cpu", held=Quantization.FP32)
 
-    def bandwidth(machine: Hardware) -> Figure:
-        return figures(explain(plan, model(DEMO), machine), "Speed")["bandwidth"]
+    def speed(machine: Hardware) -> dict[str, Figure]:
+        return figures(explain(plan, model(DEMO), machine), "Speed")
 
-    assert bandwidth(machine).label == "guessed"
-    measured = machine.model_copy(update={"memory_bandwidth": 5 * 10**10})
-    assert (bandwidth(measured).label, bandwidth(measured).value) == ("measured", 5 * 10**10)
+    guess = speed(machine)
+    assert not {"bandwidth", "of which is reached"} & set(guess)  # a share of a guess could be more than all
+    assert guess["bandwidth reached"].label == "guessed"
+    assert isinstance(guess["bandwidth reached"].value, Interval)
+    measured = speed(machine.model_copy(update={"memory_bandwidth": 5 * 10**10}))
+    assert (measured["bandwidth"].label, measured["bandwidth"].value) == ("measured", 5 * 10**10)
+
+
+@pytest.mark.parametrize(("name", "bandwidth"), [("m3-max-64gb", 400), ("gb10", 273), ("ryzen-ai-max", 256)])
+def test_a_shared_pool_is_as_fast_for_the_processor(name: str, bandwidth: int) -> None:
+    """Its bandwidth is specified, of which a processor reaches a part, and what was measured goes before it."""
+    machine, plan = describe(name), a_plan(DEMO, device="cpu", held=Quantization.FP32)
+    speed = figures(explain(plan, model(DEMO), machine), "Speed")
+    assert (speed["bandwidth"].label, speed["bandwidth"].value) == ("exact", bandwidth * 10**9)
+    reached = speed["of which is reached"]
+    assert isinstance(reached.value, Interval)
+    assert (reached.label, 0 < reached.value.low < reached.value.high <= 1) == ("guessed", True)
+    measured = explain(plan, model(DEMO), machine.model_copy(update={"memory_bandwidth": 10**11}))
+    assert figures(measured, "Speed")["bandwidth"].value == 10**11
 
 
 def test_a_network_without_chunks_has_one_cache() -> None:

@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 from llama4sdk.catalog import DEMO, MAVERICK, SCOUT, ModelSpec
 from llama4sdk.hardware import Cpu, Hardware
 from llama4sdk.planning.accelerators import accelerators, describe
+from llama4sdk.planning.candidates import timed
 from llama4sdk.planning.engines import ENGINES, PROFILES, EngineProfile, find_engine, find_profile
 from llama4sdk.planning.layouts import Layout, Model, class_bytes, layouts
 
 GIB = 2**30
+LLAMA_CPP = find_engine("llama.cpp").precisions
+ON_HOST = ("offload", "cpu", "disk")
 
 
 def model(spec: ModelSpec) -> Model:
@@ -210,13 +213,16 @@ def test_splitting_keeps_every_weight(spec: ModelSpec, precision: str) -> None:
 
 
 def test_more_devices_than_heads_divide_among_work_in_stages() -> None:
-    """Sixteen as eight by two, six as two by three, three one after the other; eight need none."""
+    """One after the other, or sixteen as eight by two, and six as two by three; eight need none.
+
+    Seventeen may leave one unused, for one after the other they would be slower than sixteen.
+    """
     sizes = {
         count: [(len(found.devices), found.tensor) for found in of_kind("pipeline", lay(machine, "vLLM", "bf16"))]
-        for count in (3, 6, 8, 16)
+        for count in (3, 6, 8, 16, 17)
         for machine in [describe(f"{count}xh100")]
     }
-    assert sizes == {3: [(3, 1)], 6: [(6, 2)], 8: [], 16: [(16, 8)]}
+    assert sizes == {3: [(3, 1)], 6: [(6, 1), (6, 2)], 8: [], 16: [(16, 1), (16, 8)], 17: [(17, 1), (16, 8)]}
     (stages,) = of_kind("pipeline", lay(describe("3xh100"), "vLLM", "bf16"))
     assert [sorted(set(share.weights) & {"embedding", "head"}) for share in stages.shares] == [
         ["embedding"],
@@ -224,6 +230,34 @@ def test_more_devices_than_heads_divide_among_work_in_stages() -> None:
         ["head"],
     ]
     assert stages.fits
+
+
+@pytest.mark.parametrize("spec", [SCOUT, MAVERICK])
+@pytest.mark.parametrize("precision", ["bf16", "int4", "Q4_K_M"])
+@pytest.mark.parametrize("card", ["h100", "rtx-3090"])
+def test_more_devices_are_never_worse(spec: ModelSpec, precision: str, card: str) -> None:
+    """Of one to twenty equal ones: the fastest layout is at least as fast, the roomiest has as long a context."""
+    engine = find_engine("llama.cpp" if precision in LLAMA_CPP else "vLLM")
+    before = (0.0, 0)
+    for count in range(1, 21):
+        machine = describe(f"{count}x{card}", ram=512 * GIB)
+        ways = layouts(model(spec), engine, machine, precision)
+        usable = [timed(way, model(spec), engine, machine) for way in ways if way.usable]
+        speed = max((way.decode.low for way in usable if way.decode), default=0.0)
+        context = max((way.layout.context for way in usable if way.layout.kind not in ON_HOST), default=0)
+        assert speed >= before[0] * 0.9999, count  # more stages are the same bytes, rounded otherwise
+        assert context >= before[1], count
+        before = speed, context
+
+
+def test_llama_cpp_drives_no_more_devices_than_it_can() -> None:
+    """Its scheduler knows sixteen backends, one of which is the processor; and no device has less than a layer."""
+    for kind in ("layers", "offload"):
+        (found,) = of_kind(kind, lay(describe("20xt4", ram=512 * GIB), "llama.cpp", "Q4_K_M", MAVERICK))
+        assert len(set(found.devices) - {"cpu"}) == 15
+    (wide,) = of_kind("layers", lay(describe("100xrtx-3090"), "transformers", "bf16"))
+    assert len(wide.devices) == 48
+    assert all(share.weights["attention"] for share in wide.shares)
 
 
 def test_experts_are_dealt_out_whole() -> None:

@@ -110,7 +110,7 @@ main()
 
 EVERY = """(
     (pynvml, "nvmlInit"), (amd, "read"), (apple, "read"), (cpu, "read"), (disk, "read"), (memory, "read"),
-    (software, "runtimes"), (software, "credentials"), (weights, "locate"),
+    (software, "runtimes"), (software, "credentials"), (software, "outdated"), (weights, "locate"),
 )"""
 
 

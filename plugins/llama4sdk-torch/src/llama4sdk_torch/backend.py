@@ -11,11 +11,13 @@ from llama4sdk.backend import Backend, Capabilities, Need, Offer, Unavailable
 from llama4sdk.capabilities import Feature
 from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
 from llama4sdk.hardware import Hardware
+from llama4sdk.llama4.config import TextConfig
 from llama4sdk.planning.estimate import weight_bytes
 from llama4sdk.planning.plan import Plan
 from llama4sdk.planning.quantization import Quantization
 from llama4sdk.progress import Progress
 from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
+from llama4sdk.weights.described import described
 from llama4sdk.weights.store import locate
 from llama4sdk.weights.vision import vision_parameters
 from llama4sdk_torch import CAPABILITIES
@@ -51,7 +53,10 @@ class TorchBackend(Backend):
                 fix="Pass 'demo', 'scout', 'maverick', a path, or a repository id that was fetched.",
             )
         if missing := need.features - (subject.capabilities or CAPABILITIES).features:
-            return Unavailable(reason=f"with '{subject.model}' it does not support {', '.join(sorted(missing))}.")
+            return Unavailable(
+                reason=f"with '{subject.model}' it does not support {', '.join(sorted(missing))}.",
+                fix="Choose another model or backend: 'llama4sdk backends' lists what each can do.",
+            )
         return make_offer(subject, need, hardware)
 
     def load(self, plan: Plan, *, progress: Progress | None = None) -> TorchEngine:
@@ -103,8 +108,10 @@ def _of_one_request(plan: Plan) -> int:
 
 
 def _subject(model: str) -> Subject | None:
-    """What is known of a model: from its checkpoint when it is here, else from the catalogue."""
+    """What is known of a model: from its checkpoint when it is here, else from its config or the catalogue."""
     if (path := locate(model)) is not None:
+        if (alone := described(path)) is not None:
+            return _unseen(model, *alone)
         checkpoint = open_checkpoint(path)
         vision = checkpoint.vision
         has_codes = stored_quantization(checkpoint) is not None
@@ -124,15 +131,21 @@ def _subject(model: str) -> Subject | None:
     spec = catalog.find(model)
     if spec is None or spec.config is None:
         return None
+    return _unseen(model, spec.config, spec.vision_parameters, spec.published_precision)
+
+
+def _unseen(
+    model: str, config: TextConfig, vision_parameters: int, precision: Quantization = Quantization.BF16
+) -> Subject:
+    """A model whose weights are not here."""
+    tools = config.vocab_size == LLAMA4_VOCABULARY
     return Subject(
         model=model,
         source=None,
-        config=spec.config,
-        precision=spec.published_precision,
-        capabilities=_capabilities(
-            chat=True, tools=spec.config.vocab_size == LLAMA4_VOCABULARY, images=spec.vision_parameters > 0
-        ),
-        vision_parameters=spec.vision_parameters,
+        config=config,
+        precision=precision,
+        capabilities=_capabilities(chat=True, tools=tools, images=vision_parameters > 0),
+        vision_parameters=vision_parameters,
     )
 
 
