@@ -54,6 +54,26 @@ class Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
+    def do_PUT(self) -> None:
+        self._credentials()
+
+    def do_GET(self) -> None:
+        self._credentials()
+
+    def _credentials(self) -> None:
+        """As a container or EC2 gives them."""
+        fake = self.server.fake
+        fake.asked.append(f"{self.command} {self.path}")
+        fake.gate.wait(5)
+        if self.path.endswith(("/token", "/security-credentials/")):
+            self.reply(b"a-role", headers={"x-aws-ec2-metadata-token-ttl-seconds": "21600"})
+            return
+        fake.tokens[ACCESS_KEY] = f"token-{len(fake.asked)}"
+        expires = datetime.now(UTC) + fake.lifetime
+        keys = {"AccessKeyId": ACCESS_KEY, "SecretAccessKey": SECRET_KEY, "Token": fake.tokens[ACCESS_KEY]}
+        answer = {**keys, "Expiration": expires.strftime("%Y-%m-%dT%H:%M:%SZ"), "Code": "Success"}
+        self.reply(json.dumps(answer).encode())
+
     def refuse(self, status: int, code: str, message: str, **headers: str) -> None:
         self.reply(
             json.dumps({"message": message}).encode(), status, {"x-amzn-ErrorType": f"{code}:http://x/", **headers}
@@ -115,6 +135,12 @@ class Fake:
         self.bearers: set[str] = set()
         self.clock = timedelta()
         self.requests: list[Seen] = []
+        self.asked: list[str] = []
+        """Who asked for credentials."""
+        self.lifetime = timedelta(hours=6)
+        self.gate = threading.Event()
+        """Credentials are given when it is open."""
+        self.gate.set()
         self.script: deque[Answer | None] = deque()
         self._server = _Server(self)
         self.url = f"http://127.0.0.1:{self._server.server_port}"

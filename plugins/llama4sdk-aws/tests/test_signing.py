@@ -151,6 +151,66 @@ async def _twice(bedrock: FakeBedrock) -> list[object]:
         return [await client.chat("hi") for _ in range(2)]
 
 
+@pytest.fixture(params=["container", "ec2"])
+def source(request: pytest.FixtureRequest, bedrock: FakeBedrock, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Credentials that a server gives: the fake plays it, too."""
+    kind: str = request.param
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+    if kind == "container":
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{bedrock.url}/credentials")
+    else:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", bedrock.url)
+    return kind
+
+
+def test_roles_of_containers_and_machines_are_found(bedrock: FakeBedrock, source: str) -> None:
+    """They are asked for once, and their session token is signed with."""
+    with ask(bedrock) as client:
+        assert [client.chat("hi").text for _ in range(2)] == ["hi", "hi"]
+    expected = ["GET /credentials"]
+    if source == "ec2":
+        place = "/latest/meta-data/iam/security-credentials/"
+        expected = ["PUT /latest/api/token", f"GET {place}", f"GET {place}a-role"]
+    assert bedrock.asked == expected
+    assert "x-amz-security-token" in bedrock.requests[1].headers["authorization"]
+
+
+def test_credentials_near_their_end_are_renewed(bedrock: FakeBedrock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before they expire, and told to an event loop as something to wait for."""
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{bedrock.url}/credentials")
+    bedrock.lifetime = timedelta(minutes=5)
+    signer = Signer("bedrock", "bedrock", "us-east-1")
+    call = Call("POST", f"{HOST}/model/x/converse")
+    tokens = [signer.authorize(call).headers["X-Amz-Security-Token"]]
+    assert signer.waits
+    bedrock.lifetime = timedelta(hours=6)
+    tokens.append(signer.authorize(call).headers["X-Amz-Security-Token"])
+    assert not signer.waits
+    assert tokens[0] != tokens[1]
+    assert tokens[1] in signer.secrets()
+
+
+def test_an_event_loop_goes_on_while_credentials_are_looked_for(
+    bedrock: FakeBedrock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever gives them takes its time until the loop has had a turn: it would wait forever for one that stands."""
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{bedrock.url}/credentials")
+    bedrock.gate.clear()
+
+    async def run() -> str:
+        async with ask_async(bedrock) as client:
+            answer = asyncio.create_task(client.chat("hi"))
+            while not bedrock.asked:
+                await asyncio.sleep(0.01)
+            bedrock.gate.set()
+            return (await answer).text
+
+    assert asyncio.run(run()) == "hi"
+    assert len(bedrock.asked) == 1
+
+
 @pytest.mark.usefixtures("keys")
 def test_credentials_that_stay_expired_fail(bedrock: FakeBedrock) -> None:
     """Where there are no newer ones, the error says so after two tries."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
@@ -56,7 +57,7 @@ class AwsDialect(Dialect):
 
     def failure(self, head: Head, body: bytes) -> Llama4Error:
         """By the table of AWS' errors."""
-        error = self.judge(failures.told(head, body))
+        error = self.judge(failures.told(head, body, now=time.time()))
         if failures.remedy(error) == "clock" and self._authority.set_clock(head):
             error.hint = "This machine's clock differs from AWS': set it."
         return error
