@@ -110,9 +110,12 @@ def test_a_wrong_api_key_is_an_authentication_error(bedrock: FakeBedrock) -> Non
 def test_api_keys_are_not_sent_in_the_clear(bedrock: FakeBedrock, monkeypatch: pytest.MonkeyPatch) -> None:
     """To another machine an API key goes by https only."""
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    client = ask(bedrock, api_key="ABSKexample", url="http://example.com:1")
-    with pytest.raises(NoBackendError, match="without encryption"):
-        client.chat("hi")
+    for host in ("example.com", "127.0.0.1.example.com", "10.0.0.1"):
+        with (
+            ask(bedrock, api_key="ABSKexample", url=f"http://{host}:1") as client,
+            pytest.raises(NoBackendError, match="without encryption"),
+        ):
+            client.chat("hi")
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
