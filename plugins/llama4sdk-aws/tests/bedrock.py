@@ -47,7 +47,7 @@ class FakeBedrock(Fake):
         model, operation = label(seen.path, 2), seen.operation
         if not KNOWN.fullmatch(model):
             raise Refused(400, "ValidationException", "The provided model identifier is invalid.")
-        if model.startswith(("meta.llama4", "meta.llama3-3")) and operation != "count-tokens":
+        if model.startswith(("meta.llama4", "meta.llama3-3", "cohere.embed-v4")) and operation != "count-tokens":
             raise Refused(
                 400,
                 "ValidationException",

@@ -338,6 +338,17 @@ def test_cohere_embeds_96_texts_a_call(bedrock: FakeBedrock) -> None:
     assert (sizes, bedrock.requests[0].json["input_type"]) == ([4, 96], "search_query")
 
 
+def test_a_base_id_that_embeds_by_profile_only(bedrock: FakeBedrock) -> None:
+    """The refusal leads to the profile, for embeddings as for chats."""
+    with ask(bedrock, "cohere.embed-v4:0", options={"dimensions": 256}) as client:
+        for _ in range(2):
+            assert len(client.embed("hi").vectors) == 1
+    models = [seen.path.split("/")[2] for seen in bedrock.requests]
+    assert models[-1] == "us.cohere.embed-v4%3A0"
+    assert models.count("us.cohere.embed-v4%3A0") == 2
+    assert bedrock.requests[-1].json["output_dimension"] == 256
+
+
 @pytest.mark.parametrize(
     ("words", "limit"),
     [(3000, 2048), (9000, 2048)],

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
 
+import boto3
 import pytest
 from llama4sdk_aws.authority import Bearer, Keys
 from llama4sdk_aws.signing import Signer
@@ -22,7 +25,8 @@ from llama4sdk.errors import (
 from llama4sdk.remote.dialect import Call, Head
 
 from .asking import ask, ask_async
-from .bedrock import FakeBedrock
+from .bedrock import SCOUT, FakeBedrock
+from .test_boto3 import HI
 from .wire import ACCESS_KEY, SECRET_KEY
 
 HOST = "https://bedrock-runtime.us-east-1.amazonaws.com"
@@ -105,6 +109,31 @@ def test_a_wrong_api_key_is_an_authentication_error(bedrock: FakeBedrock) -> Non
     with ask(bedrock, api_key="ABSKwrong") as client, pytest.raises(AuthenticationError) as caught:
         client.chat("hi")
     assert "ABSKwrong" not in str(caught.value)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to make a certificate")
+def test_api_keys_go_over_tls(bedrock: FakeBedrock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS' own client, which takes them on no other way, and ours send the same header."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+         "-subj", "/CN=fake", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    bedrock.encrypt(certificate, key)
+    bedrock.bearers.add("ABSKexample")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "ABSKexample")
+    with ask(bedrock, certificates=str(certificate)) as client:
+        assert client.chat("hi").text == "hi"
+    theirs = boto3.Session().client(
+        "bedrock-runtime", region_name="us-east-1", endpoint_url=bedrock.url, verify=str(certificate)
+    )
+    assert theirs.converse(modelId=SCOUT, messages=HI)["stopReason"] == "end_turn"
+    theirs.close()
+    ours, other = (seen.headers["authorization"] for seen in bedrock.requests)
+    assert ours == other == "Bearer ABSKexample"
 
 
 def test_api_keys_are_not_sent_in_the_clear(bedrock: FakeBedrock, monkeypatch: pytest.MonkeyPatch) -> None:
