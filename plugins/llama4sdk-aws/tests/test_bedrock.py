@@ -72,9 +72,10 @@ def test_a_chat_is_streamed_from_the_profile(bedrock: FakeBedrock) -> None:
 def test_the_price_of_an_answer_is_known(bedrock: FakeBedrock) -> None:
     """A listed model's answers say what they cost, however the model was named."""
     with ask(bedrock) as one, ask(bedrock, "us.meta.llama4-scout-17b-instruct-v1:0") as other:
-        costs = [client.chat("hi there").usage.cost for client in (one, other)]
-    assert costs[0] is not None
-    assert costs[0] == costs[1] > 0
+        first, second = (client.chat("hi there").usage.cost for client in (one, other))
+    assert first is not None
+    assert first > 0
+    assert second == first
 
 
 def test_arns_are_one_label(bedrock: FakeBedrock) -> None:

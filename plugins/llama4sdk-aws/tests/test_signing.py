@@ -14,6 +14,7 @@ import boto3
 import pytest
 from llama4sdk_aws.authority import Bearer, Keys
 from llama4sdk_aws.signing import Signer
+from pydantic import JsonValue
 
 from llama4sdk.errors import (
     APIError,
@@ -23,6 +24,7 @@ from llama4sdk.errors import (
     PermissionDeniedError,
 )
 from llama4sdk.remote.dialect import Call, Head
+from llama4sdk.results import Completion
 
 from .asking import ask, ask_async
 from .bedrock import SCOUT, FakeBedrock
@@ -178,7 +180,7 @@ def test_expired_credentials_are_replaced_once(
     assert "/us-west-2/bedrock/" in bedrock.requests[-1].headers["authorization"]
 
 
-async def _twice(bedrock: FakeBedrock) -> list[object]:
+async def _twice(bedrock: FakeBedrock) -> list[Completion[JsonValue]]:
     async with ask_async(bedrock) as client:
         return [await client.chat("hi") for _ in range(2)]
 
@@ -215,10 +217,11 @@ def test_credentials_near_their_end_are_renewed(bedrock: FakeBedrock, monkeypatc
     signer = Signer("bedrock", "bedrock", "us-east-1")
     call = Call("POST", f"{HOST}/model/x/converse")
     tokens = [signer.authorize(call).headers["X-Amz-Security-Token"]]
-    assert signer.waits
+    waits = [signer.waits]
     bedrock.lifetime = timedelta(hours=6)
     tokens.append(signer.authorize(call).headers["X-Amz-Security-Token"])
-    assert not signer.waits
+    waits.append(signer.waits)
+    assert waits == [True, False]
     assert tokens[0] != tokens[1]
     assert tokens[1] in signer.secrets()
 
