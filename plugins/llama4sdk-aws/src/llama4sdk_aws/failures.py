@@ -85,7 +85,7 @@ ROWS: Final = (
     _Row("Validation", r"exceeds the model limit of \d+", APIStatusError, "Lower max_tokens to the limit it names."),
     _Row("", r"marked by provider as legacy|end of its life|reached the end", ModelRetiredError, ""),
     _Row("ServiceQuotaExceeded", "", RateLimitError, _QUOTA),
-    _Row("Throttling TooManyRequests Throttled", r"per day|daily|quota", RateLimitError, _QUOTA),
+    _Row("Throttling TooManyRequests Throttled", r"per day|daily|monthly", RateLimitError, _QUOTA),
     _Row("Throttling TooManyRequests Throttled RequestLimitExceeded SlowDown", "", RateLimitError,
          "Ask less often, or ask for a higher quota in Service Quotas.", again=True),
     _Row("ExpiredToken RequestExpired", "", AuthenticationError,
