@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from typing import Annotated, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -90,4 +91,7 @@ class Endpoint(Value):
 def is_loopback(url: str) -> bool:
     """Whether it is on this machine."""
     host = urlsplit(url).hostname or ""
-    return host in LOOPBACK or host.startswith("127.")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which may begin with 127, too
+        return host in LOOPBACK

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from llama4sdk.aclient import AsyncClient
 from llama4sdk.client import BaseClient, Client
+from llama4sdk.messages import ImagePart, Message, TextPart
 from llama4sdk.remote.endpoint import Endpoint, RetryPolicy, Timeouts
 from llama4sdk.requests import Tool
 from llama4sdk.testing.machines import LAPTOP
@@ -52,3 +53,8 @@ def ask(fake: Fake, model: str | None = "scout", **settings: Any) -> Client:
 def ask_async(fake: Fake, model: str | None = "scout", **settings: Any) -> AsyncClient:
     """One for asyncio."""
     return connect(AsyncClient, fake, model, **settings)
+
+
+def picture(data: bytes) -> Message:
+    """A message with an image."""
+    return Message(role="user", content=(TextPart(text="What is this?"), ImagePart(data=data)))

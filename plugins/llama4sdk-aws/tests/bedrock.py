@@ -47,7 +47,7 @@ class FakeBedrock(Fake):
         model, operation = label(seen.path, 2), seen.operation
         if not KNOWN.fullmatch(model):
             raise Refused(400, "ValidationException", "The provided model identifier is invalid.")
-        if model.startswith(("meta.llama4", "meta.llama3-3")) and operation != "count-tokens":
+        if model.startswith(("meta.llama4", "meta.llama3-3", "cohere.embed-v4")) and operation != "count-tokens":
             raise Refused(
                 400,
                 "ValidationException",
@@ -86,13 +86,13 @@ class FakeBedrock(Fake):
             handler.reply(json.dumps(answer).encode(), headers={"X-Amzn-Bedrock-Input-Token-Count": str(count)})
             return
         pieces, stop, read = self._continue(body)
-        answer = {
+        whole = {
             "generation": "".join(pieces),
             "prompt_token_count": read,
             "generation_token_count": len(pieces),
             "stop_reason": stop,
         }
-        handler.reply(json.dumps(answer).encode())
+        handler.reply(json.dumps(whole).encode())
 
     def invoke_with_response_stream(self, handler: Handler, body: dict[str, Any], model: str) -> None:
         pieces, stop, read = self._continue(body)
@@ -133,7 +133,7 @@ class FakeBedrock(Fake):
         if "toolConfig" in body and not any("toolResult" in block for block in last):
             spec = body["toolConfig"]["tools"][0]["toolSpec"]
             use = {"toolUseId": "tooluse_1", "name": spec["name"], "input": {"city": "Lima"}}
-            content = [{"text": "Let me look."}, {"toolUse": use}]
+            content: list[dict[str, Any]] = [{"text": "Let me look."}, {"toolUse": use}]
             return content, "tool_use", _usage(read, 9)
         results = [part["text"] for block in last for part in block.get("toolResult", {}).get("content", ())]
         words = tokens(" ".join([*(block.get("text", "") for block in last), *results]).strip())

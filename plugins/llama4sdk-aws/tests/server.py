@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 from .wire import ACCESS_KEY, SECRET_KEY, Refused, check_signature
@@ -53,6 +55,26 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(refused.status, refused.code, refused.message)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
+
+    def do_PUT(self) -> None:
+        self._credentials()
+
+    def do_GET(self) -> None:
+        self._credentials()
+
+    def _credentials(self) -> None:
+        """As a container or EC2 gives them."""
+        fake = self.server.fake
+        fake.asked.append(f"{self.command} {self.path}")
+        fake.gate.wait(5)
+        if self.path.endswith(("/token", "/security-credentials/")):
+            self.reply(b"a-role", headers={"x-aws-ec2-metadata-token-ttl-seconds": "21600"})
+            return
+        fake.tokens[ACCESS_KEY] = f"token-{len(fake.asked)}"
+        expires = datetime.now(UTC) + fake.lifetime
+        keys = {"AccessKeyId": ACCESS_KEY, "SecretAccessKey": SECRET_KEY, "Token": fake.tokens[ACCESS_KEY]}
+        answer = {**keys, "Expiration": expires.strftime("%Y-%m-%dT%H:%M:%SZ"), "Code": "Success"}
+        self.reply(json.dumps(answer).encode())
 
     def refuse(self, status: int, code: str, message: str, **headers: str) -> None:
         self.reply(
@@ -115,10 +137,27 @@ class Fake:
         self.bearers: set[str] = set()
         self.clock = timedelta()
         self.requests: list[Seen] = []
+        self.asked: list[str] = []
+        """Who asked for credentials."""
+        self.lifetime = timedelta(hours=6)
+        self.gate = threading.Event()
+        """Credentials are given when it is open."""
+        self.gate.set()
         self.script: deque[Answer | None] = deque()
         self._server = _Server(self)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.scheme = "http"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://127.0.0.1:{self._server.server_port}"
+
+    def encrypt(self, certificate: Path, key: Path) -> None:
+        """Speak TLS from now on."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        self.scheme = "https"
 
     def __enter__(self) -> Self:
         self._thread.start()

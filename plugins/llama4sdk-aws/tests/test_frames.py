@@ -131,6 +131,15 @@ def test_impossible_sizes_are_refused(total: int, headers: int) -> None:
         list(FrameDecoder("bedrock").feed(begun))
 
 
+def test_a_large_frame_in_small_pieces_is_read_in_time() -> None:
+    """The time it takes grows with its size, not with its square: that would be minutes."""
+    whole = event("contentBlockDelta", {"text": "x" * 2**23})
+    decoder = FrameDecoder("bedrock")
+    frames = [one for at in range(0, len(whole), 64) for one in decoder.feed(whole[at : at + 64])]
+    assert [len(one.payload) for one in frames] == [2**23 + len('{"text":""}')]
+    decoder.end()
+
+
 def test_what_is_unknown_is_left_alone() -> None:
     """Padding, a first response, events of tomorrow and starts of nothing change nothing."""
     first = frame({":event-type": "initial-response", ":message-type": "event"}, b"")

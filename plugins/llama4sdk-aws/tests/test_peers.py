@@ -34,9 +34,8 @@ from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk.requests import Request
 from llama4sdk.testing.machines import LAPTOP
 
-from .asking import QUICK, WEATHER, ask
+from .asking import QUICK, WEATHER, ask, picture
 from .bedrock import SCOUT, TITAN, FakeBedrock, converse_frames
-from .test_bedrock import picture
 from .test_boto3 import HI, PNG, make
 from .test_frames import THROTTLED
 from .wire import ACCESS_KEY, SECRET_KEY

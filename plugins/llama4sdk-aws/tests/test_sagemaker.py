@@ -20,6 +20,7 @@ from llama4sdk.errors import (
     InvalidRequestError,
     Llama4Error,
     OverloadedError,
+    PermissionDeniedError,
     StreamInterruptedError,
     UnsupportedFeatureError,
 )
@@ -27,9 +28,8 @@ from llama4sdk.messages import ImagePart, Message, ToolCall
 from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk.testing.machines import LAPTOP
 
-from .asking import WEATHER, ask, ask_async
+from .asking import WEATHER, ask, ask_async, picture
 from .sagemaker import FakeSageMaker, part
-from .test_bedrock import picture
 from .test_boto3 import PNG
 from .wire import ACCESS_KEY, frame
 
@@ -266,6 +266,10 @@ def test_wrong_keys_and_names(lmi: FakeSageMaker) -> None:
     """A wrong secret, and an endpoint that is not there."""
     with ask(lmi, "llama", api_key=f"{ACCESS_KEY}:wrong") as client, pytest.raises(AuthenticationError):
         client.chat("hi")
+    lmi.script.append(lambda handler, seen: handler.refuse(403, "AccessDeniedException", "not authorized"))
+    with ask(lmi, "llama") as client, pytest.raises(PermissionDeniedError) as denied:
+        client.chat("hi")
+    assert "sagemaker:InvokeEndpoint" in str(denied.value.hint)
     with ask(lmi, "other") as client, pytest.raises(APIStatusError, match="not found"):
         client.chat("hi")
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
 
+import boto3
 import pytest
 from llama4sdk_aws.authority import Bearer, Keys
 from llama4sdk_aws.signing import Signer
+from pydantic import JsonValue
 
 from llama4sdk.errors import (
     APIError,
@@ -20,9 +24,11 @@ from llama4sdk.errors import (
     PermissionDeniedError,
 )
 from llama4sdk.remote.dialect import Call, Head
+from llama4sdk.results import Completion
 
 from .asking import ask, ask_async
-from .bedrock import FakeBedrock
+from .bedrock import SCOUT, FakeBedrock
+from .test_boto3 import HI
 from .wire import ACCESS_KEY, SECRET_KEY
 
 HOST = "https://bedrock-runtime.us-east-1.amazonaws.com"
@@ -107,12 +113,40 @@ def test_a_wrong_api_key_is_an_authentication_error(bedrock: FakeBedrock) -> Non
     assert "ABSKwrong" not in str(caught.value)
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to make a certificate")
+def test_api_keys_go_over_tls(bedrock: FakeBedrock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS' own client, which takes them on no other way, and ours send the same header."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+         "-subj", "/CN=fake", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    bedrock.encrypt(certificate, key)
+    bedrock.bearers.add("ABSKexample")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "ABSKexample")
+    with ask(bedrock, certificates=str(certificate)) as client:
+        assert client.chat("hi").text == "hi"
+    theirs = boto3.Session().client(
+        "bedrock-runtime", region_name="us-east-1", endpoint_url=bedrock.url, verify=str(certificate)
+    )
+    assert theirs.converse(modelId=SCOUT, messages=HI)["stopReason"] == "end_turn"
+    theirs.close()
+    ours, other = (seen.headers["authorization"] for seen in bedrock.requests)
+    assert ours == other == "Bearer ABSKexample"
+
+
 def test_api_keys_are_not_sent_in_the_clear(bedrock: FakeBedrock, monkeypatch: pytest.MonkeyPatch) -> None:
     """To another machine an API key goes by https only."""
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    client = ask(bedrock, api_key="ABSKexample", url="http://example.com:1")
-    with pytest.raises(NoBackendError, match="without encryption"):
-        client.chat("hi")
+    for host in ("example.com", "127.0.0.1.example.com", "10.0.0.1"):
+        with (
+            ask(bedrock, api_key="ABSKexample", url=f"http://{host}:1") as client,
+            pytest.raises(NoBackendError, match="without encryption"),
+        ):
+            client.chat("hi")
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -146,9 +180,70 @@ def test_expired_credentials_are_replaced_once(
     assert "/us-west-2/bedrock/" in bedrock.requests[-1].headers["authorization"]
 
 
-async def _twice(bedrock: FakeBedrock) -> list[object]:
+async def _twice(bedrock: FakeBedrock) -> list[Completion[JsonValue]]:
     async with ask_async(bedrock) as client:
         return [await client.chat("hi") for _ in range(2)]
+
+
+@pytest.fixture(params=["container", "ec2"])
+def source(request: pytest.FixtureRequest, bedrock: FakeBedrock, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Credentials that a server gives: the fake plays it, too."""
+    kind: str = request.param
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+    if kind == "container":
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{bedrock.url}/credentials")
+    else:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", bedrock.url)
+    return kind
+
+
+def test_roles_of_containers_and_machines_are_found(bedrock: FakeBedrock, source: str) -> None:
+    """They are asked for once, and their session token is signed with."""
+    with ask(bedrock) as client:
+        assert [client.chat("hi").text for _ in range(2)] == ["hi", "hi"]
+    expected = ["GET /credentials"]
+    if source == "ec2":
+        place = "/latest/meta-data/iam/security-credentials/"
+        expected = ["PUT /latest/api/token", f"GET {place}", f"GET {place}a-role"]
+    assert bedrock.asked == expected
+    assert "x-amz-security-token" in bedrock.requests[1].headers["authorization"]
+
+
+def test_credentials_near_their_end_are_renewed(bedrock: FakeBedrock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before they expire, and told to an event loop as something to wait for."""
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{bedrock.url}/credentials")
+    bedrock.lifetime = timedelta(minutes=5)
+    signer = Signer("bedrock", "bedrock", "us-east-1")
+    call = Call("POST", f"{HOST}/model/x/converse")
+    tokens = [signer.authorize(call).headers["X-Amz-Security-Token"]]
+    waits = [signer.waits]
+    bedrock.lifetime = timedelta(hours=6)
+    tokens.append(signer.authorize(call).headers["X-Amz-Security-Token"])
+    waits.append(signer.waits)
+    assert waits == [True, False]
+    assert tokens[0] != tokens[1]
+    assert tokens[1] in signer.secrets()
+
+
+def test_an_event_loop_goes_on_while_credentials_are_looked_for(
+    bedrock: FakeBedrock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever gives them takes its time until the loop has had a turn: it would wait forever for one that stands."""
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{bedrock.url}/credentials")
+    bedrock.gate.clear()
+
+    async def run() -> str:
+        async with ask_async(bedrock) as client:
+            answer = asyncio.create_task(client.chat("hi"))
+            while not bedrock.asked:
+                await asyncio.sleep(0.01)
+            bedrock.gate.set()
+            return (await answer).text
+
+    assert asyncio.run(run()) == "hi"
+    assert len(bedrock.asked) == 1
 
 
 @pytest.mark.usefixtures("keys")

@@ -86,6 +86,12 @@ def test_the_region_has_an_order(config: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("AWS_REGION", "us-west-2")
     found += [region_of(None, None, "work"), region_of(None, url, "work"), region_of("us-east-2", url, "work")]
     assert found == ["eu-west-1", "us-east-1", "us-west-2", "us-west-1", "us-east-2"]
+    others = (
+        "https://bedrock-runtime-fips.us-east-2.api.aws",
+        "https://a.bedrock-runtime.us-east-2.vpce.amazonaws.com",
+    )
+    assert [region_of(None, other, "work") for other in others] == ["us-east-2", "us-east-2"]
+    assert region_of(None, "https://gateway.example.com/us-east-2", "work") == "us-west-2"
 
 
 def test_profiles_have_an_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
 from pydantic import JsonValue
 
-from llama4sdk.errors import APIError, InvalidRequestError, Llama4Error
+from llama4sdk.errors import APIError, Llama4Error
 from llama4sdk.remote.dialect import Call, Dialect, Head, Reader
 from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk.remote.engine import RemoteEngine
@@ -56,7 +57,7 @@ class AwsDialect(Dialect):
 
     def failure(self, head: Head, body: bytes) -> Llama4Error:
         """By the table of AWS' errors."""
-        error = self.judge(failures.told(head, body))
+        error = self.judge(failures.told(head, body, now=time.time()))
         if failures.remedy(error) == "clock" and self._authority.set_clock(head):
             error.hint = "This machine's clock differs from AWS': set it."
         return error
@@ -97,11 +98,12 @@ class BedrockDialect(AwsDialect):
         self._region = region
         self._options = options
         self._family = family(self._name)
-        self._learned: frozenset[str] = frozenset()
+        self.learned: frozenset[str] = frozenset()
+        """What is known of the model by its refusals."""
 
     def ask(self, request: Request, tried: frozenset[str]) -> tuple[Call, Reader]:
         """Messages go to ConverseStream, or to Converse where tools are in play; a prompt goes to InvokeModel."""
-        tried |= self._learned
+        tried |= self.learned
         stops = request.sampling.stop
         if request.prompt is not None:
             return self._continue(request, tried)
@@ -121,14 +123,14 @@ class BedrockDialect(AwsDialect):
             return super().remedy(error)
         if name == "profile" and (self._name.startswith("arn:") or not geography(self._region)):
             return None
-        self._learned |= {name}
+        self.learned |= {name}
         return name
 
     def embed(self, request: EmbedRequest) -> Sequence[Call]:
         """One text a call for Titan, 96 for Cohere."""
         bodies = embed_bodies(self._name, self._family, request, self._options)
         headers = invoke_headers(self._options)
-        return [self.call(self._path("invoke", self._learned), body, headers) for body in bodies]
+        return [self.call(self._path("invoke", self.learned), body, headers) for body in bodies]
 
     def embeddings(self, request: EmbedRequest, answers: Sequence[tuple[Head, bytes]]) -> Embeddings:
         """All vectors in their order."""
@@ -174,13 +176,22 @@ class BedrockDialect(AwsDialect):
 
 
 class BedrockEngine(RemoteEngine):
-    """Knows that most models' tokens are not counted."""
+    """Knows that most models' tokens are not counted, and that some embed only by their profile."""
+
+    def embed(self, request: EmbedRequest) -> Embeddings:
+        """One vector per input; once more where it was learned how the model wants to be asked."""
+        assert isinstance(self.dialect, BedrockDialect)  # noqa: S101 - it is made with one
+        before = self.dialect.learned
+        try:
+            return super().embed(request)
+        except APIError:
+            if self.dialect.learned == before:
+                raise
+            return super().embed(request)
 
     def count_tokens(self, request: Request) -> int:
         """As Bedrock counts. Raises UnsupportedFeatureError for a model whose tokens it does not count."""
         try:
             return super().count_tokens(request)
-        except InvalidRequestError:
-            raise
-        except Llama4Error as error:
+        except APIError as error:
             raise failures.no_counting(error, self.dialect.backend) from error

@@ -6,11 +6,12 @@ import json
 from typing import Final
 from urllib.parse import quote
 
-from llama4sdk.errors import APIError, Llama4Error
+from llama4sdk.errors import APIError, Llama4Error, PermissionDeniedError
 from llama4sdk.remote import failures as plain
 from llama4sdk.remote.dialect import Call, Head, Reader
 from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk.requests import Request
+from llama4sdk_aws import failures
 from llama4sdk_aws.authority import Authority
 from llama4sdk_aws.containers import payload
 from llama4sdk_aws.dialect import AwsDialect
@@ -65,6 +66,13 @@ class SageMakerDialect(AwsDialect):
         error = self._blame(status, text.encode())
         if isinstance(error, APIError):
             error.request_id = head.request_id
+        return error
+
+    def judge(self, told: failures.Told) -> Llama4Error:
+        """Of AWS' own errors."""
+        error = super().judge(told)
+        if isinstance(error, PermissionDeniedError):
+            error.hint = "Allow sagemaker:InvokeEndpointWithResponseStream on the endpoint."
         return error
 
     def _blame(self, status: int, body: bytes) -> Llama4Error:

@@ -85,7 +85,7 @@ ROWS: Final = (
     _Row("Validation", r"exceeds the model limit of \d+", APIStatusError, "Lower max_tokens to the limit it names."),
     _Row("", r"marked by provider as legacy|end of its life|reached the end", ModelRetiredError, ""),
     _Row("ServiceQuotaExceeded", "", RateLimitError, _QUOTA),
-    _Row("Throttling TooManyRequests Throttled", r"per day|daily|quota", RateLimitError, _QUOTA),
+    _Row("Throttling TooManyRequests Throttled", r"per day|daily|monthly", RateLimitError, _QUOTA),
     _Row("Throttling TooManyRequests Throttled RequestLimitExceeded SlowDown", "", RateLimitError,
          "Ask less often, or ask for a higher quota in Service Quotas.", again=True),
     _Row("ExpiredToken RequestExpired", "", AuthenticationError,
@@ -121,8 +121,8 @@ STATUSES: Final = {
 """Of exceptions within a stream, whose own status is 200."""
 
 
-def told(head: Head, body: bytes) -> Told:
-    """From an answer's headers and body, whichever of AWS' ways it is written in."""
+def told(head: Head, body: bytes, *, now: float) -> Told:
+    """From an answer's headers and body, whichever of AWS' ways it is written in; ``now`` is the time of day."""
     words = failures.said(body)
     code = head.headers.get("x-amzn-errortype") or _first(words.body, "__type", "code", "Code")
     if not code and (xml := re.search(rb"<Code>(\w+)</Code>", body)):
@@ -135,7 +135,7 @@ def told(head: Head, body: bytes) -> Told:
         SIGNED.sub("", said),
         original if isinstance(original, int) else None,
         head.request_id,
-        failures.retry_after(head.headers, now=0.0),
+        failures.retry_after(head.headers, now=now),
     )
 
 

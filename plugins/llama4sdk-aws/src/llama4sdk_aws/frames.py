@@ -29,16 +29,26 @@ class FrameDecoder:
     def __init__(self, backend: str) -> None:
         self._backend = backend
         self._buffer = EventStreamBuffer()
+        self._pieces: list[bytes] = []
         self._open = 0
+        """Bytes that came and are of no whole frame yet."""
+        self._needed = 0
+        """How many there must be for anything to be whole. botocore copies all of them for each piece it is given."""
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """The frames that are whole now. Raises APIConnectionError for a damaged one."""
-        self._buffer.add_data(data)
+        self._pieces.append(data)
         self._open += len(data)
+        if self._open < self._needed:
+            return
+        self._buffer.add_data(b"".join(self._pieces))
+        self._pieces.clear()
         while True:
             try:
                 message = self._buffer.next()
             except StopIteration:
+                prelude = getattr(self._buffer, "_prelude", None)  # of the frame that has begun, its size checked
+                self._needed = prelude.total_length if prelude else 0
                 return
             except (ParserError, struct.error, KeyError, ValueError) as error:
                 raise APIConnectionError(

@@ -14,6 +14,7 @@ from typing import Final
 from botocore import exceptions as aws
 from botocore.auth import SIGV4_TIMESTAMP, SigV4Auth
 from botocore.awsrequest import AWSRequest
+from botocore.config import Config
 from botocore.credentials import Credentials, ReadOnlyCredentials, RefreshableCredentials
 from botocore.session import Session
 
@@ -25,6 +26,9 @@ __all__ = ["Signer"]
 
 TOGETHER: Final = 5.0
 """Seconds in which requests that were refused with the same credentials come back: these are replaced once."""
+
+QUICK: Final = Config(connect_timeout=10, read_timeout=10, retries={"total_max_attempts": 2})
+"""For servers that give credentials; nobody waits minutes for these."""
 
 NOWHERE: Final = (
     "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE with a profile of ~/.aws/config, or run "
@@ -96,9 +100,9 @@ class Signer(Authority):
         found = self._found
         if found is None:
             return ()
-        # What stands in the fields: asking properly might renew them.
-        values = (found._secret_key, found._token) if isinstance(found, RefreshableCredentials) else _pair(found)
-        return [value for value in values if value]
+        if isinstance(found, RefreshableCredentials):  # whose properties may ask for others
+            return [value for value in (found._secret_key, found._token) if value]
+        return [value for value in (found.secret_key, found.token) if value]
 
     def _credentials(self) -> Credentials:
         found = self._found
@@ -112,6 +116,7 @@ class Signer(Authority):
     def _look(self) -> Credentials:
         session = Session(profile=self._profile)
         session.set_config_variable("region", self._region)
+        session.set_default_client_config(QUICK)
         found: Credentials | None = session.get_credentials()
         if found is None:
             raise AuthenticationError("No AWS credentials were found.", backend=self._backend, hint=NOWHERE)
@@ -133,10 +138,6 @@ class _At(SigV4Auth):  # type: ignore[misc]  # botocore has no types
         self._inject_signature_to_request(request, self.signature(text, request))
 
 
-def _pair(credentials: Credentials) -> tuple[str | None, str | None]:
-    return credentials.secret_key, credentials.token
-
-
 @contextmanager
 def _in_our_words(backend: str) -> Iterator[None]:
     """What may go wrong on the way to credentials, as the SDK's errors."""
@@ -145,21 +146,17 @@ def _in_our_words(backend: str) -> Iterator[None]:
     except Llama4Error:
         raise
     except aws.ProfileNotFound as error:
-        raise ConfigurationError(f"{error}.".replace("..", "."), hint="Correct AWS_PROFILE or the profile.") from error
+        raise ConfigurationError(_sentence(error), hint="Correct AWS_PROFILE or the profile.") from error
     except aws.PartialCredentialsError as error:
-        raise ConfigurationError(
-            f"The AWS credentials are incomplete: {error}.".replace("..", "."), hint="Set both halves of the key."
-        ) from error
+        raise ConfigurationError(_sentence(error), hint="Set both halves of the key.") from error
     except (aws.ConnectionError, aws.HTTPClientError) as error:
-        raise APIConnectionError(
-            f"AWS could not be asked for credentials: {error}.".replace("..", "."),
-            backend=backend,
-            retryable=True,
-            hint="Check the network, and the profile's region.",
-        ) from error
-    except (aws.BotoCoreError, aws.ClientError, RuntimeError, OSError, ValueError) as error:
-        raise AuthenticationError(
-            f"No AWS credentials could be had: {str(error) or type(error).__name__}.".replace("..", "."),
-            backend=backend,
-            hint=NOWHERE,
-        ) from error
+        what = f"AWS could not be asked for credentials. {_sentence(error)}"
+        hint = "Check the network, and the profile's region."
+        raise APIConnectionError(what, backend=backend, retryable=True, hint=hint) from error
+    except (aws.BotoCoreError, aws.ClientError, RuntimeError, OSError, ValueError, LookupError) as error:
+        what = f"No AWS credentials could be had. {_sentence(error)}"
+        raise AuthenticationError(what, backend=backend, hint=NOWHERE) from error
+
+
+def _sentence(error: Exception) -> str:
+    return f"{str(error).strip() or type(error).__name__}".rstrip(".") + "."

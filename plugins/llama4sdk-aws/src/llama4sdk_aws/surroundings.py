@@ -11,7 +11,9 @@ from typing import Final, NamedTuple
 
 __all__ = ["Service", "credentials_in_sight", "default_url", "named_url", "profile_name", "region_of"]
 
-REGION: Final = re.compile(r"\.([a-z]{2}(?:-[a-z]+)+-\d)\.")
+REGION: Final = re.compile(
+    r"\.([a-z]{2}(?:-[a-z]+)+-\d)\.(?:vpce\.)?(?:amazonaws\.com|api\.aws|api\.amazonwebservices\.com)"
+)
 
 SUFFIXES: Final = {"cn-": ("amazonaws.com.cn", "api.amazonwebservices.com.cn")}
 USUAL_SUFFIXES: Final = ("amazonaws.com", "api.aws")
@@ -47,7 +49,7 @@ def profile_name(chosen: str | None) -> str:
 
 def region_of(chosen: str | None, url: str | None, profile: str) -> str | None:
     """What was asked for, else that of an AWS address, ``AWS_REGION``, ``AWS_DEFAULT_REGION``, or the profile."""
-    written = REGION.search(url) if url and "amazonaws." in url else None
+    written = REGION.search(url) if url else None
     return (
         chosen
         or (written[1] if written else None)
