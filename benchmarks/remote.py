@@ -38,6 +38,7 @@ from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk.remote.engine import RemoteEngine
 from llama4sdk.remote.failures import failure
 from llama4sdk.remote.framing import SSEDecoder
+from llama4sdk.registry import Registry
 from llama4sdk.requests import Request, SamplingParams
 
 ROUNDS, WARM = 40, 5
@@ -48,6 +49,9 @@ LONG = 400
 """Tokens of a long answer; what a delta costs is what a long answer takes more than one of one token."""
 
 STREAMS, TOKENS = 500, 200
+
+PLUGIN = "openai"
+"""The backend of llama4sdk-openai that takes any address."""
 
 Verb = Callable[[int], Awaitable[int]]
 """Asks for so many tokens; gives the number of pieces that came."""
@@ -192,7 +196,7 @@ def ours(url: str) -> tuple[Verb, Verb]:
 
 def ours_whole(url: str) -> tuple[Verb, Verb]:
     """AsyncClient with the plugin for OpenAI's protocol."""
-    client = AsyncClient("scout", backend="openai", endpoint=f"{url}/v1", api_key="none")
+    client = AsyncClient("scout", backend=PLUGIN, endpoint=f"{url}/v1", api_key="none")
 
     async def unary(tokens: int) -> int:
         return len((await client.chat("Hi", max_tokens=tokens)).text)
@@ -240,7 +244,7 @@ def of_litellm(url: str) -> tuple[Verb, Verb]:
 def contestants(url: str) -> dict[str, tuple[Verb, Verb]]:
     """Those that are installed."""
     found = {"httpx, bytes only": raw(url), "httpx": bare(url), "llama4sdk engine": ours(url)}
-    if importlib.util.find_spec("llama4sdk_openai"):
+    if PLUGIN in Registry.discover().names:
         found["llama4sdk AsyncClient"] = ours_whole(url)
     if importlib.util.find_spec("openai"):
         found["openai"] = of_openai(url)
