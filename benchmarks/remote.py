@@ -185,25 +185,25 @@ def ours(url: str) -> tuple[Verb, Verb]:
 
     async def unary(tokens: int) -> int:
         request = Request(prompt="Hi", sampling=SamplingParams(max_tokens=tokens, seed=0))
-        return len([event async for event in engine.astream(request)]) - 1
+        return sum([1 async for _ in engine.astream(request)]) - 1
 
     async def streamed(tokens: int) -> int:
         request = Request(prompt="Hi", sampling=SamplingParams(max_tokens=tokens))
-        return len([event async for event in engine.astream(request)]) - 1
+        return sum([1 async for _ in engine.astream(request)]) - 1
 
     return unary, streamed
 
 
 def ours_whole(url: str) -> tuple[Verb, Verb]:
     """AsyncClient with the plugin for OpenAI's protocol."""
-    client = AsyncClient("scout", backend=PLUGIN, endpoint=f"{url}/v1", api_key="none")
+    client = AsyncClient("fake", backend=PLUGIN, endpoint=f"{url}/v1", api_key="none")
 
     async def unary(tokens: int) -> int:
         return len((await client.chat("Hi", max_tokens=tokens)).text)
 
     async def streamed(tokens: int) -> int:
         async with await client.chat("Hi", max_tokens=tokens, stream=True) as stream:
-            return len([event async for event in stream]) - 1
+            return sum([1 async for _ in stream]) - 1
 
     return unary, streamed
 
@@ -258,6 +258,8 @@ async def overhead(url: str) -> None:
     clients = contestants(url)
     times: dict[tuple[str, str], list[float]] = {}
     kinds = (("unary", 0, 1, SHORT), ("short", 1, 1, SHORT), ("long", 1, LONG, 1))
+    gc.collect()
+    gc.freeze()  # what all these libraries keep is not looked at again in the middle of somebody's turn
     for turn in range(ROUNDS + WARM):
         for kind, which, tokens, times_each in kinds:
             for name, verbs in clients.items():
