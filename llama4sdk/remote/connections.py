@@ -1,7 +1,7 @@
 """Connections that are used again: one to send each request on.
 
-httpcore's own pool looks at every connection before and after every request, under a lock. Hundreds of streams at once
-make that the slowest part; here the connection that became idle last is taken from the top of a pile.
+httpcore's own pool looks at every connection before and after every request, under a lock: work that grows with the
+number of streams. Here the connection that became idle last is taken from the top of a pile.
 """
 
 from __future__ import annotations

@@ -74,8 +74,7 @@ class RemoteEngine(Engine):
                     for event in reader.feed(data):
                         tries.answered()
                         yield event
-                        if self._closed.is_set():
-                            raise _closed()
+                        self._ensure_open()
                     if reader.done and not tries.clock.linger():
                         break
             except APIError:
@@ -102,8 +101,7 @@ class RemoteEngine(Engine):
                             for event in reader.feed(data):
                                 tries.answered()
                                 yield event
-                                if self._closed.is_set():
-                                    raise _closed()
+                                self._ensure_open()
                             if reader.done and not tries.clock.linger():
                                 break
                     except APIError:
@@ -164,15 +162,20 @@ class RemoteEngine(Engine):
         for _ in range(2):  # the turns of the loop in which its transports let go of their sockets
             await asyncio.sleep(0)
 
-    def _tries(self) -> Tries:
+    def _ensure_open(self) -> None:
         if self._closed.is_set():
-            raise _closed()
-        return Tries(self.dialect.backend, self.model, self.endpoint, self._health, self.dialect.secrets())
+            raise StreamClosedError(
+                "The client was closed while it was answering.", hint="Keep it open until the answer ends."
+            )
+
+    def _tries(self) -> Tries:
+        self._ensure_open()
+        return Tries(self.dialect.backend, self.model, self.endpoint, self._health, self.dialect.secrets)
 
     def _failed(self, tries: Tries, error: Llama4Error) -> float:
         """Seconds until the next try; raises where there is none."""
-        if self._closed.is_set():
-            raise _closed() from tries.conceal(error)
+        tries.conceal(error)
+        self._ensure_open()
         return tries.failed(error, self.dialect.remedy(error))
 
     def _last(self, event: Event, tries: Tries) -> Event:
@@ -210,9 +213,3 @@ class _Home(NamedTuple):
 
     transport: AsyncTransport
     keeper: AsyncGenerator[None]
-
-
-def _closed() -> StreamClosedError:
-    return StreamClosedError(
-        "The client was closed while it was answering.", hint="Keep it open until the answer ends."
-    )

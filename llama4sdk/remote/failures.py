@@ -214,9 +214,12 @@ def too_long(what: str, words: Said, context: int | None) -> ContextLengthError:
 
 
 def _redirected(head: Head) -> _Meaning:
-    place = urlsplit(head.headers.get("location", ""))
-    where = f" to {place.scheme}://{place.hostname}{place.path}" if place.hostname else ""
-    more = f"(a redirection{where}), which is not followed: credentials go to the endpoint only."
+    try:
+        place = urlsplit(head.headers.get("location", ""))
+        where = f"{place.scheme}://{place.netloc.rpartition('@')[2]}{place.path}" if place.netloc else "elsewhere"
+    except ValueError:
+        where = "elsewhere"
+    more = f"(a redirection to {_short(where)}), which is not followed: credentials go to the endpoint only."
     return _Meaning(APIStatusError, hint="If that is where it is now, pass it as the endpoint's url.", more=more)
 
 

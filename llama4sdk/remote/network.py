@@ -89,7 +89,11 @@ class _Connecting:
     def wait(self, timeout: float) -> httpcore.NetworkStream:
         """The connection. Raises ConnectTimeout when it is not there in time."""
         threading.Thread(target=self._run, name="llama4sdk-connect", daemon=True).start()
-        over = self._over.wait(min(timeout, threading.TIMEOUT_MAX))
+        try:
+            over = self._over.wait(min(timeout, threading.TIMEOUT_MAX))
+        except BaseException:  # an interrupt from the keyboard
+            self._leave()
+            raise
         with self._lock:
             self._abandoned = True
             stream, error, self._error = self._stream, self._error, None
@@ -98,6 +102,12 @@ class _Connecting:
         if error is not None:
             raise error
         raise httpcore.ConnectError("closed") if over else httpcore.ConnectTimeout("timed out")
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._abandoned = True
+            if self._stream is not None:
+                self._stream.close()
 
     def give_up(self) -> None:
         """Let the waiting thread go."""

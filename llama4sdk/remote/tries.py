@@ -36,14 +36,16 @@ class Health:
 class Tries:
     """Told of each step of one request; says what follows from it."""
 
-    def __init__(self, backend: str, model: str, endpoint: Endpoint, health: Health, secrets: Sequence[str]) -> None:
+    def __init__(
+        self, backend: str, model: str, endpoint: Endpoint, health: Health, secrets: Callable[[], Sequence[str]]
+    ) -> None:
         self.clock = Clock(endpoint.timeouts)
         self.remedies: frozenset[str] = frozenset()
         self._backend = backend
         self._model = model
         self._endpoint = endpoint
         self._health = health
-        self._secrets = [*secrets, *endpoint.secrets()]
+        self._secrets = secrets
         self._records: list[Attempt] = []
         self._retries = 0
         self._begun = 0.0
@@ -80,14 +82,12 @@ class Tries:
             usage = usage.model_copy(update={"cost": dollars})
         return Finish(reason=finish.reason, usage=usage, attempts=tuple(self._records))
 
-    def conceal(self, error: Llama4Error) -> Llama4Error:
-        """The same error, with no secret left in it."""
-        conceal(error, self._secrets)
-        return error
+    def conceal(self, error: Llama4Error) -> None:
+        """Leave no secret in it; asked for now, since credentials may be newer than the request."""
+        conceal(error, (*self._secrets(), *self._endpoint.secrets()))
 
     def failed(self, error: Llama4Error, remedy: str | None) -> float:
-        """Seconds until the next try. Raises the error where there is none; no secret is left in it."""
-        conceal(error, self._secrets)
+        """Seconds until the next try. Raises the error where there is none."""
         if error is not self._refused:
             self._health.breaker.failed(error)
         if self._answered is not None:

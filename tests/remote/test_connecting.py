@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.util
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import trustme
 
 from llama4sdk.errors import APIConnectionError, APIError, APITimeoutError, AuthenticationError, ConfigurationError
+from llama4sdk.remote.dialect import Call
 from tests.remote.conftest import Ask, hides
 from tests.remote.server import Hold, Read, Reset, Script, Secure, Server, answer
 from tests.remote.small import KEY, SmallDialect, engine, hello
@@ -274,6 +275,32 @@ def test_a_second_connection_that_is_gone(way: str) -> None:
         _, second = twice(engine(server.url), way)
     assert isinstance(second.failed, APIConnectionError)
     assert server.connections == 2
+
+
+class Rotating(SmallDialect):
+    """Signs every try with something new."""
+
+    token = ""
+
+    def authorize(self, call: Call) -> Call:
+        self.token = f"token-{len(self.asked)}-of-many"
+        return call.with_headers(Authorization=self.token)
+
+    def secrets(self) -> Sequence[str]:
+        return (self.token,)
+
+
+def test_the_newest_secret_is_hidden(ask: Ask) -> None:
+    """Also one that came only after the request began."""
+    with Server(
+        [Read(), answer(b"bad token-1-of-many", "503 No")], [Read(), answer(b"bad token-2-of-many", "401 No")]
+    ) as server:
+        remote = engine(server.url, retries=1)
+        remote.dialect = Rotating(remote.endpoint)
+        error = ask(remote).failed
+    assert isinstance(error, AuthenticationError)
+    assert "bad [hidden]" in error.message
+    assert [attempt.error for attempt in error.attempts if "of-many" in str(attempt.error)] == []
 
 
 def test_remedies_are_tried_once(ask: Ask) -> None:

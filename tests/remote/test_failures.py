@@ -49,6 +49,15 @@ def test_any_bytes_are_an_error(status: int, body: bytes) -> None:
     assert "\n" not in error.message
 
 
+@given(st.integers(300, 399), st.text() | st.text().map("http://me:password@[{}".format))
+def test_any_location_is_an_error(status: int, location: str) -> None:
+    """Whatever a redirection names; a password in it is not repeated."""
+    error = of(status, b"", location=location)
+    assert "not followed" in error.message
+    assert "me:password@" not in error.message
+    assert len(error.message) < 1000
+
+
 @given(st.integers(300, 999), JSON)
 def test_any_json_is_an_error(status: int, value: object) -> None:
     """So is JSON of any shape."""

@@ -115,6 +115,27 @@ def test_a_closed_engine_answers_nothing() -> None:
     assert server.connections == 0
 
 
+def test_a_closed_engine_hands_out_nothing_that_had_arrived() -> None:
+    """The rest of an answer that came in one piece ends with StreamClosedError too."""
+    with Server(GOOD) as server:
+        remote = engine(server.url)
+        stream = remote.stream(REQUEST)
+        next(stream)
+        remote.close()
+        with pytest.raises(StreamClosedError):
+            next(stream)
+
+        async def ask() -> None:
+            remote = engine(server.url)
+            stream = remote.astream(REQUEST)
+            await anext(stream)
+            await remote.aclose()
+            with pytest.raises(StreamClosedError):
+                await anext(stream)
+
+        asyncio.run(ask())
+
+
 def first(stream: object) -> Event:
     """The first event of a stream that is left open."""
     return next(cast("Generator[Event]", stream))
