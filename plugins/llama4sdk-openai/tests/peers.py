@@ -170,7 +170,7 @@ class PeerTests:
             assert answer.tool_calls
             assert answer.tool_calls[0].name == "get_weather"
             assert answer.tool_calls[0].parsed()["city"] in ("Lima", "Oslo")
-            assert answer.finish_reason == "tool_calls"
+            assert answer.finish_reason == "tool_calls" or not self.sensible
 
     def test_a_schema(self, client: Client) -> None:
         """The answer is of its type, in chats and raw text."""

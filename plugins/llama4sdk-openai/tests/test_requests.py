@@ -100,12 +100,21 @@ def test_what_changes_nothing_is_left_out_where_it_is_refused() -> None:
 
 
 def test_one_tool_is_demanded_by_name_or_by_being_alone() -> None:
-    """llama.cpp and LM Studio know no names: they get the one tool, and must call one."""
+    """LM Studio knows no names: it gets the one tool, and must call one."""
     request = chat(tools=(TOOL, OTHER), tool_choice="now")
     assert sent("vllm-server", request)["tool_choice"] == {"type": "function", "function": {"name": "now"}}
-    body = sent("llamacpp-server", request)
+    body = sent("lmstudio", request)
     assert body["tool_choice"] == "required"
     assert [tool["function"]["name"] for tool in body["tools"]] == ["now"]
+
+
+def test_llamacpp_is_given_the_shape_of_a_call() -> None:
+    """It lets a model talk before a call that is required, and knows no names: the answer itself must be the call."""
+    body = sent("llamacpp-server", chat(tools=(TOOL, OTHER), tool_choice="now"))
+    assert body["tool_choice"] == "none"
+    assert len(body["tools"]) == 2
+    (shape,) = body["json_schema"]["anyOf"]
+    assert shape["properties"] == {"name": {"const": "now"}, "arguments": TOOL.parameters}
 
 
 SHAPES: list[tuple[str, Constraint, dict[str, Any]]] = [
@@ -145,8 +154,8 @@ def test_raw_text_of_a_shape_is_refused_where_only_chats_have_one() -> None:
 
 
 def test_raw_text_is_not_cut_after_a_few_tokens() -> None:
-    """Without a limit of the caller's servers get one that fits, or are told that there is none."""
-    assert sent("vllm-server", Request(prompt="abc"))["max_tokens"] is None
+    """Without a limit of the caller's servers get one that surely fits: no token is less than a byte."""
+    assert sent("vllm-server", Request(prompt="abc"))["max_tokens"] == 1000 - 3 - 16
     assert sent("sglang", Request(prompt="é" * 10))["max_tokens"] == 1000 - 20 - 16
     assert "max_tokens" not in sent("llamacpp-server", Request(prompt="abc"))  # which goes on by itself
 

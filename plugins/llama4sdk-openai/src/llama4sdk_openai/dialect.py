@@ -67,7 +67,8 @@ class OpenAIDialect(Dialect):
         body["stream"] = "unary" not in tried
         if body["stream"] and self._profile.asks_usage and "no_usage" not in tried:
             body["stream_options"] = {"include_usage": True}
-        rescue = self._options.rescue and request.tools and request.tool_choice != "none"
+        shaped = request.forced_calls and not self._profile.forces_calls  # then the text is the call
+        rescue = shaped or (self._options.rescue and request.tools and request.tool_choice != "none")
         reader = AnswerReader(
             self._profile,
             self._model,
