@@ -226,13 +226,18 @@ class PeerTests:
 
     def test_a_wrong_key(self, address: str) -> None:
         """Refused when planning; where nobody asks the server before, as the error it is."""
-        with Client(backend=self.backend, endpoint=self.endpoint(address, "sk-wrong"), hardware=LAPTOP) as client:
-            with pytest.raises(NoBackendError, match="401"):
-                client.plan()
+        wrong = self.endpoint(address, "sk-wrong")
+        with (
+            Client(backend=self.backend, endpoint=wrong, hardware=LAPTOP) as client,
+            pytest.raises(NoBackendError, match="401"),
+        ):
+            client.plan()
         model = Client(backend=self.backend, endpoint=self.endpoint(address), hardware=LAPTOP).plan().model
-        with Client(model, backend="openai", endpoint=self.endpoint(address, "sk-wrong"), hardware=LAPTOP) as client:
-            with pytest.raises(AuthenticationError) as caught:
-                client.chat("Hello")
+        with (
+            Client(model, backend="openai", endpoint=wrong, hardware=LAPTOP) as client,
+            pytest.raises(AuthenticationError) as caught,
+        ):
+            client.chat("Hello")
         print(caught.value)
         assert "sk-wrong" not in str(caught.value)
 

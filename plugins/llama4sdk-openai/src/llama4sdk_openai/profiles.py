@@ -45,7 +45,7 @@ class Profile(Value):
     """Whether it is a server of one's own, that may be asked what it serves."""
     start: str | None = None
     """The command that starts such a server."""
-    discovery: Literal["models", "llamacpp", "tgi", "lmstudio"] | None = None
+    discovery: Literal["models", "vllm", "llamacpp", "tgi", "lmstudio"] | None = None
     """How it is asked for its model and context."""
     counting: Literal["vllm", "llamacpp"] | None = None
     """How it is asked to count tokens."""
