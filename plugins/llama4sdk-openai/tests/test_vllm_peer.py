@@ -27,8 +27,6 @@ from .peers import KEY, PeerTests, fetched, free_port, running
 
 PYTHON = os.environ.get("PEERS_VLLM")
 
-pytestmark = pytest.mark.skipif(not PYTHON, reason="it needs vLLM; PEERS_VLLM names a Python that has it")
-
 CONTEXT = 1024
 
 CONFIG = {
