@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import JsonValue
 
 from llama4sdk.errors import APIConnectionError, APIError
-from llama4sdk.remote.endpoint import Endpoint, Timeouts
+from llama4sdk.remote.endpoint import Endpoint, Timeouts, is_loopback
 from llama4sdk_openai.access import Access
 from llama4sdk_openai.profiles import Profile
 
@@ -56,7 +56,8 @@ class Discoveries:
 
 def _ask(profile: Profile, access: Access, endpoint: Endpoint) -> Served:
     until = time.monotonic() + PATIENCE
-    _knock(access, profile.name)
+    if is_loopback(access.base):
+        _knock(access, profile.name)
     if profile.discovery == "tgi":
         info = _object(_get(profile, access, f"{access.root}/info", endpoint, until))
         return Served({str(info.get("model_id") or "tgi"): _context(info.get("max_total_tokens"))})
