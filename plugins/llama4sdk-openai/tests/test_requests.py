@@ -13,8 +13,10 @@ from llama4sdk_openai.profiles import profile, profiles
 
 from llama4sdk.constraints import Constraint, Grammar, JsonSchema, Regex
 from llama4sdk.errors import ContextLengthError, InvalidRequestError, UnsupportedFeatureError
+from llama4sdk.events import ToolCallDelta
 from llama4sdk.messages import ImagePart, Message, TextPart, ToolCall, VideoPart
 from llama4sdk.remote import served
+from llama4sdk.remote.dialect import Head
 from llama4sdk.requests import EmbedRequest, Request, SamplingParams, Tool
 
 PNG = b"\x89PNG\r\n\x1a\n and so on"
@@ -115,6 +117,18 @@ def test_llamacpp_is_given_the_shape_of_a_call() -> None:
     assert len(body["tools"]) == 2
     (shape,) = body["json_schema"]["anyOf"]
     assert shape["properties"] == {"name": {"const": "now"}, "arguments": TOOL.parameters}
+
+
+def test_rescued_calls_have_ids_of_their_own() -> None:
+    """Ids go on where those of the conversation end, so that each result has one call to answer."""
+    before = Message(role="assistant", tool_calls=(ToolCall(id="call_0", name="now", arguments="{}"),))
+    result = Message(role="tool", content="noon", tool_call_id="call_0")
+    asked = Request(messages=(chat().messages[0], before, result), tools=(TOOL,), tool_choice="now")
+    _, reader = dialect("llamacpp-server").ask(asked, frozenset())
+    reader.begin(Head(200, {"content-type": "application/json"}))
+    told = {"choices": [{"message": {"content": '{"name": "now", "arguments": {}}'}, "finish_reason": "stop"}]}
+    events = [*reader.feed(json.dumps(told).encode()), *reader.end()]
+    assert [event.id for event in events if isinstance(event, ToolCallDelta)] == ["call_1"]
 
 
 SHAPES: list[tuple[str, Constraint, dict[str, Any]]] = [

@@ -74,7 +74,7 @@ class OpenAIDialect(Dialect):
             self._model,
             self._context,
             request.sampling.logprobs or 0,
-            ToolCallParser([tool.name for tool in request.tools]) if rescue else None,
+            _rescuer(request) if rescue else None,
         )
         return self._post(path, body), reader
 
@@ -150,6 +150,12 @@ class OpenAIDialect(Dialect):
 
     def _post(self, path: str, body: Mapping[str, JsonValue]) -> Call:
         return Call("POST", self._access.url(path), self._access.headers, dumped(dict(body)))
+
+
+def _rescuer(request: Request) -> ToolCallParser:
+    """Finds calls in the text; their ids go on where those of the conversation end."""
+    before = sum(len(message.tool_calls) for message in request.messages)
+    return ToolCallParser([tool.name for tool in request.tools], first=before)
 
 
 def _object(body: bytes) -> dict[str, JsonValue]:
