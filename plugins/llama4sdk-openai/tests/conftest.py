@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from llama4sdk_openai.profiles import profiles
 
 from .fake_server import Fake, serving
+
+collect_ignore = [
+    module
+    for module, variable in (("test_llamacpp_peer.py", "PEERS_LLAMACPP"), ("test_vllm_peer.py", "PEERS_VLLM"))
+    if not os.environ.get(variable)
+]
+"""Real servers are asked where there are any; see the tox environments ``peers-llamacpp`` and ``peers-vllm``."""
 
 OTHERS = ("GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION", "VERTEXAI_LOCATION", "GOOGLE_APPLICATION_CREDENTIALS")
 

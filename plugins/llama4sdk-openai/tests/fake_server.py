@@ -51,6 +51,8 @@ class Fake:
     script: list[str] | None = None
     """Lines to send instead of an answer."""
     streams: bool = True
+    missing: tuple[str, ...] = ()
+    """Addresses it does not have."""
     refusal: RefusedError | None = None
     """What every request is refused with."""
 
@@ -64,6 +66,10 @@ class Fake:
         if path == "/v1/models":
             models = [{"id": MODEL, "object": "model", "max_model_len": CONTEXT, "context_length": CONTEXT}]
             return {"object": "list", "data": models}
+        if path in self.missing:
+            raise RefusedError(404, {"detail": "Not Found"})
+        if not body and path.startswith("/v1/"):
+            raise RefusedError(405, {"detail": "Method Not Allowed"})
         if path == "/props":
             return {"default_generation_settings": {"n_ctx": CONTEXT}, "modalities": {"vision": False}}
         if path == "/tokenize":

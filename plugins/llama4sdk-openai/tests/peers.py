@@ -121,7 +121,7 @@ class PeerTests:
 
     def test_a_stream_is_the_answer(self, client: Client) -> None:
         """Its pieces, joined, are what comes whole; for asyncio, too."""
-        question, options = "Name a colour.", {"temperature": 0.0, "max_tokens": 16}
+        question = "Name a colour."
         whole = client.chat(question, temperature=0, max_tokens=16).text
         pieces = [
             event.text
@@ -134,7 +134,7 @@ class PeerTests:
             async with AsyncClient(backend=self.backend, endpoint=endpoint, hardware=LAPTOP) as asked:
                 return (await asked.chat(question, temperature=0, max_tokens=16)).text
 
-        print(len(pieces), repr(whole), options)
+        print(len(pieces), repr(whole))
         assert len(pieces) > 1
         assert "".join(pieces) == whole == asyncio.run(ask())
 
@@ -170,7 +170,7 @@ class PeerTests:
             assert answer.tool_calls
             assert answer.tool_calls[0].name == "get_weather"
             assert answer.tool_calls[0].parsed()["city"] in ("Lima", "Oslo")
-            assert answer.finish_reason == "tool_calls"
+            assert answer.finish_reason == "tool_calls" or not self.sensible
 
     def test_a_schema(self, client: Client) -> None:
         """The answer is of its type, in chats and raw text."""
@@ -226,13 +226,18 @@ class PeerTests:
 
     def test_a_wrong_key(self, address: str) -> None:
         """Refused when planning; where nobody asks the server before, as the error it is."""
-        with Client(backend=self.backend, endpoint=self.endpoint(address, "sk-wrong"), hardware=LAPTOP) as client:
-            with pytest.raises(NoBackendError, match="401"):
-                client.plan()
+        wrong = self.endpoint(address, "sk-wrong")
+        with (
+            Client(backend=self.backend, endpoint=wrong, hardware=LAPTOP) as client,
+            pytest.raises(NoBackendError, match="401"),
+        ):
+            client.plan()
         model = Client(backend=self.backend, endpoint=self.endpoint(address), hardware=LAPTOP).plan().model
-        with Client(model, backend="openai", endpoint=self.endpoint(address, "sk-wrong"), hardware=LAPTOP) as client:
-            with pytest.raises(AuthenticationError) as caught:
-                client.chat("Hello")
+        with (
+            Client(model, backend="openai", endpoint=wrong, hardware=LAPTOP) as client,
+            pytest.raises(AuthenticationError) as caught,
+        ):
+            client.chat("Hello")
         print(caught.value)
         assert "sk-wrong" not in str(caught.value)
 
@@ -249,15 +254,16 @@ class PeerTests:
         assert client.chat("Hello", max_tokens=2).text is not None
 
     def test_many_at_once(self, address: str) -> None:
-        """Eight answers at the same time are those that come one by one."""
+        """Eight questions at the same time are each answered to their end."""
 
-        async def ask() -> list[str]:
+        async def ask() -> list[tuple[str | None, int | None]]:
             async with AsyncClient(backend=self.backend, endpoint=self.endpoint(address), hardware=LAPTOP) as client:
                 answers = await asyncio.gather(*(client.chat(f"Say {n}.", max_tokens=6, seed=1) for n in range(8)))
-            return [answer.text for answer in answers]
+            return [(answer.finish_reason, answer.usage.output_tokens) for answer in answers]
 
-        texts = asyncio.run(ask())
-        assert len(texts) == 8
+        ends = asyncio.run(ask())
+        assert len(ends) == 8
+        assert all(reason == "stop" or (reason, count) == ("length", 6) for reason, count in ends)
 
     def test_what_the_server_refuses_is_our_error(self, client: Client) -> None:
         """A pattern that is none raises an error with a hint, and not a stranger's."""

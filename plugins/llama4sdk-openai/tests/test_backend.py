@@ -182,10 +182,20 @@ def test_a_server_of_ones_own_says_what_it_serves(fake: Fake) -> None:
         offer = asked.offer(Need(model=model, endpoint=place), LAPTOP)
         assert isinstance(offer, Offer)
         assert (offer.model, offer.context_length) == (MODEL, CONTEXT)
-    assert [path for path, _, _ in fake.calls] == ["/v1/models"]
+    assert [path for path, _, _ in fake.calls].count("/v1/models") == 1
     refused = asked.offer(Need(model="maverick", endpoint=place), LAPTOP)
     assert isinstance(refused, Unavailable)
     assert MODEL in (refused.fix or "")
+
+
+def test_vllm_shows_by_its_addresses_what_its_model_was_loaded_for(fake: Fake) -> None:
+    """One that writes has none for embeddings; one that embeds has none for chats."""
+    for missing, lacking in (("/v1/embeddings", "embed"), ("/v1/chat/completions", "chat")):
+        fake.missing = (missing,)
+        offer = offered("vllm-server", None, Endpoint(url=fake.url, api_key=SECRET))
+        assert isinstance(offer, Offer)
+        assert offer.capabilities is not None
+        assert {"embed", "chat"} - offer.capabilities.features == {lacking}
 
 
 def test_llamacpp_says_whether_it_sees() -> None:

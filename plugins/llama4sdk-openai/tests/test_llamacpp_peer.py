@@ -19,10 +19,6 @@ from llama4sdk.weights.store import locate
 
 from .peers import KEY, WEATHER, PeerTests, free_port, parsed, running
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("PEERS_LLAMACPP") != "1", reason="it needs a built llama-server; PEERS_LLAMACPP=1 says there is one"
-)
-
 CONTEXT = 1024
 
 

@@ -13,8 +13,10 @@ from llama4sdk_openai.profiles import profile, profiles
 
 from llama4sdk.constraints import Constraint, Grammar, JsonSchema, Regex
 from llama4sdk.errors import ContextLengthError, InvalidRequestError, UnsupportedFeatureError
+from llama4sdk.events import ToolCallDelta
 from llama4sdk.messages import ImagePart, Message, TextPart, ToolCall, VideoPart
 from llama4sdk.remote import served
+from llama4sdk.remote.dialect import Head
 from llama4sdk.requests import EmbedRequest, Request, SamplingParams, Tool
 
 PNG = b"\x89PNG\r\n\x1a\n and so on"
@@ -100,12 +102,33 @@ def test_what_changes_nothing_is_left_out_where_it_is_refused() -> None:
 
 
 def test_one_tool_is_demanded_by_name_or_by_being_alone() -> None:
-    """llama.cpp and LM Studio know no names: they get the one tool, and must call one."""
+    """LM Studio knows no names: it gets the one tool, and must call one."""
     request = chat(tools=(TOOL, OTHER), tool_choice="now")
     assert sent("vllm-server", request)["tool_choice"] == {"type": "function", "function": {"name": "now"}}
-    body = sent("llamacpp-server", request)
+    body = sent("lmstudio", request)
     assert body["tool_choice"] == "required"
     assert [tool["function"]["name"] for tool in body["tools"]] == ["now"]
+
+
+def test_llamacpp_is_given_the_shape_of_a_call() -> None:
+    """It lets a model talk before a call that is required, and knows no names: the answer itself must be the call."""
+    body = sent("llamacpp-server", chat(tools=(TOOL, OTHER), tool_choice="now"))
+    assert body["tool_choice"] == "none"
+    assert len(body["tools"]) == 2
+    (shape,) = body["json_schema"]["anyOf"]
+    assert shape["properties"] == {"name": {"const": "now"}, "arguments": TOOL.parameters}
+
+
+def test_rescued_calls_have_ids_of_their_own() -> None:
+    """Ids go on where those of the conversation end, so that each result has one call to answer."""
+    before = Message(role="assistant", tool_calls=(ToolCall(id="call_0", name="now", arguments="{}"),))
+    result = Message(role="tool", content="noon", tool_call_id="call_0")
+    asked = Request(messages=(chat().messages[0], before, result), tools=(TOOL,), tool_choice="now")
+    _, reader = dialect("llamacpp-server").ask(asked, frozenset())
+    reader.begin(Head(200, {"content-type": "application/json"}))
+    told = {"choices": [{"message": {"content": '{"name": "now", "arguments": {}}'}, "finish_reason": "stop"}]}
+    events = [*reader.feed(json.dumps(told).encode()), *reader.end()]
+    assert [event.id for event in events if isinstance(event, ToolCallDelta)] == ["call_1"]
 
 
 SHAPES: list[tuple[str, Constraint, dict[str, Any]]] = [
@@ -145,8 +168,8 @@ def test_raw_text_of_a_shape_is_refused_where_only_chats_have_one() -> None:
 
 
 def test_raw_text_is_not_cut_after_a_few_tokens() -> None:
-    """Without a limit of the caller's servers get one that fits, or are told that there is none."""
-    assert sent("vllm-server", Request(prompt="abc"))["max_tokens"] is None
+    """Without a limit of the caller's servers get one that surely fits: no token is less than a byte."""
+    assert sent("vllm-server", Request(prompt="abc"))["max_tokens"] == 1000 - 3 - 16
     assert sent("sglang", Request(prompt="é" * 10))["max_tokens"] == 1000 - 20 - 16
     assert "max_tokens" not in sent("llamacpp-server", Request(prompt="abc"))  # which goes on by itself
 

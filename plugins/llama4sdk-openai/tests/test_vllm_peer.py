@@ -27,8 +27,6 @@ from .peers import KEY, PeerTests, fetched, free_port, running
 
 PYTHON = os.environ.get("PEERS_VLLM")
 
-pytestmark = pytest.mark.skipif(not PYTHON, reason="it needs vLLM; PEERS_VLLM names a Python that has it")
-
 CONTEXT = 1024
 
 CONFIG = {
@@ -56,7 +54,9 @@ CONFIG = {
 }
 
 TEMPLATE = """{{- bos_token }}
-{%- if tools %}{{- '<|header_start|>system<|header_end|>\\n\\nYou may call: ' + (tools | tojson) + '<|eot|>' }}{%- endif %}
+{%- if tools %}
+{{- '<|header_start|>system<|header_end|>\\n\\nYou may call: ' + (tools | tojson) + '<|eot|>' }}
+{%- endif %}
 {%- for message in messages %}
 {{- '<|header_start|>' + message.role + '<|header_end|>\\n\\n' + (message.content or '') + '<|eot|>' }}
 {%- endfor %}
@@ -147,9 +147,11 @@ def test_embeddings(checkpoint: Path, tmp_path: Path) -> None:
     """Vectors of length 1, one for each text, from a server that was started to embed."""
     port = free_port()
     pooling = command(checkpoint, port, "--runner", "pooling", "--convert", "embed")
-    with running(pooling, port, tmp_path / "log", **ENVIRONMENT) as url:
-        with Client(backend="vllm-server", endpoint=PeerTests().endpoint(url), hardware=LAPTOP) as client:
-            found = client.embed(["A cat sleeps.", "Interest rates rose.", "A cat sleeps."])
+    with (
+        running(pooling, port, tmp_path / "log", **ENVIRONMENT) as url,
+        Client(backend="vllm-server", endpoint=PeerTests().endpoint(url), hardware=LAPTOP) as client,
+    ):
+        found = client.embed(["A cat sleeps.", "Interest rates rose.", "A cat sleeps."])
     print(found.dimensions, found.usage)
     assert found.dimensions == CONFIG["hidden_size"]
     assert all(math.isclose(math.hypot(*vector), 1, abs_tol=1e-5) for vector in found.vectors)

@@ -54,10 +54,8 @@ def access(profile: Profile, endpoint: Endpoint, options: Options) -> Access | U
             fix="pip install 'llama4sdk-openai[vertex]', or pass api_key= (gcloud auth print-access-token).",
         )
     if key is None and profile.key == "needed" and profile.auth != "google":
-        variables = " or ".join(profile.key_variables)
-        return Unavailable(
-            reason=f"it has no API key: {variables} is not set.", fix=f"Set {variables}, or pass api_key=."
-        )
+        name = profile.key_variables[0]
+        return Unavailable(reason=f"it has no API key: {name} is not set.", fix=f"Set {name}, or pass api_key=.")
     headers = {"Content-Type": "application/json", **profile.headers, **_routing(profile, options)}
     if key is not None:
         scheme = options.auth or profile.auth
@@ -85,10 +83,10 @@ def _base(profile: Profile, endpoint: Endpoint) -> str | Unavailable:
             return Unavailable(reason=f"{variables} holds no address.", fix="Write https://host/v1, and nothing more.")
     if profile.url is not None:
         return profile.url
-    variables = " or ".join(profile.url_variables)
+    name = profile.url_variables[0]
     return Unavailable(
-        reason=f"it has no address of its own, and {variables} is not set.",
-        fix=f"Pass endpoint='https://host{profile.path}', or set {variables}.",
+        reason=f"it has no address of its own, and {name} is not set.",
+        fix=f"Pass endpoint='https://host{profile.path}', or set {name}.",
     )
 
 

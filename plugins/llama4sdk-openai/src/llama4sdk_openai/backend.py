@@ -13,6 +13,7 @@ from llama4sdk.planning.plan import Placement, Plan
 from llama4sdk.progress import Progress
 from llama4sdk.remote import served
 from llama4sdk.remote.endpoint import Endpoint
+from llama4sdk.remote.secrecy import conceal
 from llama4sdk_openai.access import Access, access
 from llama4sdk_openai.discovery import Discoveries, Served
 from llama4sdk_openai.options import Options, options
@@ -150,11 +151,13 @@ class OpenAIProtocolBackend(Backend):
         try:
             found = self._discoveries.ask(self.profile, reached, endpoint)
         except APIError as error:
+            conceal(error, reached.secrets)
             asked = error.status is not None and error.status < 500
             fix = error.hint if asked else f"Start it: {self.profile.start}; or pass its address as endpoint=."
-            return Unavailable(reason=_hidden(error, reached), fix=fix)
+            return Unavailable(reason=error.message, fix=fix)
         except Llama4Error as error:
-            return Unavailable(reason=_hidden(error, reached), fix=error.hint)
+            conceal(error, reached.secrets)
+            return Unavailable(reason=error.message, fix=error.hint)
         name = _choose(model, found)
         if name is None:
             return Unavailable(
@@ -182,10 +185,3 @@ def _choose(model: str | None, found: Served) -> str | None:
         return next(iter(found.names)) if len(found.names) == 1 else None
     spec = catalog.find(model)
     return next((name for name in found.names if spec and spec.name in name.lower()), None)
-
-
-def _hidden(error: Llama4Error, reached: Access) -> str:
-    text = error.message
-    for secret in reached.secrets:
-        text = text.replace(secret, "[hidden]")
-    return text

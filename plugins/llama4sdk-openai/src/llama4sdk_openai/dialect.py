@@ -67,13 +67,14 @@ class OpenAIDialect(Dialect):
         body["stream"] = "unary" not in tried
         if body["stream"] and self._profile.asks_usage and "no_usage" not in tried:
             body["stream_options"] = {"include_usage": True}
-        rescue = self._options.rescue and request.tools and request.tool_choice != "none"
+        shaped = request.forced_calls and not self._profile.forces_calls  # then the text is the call
+        rescue = shaped or (self._options.rescue and request.tools and request.tool_choice != "none")
         reader = AnswerReader(
             self._profile,
             self._model,
             self._context,
             request.sampling.logprobs or 0,
-            ToolCallParser([tool.name for tool in request.tools]) if rescue else None,
+            _rescuer(request) if rescue else None,
         )
         return self._post(path, body), reader
 
@@ -149,6 +150,12 @@ class OpenAIDialect(Dialect):
 
     def _post(self, path: str, body: Mapping[str, JsonValue]) -> Call:
         return Call("POST", self._access.url(path), self._access.headers, dumped(dict(body)))
+
+
+def _rescuer(request: Request) -> ToolCallParser:
+    """Finds calls in the text; their ids go on where those of the conversation end."""
+    before = sum(len(message.tool_calls) for message in request.messages)
+    return ToolCallParser([tool.name for tool in request.tools], first=before)
 
 
 def _object(body: bytes) -> dict[str, JsonValue]:

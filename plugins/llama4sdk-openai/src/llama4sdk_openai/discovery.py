@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import JsonValue
 
 from llama4sdk.errors import APIConnectionError, APIError
-from llama4sdk.remote.endpoint import Endpoint, Timeouts
+from llama4sdk.remote.endpoint import Endpoint, Timeouts, is_loopback
 from llama4sdk_openai.access import Access
 from llama4sdk_openai.profiles import Profile
 
@@ -24,6 +24,8 @@ PATIENCE: Final = 1.0
 KEPT: Final = 5.0
 """Seconds for which an answer counts."""
 LONGEST_CONTEXT: Final = 2**31
+ROUTES: Final = {"embed": "embeddings", "chat": "chat/completions", "generate": "completions"}
+"""What vLLM has addresses for only where its model was loaded for that."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Discoveries:
 
 def _ask(profile: Profile, access: Access, endpoint: Endpoint) -> Served:
     until = time.monotonic() + PATIENCE
-    _knock(access, profile.name)
+    if is_loopback(access.base):
+        _knock(access, profile.name)
     if profile.discovery == "tgi":
         info = _object(_get(profile, access, f"{access.root}/info", endpoint, until))
         return Served({str(info.get("model_id") or "tgi"): _context(info.get("max_total_tokens"))})
@@ -67,7 +70,21 @@ def _ask(profile: Profile, access: Access, endpoint: Endpoint) -> Served:
     }
     if profile.discovery == "llamacpp":
         return _llamacpp(names, _object(_get(profile, access, f"{access.root}/props", endpoint, until)))
+    if profile.discovery == "vllm":
+        routes = {feature: access.url(f"/{route}") for feature, route in ROUTES.items()}
+        return Served(
+            names, frozenset(name for name, url in routes.items() if _missing(profile, url, access, endpoint, until))
+        )
     return Served(names)
+
+
+def _missing(profile: Profile, url: str, access: Access, endpoint: Endpoint, until: float) -> bool:
+    """Whether there is nothing at an address: what only takes POST answers a GET with 405."""
+    try:
+        _get(profile, access, url, endpoint, until)
+    except APIError as error:
+        return error.status == 404
+    return False
 
 
 def _llamacpp(names: Iterable[str], props: dict[str, JsonValue]) -> Served:

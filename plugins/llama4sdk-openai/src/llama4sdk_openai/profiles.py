@@ -45,7 +45,7 @@ class Profile(Value):
     """Whether it is a server of one's own, that may be asked what it serves."""
     start: str | None = None
     """The command that starts such a server."""
-    discovery: Literal["models", "llamacpp", "tgi", "lmstudio"] | None = None
+    discovery: Literal["models", "vllm", "llamacpp", "tgi", "lmstudio"] | None = None
     """How it is asked for its model and context."""
     counting: Literal["vllm", "llamacpp"] | None = None
     """How it is asked to count tokens."""
@@ -68,11 +68,13 @@ class Profile(Value):
     """Whether a stream's usage must be asked for."""
     tells_cost: bool = False
     """Whether its usage says what an answer cost, in dollars."""
-    completion_limit: Literal["omit", "null", "room"] = "omit"
+    completion_limit: Literal["omit", "room"] = "omit"
     """What keeps ``/completions`` from ending after a few tokens when the caller set no limit: ``room`` sends a number
     that surely fits."""
     names_tools: bool = True
     """Whether one tool can be demanded by its name; elsewhere it is the only one sent."""
+    forces_calls: bool = True
+    """Whether a call that is demanded comes at once; elsewhere the answer is given the shape of one."""
     chat_body: dict[str, JsonValue] = Field(default_factory=dict)
     """Sent with every chat."""
     completion_body: dict[str, JsonValue] = Field(default_factory=dict)

@@ -9,10 +9,11 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from llama4sdk.constraints import JsonSchema
 from llama4sdk.errors import ContextLengthError, InvalidRequestError, UnsupportedFeatureError
 from llama4sdk.messages import ImagePart, Message
 from llama4sdk.remote.served import Listing
-from llama4sdk.requests import Request, SamplingParams
+from llama4sdk.requests import Request, SamplingParams, Tool
 from llama4sdk_openai.options import Options
 from llama4sdk_openai.profiles import Profile
 from llama4sdk_openai.shapes import shaped
@@ -116,8 +117,6 @@ def _top(asked: int, profile: Profile) -> int:
 
 def _limit(prompt: str, profile: Profile, context: int, listing: Listing | None) -> Body:
     """What stands for "all that is left": servers end raw text after 16 tokens or so unless they are told more."""
-    if profile.completion_limit == "null":
-        return {"max_tokens": None}
     room = context - len(prompt.encode()) - MARGIN  # no tokenizer makes more tokens than there are bytes
     if listing is not None and listing.max_output is not None:
         room = min(room, listing.max_output)
@@ -139,11 +138,25 @@ def _tools(request: Request, profile: Profile) -> Body:
         }
         for tool in tools
     ]
+    if request.forced_calls and not profile.forces_calls:
+        schema = JsonSchema(definition={"anyOf": [_called(tool) for tool in request.forced_calls]})
+        return {"tools": described, "tool_choice": "none", **shaped(schema, profile, chat=True)}
     if not named:
         return {"tools": described, "tool_choice": choice}
     if not profile.names_tools:
         return {"tools": described, "tool_choice": "required"}
     return {"tools": described, "tool_choice": {"type": "function", "function": {"name": choice}}}
+
+
+def _called(tool: Tool) -> Body:
+    """The schema of one call."""
+    arguments = tool.parameters or {"type": "object", "properties": {}}
+    return {
+        "type": "object",
+        "properties": {"name": {"const": tool.name}, "arguments": arguments},
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
 
 
 def messages(request: Request, profile: Profile, listing: Listing | None) -> list[JsonValue]:
