@@ -103,11 +103,6 @@ class Host:
         """Whether nothing slow stands before an answer."""
         return self._engine is not None
 
-    @property
-    def planned(self) -> bool:
-        """Whether there is a plan."""
-        return self._plan is not None
-
     def plan(self) -> Plan:
         """The plan, made on first use. Touches no weights."""
         if self._plan is None:

@@ -175,10 +175,10 @@ class Trip:
 
     def _terms_at(self, plan: Plan) -> Terms | None:
         """What is charged there, which a budget must know."""
-        from llama4sdk.planning.costs import terms_of
-
         if plan.placement.kind != "remote" or self._errand.load is None:
             return None
+        from llama4sdk.planning.costs import terms_of
+
         terms = terms_of(plan, self._policy)
         if terms is None and self._policy.max_cost is not None:
             raise ConfigurationError(

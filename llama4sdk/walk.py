@@ -12,6 +12,7 @@ from llama4sdk.errors import (
     APITimeoutError,
     AuthenticationError,
     BackendError,
+    ClientClosedError,
     DownloadError,
     Llama4Error,
     ModelRetiredError,
@@ -108,7 +109,7 @@ class Walk:
         self._records += error.attempts or (self._attempt(error),)
         if self.answered or self._places == 1:
             raise error
-        passed_over = self.place > 0 and not self._asked
+        passed_over = self.place > 0 and not self._asked and not isinstance(error, ClientClosedError)
         if not passed_over and not may_work_elsewhere(error):
             raise self._told(error) from error
         if self._first is None:

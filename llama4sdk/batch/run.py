@@ -53,7 +53,8 @@ class Run:
             if (answer := answers.get(job.index)) is not None:
                 answer._constraint = job.request.constraint
                 self._items[job.index] = BatchItem(index=job.index, id=job.id, completion=answer, resumed=True)
-        self._left = iter([job for job in self._jobs if job.index not in self._items])
+        self._abandoned = threading.Event()
+        self._jobs_left = iter([job for job in self._jobs if job.index not in self._items])
         self._lock = threading.Lock()
         if progress is not None and self._items:
             progress(len(self._items), len(self._jobs))
@@ -64,6 +65,11 @@ class Run:
         return min(self._concurrency, len(self._jobs) - len(self._items))
 
     @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits for answers any more."""
+        return self._abandoned.is_set()
+
+    @property
     def models(self) -> set[str | None]:
         """Those that requests name, ``None`` where one does not."""
         return {job.model for job in self._jobs if job.index not in self._items}
@@ -71,7 +77,7 @@ class Run:
     def next(self) -> Job | None:
         """What is to be asked now; ``None`` when nothing is."""
         with self._lock:
-            return None if self._stopped.is_set() else next(self._left, None)
+            return None if self._stopped.is_set() else next(self._jobs_left, None)
 
     def take(self, job: Job, outcome: Completion[Any] | BaseException) -> None:
         """Keep what came of a job, and tell of it. Raises what is no outcome but an end: a bug, or the callback's."""
@@ -98,6 +104,11 @@ class Run:
     def stop(self) -> None:
         """Ask nothing more."""
         self._stopped.set()
+
+    def leave(self) -> None:
+        """Ask nothing more, and wait for nothing."""
+        self._abandoned.set()
+        self.stop()
 
     def close(self) -> None:
         """Leave the file whole. Raises BatchFileError, with all items, where it could not be written."""
@@ -131,6 +142,8 @@ def in_threads(run: Run, start: Callable[[Job], Stream[Any]]) -> None:
             try:
                 with start(job) as stream:
                     open_streams[job.index] = stream
+                    if run.abandoned:  # between the job's start and this line
+                        stream.close()
                     inbox.put((job, stream.completion()))
             except BaseException as error:  # noqa: BLE001 - told apart, and raised again, by who takes it
                 inbox.put((job, error))
@@ -148,7 +161,7 @@ def in_threads(run: Run, start: Callable[[Job], Stream[Any]]) -> None:
             else:
                 run.take(*outcome)
     except BaseException:
-        run.stop()
+        run.leave()
         _keep_the_rest(run, inbox)
         for stream in list(open_streams.values()):
             stream.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,24 @@ def test_progress_is_told_in_order(kind: str) -> None:
 
     with pytest.raises(KeyError, match="1"):
         batch(kind, here(), ["a"] * 50, progress=enough, concurrency=2)
+
+
+def test_leaving_a_batch_breaks_off_what_is_under_way() -> None:
+    """An answer that nobody waits for is not read to its end, though the client stays open."""
+    gate, never = threading.Event(), threading.Event()
+    world = here(TextDelta(text="a"), gate, TextDelta(text="b"), never, later=[says("done")])
+
+    def enough(done: int, total: int | None) -> None:
+        raise KeyError(done)
+
+    with world.client("scout") as client:
+        with pytest.raises(KeyError):
+            client.batch(["long", "short"], concurrency=2, progress=enough)
+        engine, deadline = world.backend("here").engines[0], time.monotonic() + 10
+        gate.set()
+        while engine.open_streams and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert engine.open_streams == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
