@@ -1,6 +1,6 @@
 """Sockets for asyncio, as httpcore wants them: one protocol of our own instead of anyio's streams.
 
-That saves two system calls and a turn of the loop for each piece of an answer, and closing needs no waiting.
+That saves two system calls or a turn of the loop for each piece of an answer, and closing needs no waiting.
 """
 
 from __future__ import annotations

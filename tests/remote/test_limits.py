@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama4sdk.errors import APIError, RateLimitError
+from llama4sdk.errors import APIError, AuthenticationError, RateLimitError
 from llama4sdk.remote import clock as clocks
 from llama4sdk.remote.clock import Clock, Limit, seconds
 from llama4sdk.remote.dialect import Head
@@ -17,7 +17,7 @@ from llama4sdk.remote.endpoint import Timeouts
 from llama4sdk.remote.retry import TokenBucket
 from llama4sdk.remote.unpacking import PIECE, Unpacker
 from tests.remote.conftest import Ask
-from tests.remote.server import Read, Script, Server, answer
+from tests.remote.server import Drip, Read, Script, Server, answer
 from tests.remote.small import engine, hello
 
 BUSY: Script = [Read(), answer(b"", "429 Busy", retry_after="5")]
@@ -120,6 +120,15 @@ def test_retries_stop_when_all_are_spent(ask: Ask) -> None:
             assert ask(remote, close=False).finish.reason == "stop"
         remote.close()
         assert remote._health.bucket.take()
+
+
+def test_an_explanation_is_not_waited_for_long(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an error that comes byte by byte, what came soon is enough, however long an answer may take."""
+    monkeypatch.setattr(clocks, "EXPLAINING", 0.1)
+    with Server([Read(), b"HTTP/1.1 401 No\r\ncontent-length: 900\r\n\r\n", Drip(b"a")]) as server:
+        error = ask(engine(server.url)).failed
+    assert isinstance(error, AuthenticationError)
+    assert "a" * 100 not in error.message
 
 
 @given(st.binary(max_size=3000), st.integers(1, 64), st.booleans())
