@@ -196,9 +196,10 @@ def examine(facts: Facts) -> Report:
 
 
 def _usable(facts: Facts) -> frozenset[str]:
-    """The backends that have all they need and gave answers."""
+    """The backends that run models on this machine, have all they need and gave answers."""
     faulty = {answer.info.name for answer in facts.answers if isinstance(answer.result, Fault)}
-    return frozenset(entry.info.name for entry in facts.backends if not facts.absent.get(entry.info.name)) - faulty
+    own = (entry.info.name for entry in facts.backends if not entry.info.capabilities.remote)
+    return frozenset(name for name in own if not facts.absent.get(name)) - faulty
 
 
 def _here(facts: Facts) -> frozenset[str]:

@@ -202,7 +202,8 @@ def _alternatives(decided: Plan | None, target: Target, machine: Hardware, batch
     if target.backend or target.device or target.quantization:
         return []  # what was asked for in so many words, other engines do not know
     registry = Registry.discover()
-    working = [name for name in registry.names if not registry.info(name).missing_modules()]
+    infos = [registry.info(name) for name in registry.names]
+    working = [info.name for info in infos if not info.capabilities.remote and not info.missing_modules()]
     if not {need.lower() for need in target.need or ()} <= OF_LLAMA_4:
         return []  # nor which of them can
     prefer = target.prefer

@@ -39,7 +39,7 @@ def test_other_engines_are_named_with_what_to_install(torch: Cli) -> None:
     """Below what is chosen, and never chosen: full precision on eight cards, beside four bits on one."""
     text = words(torch("plan", "-m", "scout", "--gpus", "8xH100-80GB").stdout)
     assert text.index("int4 (activations bf16)") < text.index("which are not installed")
-    assert re.search(r"vLLM bf16, split over 8, [\d,]+ tokens, \d+-\d+ tokens/s → pip install llama4sdk-vllm", text)
+    assert re.search(r"vLLM bf16, split over 8, [\d,]+ tokens, \d+-\d+ tokens/s → vllm serve, and pip install", text)
     plan = json.loads(torch("plan", "-m", "scout", "--gpus", "8xH100-80GB", "--json").stdout)
     assert (plan["backend"], plan["quantization"], plan["placement"]["devices"]) == ("torch", "int4", ["cuda:0"])
 
