@@ -114,6 +114,8 @@ class OpenAIProtocolBackend(Backend):
 
     def _place(self, model: str | None, endpoint: Endpoint) -> Place | Unavailable:
         chosen = options(self.profile, endpoint.options)
+        if model is not None and (gone := served.gone(self.name, model)):  # no key would help
+            return gone
         reached = access(self.profile, endpoint, chosen)
         if isinstance(reached, Unavailable):
             return reached
@@ -127,8 +129,6 @@ class OpenAIProtocolBackend(Backend):
         if name is None:
             fix = "Pass the name it has there, or a repository's, as model=."
             return Unavailable(reason=f"nobody has said what it calls '{model}'.", fix=fix)
-        if gone := served.gone(self.name, model):
-            return gone
         listing = served.find(self.name, name)
         if isinstance(chosen.provider, str):
             name = f"{name.partition(':')[0]}:{chosen.provider}"

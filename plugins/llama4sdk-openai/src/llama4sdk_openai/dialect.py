@@ -80,7 +80,10 @@ class OpenAIDialect(Dialect):
 
     def failure(self, head: Head, body: bytes) -> Llama4Error:
         """What a status other than 2xx means."""
-        return failure(head, body, backend=self.backend, model=self._model, context=self._context, now=time.time())
+        error = failure(head, body, backend=self.backend, model=self._model, context=self._context, now=time.time())
+        if isinstance(error, AuthenticationError) and self._profile.key_variables:
+            error.hint = f"Check the API key: {self._profile.key_variables[0]}, or api_key=."
+        return error
 
     def authorize(self, call: Call) -> Call:
         """With a token of Google's, where that is how the endpoint lets in."""
