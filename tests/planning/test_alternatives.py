@@ -71,7 +71,7 @@ def test_full_precision_on_eight_cards_is_better_than_four_bits_on_one() -> None
 
 def test_what_is_installed_is_no_alternative() -> None:
     """An engine whose backend is here has made its offer."""
-    assert list(found(a_plan(), describe("8xh100"), installed=("torch", "vllm"))) == ["SGLang", "llama.cpp"]
+    assert list(found(a_plan(), describe("8xh100"), installed=("torch", "vllm-server"))) == ["SGLang", "llama.cpp"]
 
 
 def test_what_is_worse_is_not_shown() -> None:
