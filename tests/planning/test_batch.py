@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,9 @@ def test_a_batch_that_has_no_room_says_how_many_have() -> None:
     with pytest.raises(InsufficientMemoryError, match="100 x 512") as caught:
         planned(100, context=512)
     assert caught.value.need > caught.value.have
-    fits = int(str(caught.value.hint).rpartition("a batch of ")[2].rstrip("."))
+    named = re.search(r"a batch of (\d+)", str(caught.value.hint))
+    assert named is not None
+    fits = int(named[1])
     assert planned(fits, context=512).batch == fits
     with pytest.raises(InsufficientMemoryError):
         planned(fits + 1, context=512)

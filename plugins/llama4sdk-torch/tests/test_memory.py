@@ -141,7 +141,8 @@ def test_a_plan_says_what_a_process_is_seen_to_take(tmp_path_factory: pytest.Tem
 
     assert line["input"] == 1024 - 16
     assert line["breakdown"]["kv_cache"] > 0
-    assert 0.93 < line["predicted"] / line["measured"] < 1.15
+    assert line["predicted"] < line["measured"] * 1.15
+    assert line["measured"] - line["predicted"] < 50e6  # each thread's own, and what an allocator keeps
     assert 0.9 < line["reported"] / line["measured"] < 1.1
     assert not line["warned"]
 
