@@ -202,7 +202,7 @@ def test_an_answer_is_measured_beside_a_program_that_grows(
         assert answer.completion().finish_reason
         seen = client.memory()
     assert len(kept) > seen.predicted["cpu"]
-    assert seen.measured["cpu"] < seen.predicted["cpu"]
+    assert seen.measured.get("cpu", 0) < seen.predicted["cpu"]  # nothing, where what others left is enough for it
     assert not [record for record in caplog.records if "were predicted" in record.message]
 
 
