@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from llama4sdk.progress import Progress
 
-__all__ = ["bytes_bar", "loading_bar"]
+__all__ = ["bytes_bar", "count_bar", "loading_bar"]
 
 MOMENT: Final = 0.5
 """Seconds of loading after which a bar takes the place of the spinner."""
@@ -58,3 +58,18 @@ def loading_bar(model: str) -> Iterator[Progress | None]:
             yield show
         finally:
             bar.stop()
+
+
+@contextmanager
+def count_bar(what: str, total: int | None = None) -> Iterator[Progress | None]:
+    """How many are done, of how many, and the time that is left; ``None`` where nobody looks."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = stderr()
+    if not console.is_terminal:
+        yield None
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

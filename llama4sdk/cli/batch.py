@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from llama4sdk.cli.answers import YesFlag
-from llama4sdk.cli.console import note, print_json, show, stderr
+from llama4sdk.cli.bars import count_bar
+from llama4sdk.cli.console import note, print_json, show
 from llama4sdk.cli.inputs import read_text
 from llama4sdk.cli.options import JsonFlag, Target
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from llama4sdk.batch.items import BatchItem, BatchRequest
-    from llama4sdk.progress import Progress
 
 __all__ = ["batch"]
 
@@ -57,7 +57,7 @@ def batch(
     with opened(target, yes=yes, max_cost=max_cost) as client:
         if target.model is not None or named <= {None}:
             load(client)
-        with _bar(len(wanted)) as progress, _kept(answers):
+        with count_bar("Asking", len(wanted)) as progress, _kept(answers):
             items = client.batch(wanted, concurrency=concurrency, path=answers, progress=progress)
     failed = [item for item in items if item.error is not None]
     if json:
@@ -90,22 +90,6 @@ def _kept(answers: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         note(f"What is done is in {answers}; the same command goes on from there.")
         raise
-
-
-@contextmanager
-def _bar(total: int) -> Iterator[Progress | None]:
-    """How far it is, where somebody sees it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    console = stderr()
-    if not console.is_terminal:
-        yield None
-        return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("Asking", total=total)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _summary(items: Sequence[BatchItem]) -> dict[str, JsonValue]:

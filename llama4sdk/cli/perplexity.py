@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llama4sdk.cli.answers import YesFlag
-from llama4sdk.cli.console import print_json, show, stderr
+from llama4sdk.cli.bars import count_bar
+from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.inputs import read_text
 from llama4sdk.cli.options import JsonFlag, Target
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from llama4sdk import Client
-    from llama4sdk.progress import Progress
 
 __all__ = ["perplexity"]
 
@@ -111,7 +110,7 @@ def _measure(client: Client, text: str, window: int, stride: int) -> Measurement
     plan = client.plan()
     name = None if plan.quantization is None else str(plan.quantization)
     begin = time.perf_counter()
-    with _bar(name or plan.model) as progress:
+    with count_bar(f"Scoring with {name or plan.model}") as progress:
         scores = client.score(text, window=window, stride=stride, progress=progress)
     seconds = time.perf_counter() - begin
     if not scores.scored:
@@ -128,22 +127,6 @@ def _measure(client: Client, text: str, window: int, stride: int) -> Measurement
         seconds=seconds,
         tokens_per_second=scores.scored / seconds,
     )
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[Progress | None]:
-    """How far it is, where somebody sees it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    console = stderr()
-    if not console.is_terminal:
-        yield None
-        return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(f"Scoring with {what}", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _one(found: Measurement) -> Table:
