@@ -56,7 +56,7 @@ def batch(
     named = {job.model for job in as_jobs(wanted)}  # what means nothing is refused before anything is fetched or loaded
     with opened(target, yes=yes, max_cost=max_cost) as client:
         if target.model is not None or named <= {None}:
-            load(client)
+            load(client, target)
         with count_bar("Asking", len(wanted)) as progress, _kept(answers):
             items = client.batch(wanted, concurrency=concurrency, path=answers, progress=progress)
     failed = [item for item in items if item.error is not None]

@@ -55,13 +55,13 @@ def chat(
     shown: list[ImagePart | VideoPart] = [*map(_image, image or []), *map(_video, video or [])]
     if not (message or shown or json) and sys.stdin.isatty() and sys.stdout.isatty():
         with opened(target, yes=yes) as client:
-            Conversation(client, opening, options, schema).run()
+            load(client, target)
+            Conversation(client, opening, options, schema).run(None if target.fallback else client.plan())
         return
     messages = [*opening, _question(text_from(message), shown)]
     request = chat_request(messages, (), options, schema)  # a bad request is refused before anything is loaded
     with opened(target, yes=yes) as client:
-        check_request(request, "chat", client.plan())
-        load(client)
+        load(client, target, lambda plan: check_request(request, "chat", plan))
         deliver(client.chat(messages, schema=schema, stream=True, **options), as_json=json, live=stream)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, cast
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from llama4sdk.capabilities import Feature
     from llama4sdk.cli.options import Target
     from llama4sdk.hardware import Hardware
+    from llama4sdk.planning.plan import Plan
 
 __all__ = ["client_for", "load", "opened", "waiting"]
 
@@ -35,7 +36,7 @@ def client_for(
         languages=target.language or [],
         endpoint=target.endpoint,
         api_key=ask_key() if target.ask_key else None,
-        policy=Policy(allow_remote=target.remote, prefer=target.prefer, max_cost=max_cost),
+        policy=Policy(allow_remote=target.remote, prefer=target.prefer, fallback=target.places, max_cost=max_cost),
         hardware=hardware,
     )
 
@@ -47,8 +48,8 @@ def opened(target: Target, *, yes: bool, notices: bool = True, max_cost: float |
     ``notices``: whether what it has to say is shown; a second client for the same model would only repeat it.
     """
     client = client_for(target, max_cost=max_cost)
-    plan = client.plan()
-    if weights.missing(plan):
+    plan = None if target.fallback else client.plan()
+    if plan is not None and weights.missing(plan):
         from llama4sdk.cli.fetching import fetch
 
         fetch(plan.model, yes=yes)
@@ -58,9 +59,16 @@ def opened(target: Target, *, yes: bool, notices: bool = True, max_cost: float |
         yield client
 
 
-def load(client: Client) -> None:
-    """Load the model, with a bar on the terminal when that takes more than a moment."""
-    with loading_bar(client.plan().model) as progress:
+def load(client: Client, target: Target, check: Callable[[Plan], None] = lambda plan: None) -> None:
+    """Check that the plan will do, then load the model, with a bar on the terminal when that takes more than a moment.
+
+    With fallbacks nothing is done beforehand: each place is looked at when it is asked.
+    """
+    if target.fallback:
+        return
+    plan = client.plan()
+    check(plan)
+    with loading_bar(plan.model) as progress:
         client.load(progress=progress)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from llama4sdk.cli.clients import load
 from llama4sdk.cli.console import note, write
 from llama4sdk.cli.errors import report
 from llama4sdk.errors import BackendError, ContextLengthError, Llama4Error
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from llama4sdk.client import Client
+    from llama4sdk.planning.plan import Plan
     from llama4sdk.requests import GenerateOptions
     from llama4sdk.streams import Stream
 
@@ -45,13 +45,15 @@ class Conversation:
         self._schema = schema
         self._said: list[Message] = []
 
-    def run(self) -> None:
-        """Read, answer, repeat. An error that concerns one answer does not end the conversation."""
+    def run(self, plan: Plan | None) -> None:
+        """Read, answer, repeat; ``plan`` is what answers, where that is known.
+
+        An error that concerns one answer does not end the conversation.
+        """
         with suppress(ImportError):
             import readline  # noqa: F401  (gives input() line editing and a history)
-        plan = self._client.plan()
-        load(self._client)
-        note(f"{plan.model} on {plan.placement} ({plan.backend}). /help lists the commands, Ctrl-D leaves.")
+        who = f"{plan.model} on {plan.placement} ({plan.backend}). " if plan else ""
+        note(f"{who}/help lists the commands, Ctrl-D leaves.")
         while (line := _read()) is not None:
             command = line.strip()
             if command in ("/exit", "/quit"):

@@ -43,8 +43,7 @@ def embed(
     inputs = _inputs(text or [], file or [])
     embed_request(inputs, pooling, normalize=normalize)  # refused before anything is fetched or loaded
     with opened(target, yes=yes) as client:
-        require("embed", client.plan())
-        load(client)
+        load(client, target, lambda plan: require("embed", plan))
         with waiting("Reading …"):
             result = client.embed(inputs, pooling=pooling, normalize=normalize)
     if json:

@@ -35,6 +35,5 @@ def generate(
     options: GenerateOptions = {**sampling.given(), **shape.given()}
     request = generate_request(text, options, schema)  # a bad request is refused before anything is loaded
     with opened(target, yes=yes) as client:
-        check_request(request, "generate", client.plan())
-        load(client)
+        load(client, target, lambda plan: check_request(request, "generate", plan))
         deliver(client.generate(text, schema=schema, stream=True, **options), as_json=json, live=stream)

@@ -95,6 +95,14 @@ class Target:
         bool,
         typer.Option("--remote", help="Allow backends that send prompts elsewhere.", rich_help_panel=PLAN_PANEL),
     ] = False
+    fallback: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="BACKEND[=MODEL]",
+            help="Ask this one where those before it fail (repeatable).",
+            rich_help_panel=PLAN_PANEL,
+        ),
+    ] = None
     policy: Annotated[
         Wanted, typer.Option(help="What counts first where several plans are possible.", rich_help_panel=PLAN_PANEL)
     ] = Wanted.BALANCED
@@ -103,6 +111,12 @@ class Target:
     def prefer(self) -> Preference:
         """The policy as ``Policy.prefer`` takes it."""
         return self.policy.value
+
+    @property
+    def places(self) -> tuple[str | tuple[str, str], ...]:
+        """The fallbacks as ``Policy.fallback`` takes them."""
+        split = (place.partition("=") for place in self.fallback or ())
+        return tuple((backend, model) if model else backend for backend, _, model in split)
 
 
 @dataclass(frozen=True, kw_only=True)

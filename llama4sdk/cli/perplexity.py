@@ -76,6 +76,8 @@ def _targets(target: Target, compare: str | None) -> list[Target]:
     from llama4sdk.errors import ConfigurationError
     from llama4sdk.planning.quantization import QuantizationConfig
 
+    if target.fallback:
+        raise ConfigurationError("A score is that of one model, at one place.", hint="Leave --fallback out.")
     if compare is None:
         return [target]
     if target.quantization is not None:
@@ -95,18 +97,18 @@ def _measured(targets: Sequence[Target], text: str, window: int, stride: int, *,
             client.plan()  # what cannot be had is told before the first is measured
     for number, target in enumerate(targets):
         with opened(target, yes=yes, notices=number == 0) as client:
-            found.append(_measure(client, text, window, stride))
+            found.append(_measure(client, target, text, window, stride))
     return found
 
 
-def _measure(client: Client, text: str, window: int, stride: int) -> Measurement:
+def _measure(client: Client, target: Target, text: str, window: int, stride: int) -> Measurement:
     import math
     import time
 
     from llama4sdk.cli.clients import load
     from llama4sdk.errors import InvalidRequestError
 
-    load(client)
+    load(client, target)
     plan = client.plan()
     name = None if plan.quantization is None else str(plan.quantization)
     begin = time.perf_counter()

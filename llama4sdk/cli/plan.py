@@ -57,6 +57,10 @@ def plan(
     target: Target,
 ) -> None:
     """Show what would run, where, and why. Loads nothing."""
+    if target.fallback:
+        from llama4sdk.errors import ConfigurationError
+
+        raise ConfigurationError("A plan is of one place.", hint="Leave --fallback out, and plan with each --backend.")
     _together(
         scorecard=scorecard,
         compare=compare,

@@ -123,6 +123,19 @@ def test_a_plan_sums_them_up(program: Any, remote: dict[str, str]) -> None:
     assert len(whole["rejections"]) == 19
 
 
+def test_a_fallback_answers_where_a_backend_fails(program: Any, remote: dict[str, str]) -> None:
+    """In its turn, and said so; also where there is no plan for the first. What has one place takes none."""
+    done = program("chat", "-b", "echoing", "--fallback", "cloud7", "--fallback", "echo=echo", "fail", env=remote)
+    assert (done.returncode, done.stdout) == (0, "fail\n")
+    assert "'echoing' failed (It is full.) Asking 'cloud7' instead." in done.stderr
+    assert "Asking 'echo' instead." in done.stderr
+    done = program("generate", "-b", "cloud7", "--fallback", "echo=echo", "--json", "hello", env=remote)
+    told = json.loads(done.stdout)
+    assert (told["text"], told["backend"], len(told["attempts"])) == ("hello", "echo", 2)
+    for command in (["plan"], ["eval", "perplexity", str(Path(__file__))]):
+        assert program(*command, "--fallback", "echo", env=remote).returncode == 2
+
+
 def test_an_error_says_what_was_tried(program: Any, remote: dict[str, str]) -> None:
     """Each try on a line of its own, then the hint, and the exit status of endpoints."""
     done = program("chat", "-b", "echoing", "fail", env=remote)
