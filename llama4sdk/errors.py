@@ -260,8 +260,7 @@ class DeviceMemoryError(BackendError, MemoryError):
 class DownloadError(Llama4Error, OSError):
     """A download failed; a partial file stays where the next try resumes it."""
 
-    def __str__(self) -> str:
-        return Llama4Error.__str__(self)
+    __str__ = Llama4Error.__str__
 
 
 class APIError(Llama4Error):
@@ -294,8 +293,7 @@ class APIError(Llama4Error):
 class APIConnectionError(APIError, ConnectionError):
     """No connection to the endpoint."""
 
-    def __str__(self) -> str:
-        return Llama4Error.__str__(self)
+    __str__ = Llama4Error.__str__
 
 
 class APITimeoutError(APIError, TimeoutError):
@@ -318,8 +316,7 @@ class APITimeoutError(APIError, TimeoutError):
         super().__init__(message, backend=backend, status=status, request_id=request_id, retryable=retryable, hint=hint)
         self.phase = phase
 
-    def __str__(self) -> str:
-        return Llama4Error.__str__(self)
+    __str__ = Llama4Error.__str__
 
 
 class AuthenticationError(APIError):
@@ -377,8 +374,7 @@ class BatchFileError(Llama4Error, OSError):
         super().__init__(message, hint=hint)
         self.items = tuple(items)
 
-    def __str__(self) -> str:
-        return Llama4Error.__str__(self)
+    __str__ = Llama4Error.__str__
 
 
 class ToolLimitError(Llama4Error):
