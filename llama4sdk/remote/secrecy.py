@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import partial
 from html import escape
 from typing import Final
 from urllib.parse import quote, quote_plus
@@ -44,7 +45,8 @@ def _forms(secret: str) -> tuple[str, ...]:
     """As it is, and as it would stand in an address, a form, a page, or a string of JSON or Python."""
     if len(secret) < SHORTEST:
         return ()
-    in_addresses = quote(secret, safe=""), quote(secret), quote_plus(secret)
+    ways = partial(quote, safe=""), quote, quote_plus
+    in_addresses = (way(secret, errors="surrogatepass") for way in ways)  # a variable may hold what is no text
     return secret, *in_addresses, escape(secret), json.dumps(secret)[1:-1], repr(secret)[1:-1]
 
 

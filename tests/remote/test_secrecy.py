@@ -44,6 +44,13 @@ def test_nothing_is_left(secret: str, form: type[str]) -> None:
     assert not any(secret in text or bare in text for text in left)
 
 
+def test_a_secret_that_is_no_text_is_hidden_too() -> None:
+    """A variable of other bytes than UTF-8's is read with halves of characters in it."""
+    error = Llama4Error("bad \udcff\udcfe-key", hint="so")
+    conceal(error, ["\udcff\udcfe-key"])
+    assert error.message == "bad [hidden]"
+
+
 def test_a_cause_that_shows_it_is_cut_off() -> None:
     """With what caused that; causes that show nothing stay."""
     error = Llama4Error("why", hint="so")
