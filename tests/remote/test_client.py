@@ -68,6 +68,13 @@ def test_an_address_that_nothing_would_ask_is_refused(backend: str | None, given
         assert client.chat("Hi").text == "Hi"
 
 
+@pytest.mark.parametrize("given", [{"endpoint": 5}, {"api_key": 5}])
+def test_what_is_no_address_or_key_is_refused(given: dict[str, Any]) -> None:
+    """At once, whatever it is."""
+    with pytest.raises(ConfigurationError, match="neither text nor an Endpoint"):
+        Client("scout", backend="small", **given)
+
+
 def test_a_hook_that_fails_does_no_harm(caplog: pytest.LogCaptureFixture) -> None:
     """It is logged; the answer goes on."""
 
