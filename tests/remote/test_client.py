@@ -147,7 +147,7 @@ def test_closing_a_client_wakes_its_tasks() -> None:
         streams = [await client.generate("Hi", stream=True) for _ in range(100)]
         tasks = [asyncio.create_task(stream.completion()) for stream in streams]
         while not all(stream.partial.text for stream in streams):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)  # which leaves the processor to the server's threads
         await client.close()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert {type(result) for result in results} == {StreamClosedError}
