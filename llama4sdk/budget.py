@@ -64,7 +64,7 @@ def _refused(spent: float, held: float, limit: float, most: float, fixed: float,
     left = limit - spent - held
     tokens = int((left - fixed + ROUNDING) / rate) if rate > 0 else 0
     under_way = f", {dollars(held)} held for requests under way" if held > ROUNDING else ""
-    longest = f"With max_tokens={tokens} it would fit" if tokens > 0 else "No answer to this prompt would fit"
+    longest = f"With max_tokens={tokens} it would fit" if tokens > 0 else "Shorten the prompt: no answer would fit"
     return BudgetExceededError(
         f"This request could cost {dollars(most)}, and of max_cost={dollars(limit)} only {dollars(max(left, 0.0))} is "
         f"left: {dollars(spent)} is spent{under_way}.",

@@ -76,6 +76,8 @@ class Facts(Value):
     plan: Plan | None = None
     no_plan: str | None = None
     """Why there is no plan."""
+    table: str | None = None
+    """What is wrong with the user's own table of endpoints."""
     echo: str | None = None
     """What the echo backend answered, or why it did not; ``None`` when it is disabled."""
 
@@ -144,8 +146,19 @@ def gather(*, details: bool = False) -> Facts:
         kept=sizes.result(until),
         plan=plan,
         no_plan=no_plan,
+        table=_table(),
         echo=_echo(registry, hardware),
     )
+
+
+def _table() -> str | None:
+    from llama4sdk.remote.served import listings
+
+    try:
+        listings()
+    except Llama4Error as error:
+        return error.message
+    return None
 
 
 def _stores() -> tuple[Located, Begun, bool]:
@@ -255,6 +268,9 @@ def _backends(facts: Facts) -> Iterator[Check]:
             fix=f"Upgrade or uninstall {failure.distribution}, or set LLAMA4SDK_DISABLE_PLUGINS={failure.plugin}.",
             source=f"{failure.distribution} {failure.version}",
         )
+    if facts.table:
+        fix = "Mend the file (docs/endpoints.md), or unset LLAMA4SDK_ENDPOINTS."
+        yield check("backends", "warn", "Endpoints", facts.table, fix)
     if not any(_runs_checkpoints(entry) for entry in facts.backends):
         text = "no working backend runs Llama 4 on this machine"
         yield check("backends", "warn", "Local", text, "pip install 'llama4sdk[torch]'")

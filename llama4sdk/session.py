@@ -51,6 +51,8 @@ class Session:
                 f"The model is named '{need.model}', and is to be chosen for each request.",
                 hint="Leave out the model, or Policy(route=...).",
             )
+        if backend is None:
+            _unaddressed(need, "no backend is named that speaks to it")
         self.budget = Budget(policy.max_cost)
         self._need = need
         self._backend = backend
@@ -228,6 +230,8 @@ class Session:
             registry.info(fallback.backend)  # a wrong name is found now, not on the day it is needed
         if place == 0:
             need, backend = self._need.model_copy(update={"model": model or self._need.model}), self._backend
+            if backend is not None and not registry.info(backend).capabilities.remote:
+                _unaddressed(need, f"'{backend}' runs on this machine")
         else:
             fallback = self._policy.places[place - 1]
             remote = registry.info(fallback.backend).capabilities.remote
@@ -285,6 +289,15 @@ class Session:
             return ask.model_copy(update={"prompt_tokens": host.engine().count_tokens(request)})
         except Llama4Error:  # the bound has to do
             return ask
+
+
+def _unaddressed(need: Need, why: str) -> None:
+    """Raise ConfigurationError where an address or a key was given that nothing would use."""
+    if need.endpoint is not None and need.endpoint.addressed:
+        raise ConfigurationError(
+            f"An endpoint or its key was given, and {why}.",
+            hint="Name a backend that speaks to it, such as 'openai'; 'llama4sdk backends' lists them.",
+        )
 
 
 def _load(request: Request) -> Load:

@@ -25,19 +25,45 @@ __all__ = [
 ]
 
 
+KEYS: Final = (
+    "OPENAI_API_KEY",
+    "TOGETHER_API_KEY",
+    "TOGETHERAI_API_KEY",
+    "VLLM_API_KEY",
+    "SGLANG_API_KEY",
+    "LLAMA_API_KEY",
+    "LM_API_TOKEN",
+    "TGI_API_KEY",
+    "AZURE_AI_CHAT_KEY",
+    "AZURE_INFERENCE_CREDENTIAL",
+    "AZURE_AI_API_KEY",
+    "FIREWORKS_API_KEY",
+    "DEEPINFRA_API_KEY",
+    "DEEPINFRA_TOKEN",
+    "OPENROUTER_API_KEY",
+    "GROQ_API_KEY",
+    "ANYSCALE_API_KEY",
+    "OLLAMA_API_KEY",
+)
+"""Where keys to endpoints are, beside AWS', Google's and Hugging Face's."""
+
+ADDRESSES: Final = (
+    *("OPENAI_BASE_URL", "VLLM_BASE_URL", "SGLANG_BASE_URL", "LLAMACPP_BASE_URL", "LMSTUDIO_BASE_URL", "TGI_BASE_URL"),
+    *("TOGETHER_BASE_URL", "FIREWORKS_BASE_URL", "DEEPINFRA_BASE_URL", "OPENROUTER_BASE_URL", "GROQ_BASE_URL"),
+    *("ANYSCALE_BASE_URL", "AZURE_AI_CHAT_ENDPOINT", "AZURE_INFERENCE_ENDPOINT", "AZURE_AI_API_BASE", "OLLAMA_HOST"),
+    *("GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION", "VERTEXAI_LOCATION", "GOOGLE_APPLICATION_CREDENTIALS"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+)
+"""Where endpoints are, and how they are reached; beside all of AWS' variables."""
+
 OTHERS: Final = frozenset(
     {
         *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"),
-        *(
-            "HF_HOME",
-            "HF_HUB_CACHE",
-            "HF_ENDPOINT",
-            "HF_HUB_OFFLINE",
-            "HF_TOKEN",
-            "HF_TOKEN_PATH",
-            "HUGGING_FACE_HUB_TOKEN",
-        ),
+        *("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE"),
+        *("HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN"),
         *("OMP_NUM_THREADS", "PIP_INDEX_URL", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"),
+        *ADDRESSES,
+        *KEYS,
     }
 )
 """Variables of others that change what runs here."""
@@ -125,17 +151,19 @@ def hub_token_file() -> Path:
 
 def in_use() -> dict[str, str]:
     """The variables that are set and change what runs here, with their values; a secret's value is never among them."""
-    names = sorted(name for name in os.environ if name.startswith("LLAMA4SDK_") or name in OTHERS)
+    names = sorted(name for name in os.environ if name.startswith(("LLAMA4SDK_", "AWS_")) or name.upper() in OTHERS)
     return {name: "(set)" if _secret(name) else _public(os.environ[name]) for name in names}
 
 
 def _secret(name: str) -> bool:
-    return any(word in name for word in ("TOKEN", "KEY", "SECRET", "PASSWORD"))
+    return any(word in name.upper() for word in ("TOKEN", "KEY", "SECRET", "PASSWORD", "CREDENTIAL"))
 
 
 def _public(value: str) -> str:
-    """An address without its user and password."""
-    return re.sub(r"//[^/@\s]*@", "//", value)
+    """An address without its user, password and query."""
+    if not value.startswith(("/", "~", ".")):  # a path
+        value = re.sub(r"^(\w+://)?.*@", r"\1", value)
+    return re.sub(r"(://[^?]*)\?.*", r"\1", value)
 
 
 def _names(value: str) -> frozenset[str]:

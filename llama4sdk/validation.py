@@ -149,6 +149,12 @@ def _as_endpoint(endpoint: Endpoint | str | None, api_key: str | None) -> Endpoi
     """From an address, a key, or both. Whatever is wrong with a key, it is not repeated."""
     from llama4sdk.remote.endpoint import Endpoint
 
+    address, key = cast("tuple[object, object]", (endpoint, api_key))
+    if not isinstance(address, Endpoint | str | None) or not isinstance(key, str | None):
+        raise ConfigurationError(
+            "The endpoint or its key is neither text nor an Endpoint.",
+            hint="Pass endpoint='https://host/v1' or an Endpoint, and api_key as a string.",
+        )
     if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key.strip()):
         raise ConfigurationError(
             "The api_key is empty, or has characters that no key has.", hint="Look for line breaks and quotes."

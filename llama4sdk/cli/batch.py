@@ -79,7 +79,10 @@ def _read(path: Path) -> list[BatchRequest]:
             try:
                 found.append(jsonlib.loads(line))
             except (ValueError, RecursionError) as error:
-                raise InvalidRequestError(f"Line {number} of {path} is no JSON: {error}.") from error
+                raise InvalidRequestError(
+                    f"Line {number} of {path} is no JSON: {error}.",
+                    hint='Write one request a line, a plain text in quotes: "Hello!", or {"messages": "Hello!"}.',
+                ) from error
     return found
 
 

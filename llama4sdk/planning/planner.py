@@ -243,7 +243,9 @@ def _details(offer: Offer, need: Need) -> tuple[Decision, ...]:
         asked = need.quantization is not None
         reason = "it was asked for" if asked else offer.quantization_reason or _precision_reason(offer.quantization)
         decisions.append(Decision(what="quantization", value=str(offer.quantization), reason=reason))
-    reason = "it was asked for" if need.context_length else "it is what the model and the memory allow by default"
+    elsewhere = offer.placement.kind == "remote"
+    usual = "it is what is accepted there" if elsewhere else "it is what the model and the memory allow by default"
+    reason = "it was asked for" if need.context_length else usual
     decisions.append(Decision(what="context", value=f"{offer.context_length} tokens", reason=reason))
     if wanted := [*sorted(need.features), *sorted(need.languages)]:
         decisions.append(

@@ -26,13 +26,8 @@ VARIABLES: Final = (
     "AWS_ACCESS_KEY_ID",
     "AWS_PROFILE",
     "AWS_BEARER_TOKEN_BEDROCK",
-    "TOGETHER_API_KEY",
-    "OPENAI_API_KEY",
-    "OPENROUTER_API_KEY",
-    "FIREWORKS_API_KEY",
-    "DEEPINFRA_API_KEY",
-    "AZURE_API_KEY",
     "GOOGLE_APPLICATION_CREDENTIALS",
+    *settings.KEYS,
 )
 HUB_TOKEN: Final = "~/.cache/huggingface/token"  # noqa: S105 - a file's name
 FILES: Final = ("~/.aws/credentials", "~/.aws/config")

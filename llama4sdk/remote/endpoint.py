@@ -82,6 +82,11 @@ class Endpoint(Value):
     on_attempt: Callable[[Attempt], None] | None = Field(default=None, exclude=True, repr=False)
     """Told of every try as soon as it is over, in the thread that made it. What it raises is logged, no more."""
 
+    @property
+    def addressed(self) -> bool:
+        """Whether it is one certain server, or how one is to be asked, and not patience alone."""
+        return bool(self.url or self.api_key or self.headers or self.options)
+
     def secrets(self) -> tuple[str, ...]:
         """What must not appear in any message."""
         key = () if self.api_key is None else (self.api_key.get_secret_value(),)

@@ -190,7 +190,8 @@ def _meaning(status: int, words: Said, about: str, backend: str, model: str) -> 
         hint = "Shorten the request, or raise the endpoint's own time limit."
         return _Meaning(APITimeoutError, again=status == 408, hint=hint)
     if status == 404:
-        return _Meaning(APIStatusError, hint=f"Check the endpoint's url, and that it serves '{model}'.")
+        served_there = f", and that it serves '{model}'" if model else ""
+        return _Meaning(APIStatusError, hint=f"Check the endpoint's url{served_there}.")
     if status < 500 and status not in (409, 424):
         return _Meaning(APIStatusError, hint="The request is not as the endpoint wants it: change what it names.")
     again = status not in (501, 505)

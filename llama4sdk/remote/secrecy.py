@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from functools import partial
+from html import escape
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 __all__ = ["conceal"]
 
@@ -39,10 +42,12 @@ def _cut(error: BaseException, forms: list[str], seen: set[int]) -> None:
 
 
 def _forms(secret: str) -> tuple[str, ...]:
-    """As it is, and as it would stand in an address or a Python string."""
+    """As it is, and as it would stand in an address, a form, a page, or a string of JSON or Python."""
     if len(secret) < SHORTEST:
         return ()
-    return secret, quote(secret, safe=""), repr(secret)[1:-1]
+    ways = partial(quote, safe=""), quote, quote_plus
+    in_addresses = (way(secret, errors="surrogatepass") for way in ways)  # a variable may hold what is no text
+    return secret, *in_addresses, escape(secret), json.dumps(secret)[1:-1], repr(secret)[1:-1]
 
 
 def _without(text: str, forms: list[str]) -> str:

@@ -83,6 +83,14 @@ def test_a_bare_machine_is_not_broken() -> None:
     assert texts("demo") == [("ok", "SmolLM2 135M Instruct, /m/demo.gguf", None)]
 
 
+def test_a_table_of_endpoints_that_cannot_be_read_is_told() -> None:
+    """It keeps every host from being asked, which their missing keys would hide."""
+    [(status, text, fix)] = texts("Endpoints", table="'a.csv', line 2: no number.")
+    assert (status, text) == ("warn", "'a.csv', line 2: no number.")
+    assert "LLAMA4SDK_ENDPOINTS" in (fix or "")
+    assert not texts("Endpoints")
+
+
 def test_a_gpu_is_shown() -> None:
     """Each device has its line."""
     gpu = Device(kind="cuda", index=0, name="H100", total_memory=80_000_000_000, free_memory=79_000_000_000)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from llama4sdk import settings
 from llama4sdk.hardware import Link, Runtime
 from llama4sdk.planning.accelerators import find_accelerator
 from llama4sdk.probe import amd, apple, cpu, disk, memory, software
@@ -198,6 +199,23 @@ def test_credentials_are_named_and_never_shown(tmp_path: Path) -> None:
     (tmp_path / ".aws/credentials").write_text("aws_secret_access_key = s3cret")
     found = software.credentials({"HF_TOKEN": "hf_s3cret", "OPENAI_API_KEY": ""}, home=tmp_path)
     assert found == ("HF_TOKEN", "~/.aws/credentials")
+
+
+def test_variables_that_matter_are_shown_without_what_is_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys are only said to be set; an address loses its user, password and query, however it is written."""
+    shown = {
+        "OPENAI_BASE_URL": ("http://u:s3/cret@host:1/v1?key=s3cret", "http://host:1/v1"),
+        "OLLAMA_HOST": ("u:s3cret@host:1", "host:1"),
+        "https_proxy": ("http://u:s3@cret@proxy:3128", "http://proxy:3128"),
+        "AWS_REGION": ("us-east-1", "us-east-1"),
+        "AWS_SECRET_ACCESS_KEY": ("s3cret", "(set)"),
+        "AZURE_INFERENCE_CREDENTIAL": ("s3cret", "(set)"),
+        "LLAMA4SDK_ENDPOINTS": ("/me@work/a.csv", "/me@work/a.csv"),
+    }
+    for name, (value, _) in shown.items():
+        monkeypatch.setenv(name, value)
+    found = settings.in_use()
+    assert {name: found[name] for name in shown} == {name: seen for name, (_, seen) in shown.items()}
 
 
 def test_the_tightest_control_group_counts(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from llama4sdk import AsyncClient, Client
 from llama4sdk.errors import (
     APIError,
     APITimeoutError,
+    ConfigurationError,
     Llama4Error,
     OverloadedError,
     StreamClosedError,
@@ -51,6 +52,27 @@ def test_an_answer_says_how_it_was_come_by() -> None:
     assert list(completion.attempts) == seen
     assert KEY not in repr(completion)
     assert f"Authorization: Bearer {KEY}".encode() in server.requests[0]
+
+
+@pytest.mark.parametrize("backend", [None, "echo"])
+@pytest.mark.parametrize("given", [{"endpoint": "http://127.0.0.1:9"}, {"api_key": KEY}])
+def test_an_address_that_nothing_would_ask_is_refused(backend: str | None, given: dict[str, Any]) -> None:
+    """Not answered by a model on this machine, as if it had been asked; patience alone is no address."""
+    with (
+        pytest.raises(ConfigurationError, match="An endpoint or its key") as caught,
+        Client("echo", backend=backend, **given) as client,
+    ):
+        client.chat("Hi")
+    assert "backend" in str(caught.value.hint)
+    with Client("echo", backend=backend, endpoint=Endpoint(timeouts=Timeouts(total=9))) as client:
+        assert client.chat("Hi").text == "Hi"
+
+
+@pytest.mark.parametrize("given", [{"endpoint": 5}, {"api_key": 5}])
+def test_what_is_no_address_or_key_is_refused(given: dict[str, Any]) -> None:
+    """At once, whatever it is."""
+    with pytest.raises(ConfigurationError, match="neither text nor an Endpoint"):
+        Client("scout", backend="small", **given)
 
 
 def test_a_hook_that_fails_does_no_harm(caplog: pytest.LogCaptureFixture) -> None:
@@ -125,7 +147,7 @@ def test_closing_a_client_wakes_its_tasks() -> None:
         streams = [await client.generate("Hi", stream=True) for _ in range(100)]
         tasks = [asyncio.create_task(stream.completion()) for stream in streams]
         while not all(stream.partial.text for stream in streams):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)  # which leaves the processor to the server's threads
         await client.close()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert {type(result) for result in results} == {StreamClosedError}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
-from urllib.parse import quote
+from html import escape
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
@@ -26,7 +28,7 @@ def chain(*errors: BaseException) -> BaseException:
     return errors[0]
 
 
-@given(SECRETS, st.sampled_from([str, quote, repr]))
+@given(SECRETS, st.sampled_from([str, quote, quote_plus, escape, json.dumps, repr]))
 def test_nothing_is_left(secret: str, form: type[str]) -> None:
     """In no field, argument or cause, in whatever form."""
     error = APIStatusError(f"bad {form(secret)}", hint=f"not {form(secret)}", request_id=form(secret), status=400)
@@ -37,7 +39,16 @@ def test_nothing_is_left(secret: str, form: type[str]) -> None:
     while link is not None:
         shown.append(str(link))
         link = link.__cause__
-    assert not any(secret in text.replace("[hidden]", "") for text in shown)
+    left = [text.replace("[hidden]", "") for text in shown]
+    bare = form(secret)[1:-1] if form in (repr, json.dumps) else form(secret)
+    assert not any(secret in text or bare in text for text in left)
+
+
+def test_a_secret_that_is_no_text_is_hidden_too() -> None:
+    """A variable of other bytes than UTF-8's is read with halves of characters in it."""
+    error = Llama4Error("bad \udcff\udcfe-key", hint="so")
+    conceal(error, ["\udcff\udcfe-key"])
+    assert error.message == "bad [hidden]"
 
 
 def test_a_cause_that_shows_it_is_cut_off() -> None:

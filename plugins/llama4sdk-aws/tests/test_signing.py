@@ -355,6 +355,19 @@ def test_secrets_appear_nowhere(bedrock: FakeBedrock) -> None:
     assert not [text for text in shown if SECRET_KEY in text]
 
 
+@pytest.mark.usefixtures("keys")
+def test_a_key_that_is_no_text_is_not_signed_with(bedrock: FakeBedrock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that are no UTF-8 are a setting to correct, and are not shown in what caused the error either."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "\udcff\udcfe-s3cret")
+    with ask(bedrock) as client, pytest.raises(ConfigurationError, match="no key has") as caught:
+        client.chat("Hi")
+    link: BaseException | None = caught.value
+    while link is not None:
+        assert "s3cret" not in repr(link)
+        link = link.__cause__ or link.__context__
+    assert not bedrock.requests
+
+
 def test_the_clock_is_left_alone_without_a_date() -> None:
     """An answer that does not say what time it is changes nothing."""
     signer = Signer("bedrock", "bedrock", "us-east-1", keys=Keys("A" * 20, "b", None))

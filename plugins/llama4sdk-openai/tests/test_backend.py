@@ -10,8 +10,10 @@ from llama4sdk_openai.options import options
 from llama4sdk_openai.profiles import profile, profiles
 from pydantic import SecretStr
 
+from llama4sdk import settings
 from llama4sdk.backend import Need, Offer, Unavailable
 from llama4sdk.errors import ConfigurationError, UnknownOptionError
+from llama4sdk.probe import software
 from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk.testing import LAPTOP
 
@@ -94,6 +96,13 @@ def test_no_address_is_guessed() -> None:
         refused = offered(name, "any")
         assert isinstance(refused, Unavailable)
         assert "endpoint=" in (refused.fix or "")
+
+
+def test_the_doctor_knows_every_variable_that_is_read() -> None:
+    """It shows addresses, and which keys are there."""
+    for one in profiles().values():
+        assert set(one.url_variables) <= settings.OTHERS
+        assert set(one.key_variables) <= settings.OTHERS & set(software.VARIABLES)
 
 
 def test_a_missing_key_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,6 +205,21 @@ def test_vllm_shows_by_its_addresses_what_its_model_was_loaded_for(fake: Fake) -
         assert isinstance(offer, Offer)
         assert offer.capabilities is not None
         assert {"embed", "chat"} - offer.capabilities.features == {lacking}
+
+
+def test_what_answers_no_gets_is_taken_to_do_what_vllm_does(fake: Fake) -> None:
+    """A gateway, or another server in vLLM's place, says nothing by its addresses."""
+    fake.missing = ("/v1/embeddings", "/v1/chat/completions", "/v1/completions")
+    offer = offered("vllm-server", None, Endpoint(url=fake.url, api_key=SECRET))
+    assert isinstance(offer, Offer)
+    assert offer.capabilities == profile("vllm-server").capabilities
+
+
+def test_a_server_of_another_kind_is_told_from_a_model_that_is_missing(fake: Fake) -> None:
+    """What is not there when a server is asked about itself is its address' fault, and names no model."""
+    refused = offered("lmstudio", None, Endpoint(url=fake.url, api_key=SECRET))
+    assert isinstance(refused, Unavailable)
+    assert refused.fix == "Check the endpoint's url."
 
 
 def test_llamacpp_says_whether_it_sees() -> None:

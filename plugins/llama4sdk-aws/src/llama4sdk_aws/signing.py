@@ -73,7 +73,11 @@ class Signer(Authority):
             credentials = self._credentials().get_frozen_credentials()
         request = AWSRequest(method=call.method, url=call.url, headers=dict(call.headers), data=call.content)
         moment = datetime.fromtimestamp(self._now() + self._offset, UTC)
-        _At(credentials, self._service, self._region, moment).add_auth(request)
+        try:
+            _At(credentials, self._service, self._region, moment).add_auth(request)
+        except UnicodeError:
+            hint = "Look for line breaks and accents in them."
+            raise ConfigurationError("The AWS keys have characters that no key has.", hint=hint) from None
         return replace(call, headers=dict(request.headers.items()))
 
     def forget(self) -> bool:

@@ -72,9 +72,8 @@ def _ask(profile: Profile, access: Access, endpoint: Endpoint) -> Served:
         return _llamacpp(names, _object(_get(profile, access, f"{access.root}/props", endpoint, until)))
     if profile.discovery == "vllm":
         routes = {feature: access.url(f"/{route}") for feature, route in ROUTES.items()}
-        return Served(
-            names, frozenset(name for name, url in routes.items() if _missing(profile, url, access, endpoint, until))
-        )
+        lacks = {name for name, url in routes.items() if _missing(profile, url, access, endpoint, until)}
+        return Served(names, frozenset(lacks if len(lacks) < len(routes) else ()))  # what has none just answers no GETs
     return Served(names)
 
 

@@ -48,7 +48,7 @@ def options(profile: Profile, given: Mapping[str, JsonValue]) -> Options:
         made = Options.model_validate(dict(given))
     except ValidationError as error:
         raise ConfigurationError(
-            f"Invalid options for '{profile.name}': {in_words(error)}.", hint="See the README of llama4sdk-openai."
+            f"Invalid options for '{profile.name}': {in_words(error)}.", hint="docs/remote.md says what each is."
         ) from error
     if taken := sorted(OURS.intersection(made.extra_body)):
         raise ConfigurationError(

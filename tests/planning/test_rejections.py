@@ -1,0 +1,28 @@
+"""Many rejections in fewer words."""
+
+from __future__ import annotations
+
+import pytest
+
+from llama4sdk.planning.offers import kept_here
+from llama4sdk.planning.plan import Rejection
+from llama4sdk.planning.rejections import FEW, grouped
+
+REMOTE = frozenset(f"cloud{number}" for number in range(FEW + 1))
+
+
+@pytest.mark.parametrize("barred", [False, True])
+def test_many_remote_backends_are_one_rejection(barred: bool) -> None:
+    """That says what they lack; what the policy keeps here is only said to be where it does."""
+    here = Rejection(backend="torch", model="scout", reason="too big", fix="Take a smaller one.")
+    found = [Rejection(backend=name, model="scout", reason="no key.", fix=None) for name in sorted(REMOTE)]
+    if barred:
+        told = kept_here("cloud0")
+        found[0] = found[0].model_copy(update={"reason": told.reason, "fix": told.fix})
+    assert grouped([here, *found[:FEW]], REMOTE) == [here, *found[:FEW]]
+    first, whole = grouped([here, *found], REMOTE)
+    assert first == here
+    assert whole.backend == f"{FEW + 1} remote ones"
+    assert "need a key" in whole.reason
+    assert ("the policy keeps them here" in whole.reason) is barred
+    assert ("--remote" in (whole.fix or "")) is barred
