@@ -21,7 +21,6 @@ __all__ = [
     "RUNTIME",
     "Place",
     "memory_breakdown",
-    "memory_bytes",
     "runtime_bytes",
     "scored_rows",
     "workspace_bytes",
@@ -57,21 +56,6 @@ which an allocator may keep."""
 
 VISION_WORKSPACE: Final = 512 * 2**20
 """Activations of the tiles that are encoded at once, in the published network and float32."""
-
-
-def memory_bytes(
-    config: TextConfig,
-    precision: Quantization | QuantizationConfig,
-    context: int,
-    *,
-    batch: int = 1,
-    place: Place = "cpu",
-    vision: int = 0,
-    text: Mapping[ModuleClass, int] | None = None,
-) -> int:
-    """Everything a device must have room for; see ``memory_breakdown``."""
-    parts = memory_breakdown(config, precision, context, batch=batch, place=place, vision=vision, text=text)
-    return sum(parts.values())
 
 
 def memory_breakdown(

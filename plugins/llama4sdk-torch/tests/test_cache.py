@@ -13,7 +13,7 @@ from llama4sdk.errors import ContextLengthError
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.planning.estimate import kv_cache_bytes
 from llama4sdk.planning.plan import Quantization
-from llama4sdk.planning.sizing import BLOCK, memory_bytes
+from llama4sdk.planning.sizing import BLOCK, memory_breakdown
 
 META = torch.device("meta")
 
@@ -112,7 +112,7 @@ def test_spans_end_at_every_rows_border() -> None:
 
 def test_plans_count_local_layers_by_the_chunk(scout: TextConfig) -> None:
     """Of a longer context Scout's plan counts the 12 global layers only, and a 13th while the cache grows."""
-    short, long = (memory_bytes(scout, Quantization.BF16, context) for context in (131_072, 262_144))
+    short, long = (sum(memory_breakdown(scout, Quantization.BF16, context).values()) for context in (131_072, 262_144))
     layer = 4096 * 131_072
     assert long - short == 13 * layer
 
