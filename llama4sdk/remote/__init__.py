@@ -12,6 +12,7 @@
     surroundings  certificates and proxies
     connections one to send each request on, new or used before
     breaks      what breaks on the way, in the SDK's own errors
+    pictures    images as bytes that travel
     unpacking   packed bodies, in pieces of bounded size
     transport   calls out, replies in, once for threads and once for asyncio
     served      who serves Llama 4 by the token: names, limits, prices, ends; ``served.csv`` and the user's own file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Protocol
 
@@ -86,9 +87,9 @@ class WholeReader(Reader):
         """Everything. Raises StreamInterruptedError for half an answer."""
         return self.read(bytes(self._body))
 
+    @abstractmethod
     def read(self, body: bytes) -> Iterable[Event]:
         """The events of the whole body."""
-        raise NotImplementedError
 
 
 class ConverseReader(WholeReader):

@@ -5,7 +5,6 @@ LMI (Large Model Inference, usually with vLLM) and TGI (Text Generation Inferenc
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from typing import Final
 
@@ -13,8 +12,8 @@ from pydantic import JsonValue
 
 from llama4sdk.errors import InvalidRequestError
 from llama4sdk.messages import ImagePart, Message, TextPart
+from llama4sdk.remote.pictures import data_url
 from llama4sdk.requests import Request, SamplingParams
-from llama4sdk_aws.images import image_format
 
 __all__ = ["SAMPLING", "payload"]
 
@@ -109,10 +108,8 @@ def _image_url(part: ImagePart) -> str:
         raise InvalidRequestError(
             "The image has a url, and a SageMaker container is sent bytes.", hint="Fetch it yourself and pass data=."
         )
-    kind = image_format(part.data)
-    media = part.media_type or (f"image/{kind}" if kind else None)
-    if media is None:
+    if (url := data_url(part)) is None:
         raise InvalidRequestError(
             "It is not known what kind of image this is.", hint="Pass media_type=, or a PNG or JPEG."
         )
-    return f"data:{media};base64,{base64.b64encode(part.data).decode('ascii')}"
+    return url

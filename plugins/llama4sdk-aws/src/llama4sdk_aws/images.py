@@ -10,8 +10,9 @@ from pydantic import JsonValue
 
 from llama4sdk.errors import InvalidRequestError
 from llama4sdk.messages import ImagePart
+from llama4sdk.remote.pictures import image_format
 
-__all__ = ["MOST_IMAGES", "image_block", "image_format"]
+__all__ = ["MOST_IMAGES", "image_block"]
 
 MOST_BYTES: Final = int(3.75 * 2**20)
 MOST_PIXELS: Final = 8000
@@ -43,17 +44,6 @@ def image_block(part: ImagePart) -> dict[str, JsonValue]:
             f"An image has {sides[0]} x {sides[1]} pixels; Bedrock takes {MOST_PIXELS} a side.", hint="Make it smaller."
         )
     return {"image": {"format": kind, "source": {"bytes": base64.b64encode(part.data).decode("ascii")}}}
-
-
-def image_format(data: bytes) -> str | None:
-    """By its first bytes: ``png``, ``jpeg``, ``gif`` or ``webp``."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "jpeg"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "gif"
-    return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
 
 
 def _sides(data: bytes, kind: str) -> tuple[int, int] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections import deque
 from typing import Final
@@ -12,6 +11,7 @@ from pydantic import JsonValue
 from llama4sdk.constraints import JsonSchema
 from llama4sdk.errors import ContextLengthError, InvalidRequestError, UnsupportedFeatureError
 from llama4sdk.messages import ImagePart, Message
+from llama4sdk.remote.pictures import data_url
 from llama4sdk.remote.served import Listing
 from llama4sdk.requests import Request, SamplingParams, Tool
 from llama4sdk_openai.options import Options
@@ -23,11 +23,6 @@ __all__ = ["chat_body", "completion_body", "dumped", "messages"]
 Body = dict[str, JsonValue]
 
 PLAIN: Final = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
-MAGIC: Final = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF8", "image/gif"),
-)
 MARGIN: Final = 16
 """Tokens that a server may put before a prompt."""
 LEAST_ROOM: Final = 16
@@ -214,19 +209,12 @@ def _address(image: ImagePart) -> str:
                 hint="Pass http(s):// or data: urls, or ImagePart.from_path.",
             )
         return image.url
-    data = image.data or b""
-    return f"data:{image.media_type or _media_type(data)};base64,{base64.b64encode(data).decode()}"
-
-
-def _media_type(data: bytes) -> str:
-    found = next((kind for magic, kind in MAGIC if data.startswith(magic)), None)
-    if found is None and data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        found = "image/webp"
-    if found is None:
+    url = data_url(image)
+    if url is None:
         raise InvalidRequestError(
             "An image is neither PNG, JPEG, GIF nor WebP.", hint="Convert it, or say what it is with media_type=."
         )
-    return found
+    return url
 
 
 def dumped(body: Body) -> bytes:
