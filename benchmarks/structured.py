@@ -14,12 +14,14 @@ import sys
 import time
 from typing import Literal
 
+import numpy as np
 import torch
-from llama4sdk_torch.constraints import Constraints
+from llama4sdk_torch.masks import Mask
 from pydantic import BaseModel
 
 from llama4sdk.constraints import JsonSchema
 from llama4sdk.llama4.tokenizer import Tokenizer
+from llama4sdk.local.guidance import Constraints
 from llama4sdk.requests import Request
 
 ROUNDS = 50
@@ -57,21 +59,22 @@ def main(path: str) -> None:
     constraints = Constraints(tokenizer, tokenizer.turn_ends, tokenizer.size)
     request, cpu = Request(prompt="A film:", constraint=JsonSchema.of(Film)), torch.device("cpu")
     start = time.perf_counter()
-    constraints.guide(request, cpu)
+    constraints.guide(request)
     print(f"the first guide, vocabulary included {time.perf_counter() - start:8.2f} s")
     answer = tokenizer.encode(json.dumps(ANSWER, ensure_ascii=False))[1:]
     guides, masks, tensors, steps = [], [], [], []
     for _ in range(ROUNDS):
         start = time.perf_counter()
-        guide = constraints.guide(request, cpu)
+        guide = constraints.guide(request)
         guides.append(time.perf_counter() - start)
         assert guide is not None
+        mask, bits = Mask(guide, cpu), np.empty(guide.words, np.uint32)
         for token in answer:
             start = time.thread_time()
-            guide._matcher.unsafe_compute_mask_ptr(guide._bits.data_ptr(), guide._bits.nbytes)
+            guide.fill(bits.ctypes.data)
             masks.append(time.thread_time() - start)
             start = time.thread_time()
-            allowed = guide.allowed()  # what llguidance has just computed, it keeps
+            allowed = mask.allowed()  # what llguidance has just computed, it keeps
             tensors.append(time.thread_time() - start)
             assert allowed[token]
             start = time.thread_time()

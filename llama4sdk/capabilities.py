@@ -44,6 +44,13 @@ class Capabilities(Value):
     remote: bool = False
     """Whether prompts leave the machine."""
 
+    def of_model(self, *, chat: bool, tools: bool, images: bool) -> Capabilities:
+        """These, less what a model cannot do. Images and tools are part of a chat."""
+        called = chat and tools
+        able: dict[Feature, bool] = {"chat": chat, "tools": called, "tool_choice": called, "images": chat and images}
+        lacking = {feature for feature, can in able.items() if not can}
+        return self.model_copy(update={"features": self.features - lacking})
+
     @field_serializer("features", "sampling", when_used="json")
     def _in_order(self, names: frozenset[str]) -> list[str]:
         """A set has no order of its own; the same value must give the same JSON."""

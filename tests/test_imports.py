@@ -36,6 +36,13 @@ def test_the_bare_import_does_not_even_load_pydantic() -> None:
     assert "pydantic" not in loaded_after("import llama4sdk")
 
 
+def test_engines_that_run_networks_load_no_tensor_library_but_numpy() -> None:
+    """What they share can be used without torch; llguidance comes with the first shape."""
+    loaded = loaded_after("import llama4sdk.local.engine, llama4sdk.weights.holding")
+    assert "numpy" in loaded
+    assert not loaded & {"torch", "onnxruntime", "transformers", "llguidance", "gguf", "httpx", "rich", "typer"}
+
+
 def test_every_public_name_can_be_imported_and_listed() -> None:
     """``__all__``, ``dir`` and the lazy table name the same things."""
     for name in llama4sdk.__all__:

@@ -18,16 +18,17 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from llama4sdk_torch.backend import TorchBackend
-from llama4sdk_torch.constraints import Constraints
 from llama4sdk_torch.engine import TorchEngine
 from llama4sdk_torch.generation import generate
 from llama4sdk_torch.loading import load_model
+from llama4sdk_torch.masks import Mask
 from llama4sdk_torch.sampling import Sampler
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, create_model
 
 from llama4sdk.backend import Need, Offer
 from llama4sdk.constraints import Constraint, Grammar, JsonSchema, Regex, as_constraint
 from llama4sdk.errors import InvalidRequestError, StructuredOutputError
+from llama4sdk.local.guidance import Constraints
 from llama4sdk.messages import Message
 from llama4sdk.requests import Request, SamplingParams
 from llama4sdk.results import Completion, fold
@@ -217,7 +218,7 @@ def test_looking_ahead_changes_nothing(demo: Checkpoint, save_tiny: Saver, patte
 
     def tokens(ahead: bool) -> list[int]:
         constraint = None if pattern is None else Regex(pattern=pattern)
-        guide = constraints.guide(Request(prompt="x", constraint=constraint), cpu)
+        guide = constraints.guide(Request(prompt="x", constraint=constraint))
         options = SamplingParams(temperature=1.0, repetition_penalty=1.2, seed=1)
         drawn = generate(
             network,
@@ -230,6 +231,23 @@ def test_looking_ahead_changes_nothing(demo: Checkpoint, save_tiny: Saver, patte
         return [token.id for token in drawn]
 
     assert tokens(True) == tokens(False) != []
+
+
+def test_the_mask_on_the_device_is_the_guides(demo: Checkpoint) -> None:
+    """Bit for bit, before every token of an answer, with more tokens scored than the tokenizer has."""
+    tokenizer = demo.tokenizer()
+    constraints = Constraints(tokenizer, demo.stop_ids, tokenizer.size + 5)
+    request = Request(prompt="x", constraint=as_constraint({"enum": ["a llama", "an alpaca"]}))
+    one, other = constraints.guide(request), constraints.guide(request)
+    assert one is not None
+    assert other is not None
+    mask = Mask(other, torch.device("cpu"))
+    while not one.ended:
+        allowed = one.allowed()
+        assert mask.allowed().tolist() == allowed.tolist()
+        token = int(allowed.nonzero()[0][-1])
+        one.take(token)
+        other.take(token)
 
 
 def test_an_answer_may_be_cut(smollm: TorchEngine) -> None:
@@ -250,29 +268,6 @@ def test_nothing_is_read_or_written_past_the_end(smollm: TorchEngine) -> None:
     """Where nothing can follow, no token is spent on saying so, and a limit that was just enough is no cut."""
     answer = ask(smollm, Regex(pattern="7"), max_tokens=1)
     assert (answer.text, answer.finish_reason, answer.usage.output_tokens) == ("7", "stop", 1)
-
-
-@pytest.mark.parametrize(
-    ("constraint", "message"),
-    [
-        (JsonSchema(definition={"not": {"type": "string"}}), r'The schema cannot be enforced: .*"not"'),
-        (JsonSchema(definition={"not": {}, "x-guidance": {"lenient": True}}), '"not"'),
-        (JsonSchema(definition={"type": "array", "uniqueItems": True}), '"uniqueItems"'),
-        (JsonSchema(definition={"type": "text"}), "Invalid type: text"),
-        (JsonSchema(definition={"type": "integer", "minimum": 5, "maximum": 3}), "Unsatisfiable"),
-        (JsonSchema(definition={"$ref": "https://example.com/schema"}), "not present in a registry"),
-        (Regex(pattern="("), "The regular expression cannot be enforced: unclosed group"),
-        (Regex(pattern="(?=a)b"), "look-around"),
-        (Grammar(lark="start: other"), "The grammar cannot be enforced: .*unknown name"),
-        (Grammar(lark="{}"), "The grammar cannot be enforced"),
-    ],
-)
-def test_what_cannot_be_enforced_is_refused(smollm: TorchEngine, constraint: Constraint, message: str) -> None:
-    """Before the first token, with the keyword or the place; nothing is ignored because it is not known."""
-    with pytest.raises(InvalidRequestError, match=message) as caught:
-        smollm.stream(Request(prompt="Hi", constraint=constraint))
-    assert caught.value.hint
-    assert "\n" not in caught.value.message
 
 
 def test_characters_the_vocabulary_lacks_are_an_error(save_tiny: Saver) -> None:

@@ -12,12 +12,13 @@ import pytest
 import torch
 from llama4sdk_torch.loading import load_model, load_vision
 from llama4sdk_torch.model import Dense, Mixture, TextModel, _rotate
-from llama4sdk_torch.prompts import Sight
+from llama4sdk_torch.prompts import with_images
 from llama4sdk_torch.spans import Span
 from PIL import Image
 
 from llama4sdk.catalog import MAVERICK, SCOUT, ModelSpec
 from llama4sdk.llama4.images.canvas import IMAGE, PATCH, choose_canvas, image_tokens
+from llama4sdk.local.prompts import ImagePrompts
 from llama4sdk.messages import ImagePart
 from llama4sdk.planning.estimate import weight_bytes
 from llama4sdk.planning.plan import Quantization
@@ -111,18 +112,19 @@ def test_5_an_image_takes_147_or_145n_and_147_tokens(tmp_path: Path) -> None:
     assert vision is not None
     side = vision.config.tile_size
     names = dict.fromkeys(image_tokens(choose_canvas(2 * side, 2 * side, tile=side), 1))
-    sight = Sight(vision, {name: 80 + number for number, name in enumerate(names)})
+    prompts = ImagePrompts(vision.config, {name: 80 + number for number, name in enumerate(names)})
+    patch = 80 + list(names).index(PATCH)
     for rows, columns in ((1, 1), (1, 2), (2, 2), (2, 3), (4, 4), (1, 16)):
         picture = ImagePart.from_pil(Image.new("RGB", (columns * side, rows * side), (200, 100, 0)))
-        prompt = sight.prompt([1, 80 + list(names).index(IMAGE), 2], [picture])
+        prompt = prompts.prompt([1, 80 + list(names).index(IMAGE), 2], [picture])
         tiles = rows * columns
         assert len(prompt.ids) - 2 == (147 if tiles == 1 else 145 * tiles + 147)
         assert prompt.pixels is not None
-        features = vision.encode(prompt.pixels)
+        features = vision.encode(torch.from_numpy(prompt.pixels))
         assert len(features) == 144 * (tiles if tiles == 1 else tiles + 1)
         tokens = torch.tensor([prompt.ids])
-        vectors, plain = sight.vectors(network, tokens, prompt.pixels), network.embed(tokens)
-        places = tokens == 80 + list(names).index(PATCH)
+        vectors, plain = with_images(network, vision, tokens, prompt.pixels, patch), network.embed(tokens)
+        places = tokens == patch
         assert torch.equal(vectors[places], features)
         assert torch.equal(vectors[~places], plain[~places])
 

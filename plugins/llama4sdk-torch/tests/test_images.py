@@ -13,7 +13,7 @@ import torch
 from llama4sdk_torch.backend import TorchBackend
 from llama4sdk_torch.engine import TorchEngine
 from llama4sdk_torch.loading import load_model, load_vision
-from llama4sdk_torch.prompts import Sight
+from llama4sdk_torch.prompts import with_images
 from PIL import Image
 from tokenizers import Tokenizer
 from transformers import Llama4ForConditionalGeneration
@@ -22,14 +22,14 @@ from transformers.models.llama4.processing_llama4 import Llama4Processor, chat_t
 from llama4sdk import Client
 from llama4sdk.backend import Need, Offer
 from llama4sdk.errors import (
-    CheckpointError,
     ContextLengthError,
     InvalidRequestError,
     StreamClosedError,
     UnsupportedFeatureError,
 )
-from llama4sdk.llama4.images.canvas import choose_canvas
+from llama4sdk.llama4.images.canvas import PATCH, choose_canvas
 from llama4sdk.llama4.images.tiling import cut_tiles
+from llama4sdk.local.prompts import ImagePrompts
 from llama4sdk.messages import ImagePart, Message, TextPart, VideoPart
 from llama4sdk.planning.estimate import weight_bytes
 from llama4sdk.planning.plan import Quantization
@@ -133,13 +133,13 @@ def test_logits_equal_transformers(twin: Twin, parts: tuple[str | Image.Image, .
     assert vision is not None
     tokenizer, template = checkpoint.tokenizer(), checkpoint.chat_template()
     assert template is not None
-    sight = Sight(vision, tokenizer.control)
+    prompts = ImagePrompts(vision.config, tokenizer.control)
     messages = ask(*parts).messages
     images = [part for part in messages[0].parts if isinstance(part, ImagePart)]
-    prompt = sight.prompt(tokenizer.encode_chat(template, messages), images)
+    prompt = prompts.prompt(tokenizer.encode_chat(template, messages), images)
     assert prompt.ids == ids[0].tolist()
     assert prompt.pixels is not None
-    vectors = sight.vectors(network, ids, prompt.pixels)
+    vectors = with_images(network, vision, ids, prompt.pixels, tokenizer.control[PATCH])
     logits = network.logits(network.hidden(vectors, network.new_cache(ids.shape[1])))
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
@@ -242,18 +242,6 @@ def test_bad_images_are_refused_before_the_first_event(engine: TorchEngine, part
     with pytest.raises(InvalidRequestError) as caught:
         engine.stream(Request(messages=(Message(role="user", content=(part,)),)))
     assert caught.value.hint
-
-
-def test_a_template_that_hides_images_is_not_trusted(twin: Twin) -> None:
-    """When the template leaves an image out, the request is refused instead of answered blindly."""
-    checkpoint, _ = twin
-    vision = load_vision(checkpoint, device=CPU, dtype=torch.float32)
-    assert vision is not None
-    part = ImagePart.from_pil(picture(12, 12))
-    with pytest.raises(InvalidRequestError, match="shows 0 of 1 images"):
-        Sight(vision, checkpoint.tokenizer().control).prompt([1, 2, 3], [part])
-    with pytest.raises(CheckpointError, match="image_start"):
-        Sight(vision, {"<|image|>": 3}).prompt([1, 2, 3], [part])
 
 
 def test_closing_ends_a_stream_that_has_not_begun_to_look(engine: TorchEngine) -> None:

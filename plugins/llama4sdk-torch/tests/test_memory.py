@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pytest
 import torch
 from llama4sdk_torch.backend import TorchBackend
-from llama4sdk_torch.metering import Meter
 from safetensors import TensorSpec, serialize
 
 from llama4sdk import Client
@@ -148,46 +147,6 @@ def test_a_plan_says_what_a_process_is_seen_to_take(tmp_path_factory: pytest.Tem
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="only Linux tells what memory is a process's own")
-def test_taking_more_than_was_planned_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    """The peak is kept when the memory is given back, and past the band one warning names both sizes."""
-    placement = Placement(kind="local", devices=("cpu",))
-    plan = Plan(model="demo", backend="torch", placement=placement, context_length=512, capabilities=Capabilities(),
-                memory={"cpu": 100 * 10**6})  # fmt: skip
-    meter = Meter(plan)
-    with meter.watching():
-        held = np.ones(200 * 10**6, np.uint8)
-    del held
-    meter.report()
-    assert meter.memory.measured["cpu"] == pytest.approx(200e6, rel=0.05)
-    assert [r.message for r in caplog.records if "were predicted" in r.message] == [
-        "More memory was taken than planned, by over 10%: 200 MB on cpu, where 100 MB were predicted."
-    ]
-
-
-@pytest.mark.skipif(not STATUS.exists(), reason="only Linux tells what memory is a process's own")
-def test_what_the_program_itself_takes_is_not_the_engines(caplog: pytest.LogCaptureFixture) -> None:
-    """Growing and shrinking while the engine rests are left out; what it takes and gives back at work is in."""
-    placement = Placement(kind="local", devices=("cpu",))
-    plan = Plan(model="demo", backend="torch", placement=placement, context_length=512, capabilities=Capabilities(),
-                memory={"cpu": 200 * 10**6})  # fmt: skip
-    meter = Meter(plan)
-    with meter.watching():
-        weights = np.ones(100 * 10**6, np.uint8)
-    theirs = np.ones(400 * 10**6, np.uint8)
-    with meter.working():
-        cache = np.ones(50 * 10**6, np.uint8)
-    del theirs
-    with meter.working():
-        del cache
-    with meter.working():
-        more = np.ones(20 * 10**6, np.uint8)
-    meter.report()
-    assert len(weights) > len(more)
-    assert meter.memory.measured["cpu"] == pytest.approx(150e6, rel=0.05)
-    assert not caplog.records
-
-
-@pytest.mark.skipif(not STATUS.exists(), reason="only Linux tells what memory is a process's own")
 def test_an_answer_is_measured_beside_a_program_that_grows(
     save_tiny: Callable[..., tuple[Path, torch.nn.Module]], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -212,9 +171,9 @@ from pathlib import Path
 import gguf.quants, llama4sdk_torch.loading  # whatever is made once is made now
 import torch
 from llama4sdk.weights.checkpoint import open_checkpoint
-from llama4sdk_torch.holding import Holding
+from llama4sdk.weights.holding import Holding
 from llama4sdk_torch.loading import load_networks
-from llama4sdk_torch.metering import own_memory
+from llama4sdk.local.metering import own_memory
 
 def watch():
     while True:

@@ -14,7 +14,6 @@ import pytest
 import torch
 from llama4sdk_torch.backend import TorchBackend
 from llama4sdk_torch.engine import TorchEngine
-from llama4sdk_torch.holding import Holding, stored_quantization
 from llama4sdk_torch.loading import load_model
 from llama4sdk_torch.matrices import Quantized
 from llama4sdk_torch.model import Mixture, TextModel, Weights
@@ -28,6 +27,7 @@ from llama4sdk.requests import Request, SamplingParams
 from llama4sdk.results import fold
 from llama4sdk.testing.machines import machine
 from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
+from llama4sdk.weights.holding import Holding, stored_quantization
 
 from .reference import MAVERICK_LIKE, SCOUT_LIKE
 

@@ -7,25 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from llama4sdk import catalog
-from llama4sdk.backend import Backend, Capabilities, Need, Offer, Unavailable
-from llama4sdk.capabilities import Feature
+from llama4sdk.backend import Backend, Need, Offer, Unavailable
 from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
 from llama4sdk.hardware import Hardware
 from llama4sdk.llama4.config import TextConfig
+from llama4sdk.local.metering import Meter, request_bytes, require_room
 from llama4sdk.planning.estimate import weight_bytes
 from llama4sdk.planning.plan import Plan
 from llama4sdk.planning.quantization import Quantization
+from llama4sdk.planning.sizing import RUNTIME
 from llama4sdk.progress import Progress
 from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
 from llama4sdk.weights.described import described
+from llama4sdk.weights.holding import Holding, stored_quantization
 from llama4sdk.weights.store import locate
 from llama4sdk.weights.vision import vision_parameters
 from llama4sdk_torch import CAPABILITIES
-from llama4sdk_torch.holding import Holding, stored_quantization
-from llama4sdk_torch.metering import Meter
 from llama4sdk_torch.offering import SMALL, Precision, Subject, make_offer
 
 if TYPE_CHECKING:
+    import torch
+
     from llama4sdk_torch.engine import TorchEngine
 
 __all__ = ["TorchBackend"]
@@ -45,8 +47,9 @@ class TorchBackend(Backend):
             return Unavailable(reason="it must be told which model to run.", fix="Pass a model's name or path.")
         try:
             subject = _subject(need.model)
-        except CheckpointError as error:
-            return Unavailable(reason=error.message, fix=error.hint, damaged=True)
+        except ModelLoadError as error:  # the wrong files, or damaged ones
+            damaged = isinstance(error, CheckpointError)
+            return Unavailable(reason=error.message, fix=error.hint, damaged=damaged)
         if subject is None:
             return Unavailable(
                 reason=f"'{need.model}' is neither a known model nor a checkpoint on this machine.",
@@ -71,7 +74,7 @@ class TorchBackend(Backend):
                 f"The weights of '{plan.model}' are not on this machine.", hint=f"Run 'llama4sdk pull {plan.model}'."
             )
         checkpoint = open_checkpoint(source)
-        meter = Meter(plan)
+        meter = Meter(plan, lambda: _allocated(plan.placement.devices[0]))
         with meter.watching():  # torch itself takes memory, too
             return self._load(checkpoint, plan, meter, progress)
 
@@ -79,15 +82,15 @@ class TorchBackend(Backend):
         import torch
 
         from llama4sdk_torch.engine import TorchEngine
-        from llama4sdk_torch.loading import load_networks, require_room
+        from llama4sdk_torch.loading import free_memory, load_networks
 
-        device = torch.device(plan.placement.devices[0].replace("rocm", "cuda"))  # torch calls AMD's devices so, too
+        device = _device(plan.placement.devices[0])
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             raise ModelLoadError(
                 f"This installation of torch cannot use {device}.", hint="Pass device='cpu', or install torch for it."
             )
         precision = plan.quantization or _precision(checkpoint)
-        require_room(plan, device)
+        require_room(plan, free_memory(device))
         network, vision = load_networks(checkpoint, device=device, quantization=precision, progress=progress)
         return TorchEngine(
             checkpoint,
@@ -96,15 +99,23 @@ class TorchBackend(Backend):
             model=plan.model,
             context_length=plan.context_length,
             batch=plan.batch or 1,
-            request_bytes=_of_one_request(plan),
+            request_bytes=request_bytes(plan),
             meter=meter,
         )
 
 
-def _of_one_request(plan: Plan) -> int:
-    """What each of the plan's batch takes, beside what they share."""
-    parts = next(iter(plan.breakdown.values()), {})
-    return (parts.get("kv_cache", 0) + parts.get("workspace", 0)) // (plan.batch or 1)
+def _allocated(accelerator: str) -> int:
+    """The most bytes that torch took of it so far, and what its libraries take."""
+    import torch
+
+    return torch.cuda.max_memory_allocated(_device(accelerator)) + RUNTIME["accelerator"]
+
+
+def _device(name: str) -> torch.device:
+    """Torch calls AMD's devices by the same name as NVIDIA's."""
+    import torch
+
+    return torch.device(name.replace("rocm", "cuda"))
 
 
 def _subject(model: str) -> Subject | None:
@@ -121,7 +132,7 @@ def _subject(model: str) -> Subject | None:
             source=path,
             config=checkpoint.config,
             precision=_precision(checkpoint),
-            capabilities=_capabilities(
+            capabilities=CAPABILITIES.of_model(
                 chat=checkpoint.prompt_format() is not None, tools=checkpoint.calls_tools, images=vision is not None
             ),
             vision_parameters=vision_parameters(vision, checkpoint.config.hidden_size) if vision else 0,
@@ -144,17 +155,9 @@ def _unseen(
         source=None,
         config=config,
         precision=precision,
-        capabilities=_capabilities(chat=True, tools=tools, images=vision_parameters > 0),
+        capabilities=CAPABILITIES.of_model(chat=True, tools=tools, images=vision_parameters > 0),
         vision_parameters=vision_parameters,
     )
-
-
-def _capabilities(*, chat: bool, tools: bool, images: bool) -> Capabilities:
-    """The backend's, less what this model cannot do. Images and tools are part of a chat."""
-    called = chat and tools
-    able: dict[Feature, bool] = {"chat": chat, "tools": called, "tool_choice": called, "images": chat and images}
-    lacking = {feature for feature, can in able.items() if not can}
-    return CAPABILITIES.model_copy(update={"features": CAPABILITIES.features - lacking})
 
 
 def _precision(checkpoint: Checkpoint) -> Precision:

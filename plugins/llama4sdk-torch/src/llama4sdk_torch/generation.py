@@ -1,31 +1,20 @@
-"""The decode loop of one request, and the text that comes out of it."""
+"""The decode loop of one request."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
 
 import torch
 from torch import Tensor
 
-from llama4sdk.events import FinishReason, TextDelta, TokenLogprob, TopLogprob
-from llama4sdk.llama4.stops import cut
-from llama4sdk.llama4.tokenizer import Tokenizer
+from llama4sdk.local.answers import Token
+from llama4sdk.local.guidance import Guide
 from llama4sdk_torch.cache import KVCache
-from llama4sdk_torch.constraints import Guide
+from llama4sdk_torch.masks import Mask
 from llama4sdk_torch.model import TextModel
 from llama4sdk_torch.sampling import Draw, Sampler
 
-__all__ = ["AnswerText", "Token", "generate"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Token:
-    """One drawn token on the host; ``top`` are (token, log-probability) pairs, likeliest first."""
-
-    id: int
-    logprob: float | None = None
-    top: tuple[tuple[int, float], ...] = ()
+__all__ = ["generate"]
 
 
 def generate(
@@ -66,8 +55,9 @@ def _guided(
     model: TextModel, cache: KVCache, sampler: Sampler, logits: Tensor, count: int, guide: Guide, *, ahead: bool
 ) -> Generator[Token]:
     """What may be drawn depends on the last token. ``ahead``, the network is at work while the host reads that."""
+    mask = Mask(guide, model.device)
     for left in range(count - 1, -1, -1):
-        drawn = _Reading(sampler.draw(logits, guide.allowed()))
+        drawn = _Reading(sampler.draw(logits, mask.allowed()))
         following = _scores(model, cache, drawn.draw) if ahead and left else None
         token = drawn.token()
         guide.take(token.id)
@@ -113,56 +103,3 @@ def _to_host(part: Tensor) -> Tensor:
     if not part.is_cuda:
         return part.cpu()
     return torch.empty_like(part, device="cpu", pin_memory=True).copy_(part, non_blocking=True)
-
-
-class AnswerText:
-    """Turns tokens into text deltas, and finds the end of the answer.
-
-    ``finished`` says why it ended, once it has; ``count`` is the number of tokens drawn, the stopping one included.
-    ``marks`` are control tokens that are text here: for what reads the answer next, not for people.
-    """
-
-    def __init__(
-        self, tokenizer: Tokenizer, stop_ids: frozenset[int], stops: Sequence[str], marks: Mapping[int, str]
-    ) -> None:
-        self.count = 0
-        self.finished: FinishReason | None = None
-        self._tokenizer = tokenizer
-        self._detokenizer = tokenizer.detokenizer()
-        self._stop_ids = stop_ids
-        self._stops = stops
-        self._marks = marks
-        self._held = ""
-        self._logprobs: list[TokenLogprob] = []
-
-    def push(self, token: Token) -> TextDelta | None:
-        """What may be shown after this token; ``None`` when that is nothing."""
-        self.count += 1
-        if token.id in self._stop_ids:
-            self.finished = "stop"
-            return self._delta(self._held)
-        if token.logprob is not None:
-            self._logprobs.append(self._described(token, token.logprob))
-        safe, self._held, stopped = cut(self._held + self._text_of(token.id), self._stops)
-        if stopped:
-            self.finished = "stop"
-        return self._delta(safe)
-
-    def end(self, reason: FinishReason) -> TextDelta | None:
-        """No token will follow: what was held back in case of a stop string is text after all."""
-        self.finished = reason
-        return self._delta(self._held)
-
-    def _text_of(self, token: int) -> str:
-        return self._detokenizer.push(token) + self._marks.get(token, "")
-
-    def _delta(self, text: str) -> TextDelta | None:
-        """Log-probabilities wait for the text they belong to, or for the end."""
-        if not text and not (self.finished and self._logprobs):
-            return None
-        logprobs, self._logprobs = tuple(self._logprobs), []
-        return TextDelta(text=text, logprobs=logprobs)
-
-    def _described(self, token: Token, logprob: float) -> TokenLogprob:
-        top = tuple(TopLogprob(token=self._tokenizer.piece(other), logprob=value) for other, value in token.top)
-        return TokenLogprob(token=self._tokenizer.piece(token.id), logprob=logprob, top=top)

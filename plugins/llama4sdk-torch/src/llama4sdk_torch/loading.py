@@ -13,19 +13,17 @@ import torch
 from torch import Tensor
 
 from llama4sdk.errors import CheckpointError, DeviceMemoryError
-from llama4sdk.planning.plan import Plan
 from llama4sdk.planning.quantization import MatrixFormat, ModuleClass, Quantization, QuantizationConfig
 from llama4sdk.probe import memory
 from llama4sdk.progress import Progress
-from llama4sdk.text import gb
 from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.holding import Holding, expert_names
 from llama4sdk.weights.vision import vision_tensors
-from llama4sdk_torch.holding import Holding, expert_names
 from llama4sdk_torch.matrices import Matrix, Quantized, empty, quantize_into
 from llama4sdk_torch.model import Attention, Dense, Layer, Mixture, TextModel, Weights
 from llama4sdk_torch.vision import Affine, VisionLayer, VisionModel, VisionWeights
 
-__all__ = ["DTYPES", "free_memory", "load_model", "load_networks", "load_vision", "memory_errors", "require_room"]
+__all__ = ["DTYPES", "free_memory", "load_model", "load_networks", "load_vision", "memory_errors"]
 
 
 FLOATS: Final = (
@@ -99,20 +97,6 @@ def memory_errors(device: torch.device) -> Iterator[None]:
             f"{device} ran out of memory.",
             hint="Ask for a shorter context_length, a smaller quantization, or run fewer requests at a time.",
         ) from error
-
-
-def require_room(plan: Plan, device: torch.device) -> None:
-    """Raise DeviceMemoryError where less is free by now than the plan takes, before the system ends the process."""
-    place = plan.placement.devices[0]
-    need = plan.memory.get(place, 0) - plan.breakdown.get(place, {}).get("runtime", 0)  # that is taken already
-    have = free_memory(device)
-    if need > have:
-        raise DeviceMemoryError(
-            f"Loading takes {gb(need)} on {place}, where {gb(have)} are free now.",
-            need=need,
-            have=have,
-            hint="Free some memory, or make a new plan.",
-        )
 
 
 def free_memory(device: torch.device) -> int:

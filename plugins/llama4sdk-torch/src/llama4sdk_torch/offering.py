@@ -19,14 +19,11 @@ from llama4sdk.planning.quantization import LINEAR, ModuleClass, Quantization, Q
 from llama4sdk.planning.room import longest
 from llama4sdk.planning.sizing import Place, memory_breakdown
 from llama4sdk.planning.speed import decode_speed
+from llama4sdk.planning.spots import LEAST_CONTEXT, Spot, context_that_fits, in_words, matching, spots
 from llama4sdk.text import gb
 
 __all__ = ["Subject", "make_offer"]
 
-USUAL_CONTEXT: Final = 8192
-"""Tokens a cache is planned for when nobody asks: a conversation, and one chunk of Llama 4."""
-
-LEAST_CONTEXT: Final = 512
 SHORT: Final = 512
 """Tokens before the answer whose speed is predicted."""
 
@@ -77,30 +74,9 @@ class Subject:
         return sum(self.breakdown(precision, context, batch, place).values())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Spot:
-    """A device, or the machine's memory; ``room`` is what of the free bytes may be taken."""
-
-    device: str
-    free: int
-    room: int
-    fp8: bool = False
-
-    @property
-    def place(self) -> Place:
-        """What kind of place it is."""
-        return "cpu" if self.device == "cpu" else "accelerator"
-
-    def lacks(self, size: int) -> str:
-        """Why so many bytes have no room there, a clause."""
-        if size > self.free:
-            return f"{self.device} has {gb(self.free)} free"
-        return f"{self.device} has {gb(self.free)} free, and {gb(self.free - self.room)} of it is left to others"
-
-
 class _Way(NamedTuple):
     precision: Precision
-    spot: _Spot
+    spot: Spot
     context: int
     why: str | None
 
@@ -109,48 +85,48 @@ def make_offer(subject: Subject, need: Need, hardware: Hardware) -> Offer | Unav
     """The best place that has room at the best precision that has a place, or how much is missing where."""
     if refusal := _impossible(subject, need):
         return refusal
-    spots = [spot for spot in _spots(hardware) if _matches(spot.device, need.device)]
+    known = list(spots(hardware, find_engine("torch")))
+    found = matching(known, need.device)
     choices = [need.quantization] if need.quantization else _choices(subject.precision)
-    groups = _groups(spots, need.prefer)
+    groups = _groups(found, need.prefer)
     ways: Iterator[_Way] = chain.from_iterable(_ways(subject, choices, group, need) for group in groups)
     if need.prefer == "context":
         ways = iter(sorted(ways, key=lambda way: -way.context))  # the first of the longest
     if (way := next(ways, None)) is None:
-        return _no_room(subject, choices[-1], need, spots, hardware)
+        return _no_room(subject, choices[-1], need, found, known)
     offer = _offer(subject, way, need)
     return offer.model_copy(update={"tokens_per_second": _speed(subject, way, offer.breakdown, hardware)})
 
 
-def _groups(spots: list[_Spot], prefer: Preference) -> list[list[_Spot]]:
+def _groups(found: list[Spot], prefer: Preference) -> list[list[Spot]]:
     """Places that are tried together, precision by precision: for quality all, else accelerators before memory."""
     if prefer == "quality":
-        return [spots]
-    return [[spot for spot in spots if (spot.device == "cpu") is last] for last in (False, True)]
+        return [found]
+    return [[spot for spot in found if (spot.device == "cpu") is last] for last in (False, True)]
 
 
-def _ways(subject: Subject, choices: Sequence[Precision], spots: Sequence[_Spot], need: Need) -> Iterator[_Way]:
+def _ways(subject: Subject, choices: Sequence[Precision], found: Sequence[Spot], need: Need) -> Iterator[_Way]:
     """What has room, best precision first."""
     for number, choice in enumerate(choices):
-        for spot in spots:
-            precision = Quantization.FP8 if choice is Quantization.INT8 and spot.fp8 and number else choice
+        for spot in found:
+            precision = Quantization.FP8 if choice is Quantization.INT8 and _has_fp8(spot) and number else choice
             context = need.context_length or _context_that_fits(subject, precision, spot, need)
             if context and subject.memory(precision, context, need.batch, spot.place) <= spot.room:
-                yield _Way(precision, spot, context, _why(subject, choices[:number], need, spots))
+                yield _Way(precision, spot, context, _why(subject, choices[:number], need, found))
 
 
-def _context_that_fits(subject: Subject, precision: Precision, spot: _Spot, need: Need) -> int:
+def _context_that_fits(subject: Subject, precision: Precision, spot: Spot, need: Need) -> int:
     """The usual context, or half of it, and so on; the longest where that is preferred; 0 when nothing fits."""
 
     def fits(context: int) -> bool:
         return subject.memory(precision, context, need.batch, spot.place) <= spot.room
 
-    most = subject.config.max_context
-    if need.prefer == "context":
-        return longest(fits, most)
-    context = min(most, USUAL_CONTEXT)
-    while not fits(context) and context > LEAST_CONTEXT:
-        context //= 2
-    return context if fits(context) else 0
+    return context_that_fits(fits, subject.config.max_context, need.prefer)
+
+
+def _has_fp8(spot: Spot) -> bool:
+    device = spot.accelerator
+    return device is not None and device.kind == "cuda" and (device.compute_capability or (0, 0)) >= FP8_SINCE
 
 
 def _choices(precision: Precision) -> list[Precision]:
@@ -183,21 +159,6 @@ def _impossible(subject: Subject, need: Need) -> Unavailable | None:
     return None
 
 
-def _spots(hardware: Hardware) -> Iterator[_Spot]:
-    """Accelerators torch can drive, the emptiest first; then the processor."""
-    engine = find_engine("torch")
-    usable = [device for device in hardware.devices if device.kind in engine.kinds]
-    for device in sorted(usable, key=lambda device: -hardware.free_on(device)):
-        fp8 = device.kind == "cuda" and (device.compute_capability or (0, 0)) >= FP8_SINCE
-        yield _Spot(device=device.id, free=hardware.free_on(device), room=engine.room(hardware, device), fp8=fp8)
-    yield _Spot(device="cpu", free=hardware.free_memory, room=engine.room(hardware, None))
-
-
-def _matches(device: str, wanted: str | None) -> bool:
-    """``cuda`` means any of them."""
-    return wanted is None or wanted in (device, device.partition(":")[0])
-
-
 def _offer(subject: Subject, way: _Way, need: Need) -> Offer:
     precision, spot, context, why = way
     parts = subject.breakdown(precision, context, need.batch, spot.place)
@@ -216,12 +177,8 @@ def _offer(subject: Subject, way: _Way, need: Need) -> Offer:
         breakdown={spot.device: parts},
         weight_bytes=size - sum(parts[part] for part in NO_WEIGHTS),
         capabilities=subject.capabilities,
-        reason=f"{held} with {_tokens(context, need)} takes {gb(size)} of {gb(spot.free)} on {spot.device}",
+        reason=f"{held} with {in_words(context, need.batch)} takes {gb(size)} of {gb(spot.free)} on {spot.device}",
     )
-
-
-def _tokens(context: int, need: Need) -> str:
-    return f"{f'{need.batch} x ' if need.batch > 1 else ''}{context} tokens of context"
 
 
 def _speed(subject: Subject, way: _Way, breakdown: Breakdown, hardware: Hardware) -> float | None:
@@ -243,33 +200,33 @@ def _speed(subject: Subject, way: _Way, breakdown: Breakdown, hardware: Hardware
     return decode_speed(subject.config, parts, [part], context=short, value_bytes=width).middle
 
 
-def _why(subject: Subject, tried: Sequence[Precision], need: Need, spots: Sequence[_Spot]) -> str | None:
+def _why(subject: Subject, tried: Sequence[Precision], need: Need, found: Sequence[Spot]) -> str | None:
     """Why not what is better; ``None`` where full precision was taken."""
     if not tried:
         as_stored = not subject.precision.full_precision
         return "it is what the checkpoint is stored in" if as_stored else None
-    most = max(spots, key=lambda spot: spot.room)
+    most = max(found, key=lambda spot: spot.room)
     sizes = [_least(subject, precision, need, most) for precision in tried]
     needs = " and ".join(f"{precision} needs {gb(size)}" for precision, size in zip(tried, sizes, strict=True))
     return f"{needs}; {most.lacks(min(sizes))}"
 
 
-def _least(subject: Subject, precision: Precision, need: Need, spot: _Spot) -> int:
+def _least(subject: Subject, precision: Precision, need: Need, spot: Spot) -> int:
     """Bytes for the context that was asked for, or for the shortest that is offered."""
     context = need.context_length or min(subject.config.max_context, LEAST_CONTEXT)
     return subject.memory(precision, context, need.batch, spot.place)
 
 
-def _no_room(subject: Subject, precision: Precision, need: Need, spots: list[_Spot], hardware: Hardware) -> Unavailable:
-    if not spots:
-        known = ", ".join(spot.device for spot in _spots(hardware))
-        return Unavailable(reason=f"there is no device '{need.device}' it can use.", fix=f"Choose among: {known}.")
-    most = max(spots, key=lambda spot: spot.room)
+def _no_room(subject: Subject, precision: Precision, need: Need, found: list[Spot], known: list[Spot]) -> Unavailable:
+    if not found:
+        names = ", ".join(spot.device for spot in known)
+        return Unavailable(reason=f"there is no device '{need.device}' it can use.", fix=f"Choose among: {names}.")
+    most = max(found, key=lambda spot: spot.room)
     context = need.context_length or min(subject.config.max_context, LEAST_CONTEXT)
     size = _least(subject, precision, need, most)
     even = "" if need.quantization or subject.precision == precision else "even "
     return Unavailable(
-        reason=f"'{subject.model}' {even}in {precision} with {_tokens(context, need)} needs {gb(size)}; "
+        reason=f"'{subject.model}' {even}in {precision} with {in_words(context, need.batch)} needs {gb(size)}; "
         f"{most.lacks(size)}.",
         fix=_way_out(subject, precision, need, most, size),
         need_memory=size,
@@ -277,7 +234,7 @@ def _no_room(subject: Subject, precision: Precision, need: Need, spots: list[_Sp
     )
 
 
-def _way_out(subject: Subject, precision: Precision, need: Need, spot: _Spot, size: int) -> str:
+def _way_out(subject: Subject, precision: Precision, need: Need, spot: Spot, size: int) -> str:
     shorter = _context_that_fits(subject, precision, spot, need.model_copy(update={"prefer": "balanced"}))
 
     def fits(batch: int) -> bool:

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from llama4sdk.local.scoring import Scored
 from llama4sdk.planning.sizing import BLOCK, scored_rows
 from llama4sdk.scoring import Window
-from llama4sdk_torch.loading import memory_errors
 from llama4sdk_torch.model import TextModel
 
-__all__ = ["Scored", "score_window"]
-
-
-class Scored(NamedTuple):
-    """One token's log-probability; ``top`` are (token, log-probability) pairs, likeliest first."""
-
-    logprob: float
-    top: tuple[tuple[int, float], ...]
+__all__ = ["score_window"]
 
 
 def score_window(
@@ -34,21 +26,15 @@ def score_window(
     begin, first, end = window
     model = network()
     rows = rows or scored_rows(model.config, model.dtype.itemsize)
-    with memory_errors(model.device):
-        cache = model.new_cache(max(end - 1 - begin, 1))
+    cache = model.new_cache(max(end - 1 - begin, 1))
     for start in range(begin, end - 1, BLOCK):  # the last token is only predicted
         stop = min(start + BLOCK, end - 1)
-        with memory_errors(model.device):
-            block = torch.tensor([ids[start:stop]], device=model.device)
-            states = network().hidden(block, cache)[0, max(first - 1 - start, 0) :]  # [tokens, hidden]
-            targets = torch.tensor(ids[max(first, start + 1) : stop + 1], device=model.device)
-            parts = [
-                _scored(model, *pair, top=top)
-                for pair in zip(torch.split(states, rows), torch.split(targets, rows), strict=True)
-                if len(pair[1])
-            ]
-        for part in parts:
-            yield from part
+        block = torch.tensor([ids[start:stop]], device=model.device)
+        states = network().hidden(block, cache)[0, max(first - 1 - start, 0) :]  # [tokens, hidden]
+        targets = torch.tensor(ids[max(first, start + 1) : stop + 1], device=model.device)
+        for pair in zip(torch.split(states, rows), torch.split(targets, rows), strict=True):
+            if len(pair[1]):
+                yield from _scored(model, *pair, top=top)
 
 
 @torch.inference_mode()

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 from llama4sdk.constraints import JsonSchema, Regex
 from llama4sdk.errors import BackendError, InvalidRequestError
@@ -22,6 +22,9 @@ __all__ = ["Constraints", "Guide"]
 
 DEAD_END: Final = "NoExtensionBias"
 """How llguidance says that the grammar goes on, and no token does."""
+
+NOT_ALLOWED: Final = "doesn't satisfy the grammar"
+"""How it says that a token is none of those it would have named."""
 
 REFUSALS: Final = {
     "json_schema": ("The schema", "Leave that out of the schema, and check the answer for it."),
@@ -46,7 +49,7 @@ class Constraints:
         self._lock = threading.Lock()
         self._vocabulary: LLTokenizer | None = None
 
-    def guide(self, request: Request, device: torch.device) -> Guide | None:
+    def guide(self, request: Request) -> Guide | None:
         """What leads one answer; ``None`` where the request leaves it free.
 
         Raises InvalidRequestError for what llguidance cannot read, or could not enforce to the letter.
@@ -59,7 +62,7 @@ class Constraints:
         if matcher.is_error():
             what, hint = REFUSALS[request.constraint.kind if request.constraint else "tool_choice"]
             raise InvalidRequestError(f"{what} cannot be enforced: {_reason(matcher.get_error())}.", hint=hint)
-        return Guide(matcher, self._size, self._width, device)
+        return Guide(matcher, self._size, self._width)
 
     @property
     def _size(self) -> int:
@@ -79,31 +82,36 @@ class Constraints:
 class Guide:
     """Where one answer is in its grammar. ``ended``: nothing may follow what was taken."""
 
-    def __init__(self, matcher: LLMatcher, size: int, width: int, device: torch.device) -> None:
+    def __init__(self, matcher: LLMatcher, size: int, width: int) -> None:
         """``size``: tokens that the matcher knows; ``width``: tokens that the network scores."""
         self.ended = False
+        self.width = width
+        self.words = -(-size // 32)
+        """Of 32 bits, that ``fill`` writes."""
         self._matcher = matcher
-        self._width = width
-        self._device = device
-        self._bits = torch.zeros((size + 31) // 32, dtype=torch.int32, pin_memory=device.type == "cuda")
-        self._places = torch.arange(32, dtype=torch.int32, device=device)
 
-    def allowed(self) -> Tensor:
-        """The tokens that may come next, [width] of bool on the device. Stopping ones only where the answer is whole.
+    def fill(self, address: int) -> None:
+        """Write a bit for each token that may come next to memory of ``words`` 32-bit words, lowest bits first.
 
-        The memory the mask is computed in is used again: the token drawn with it must be read before the next call.
-        Raises InvalidRequestError when the grammar takes too much work, or no token of this vocabulary can go on.
+        Stopping tokens may come only where the answer is whole. Raises InvalidRequestError when the grammar takes too
+        much work, or no token of this vocabulary can go on.
         """
-        self._matcher.unsafe_compute_mask_ptr(self._bits.data_ptr(), self._bits.nbytes)
+        self._matcher.unsafe_compute_mask_ptr(address, 4 * self.words)
         self._check()
-        bits = self._bits.to(self._device, non_blocking=True).unsqueeze(-1)  # [words, 1]
-        return (bits >> self._places & 1).flatten()[: self._width].bool()
+
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """The same as one truth value for each token that the network scores, [width]."""
+        bits = np.zeros(self.words, dtype=np.uint32)
+        self.fill(bits.ctypes.data)
+        octets = bits.astype("<u4", copy=False).view(np.uint8)
+        return np.unpackbits(octets, count=self.width, bitorder="little").view(np.bool_)
 
     def take(self, token: int) -> None:
         """Go on with this token. Raises BackendError for one that was not allowed."""
         if not self._matcher.consume_token(token):
+            if not self._matcher.is_error() or NOT_ALLOWED in self._matcher.get_error():
+                raise BackendError(f"Token {token} was drawn and is not allowed here.")
             self._check()
-            raise BackendError(f"Token {token} was drawn and is not allowed here.")
         self.ended = self._matcher.is_stopped()
 
     def _check(self) -> None:

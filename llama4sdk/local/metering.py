@@ -1,22 +1,23 @@
-"""The memory an engine takes, as the system or the device counts it. Needs no torch until a device is asked."""
+"""The memory an engine takes, as the system or the device counts it."""
 
 from __future__ import annotations
 
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from llama4sdk.errors import DeviceMemoryError
 from llama4sdk.memory import BAND, Memory
-from llama4sdk.planning.sizing import RUNTIME
+from llama4sdk.text import gb
 
 if TYPE_CHECKING:
     from llama4sdk.planning.plan import Plan
 
-__all__ = ["Meter", "own_memory"]
+__all__ = ["Meter", "own_memory", "request_bytes", "require_room"]
 
 logger = logging.getLogger("llama4sdk")
 
@@ -35,8 +36,27 @@ def own_memory() -> int | None:
     return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
 
 
+def request_bytes(plan: Plan) -> int:
+    """What each of the plan's batch takes of its first device, beside what they share."""
+    parts = next(iter(plan.breakdown.values()), {})
+    return (parts.get("kv_cache", 0) + parts.get("workspace", 0)) // (plan.batch or 1)
+
+
+def require_room(plan: Plan, have: int) -> None:
+    """Raise DeviceMemoryError where less is free by now than the plan takes, before the system ends the process."""
+    place = plan.placement.devices[0]
+    need = plan.memory.get(place, 0) - plan.breakdown.get(place, {}).get("runtime", 0)  # that is taken already
+    if need > have:
+        raise DeviceMemoryError(
+            f"Loading takes {gb(need)} on {place}, where {gb(have)} are free now.",
+            need=need,
+            have=have,
+            hint="Free some memory, or make a new plan.",
+        )
+
+
 class Meter:
-    """The peak since it was made. On CUDA it is what torch allocated, and the context as planned.
+    """The peak since it was made. On an accelerator it is what ``allocated`` says: the most so far, in bytes.
 
     On a processor it is how much the process grew while the engine was at work: what it grows or shrinks by at other
     times, between two pieces of an answer too, is the program's own, and left out. What other threads take while the
@@ -45,9 +65,10 @@ class Meter:
     Says once, as a warning, when the plan is exceeded by more than ``BAND``.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, allocated: Callable[[], int] | None = None) -> None:
         self._predicted = plan.memory
         self._device = plan.placement.devices[0]
+        self._allocated = allocated
         self._lock = threading.Lock()
         self._at_work = 0
         self._others: int | None = None
@@ -124,8 +145,5 @@ class Meter:
         return now - self._others
 
     def _ask_device(self) -> None:
-        if self._device != "cpu":
-            import torch
-
-            device = torch.device(self._device.replace("rocm", "cuda"))
-            self._peak = torch.cuda.max_memory_allocated(device) + RUNTIME["accelerator"]
+        if self._device != "cpu" and self._allocated is not None:
+            self._peak = self._allocated()

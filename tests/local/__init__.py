@@ -1,0 +1,1 @@
+"""Tests of what engines that run a network themselves share."""
