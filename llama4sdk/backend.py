@@ -9,7 +9,6 @@ The contract's version changes only when a conforming plugin would break.
 
 from __future__ import annotations
 
-import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from typing import ClassVar, Final, Self
@@ -21,6 +20,7 @@ from llama4sdk.capabilities import Capabilities, Feature
 from llama4sdk.errors import UnsupportedFeatureError
 from llama4sdk.events import Event
 from llama4sdk.hardware import Hardware
+from llama4sdk.installed import missing
 from llama4sdk.memory import Memory
 from llama4sdk.planning.plan import Breakdown, Placement, Plan, check_breakdown
 from llama4sdk.planning.policy import Preference
@@ -45,13 +45,6 @@ __all__ = [
 CONTRACT_VERSION: Final = 1
 
 
-def _installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # the parent package of a dotted name is missing, or is half-loaded
-        return False
-
-
 class BackendInfo(Value):
     """A backend's visiting card. Making one must import nothing heavy."""
 
@@ -70,7 +63,7 @@ class BackendInfo(Value):
 
     def missing_modules(self) -> tuple[str, ...]:
         """Those of ``requires`` that are not installed. Imports none of them."""
-        return tuple(name for name in self.requires if not _installed(name))
+        return missing(self.requires)
 
     def knows(self, model: str | None) -> bool:
         """Whether it makes sense to ask for this model; ``None`` leaves the model to the backend."""

@@ -302,14 +302,18 @@ def _state(facts: Facts, entry: Registered) -> tuple[Status, str, str | None]:
         if isinstance(answer, Fault):
             return "fail", f"broken: {answer.reason}", answer.fix
     if answers and not any(isinstance(answer, Offer) for answer in answers):
-        if entry.info.capabilities.remote:
+        if entry.info.capabilities.remote or not any(_wants_memory(answer) for answer in answers):
             return "info", *_lacks(answers)
         return "info", "works, but can run nothing here; 'llama4sdk plan' says why", None
     return "ok", f"ready. {entry.info.summary}", None
 
 
+def _wants_memory(answer: Offer | Unavailable) -> bool:
+    return isinstance(answer, Unavailable) and answer.need_memory is not None
+
+
 def _lacks(answers: Sequence[Offer | Unavailable]) -> tuple[str, str | None]:
-    """What an endpoint needs to be asked, and how to give it: the same for every model."""
+    """What it needs to be asked, and how to give it: the same for every model."""
     refusal = next(answer for answer in answers if isinstance(answer, Unavailable))
     return f"not ready: {refusal.reason.rstrip('.')}", refusal.fix
 

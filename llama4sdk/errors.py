@@ -21,6 +21,7 @@
     │  ├─ WeightsNotFoundError (FileNotFoundError)
     │  └─ DeviceMemoryError (MemoryError)
     ├─ DownloadError (OSError)         what was fetched so far is kept for the next try
+    ├─ ExportError (OSError)           what was written so far is kept for the next try
     ├─ APIError                        carries backend, status, request_id, retry_after, partial
     │  ├─ APIConnectionError (ConnectionError)
     │  ├─ APITimeoutError (TimeoutError) carries phase
@@ -71,6 +72,7 @@ __all__ = [
     "ContextLengthError",
     "DeviceMemoryError",
     "DownloadError",
+    "ExportError",
     "InsufficientMemoryError",
     "InvalidRequestError",
     "Llama4Error",
@@ -259,6 +261,12 @@ class DeviceMemoryError(BackendError, MemoryError):
 
 class DownloadError(Llama4Error, OSError):
     """A download failed; a partial file stays where the next try resumes it."""
+
+    __str__ = Llama4Error.__str__
+
+
+class ExportError(Llama4Error, OSError):
+    """An export could not be written, or does not compute the same; what is whole of it stays for the next try."""
 
     __str__ = Llama4Error.__str__
 

@@ -1,4 +1,4 @@
-"""The one hook a plugin implements.
+"""The hooks of a plugin, which implements one or both.
 
 # pyproject.toml                          # my_package/plugin.py
 [project.entry-points.llama4sdk]          from llama4sdk.backend import BackendInfo
@@ -16,6 +16,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from llama4sdk.backend import BackendInfo
+    from llama4sdk.exporting import ExporterInfo
 
 __all__ = ["ENTRY_POINT_GROUP", "hookimpl", "hookspec"]
 
@@ -28,3 +29,8 @@ hookimpl = pluggy.HookimplMarker("llama4sdk")
 @hookspec
 def llama4sdk_backends() -> list[BackendInfo]:  # type: ignore[empty-body]
     """The backends this plugin brings. Must be quick and import nothing heavy."""
+
+
+@hookspec
+def llama4sdk_exporters() -> list[ExporterInfo]:  # type: ignore[empty-body]
+    """What this plugin can export checkpoints to. Must be quick and import nothing heavy."""

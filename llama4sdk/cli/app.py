@@ -19,7 +19,7 @@ __all__ = ["COMMANDS", "app"]
 
 COMMANDS: Final = (
     *("doctor", "plan", "chat", "generate", "embed", "batch", "eval"),
-    *("pull", "inspect", "models", "backends", "version"),
+    *("pull", "export", "inspect", "models", "backends", "version"),
 )
 
 

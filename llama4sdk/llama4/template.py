@@ -29,7 +29,7 @@ class ChatTemplate:
     def __init__(self, source: str, special_tokens: Mapping[str, str] | None = None) -> None:
         """``special_tokens`` are the names a template may use, such as ``bos_token``."""
         self.source = source
-        self._special_tokens = dict(special_tokens or {})
+        self.special_tokens = dict(special_tokens or {})
         try:
             self._template = _environment().from_string(source)
         except jinja2.TemplateError as error:
@@ -63,7 +63,7 @@ class ChatTemplate:
                 tools=[_escaped(_tool(tool), escape) for tool in tools] or None,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
-                **self._special_tokens,
+                **self.special_tokens,
                 **({_SWITCH: False} if apart else {}),
             )
         except _RefusedError as error:

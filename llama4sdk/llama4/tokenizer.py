@@ -23,6 +23,7 @@ from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4 import ranks
 from llama4sdk.llama4.prompt import Control, Llama4Prompt, Piece
 from llama4sdk.llama4.template import ChatTemplate
+from llama4sdk.llama4.tokenizer_file import tokenizer_json
 from llama4sdk.messages import Message
 from llama4sdk.requests import Tool
 
@@ -79,7 +80,8 @@ class Tokenizer:
         control = {token.content: token.id for token in added if _is_control(token)}
         plain = [token for token in added if token.content not in control]
         with _refusing("tokenizer.json is no valid tokenizer file"):
-            data |= {"added_tokens": [token.model_dump() for token in plain], "model": _without(data["model"], control)}
+            model = _without(data["model"], control, {token.content: token.id for token in plain})
+            data |= {"added_tokens": [token.model_dump() for token in plain], "model": model}
             encoder = Encoder.from_str(json.dumps(data))
             prefix = encoder.encode("", add_special_tokens=True).ids
         return cls(encoder, control, prefix=prefix, verbatim=[token.id for token in plain])
@@ -128,10 +130,19 @@ class Tokenizer:
         encoder.decoder = decoders.ByteLevel()
         return cls(encoder, control, prefix=prefix)
 
+    def to_json(self) -> str:
+        """A ``tokenizer.json`` from which ``from_json`` makes the same tokenizer, and other tools the like."""
+        return tokenizer_json(self._encoder.to_str(), self.control, self._prefix)
+
     @property
     def size(self) -> int:
         """One more than the highest id."""
         return max((*self._spellings, *self._control_names), default=-1) + 1
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """What every text begins with."""
+        return tuple(self._prefix)
 
     @property
     def turn_ends(self) -> frozenset[int]:
@@ -265,11 +276,14 @@ def _is_control(token: _Added) -> bool:
     return token.special or (token.content.startswith("<") and token.content.endswith(">"))
 
 
-def _without(model: JsonValue, control: Mapping[str, int]) -> JsonValue:
-    """The model part of a ``tokenizer.json`` less the control tokens, so that no merge can produce one."""
+def _without(model: JsonValue, control: Mapping[str, int], plain: Mapping[str, int]) -> JsonValue:
+    """The model part of a ``tokenizer.json`` less the control tokens, so that no merge can produce one.
+
+    With the other added tokens, which keep their numbers only so.
+    """
     if not isinstance(model, dict) or model.get("type") != "BPE" or not isinstance(model["vocab"], dict):
         raise ValueError("its model is not BPE")
-    vocabulary = {token: number for token, number in model["vocab"].items() if token not in control}
+    vocabulary = {token: number for token, number in model["vocab"].items() if token not in control} | dict(plain)
     unknown = model.get("unk_token")
     return model | {"vocab": vocabulary, "unk_token": unknown if unknown in vocabulary else None}
 

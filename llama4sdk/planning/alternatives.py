@@ -7,7 +7,7 @@ from typing import get_args
 
 from llama4sdk.hardware import Hardware
 from llama4sdk.planning.candidates import PREFERENCES, Candidate, candidates, rank, timed
-from llama4sdk.planning.engines import ENGINES, EngineProfile, LayoutKind
+from llama4sdk.planning.engines import ENGINES, PROFILES, EngineProfile, LayoutKind
 from llama4sdk.planning.layouts import Layout, Model, Share, layouts
 from llama4sdk.planning.plan import Plan
 from llama4sdk.planning.policy import Preference
@@ -48,7 +48,7 @@ def alternatives(
 
 def profile_of(plan: Plan) -> EngineProfile | None:
     """What is known of the engine that a plan is for."""
-    return next((engine for engine in ENGINES if engine.backend == plan.backend), None)
+    return next((engine for engine in (*ENGINES, *PROFILES) if engine.backend == plan.backend), None)
 
 
 def as_candidate(plan: Plan, model: Model, machine: Hardware) -> Candidate | None:

@@ -168,6 +168,23 @@ TORCH: Final = TorchProfile(
     source="benchmarks/memory.py on processors; accelerators are computed in the same way",
 )
 
+ONNX_RUNTIME: Final = EngineProfile(
+    name="ONNX Runtime",
+    version="1.31",
+    backend="onnx",
+    install="pip install 'llama4sdk[onnx]'",
+    layouts=("single", "cpu"),
+    kinds=frozenset({"cuda"}),
+    precisions=("fp32", "fp16", "int8", "int4"),
+    kv="llama4sdk",
+    kv_bytes=(4, 2),
+    runtime=46 * 10**6,
+    workspace=100 * 10**6,
+    calibration="ONNX Runtime",
+    overhead="measured",
+    source="exports of the demo model and of a scaled-down Scout on a processor",
+)
+
 VLLM_0_14: Final = EngineProfile(
     name="vLLM",
     version="0.14",
@@ -307,6 +324,7 @@ TRANSFORMERS: Final = META.model_copy(
 
 PROFILES: Final = (
     TORCH,
+    ONNX_RUNTIME,
     VLLM_0_8,
     VLLM_0_12,
     VLLM_0_14,

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 from llama4sdk.errors import CheckpointError, WeightsNotFoundError
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.vision_config import VisionConfig
+from llama4sdk.weights.exported import refuse_export
 from llama4sdk.weights.vision import vision_tensors
 
 if TYPE_CHECKING:
@@ -102,6 +103,9 @@ class Checkpoint(ABC):
         """The codes and scales of a matrix that has a ``stored_form``, bit for bit."""
         raise KeyError(name)
 
+    def release(self) -> None:  # noqa: B027 - a checkpoint that maps no file has nothing to give back
+        """Give back the memory that reading has filled with the files; arrays stay good, and all can be read again."""
+
     @abstractmethod
     def tokenizer(self) -> Tokenizer:
         """The checkpoint's tokenizer, which takes seconds. Raises CheckpointError when it has none that is known."""
@@ -172,9 +176,10 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """Open a GGUF file, a Hugging Face directory or one of Meta's own; reads headers only.
 
     Raises WeightsNotFoundError when there is nothing at ``path``, CheckpointError when it is damaged, truncated, of an
-    unknown format or of another architecture.
+    unknown format or of another architecture, ModelLoadError when it is an export, which only its own engine can load.
     """
     place = Path(path)
+    refuse_export(place)
     if place.is_dir() and (place / "params.json").is_file() and not (place / "config.json").is_file():
         from llama4sdk.weights.meta import MetaCheckpoint
 

@@ -24,6 +24,7 @@ from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.planning.quantization import MatrixFormat
 from llama4sdk.weights.checkpoint import Checkpoint, GenerationDefaults, TensorInfo, commonest_dtype
 from llama4sdk.weights.gguf_header import Tensor, read_parts
+from llama4sdk.weights.mapped import release
 from llama4sdk.weights.quantized import GGUF_FORMATS, QuantizedTensor, from_gguf
 
 __all__ = ["GGUFCheckpoint"]
@@ -77,6 +78,7 @@ class GGUFCheckpoint(Checkpoint):
     def __init__(self, path: Path) -> None:
         self.path = path
         parts = read_parts(path)
+        self._parts = parts
         self._header = parts[0]  # the others have tensors alone
         self._metadata = self._header.metadata
         self._part_of = {tensor.name: part for part in parts for tensor in part.tensors}
@@ -107,6 +109,11 @@ class GGUFCheckpoint(Checkpoint):
         tensor, expert = self._places[name]
         raw = self._part_of[tensor.name].raw(tensor)
         return from_gguf(raw if expert is None else raw[expert], GGUF_FORMATS[tensor.kind.name])
+
+    def release(self) -> None:
+        """As the base class says."""
+        for part in self._parts:
+            release(part.data)
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:

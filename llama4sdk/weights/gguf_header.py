@@ -21,7 +21,7 @@ from pydantic import JsonValue
 
 from llama4sdk.errors import CheckpointError
 
-__all__ = ["Array", "Header", "Tensor", "read_header", "read_parts"]
+__all__ = ["Array", "Header", "Tensor", "read_header", "read_parts", "split_files"]
 
 MAGIC: Final = b"GGUF"
 PART: Final = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
@@ -106,11 +106,18 @@ def read_parts(path: Path) -> tuple[Header, ...]:
             f"{path} is one of {count} files that belong together, but its name does not say which.",
             hint=f"Give it the name it was published with, such as model-00001-of-{count:05}.gguf.",
         )
-    files = [path.with_name(f"{named[1]}-{number:05}-of-{named[3]}.gguf") for number in range(1, count + 1)]
+    files = split_files(path)
     for file in files:
         if not file.is_file():
             raise CheckpointError(f"{path} is one of {count} files; {file.name} is missing.", hint="Fetch it, too.")
     return tuple(given if file == path else read_header(file) for file in files)
+
+
+def split_files(path: Path) -> list[Path]:
+    """The files that belong together by the name of one of them; it alone, where its name says nothing of others."""
+    if (named := PART.fullmatch(path.name)) is None:
+        return [path]
+    return [path.with_name(f"{named[1]}-{number:05}-of-{named[3]}.gguf") for number in range(1, int(named[3]) + 1)]
 
 
 def read_header(path: Path) -> Header:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -15,7 +14,6 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.config import TextConfig
-from llama4sdk.llama4.ranks import LLAMA4_MARKS, is_llama4
 from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.llama4.vision_config import VisionConfig
@@ -25,8 +23,9 @@ from llama4sdk.weights.compressed import check_scheme, kept, quantized_weights, 
 from llama4sdk.weights.quantized import QuantizedTensor
 from llama4sdk.weights.safetensors import SafetensorsFile
 from llama4sdk.weights.store import is_plain_name
+from llama4sdk.weights.texts import has_llama4_tokenizer, read_chat_template, read_json, read_tokenizer
 
-__all__ = ["HuggingFaceCheckpoint", "has_llama4_tokenizer", "read_json", "read_text", "read_tokenizer"]
+__all__ = ["HuggingFaceCheckpoint"]
 
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
@@ -36,7 +35,6 @@ READABLE: Final = ("F32", "F16", "BF16")
 _WRAPPER: Final = re.compile(r"^(language_model\.|model\.(?=vision_|multi_modal_))")
 """What multimodal checkpoints put before the names of their parts."""
 
-_OBJECT: Final = TypeAdapter(dict[str, JsonValue])
 _SHARDS: Final = TypeAdapter(dict[str, str])
 
 
@@ -81,6 +79,11 @@ class HuggingFaceCheckpoint(Checkpoint):
         """As the base class says."""
         return kept(name, self._stored, self._values)
 
+    def release(self) -> None:
+        """As the base class says."""
+        for file in {file for file, _ in self._files.values()}:
+            file.release()
+
     @cached_property
     def stop_ids(self) -> frozenset[int]:
         """``eos_token_id`` of the generation config, or else of the config."""
@@ -101,10 +104,7 @@ class HuggingFaceCheckpoint(Checkpoint):
 
     def chat_template(self) -> ChatTemplate | None:
         """``chat_template.jinja``, or the one inside ``tokenizer_config.json``."""
-        settings = read_json(self.path / "tokenizer_config.json")
-        file = self.path / "chat_template.jinja"
-        source = read_text(file) if file.is_file() else _default_template(settings.get("chat_template"))
-        return None if source is None else ChatTemplate(source, _special_tokens(settings))
+        return read_chat_template(self.path)
 
     def _values(self, name: str) -> npt.NDArray[np.generic]:
         """The values of one tensor as they are stored."""
@@ -146,48 +146,6 @@ def _shards(path: Path) -> list[Path]:
     return [path / name for name in sorted(names)]
 
 
-def read_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer in a directory. Raises CheckpointError when there is none, or it is damaged."""
-    if (file := folder / "tokenizer.json").is_file():
-        return Tokenizer.from_json(read_text(file))
-    if (file := folder / "tokenizer.model").is_file():
-        return Tokenizer.from_tiktoken(file)
-    raise CheckpointError(
-        f"{folder} has neither tokenizer.json nor tokenizer.model.", hint="Fetch the checkpoint's tokenizer files."
-    )
-
-
-def has_llama4_tokenizer(folder: Path) -> bool:
-    """Whether ``read_tokenizer`` would give Llama 4's, without the seconds that building it takes.
-
-    ``tokenizer.model`` is read as nothing else. Raises CheckpointError when ``tokenizer.json`` cannot be read.
-    """
-    if not (file := folder / "tokenizer.json").is_file():
-        return (folder / "tokenizer.model").is_file()
-    text = read_text(file)
-    return is_llama4({name: 0 for name in LLAMA4_MARKS if json.dumps(name) in text})
-
-
-def read_text(file: Path) -> str:
-    """A file's text. Raises CheckpointError when it cannot be read."""
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read: {error}.") from error
-
-
-def read_json(file: Path, *, needed: bool = False) -> dict[str, JsonValue]:
-    """A JSON object; empty when there is none and it is not ``needed``. Raises CheckpointError."""
-    if not needed and not file.is_file():
-        return {}
-    if not file.is_file():
-        raise CheckpointError(f"{file.parent} has no {file.name}.", hint="Give a directory with a checkpoint in it.")
-    try:
-        return _OBJECT.validate_json(read_text(file))
-    except ValidationError as error:
-        raise CheckpointError(f"{file} is no JSON object.", hint="Fetch the file again.") from error
-
-
 def _defaults(generation: Mapping[str, JsonValue]) -> GenerationDefaults:
     published = GenerationDefaults()
     temperature, top_p = generation.get("temperature"), generation.get("top_p")
@@ -195,21 +153,3 @@ def _defaults(generation: Mapping[str, JsonValue]) -> GenerationDefaults:
         temperature=float(temperature) if isinstance(temperature, (int, float)) else published.temperature,
         top_p=float(top_p) if isinstance(top_p, (int, float)) else published.top_p,
     )
-
-
-def _default_template(value: JsonValue) -> str | None:
-    """One template, or a list of named ones."""
-    if isinstance(value, list):
-        named = {str(entry.get("name")): entry.get("template") for entry in value if isinstance(entry, dict)}
-        value = named.get("default")
-    return value if isinstance(value, str) else None
-
-
-def _special_tokens(settings: Mapping[str, JsonValue]) -> dict[str, str]:
-    """``bos_token`` and its like, each written as text or as an object with ``content``."""
-    texts = {
-        key: value.get("content") if isinstance(value, dict) else value
-        for key, value in settings.items()
-        if key.endswith("_token")
-    }
-    return {key: text for key, text in texts.items() if isinstance(text, str)}

@@ -14,9 +14,9 @@ from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.weights.checkpoint import Checkpoint, GenerationDefaults, commonest_dtype
-from llama4sdk.weights.hf import has_llama4_tokenizer, read_json, read_text, read_tokenizer
 from llama4sdk.weights.meta_config import OTHER_CONTEXT, heads_of, text_config, vision_config
 from llama4sdk.weights.meta_ranks import Ranks
+from llama4sdk.weights.texts import has_llama4_tokenizer, read_json, read_text, read_tokenizer
 
 __all__ = ["MetaCheckpoint"]
 
@@ -52,6 +52,10 @@ class MetaCheckpoint(Checkpoint):
         """As the base class says; put together from the ranks, quantization undone."""
         values = self._ranks.read(name)
         return values if index is None else values[index]
+
+    def release(self) -> None:
+        """As the base class says."""
+        self._ranks.release()
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:

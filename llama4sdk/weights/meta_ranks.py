@@ -102,6 +102,11 @@ class Ranks:
         """One tensor by its common name."""
         return self._readers[name][1]()
 
+    def release(self) -> None:
+        """See ``Checkpoint.release``."""
+        for file in filter(None, (*self._files, *self._scales)):
+            file.release()
+
     def _scales_of(self, rank: int) -> TorchFile | None:
         path = self._folder / f"fp8_scales_{rank}.pt"
         return TorchFile(path) if path.is_file() else None

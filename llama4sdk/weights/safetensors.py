@@ -21,6 +21,7 @@ from pydantic import Field, JsonValue, TypeAdapter
 
 from llama4sdk.errors import CheckpointError
 from llama4sdk.weights.checkpoint import TensorInfo
+from llama4sdk.weights.mapped import release
 
 __all__ = ["SafetensorsFile"]
 
@@ -73,6 +74,10 @@ class SafetensorsFile:
         entry = self._entries[name]
         start, end = (self._begin + offset for offset in entry.data_offsets)
         return np.frombuffer(memoryview(self._data)[start:end], DTYPES[entry.dtype]).reshape(entry.shape)
+
+    def release(self) -> None:
+        """See ``Checkpoint.release``."""
+        release(self._data)
 
 
 def _header(data: mmap.mmap) -> tuple[int, dict[str, _Entry]]:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from llama4sdk.errors import CheckpointError
 from llama4sdk.weights.checkpoint import TensorInfo
+from llama4sdk.weights.mapped import release
 
 __all__ = ["EIGHT_BITS", "TorchFile"]
 
@@ -101,6 +102,10 @@ class TorchFile:
             offset=start + tensor.offset * dtype.itemsize,
             strides=tuple(stride * dtype.itemsize for stride in tensor.strides),
         )
+
+    def release(self) -> None:
+        """See ``Checkpoint.release``."""
+        release(self._data)
 
     def _info(self, tensor: _Tensor) -> TensorInfo:
         label, dtype = DTYPES[tensor.kind]

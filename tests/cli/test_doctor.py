@@ -108,7 +108,8 @@ def test_a_problem_of_the_probe_is_a_warning() -> None:
 @pytest.mark.parametrize(
     ("result", "status", "words"),
     [
-        (Unavailable(reason="too big"), "info", "can run nothing here"),
+        (Unavailable(reason="too big", need_memory=2, have_memory=1), "info", "can run nothing here"),
+        (Unavailable(reason="it was not exported."), "info", "not ready: it was not exported"),
         (Fault(reason="its offer() raised KeyError: 'x'", fix="Report it."), "fail", "KeyError"),
     ],
 )
@@ -208,7 +209,7 @@ BROKEN = {
     "raises": ("raise RuntimeError('bad day')", "RuntimeError: bad day"),
     "imports": ("import no_such_module", "No module named 'no_such_module'"),
     "exits": ("raise SystemExit(3)", "SystemExit: 3"),
-    "hookless": ("", "implements no llama4sdk_backends hook"),
+    "hookless": ("", "implements no hook, neither llama4sdk_backends nor"),
 }
 
 

@@ -61,7 +61,7 @@ UNLOADABLE = {
         "@hookimpl\ndef llama4sdk_backends():\n    return ['my backend']",
         "its hook returned 'str' where a BackendInfo belongs",
     ),
-    "no_hook": ("answer = 42", "implements no llama4sdk_backends hook"),
+    "no_hook": ("answer = 42", "implements no hook, neither llama4sdk_backends nor llama4sdk_exporters"),
     "unknown_hook": ("@hookimpl\ndef llama4sdk_backend():\n    return [card()]", "unknown hook 'llama4sdk_backend'"),
     "wrong_arguments": ("@hookimpl\ndef llama4sdk_backends(config):\n    return [card()]", "{'config'}"),
     "bad_card": ("@hookimpl\ndef llama4sdk_backends():\n    return [card(name='Not A Name')]", "should match pattern"),

@@ -1,0 +1,20 @@
+"""Which modules are installed, found without importing any."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+
+__all__ = ["missing"]
+
+
+def missing(modules: Iterable[str]) -> tuple[str, ...]:
+    """Those that are not installed."""
+    return tuple(name for name in modules if not _installed(name))
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # the parent package of a dotted name is missing, or is half-loaded
+        return False
