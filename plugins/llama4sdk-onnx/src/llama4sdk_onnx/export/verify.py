@@ -1,0 +1,145 @@
+"""Whether a graph computes what the native engine does, tried on a prompt when it was written."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from llama4sdk.errors import ExportError
+from llama4sdk.installed import missing
+from llama4sdk.llama4.config import TextConfig
+from llama4sdk.llama4.tokenizer import Tokenizer
+from llama4sdk.planning.estimate import weight_bytes
+from llama4sdk.planning.quantization import LINEAR, Quantization, QuantizationConfig
+from llama4sdk.probe import memory
+from llama4sdk.text import gb
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk_onnx.manifest import GRAPH, Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["TOLERANCES", "Verified", "compare", "prompt", "verified"]
+
+TOLERANCES: Final = {
+    Quantization.FP32: 1e-3,
+    Quantization.FP16: 0.05,
+    Quantization.INT8: 0.1,
+    Quantization.INT4: 0.2,
+}
+"""How much the logits may differ from the native engine's. What is quantized also has its activations rounded to 8 or
+15 bits, which the native engine does not do."""
+
+PROMPT: Final = (
+    "A herd of llamas walks up the valley in single file, each with a small load of salt on its back. The herder at "
+    "the front knows all of them by name, and stops where the path divides. In 1998 there were 240 animals; today, "
+    'after three dry years, she counts only 61. "We go left," she says, and the oldest one has already turned.'
+)
+TOKENS: Final = 48
+"""Of the prompt, unless a chunk border comes soon after."""
+NEAR: Final = 256
+"""Chunks of at most so many tokens are tried past their border."""
+BEYOND: Final = 16
+RELEASED: Final = 2**27
+"""Bytes read after which they need not stay in memory."""
+NATIVE: Final = ("torch", "llama4sdk_torch")
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """How much logits differ, as ``compare`` has it; ``None``, with the reason, where nothing was tried."""
+
+    difference: float | None = None
+    reason: str | None = None
+
+
+def verified(folder: Path, manifest: Manifest, checkpoint: Checkpoint) -> Verified:
+    """Run the graph in ``folder`` and the checkpoint, one after the other, where that can be done here.
+
+    Raises ExportError naming the difference when they do not agree.
+    """
+    if reason := _hindrance(manifest, checkpoint):
+        return Verified(reason=reason)
+    ids = prompt(checkpoint.tokenizer(), manifest.config)
+    ours = _exported(folder, manifest, ids)
+    gc.collect()  # the session's memory goes before the other network comes
+    return Verified(difference=compare(ours, _native(checkpoint, manifest.quantization, ids), manifest.quantization))
+
+
+def prompt(tokenizer: Tokenizer, config: TextConfig) -> list[int]:
+    """Tokens of English, and where a vocabulary has too little of it, some others; past a chunk border that is near."""
+    chunk = config.chunk_size if config.chunked_layers else None
+    count = min(chunk + BEYOND if chunk is not None and chunk <= NEAR else TOKENS, config.max_context)
+    text = tokenizer.encode(PROMPT)
+    return [*text, *(7 * place % config.vocab_size for place in range(count))][:count]
+
+
+def compare(ours: Floats, theirs: Floats, quantization: QuantizationConfig) -> float:
+    """How much logits [tokens, vocabulary] differ, at the median token: as a share of how far they are from each other.
+
+    Raises ExportError when that is too much.
+    """
+    difference = np.abs(ours - theirs)
+    spread = theirs.std(1) + np.float32(1e-6)
+    typical = float(np.median(np.sqrt(np.square(difference).mean(1)) / spread))
+    tolerance = max(TOLERANCES[scheme] for scheme in (*map(quantization.scheme, LINEAR), quantization.dtype))
+    if not typical <= tolerance:  # a NaN is no less
+        raise ExportError(
+            f"The graph does not compute what the native engine does: its logits differ by {typical:.2g} of their "
+            f"spread, where {tolerance:.2g} is allowed, and at most by {difference.max():.3g}.",
+            hint="This is a fault of the export, which is left without a manifest: please report it.",
+        )
+    return typical
+
+
+def _hindrance(manifest: Manifest, checkpoint: Checkpoint) -> str | None:
+    """Why it cannot be tried here."""
+    if lacking := missing(("onnxruntime", *NATIVE)):
+        return f"{lacking[0]} is not installed"
+    if manifest.quantization.dtype is Quantization.FP16:
+        return "the native engine has no fp16 on a CPU"
+    largest = max(size for name, size in _weights(manifest))
+    native = weight_bytes(checkpoint.config, manifest.quantization)
+    needed, free = max(native, sum(size for _, size in _weights(manifest))) + largest, memory.read().free
+    return f"it takes {gb(needed)} of memory, of which {gb(free)} are free" if needed > free else None
+
+
+def _weights(manifest: Manifest) -> list[tuple[str, int]]:
+    return [(name, record.size) for name, record in manifest.files.items() if name.startswith("weights/")]
+
+
+def _exported(folder: Path, manifest: Manifest, ids: Sequence[int]) -> Floats:
+    from llama4sdk_onnx.network import TextNetwork
+    from llama4sdk_onnx.sessions import open_session
+
+    network = TextNetwork(open_session(folder / GRAPH), manifest, batch=1, context=len(ids))
+    try:
+        with network.open() as sequence:
+            return np.concatenate(list(sequence.logits(ids, range(len(ids)))))
+    finally:
+        network.close()
+
+
+def _native(checkpoint: Checkpoint, quantization: QuantizationConfig, ids: Sequence[int]) -> Floats:
+    import torch
+    from llama4sdk_torch.loading import load_model
+
+    released = 0
+
+    def read(done: int, total: int | None) -> None:
+        nonlocal released
+        if done - released >= RELEASED:
+            checkpoint.release()  # the files' own memory, which would count beside the network's
+            released = done
+
+    model = load_model(checkpoint, device=torch.device("cpu"), quantization=quantization, progress=read)
+    states = model.hidden(torch.tensor([ids]), model.new_cache(len(ids)))
+    logits: Floats = model.logits(states[0]).numpy()
+    return logits

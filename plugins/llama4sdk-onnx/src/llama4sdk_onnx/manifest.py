@@ -1,0 +1,179 @@
+"""What an export directory holds, and how to tell that it is whole.
+
+manifest.json            this
+model.onnx               the text graph; its weights lie in weights/
+vision.onnx              the vision graph, of a network that sees
+genai.onnx               the text graph once more as ONNX Runtime GenAI wants it, of fast exports; genai_config.json
+weights/layer-000.bin    external data, a file for each layer, and for what is outside of layers
+tokenizer.json, tokenizer_config.json, chat_template.jinja, generation_config.json, config.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, ValidationError
+
+from llama4sdk._values import Value
+from llama4sdk.errors import CheckpointError
+from llama4sdk.llama4.config import TextConfig
+from llama4sdk.llama4.vision_config import VisionConfig
+from llama4sdk.planning.quantization import QuantizationConfig
+from llama4sdk.progress import Progress
+from llama4sdk.text import in_words
+from llama4sdk.weights.exported import JOURNAL, MANIFEST
+from llama4sdk.weights.store import is_plain_name
+from llama4sdk_onnx import hashes
+
+__all__ = [
+    "GRAPH",
+    "TEXTS",
+    "VISION_GRAPH",
+    "FileRecord",
+    "Kind",
+    "Manifest",
+    "is_export",
+    "is_inside",
+    "manifest_text",
+    "read_manifest",
+    "verify_files",
+]
+
+GRAPH: Final = "model.onnx"
+VISION_GRAPH: Final = "vision.onnx"
+TEXTS: Final = (
+    *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json", "config.json"),
+    "tokenizer.model",
+)
+"""What tokenizers and prompts are read from where it is there; the last is never written."""
+NEEDED: Final = (GRAPH, "tokenizer.json", "config.json")
+HINT: Final = "Copy the directory again, or export the model again into another."
+
+Kind = Literal["fast", "portable"]
+"""``fast`` graphs use ONNX Runtime's own operators, ``portable`` ones nothing but ONNX'."""
+
+
+class FileRecord(Value):
+    """One file as it was written."""
+
+    size: Annotated[int, Field(ge=0)]
+    """In bytes."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Manifest(Value):
+    """The description of a whole export. It is written last, so a directory without one is not whole."""
+
+    format: Literal["llama4sdk-onnx"] = "llama4sdk-onnx"
+    version: Literal[1] = 1
+    made_by: str
+    """Distribution and version."""
+    model: str
+    """What the checkpoint calls itself."""
+    source: str
+    """What was exported: the checkpoint's format and its path's last part."""
+    kind: Kind
+    opset: int
+    onnxruntime: str
+    """The oldest version that runs the graph."""
+    quantization: QuantizationConfig
+    """How the weights are held; ``dtype`` is that of activations and caches."""
+    config: TextConfig
+    vision: VisionConfig | None = None
+    stop_ids: tuple[int, ...]
+    temperature: float
+    top_p: float
+    verified: float | None = None
+    """How much logits differ from the native engine's, as ``export.verify.compare`` has it; ``None``: not tried."""
+    files: dict[str, FileRecord]
+    """Every other file of the directory, by its path from there, with ``/``."""
+    fingerprint: str = ""
+    """Tells exports apart: of the checkpoint's files and of the options."""
+    checksum: str = ""
+    """The SHA-256 of this file with nothing here; ``manifest_text`` fills it in."""
+
+
+def is_export(path: Path) -> bool:
+    """Whether this is a directory with a manifest. Reads nothing."""
+    return (path / MANIFEST).is_file()
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """The file's text, the same for the same values."""
+    data = manifest.model_dump(mode="json", exclude={"checksum"})
+    data["config"] = {key: sorted(value) if isinstance(value, list) else value for key, value in data["config"].items()}
+    text = json.dumps(data | {"checksum": ""}, indent=2) + "\n"
+    return _with_checksum(text, "", hashlib.sha256(text.encode()).hexdigest())
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an export directory. Raises CheckpointError when there is none, or it is damaged."""
+    file = folder / MANIFEST
+    try:
+        text = file.read_bytes().decode()
+        found = Manifest.model_validate_json(text)
+    except FileNotFoundError as error:
+        if (folder / JOURNAL).is_file():
+            hint = "The command that began it finishes it."
+            raise CheckpointError(f"{folder} is an export that was not finished.", hint=hint) from error
+        hint = "Give a directory that 'llama4sdk export' wrote."
+        raise CheckpointError(f"{folder} is no export: it has no {MANIFEST}.", hint=hint) from error
+    except ValidationError as error:
+        raise CheckpointError(f"{file} is damaged: {in_words(error)}.", hint=HINT) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{file} cannot be read: {error}.", hint=HINT) from error
+    if hashlib.sha256(_with_checksum(text, found.checksum, "").encode()).hexdigest() != found.checksum:
+        raise CheckpointError(f"{file} is not what was exported: its content differs.", hint=HINT)
+    return found
+
+
+def verify_files(folder: Path, manifest: Manifest, progress: Progress | None = None) -> None:
+    """Check every file's size and SHA-256; those that were checked before and are untouched since are not read again.
+
+    ``progress`` counts bytes. Raises CheckpointError naming the first file that is missing, cut, changed or added.
+    """
+    files = manifest.files
+    for name in sorted({*files, *NEEDED, *TEXTS, VISION_GRAPH}):
+        fault = _fault(folder, name, files.get(name))
+        if fault is not None:
+            raise CheckpointError(f"{name} of {folder} is not what was exported: {fault}.", hint=HINT)
+    done, total = 0, sum(record.size for record in files.values())
+
+    def tell(size: int) -> None:
+        nonlocal done
+        done += size
+        if progress is not None:
+            progress(done, total)
+
+    with hashes.remembered() as known:
+        for name, record in files.items():
+            if known.digest(folder / name, tell) != record.sha256:
+                fault = "its content differs"
+                raise CheckpointError(f"{name} of {folder} is not what was exported: {fault}.", hint=HINT)
+
+
+def _fault(folder: Path, name: str, record: FileRecord | None) -> str | None:
+    """What is wrong with a file, as far as can be told without reading it."""
+    if not is_inside(name):
+        return "it is not in that directory"
+    file = folder / name
+    there = file.is_file()
+    if record is None:
+        needed, added = "the manifest does not name it", "it was added"
+        return needed if name in NEEDED else added if there else None
+    if not there:
+        return "it is missing"
+    size = file.stat().st_size
+    return None if size == record.size else f"it has {size} bytes, not {record.size}"
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name with ``/`` cannot lead out of a directory on any system."""
+    return all(is_plain_name(part) for part in name.split("/"))
+
+
+def _with_checksum(text: str, old: str, new: str) -> str:
+    return text.replace(f'"checksum": "{old}"', f'"checksum": "{new}"')
