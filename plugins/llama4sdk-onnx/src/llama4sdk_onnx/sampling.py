@@ -1,0 +1,141 @@
+"""Drawing tokens, on the host: the native engine's rules in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from llama4sdk.local.answers import Token
+from llama4sdk.requests import SamplingParams
+from llama4sdk.weights.checkpoint import GenerationDefaults
+
+__all__ = ["Sampler"]
+
+COLD: Final = 1e-6
+"""Below this temperature only the likeliest token has a chance that float32 can tell from zero."""
+
+NEAR: Final = 10.0
+"""Tokens that are less likely than the likeliest by a factor of more than exp(10) are looked at only when need be."""
+
+LIKELY: Final = 1024
+"""So many tokens are sorted at first: sorting the whole vocabulary costs more than a small network's step."""
+
+BLOCK: Final = 512
+"""Tokens whose probabilities are summed at once."""
+
+Floats = npt.NDArray[np.float32]
+
+
+class Sampler:
+    """Draws one sequence's tokens. Remembers what was seen, for the repetition penalty, and where its dice are."""
+
+    def __init__(
+        self, params: SamplingParams, defaults: GenerationDefaults, prompt: Sequence[int], vocabulary: int
+    ) -> None:
+        self._temperature = defaults.temperature if params.temperature is None else params.temperature
+        self._top_p = defaults.top_p if params.top_p is None else params.top_p
+        self._top_k = params.top_k
+        self._min_p = params.min_p or 0.0
+        self._penalty = 1.0 if params.repetition_penalty is None else params.repetition_penalty
+        self._logprobs = params.logprobs
+        self._dice = np.random.default_rng(params.seed if params.seed is None else params.seed % 2**63)
+        self._seen = np.zeros(vocabulary, np.bool_)
+        self._seen[np.asarray(prompt, np.int64)] = True
+
+    def draw(self, logits: Floats, allowed: npt.NDArray[np.bool_] | None = None) -> Token:
+        """One token from the model's scores [vocabulary]: one of those ``allowed``, [vocabulary]."""
+        scores = self._penalized(logits)
+        if allowed is not None:
+            scores = np.where(allowed, scores, np.float32(-np.inf))
+        token = int(scores.argmax()) if self._temperature < COLD else self._random(scores)
+        self._seen[token] = True
+        if self._logprobs is None:
+            return Token(id=token)
+        total = _logsumexp(logits)
+        top = _highest(logits, self._logprobs)
+        return Token(
+            id=token,
+            logprob=float(logits[token] - total),
+            top=tuple((int(other), float(logits[other] - total)) for other in top),
+        )
+
+    def _penalized(self, logits: Floats) -> Floats:
+        if self._penalty == 1:
+            return logits
+        seen = np.flatnonzero(self._seen)
+        scores = logits.copy()
+        held = scores[seen]
+        scores[seen] = np.where(held > 0, held / np.float32(self._penalty), held * np.float32(self._penalty))
+        return scores
+
+    def _random(self, scores: Floats) -> int:
+        tokens, probabilities = self.kept(scores)
+        chosen = _picked(probabilities, self._dice.random())
+        return chosen if tokens is None else int(tokens[chosen])
+
+    def kept(self, scores: Floats) -> tuple[npt.NDArray[np.int64] | None, Floats]:
+        """The tokens that may be drawn, likeliest first, and weights in proportion to their probabilities.
+
+        No tokens are given where all may be drawn: weights are then of the whole vocabulary, in its order.
+        """
+        scaled = scores - scores.max()
+        scaled *= np.float32(1 / self._temperature)
+        if self._top_p >= 1 and self._top_k is None and self._min_p == 0:
+            return None, np.exp(scaled, out=scaled)
+        tokens, probabilities = self._likeliest(scaled)
+        before = np.cumsum(probabilities) - probabilities
+        kept = (before < self._top_p) & (probabilities >= self._min_p * probabilities[0])
+        kept[0] = True  # the likeliest always stays, whatever rounding does
+        return tokens[kept], probabilities[kept]
+
+    def _likeliest(self, scores: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
+        """Tokens from the likeliest down, and their probabilities: all that may be kept, perhaps more.
+
+        The highest of the scores is 0.
+        """
+        if self._top_k is not None:
+            tokens = _highest(scores, self._top_k)
+            weights = np.exp(scores[tokens])
+            return tokens, weights / weights.sum()
+        total, near = np.exp(scores).sum(), int(np.count_nonzero(scores > -NEAR))
+        for count in (min(near, LIKELY), LIKELY, len(scores)):
+            tokens = _highest(scores, count)
+            probabilities = np.exp(scores[tokens]) / total
+            if probabilities.sum() >= self._top_p or probabilities[-1] < self._min_p * probabilities[0]:
+                break
+        return tokens, probabilities
+
+
+def _highest(scores: Floats, count: int) -> npt.NDArray[np.int64]:
+    """The ``count`` tokens of the highest scores, highest first; of equal ones the first in the vocabulary."""
+    pool = np.flatnonzero(scores > scores.max() - np.float32(NEAR))
+    if count >= len(scores):
+        pool = np.arange(len(scores))
+    elif not count <= len(pool) <= LIKELY:
+        pool = np.sort(np.argpartition(scores, -count)[-count:])
+    ranked: npt.NDArray[np.int64] = pool[np.argsort(-scores[pool], kind="stable")][:count]
+    return ranked
+
+
+def _picked(weights: Floats, dice: float) -> int:
+    """Where ``dice``, of [0, 1), falls when each has a share of that by its weight; never where the weight is 0."""
+    sums = np.add.reduceat(weights, np.arange(0, len(weights), BLOCK))
+    block, rest = _fallen(sums, dice * float(sums.sum(dtype=np.float64)))
+    begin = block * BLOCK
+    return begin + _fallen(weights[begin : begin + BLOCK], rest)[0]
+
+
+def _fallen(weights: Floats, target: float) -> tuple[int, float]:
+    """Which of the weights, laid end to end, covers ``target``, and how far in that is."""
+    ends = np.cumsum(weights, dtype=np.float64)
+    index = min(int(np.searchsorted(ends, target, "right")), int(np.flatnonzero(weights)[-1]))
+    return index, target - (float(ends[index - 1]) if index else 0.0)
+
+
+def _logsumexp(logits: Floats) -> np.float32:
+    highest = logits.max()
+    total: np.float32 = highest + np.log(np.exp(logits - highest).sum())
+    return total

@@ -1,0 +1,184 @@
+"""The text graph in a session, with its caches: what is bound for a run, and what a run gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnxruntime import InferenceSession, IOBinding, OrtValue, RunOptions
+
+from llama4sdk.errors import CheckpointError
+from llama4sdk.llama4.config import TextConfig
+from llama4sdk_onnx import interface
+from llama4sdk_onnx.caches import GrowingCaches, SharedCaches
+from llama4sdk_onnx.sessions import SILENT, location, running
+
+__all__ = ["Floats", "Ints", "Pass", "TextGraph"]
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """What goes through the network at once: more tokens of neighbouring rows."""
+
+    first: int
+    """The first of the rows."""
+    ids: Ints  # [rows, tokens]
+    lengths: Ints  # [rows], tokens that come before
+    logits_at: Ints  # [n], of the flattened ids
+    features: npt.NDArray[np.generic] | None = None  # [image tokens, hidden]
+
+
+class TextGraph:
+    """A session of the text graph, and the caches of sequences of at most ``context`` tokens.
+
+    One thread at a time. Raises CheckpointError when the session's inputs are not those of such a graph.
+    """
+
+    def __init__(self, session: InferenceSession, config: TextConfig, *, context: int, device: str = "cpu") -> None:
+        self._session = session
+        self._config = config
+        self._device = device
+        self._place = location(device)
+        types = {value.name: value.type for value in (*session.get_inputs(), *session.get_outputs())}
+        _check(types, config)
+        self._names = frozenset(types)
+        self._features: npt.NDArray[np.generic] | None = None
+        if interface.IMAGES in types:
+            self._features = np.zeros((0, config.hidden_size), _dtype(types[interface.IMAGES]))
+        self._hidden = _dtype(types[interface.HIDDEN])
+        self.together = interface.GLOBAL_LAST in types
+        """Whether several rows can go through the network at once."""
+        dtype = _dtype(types[interface.past(0)[0]])
+        self._caches: SharedCaches | GrowingCaches
+        if self.together:
+            self._caches = SharedCaches(config, context=context, dtype=dtype, place=self._place)
+        else:
+            self._caches = GrowingCaches(config, dtype=dtype, place=self._place)
+        self._steps: dict[tuple[int, int], IOBinding] = {}
+        self._options = RunOptions()
+        self._options.log_severity_level = SILENT
+        self._options.add_run_config_entry(
+            "gpu_graph_id", "-1"
+        )  # none, as without; but each run asks, and fails slowly
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory the caches take now."""
+        return self._caches.bytes
+
+    def reserve(self, rows: int, tokens: int, filled: int) -> None:
+        """Make room for ``rows`` of ``tokens``, where none has more than ``filled`` yet. Raises DeviceMemoryError."""
+        if isinstance(self._caches, SharedCaches) and not self._caches.holds(rows, tokens):
+            self._steps.clear()  # they know where the buffers were
+            with running(self._device):
+                self._caches.reserve(rows, tokens, filled)
+
+    def logits(self, part: Pass) -> Floats:
+        """Of ``part.logits_at``, [n, vocabulary]: an array that no later run writes to."""
+        found = np.empty((len(part.logits_at), self._config.vocab_size), np.float32)
+        binding = self._bound(part)
+        if len(found):
+            binding.bind_ortvalue_output(interface.LOGITS, OrtValue.ortvalue_from_numpy(found))
+        self._run(binding, part)
+        return found
+
+    def hidden(self, part: Pass) -> Floats:
+        """The final states, [rows, tokens, hidden]."""
+        found = np.empty((*part.ids.shape, self._config.hidden_size), self._hidden)
+        binding = self._bind(part)
+        binding.bind_ortvalue_output(interface.HIDDEN, OrtValue.ortvalue_from_numpy(found))
+        self._run(binding, part)
+        return found.astype(np.float32, copy=False)
+
+    def forget(self, row: int) -> None:
+        """A row holds nothing any more."""
+        if isinstance(self._caches, GrowingCaches):
+            self._caches.drop(row)
+
+    def release(self) -> None:
+        """No row holds anything any more: give the caches' memory back."""
+        self._steps.clear()
+        self._caches.release()
+
+    def stop(self) -> None:
+        """End the run that another thread is in, with an error there, and every later one."""
+        self._options.terminate = True
+
+    def close(self) -> None:
+        """Give back caches and session. There can be no run any more."""
+        self.release()
+        self._session = None
+
+    def _bound(self, part: Pass) -> IOBinding:
+        """Bindings for steps are kept: the same rows come again and again."""
+        rows, tokens = part.ids.shape
+        if not self.together or tokens > 1:
+            return self._bind(part)
+        key = (part.first, rows)
+        if key not in self._steps:
+            self._steps[key] = self._bind(part)
+        return self._steps[key]
+
+    def _bind(self, part: Pass) -> IOBinding:
+        binding = self._session.io_binding()
+        if isinstance(self._caches, SharedCaches):
+            self._caches.bind(binding, part.first, len(part.ids))
+        else:
+            self._caches.bind(binding, part.first, int(part.lengths[0]))
+        return binding
+
+    def _run(self, binding: IOBinding, part: Pass) -> None:
+        with running(self._device):
+            for name, value in self._feeds(part):
+                binding.bind_cpu_input(name, value)
+            if self._place.kind != "cpu":
+                binding.synchronize_inputs()
+            self._session.run_with_iobinding(binding, self._options)
+            if self._place.kind != "cpu":
+                binding.synchronize_outputs()
+        if isinstance(self._caches, GrowingCaches):
+            self._caches.keep(binding, part.first)
+
+    def _feeds(self, part: Pass) -> list[tuple[str, npt.NDArray[Any]]]:
+        tokens = part.ids.shape[1]
+        feeds: list[tuple[str, npt.NDArray[Any]]] = [
+            (interface.IDS, part.ids),
+            (interface.POSITIONS, part.lengths[:, None] + np.arange(tokens)),
+            (interface.LOGITS_AT, part.logits_at),
+        ]
+        if self._features is not None:
+            given = self._features if part.features is None else part.features.astype(self._features.dtype, copy=False)
+            feeds.append((interface.IMAGES, np.ascontiguousarray(given)))
+        if self.together:
+            feeds += _counts(interface.GLOBAL_LAST, interface.GLOBAL_TOTAL, part.lengths, tokens)
+        if interface.LOCAL_LAST in self._names:
+            lengths = part.lengths % (self._config.chunk_size or 1)
+            feeds += _counts(interface.LOCAL_LAST, interface.LOCAL_TOTAL, lengths, tokens)
+        return feeds
+
+
+def _counts(last: str, total: str, lengths: Ints, tokens: int) -> list[tuple[str, npt.NDArray[np.int32]]]:
+    """The slots of the rows' last tokens, and how many slots the longest has."""
+    lasts = (lengths + (tokens - 1)).astype(np.int32)
+    return [(last, lasts), (total, lasts.max(keepdims=True) + np.int32(1))]
+
+
+def _check(types: dict[str, str], config: TextConfig) -> None:
+    caches = [
+        name for layer in range(config.num_layers) for name in (*interface.past(layer), *interface.present(layer))
+    ]
+    needed = [interface.IDS, interface.POSITIONS, interface.LOGITS_AT, interface.LOGITS, interface.HIDDEN, *caches]
+    if missing := [name for name in needed if name not in types]:
+        raise CheckpointError(
+            f"The graph has no {missing[0]!r}: it is not the text network that the manifest describes.",
+            hint="Export the model again.",
+        )
+
+
+def _dtype(kind: str) -> np.dtype[Any]:
+    return np.dtype(np.float16 if kind == "tensor(float16)" else np.float32)

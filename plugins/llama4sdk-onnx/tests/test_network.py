@@ -1,0 +1,281 @@
+"""Sequences in the exported network: the native engine's logits, however texts are cut and whoever else is there."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from llama4sdk_onnx import network as module
+from llama4sdk_onnx.network import Sequence, TextNetwork
+
+from llama4sdk.errors import ContextLengthError, DeviceMemoryError, InvalidRequestError, StreamClosedError
+
+from .tiny import PATCH, Floats, Tiny, tiny
+
+WAIT = 30.0
+"""Seconds after which a test gives up."""
+
+NEAR = {"rtol": 1e-5, "atol": 1e-5}
+
+
+@pytest.fixture(scope="module", params=["scout", "maverick", "llama"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """One of each kind."""
+    return tiny(tmp_path_factory.mktemp("tiny"), request.param)
+
+
+@pytest.fixture(scope="module")
+def scout(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """One with chunks of 8 tokens, which sees."""
+    return tiny(tmp_path_factory.mktemp("scout"), "scout", sees=True)
+
+
+def text(seed: int, count: int) -> list[int]:
+    """Random tokens."""
+    found: list[int] = np.random.default_rng(seed).integers(0, 90, count).tolist()
+    return found
+
+
+def fed(sequence: Sequence, ids: list[int], cuts: list[int]) -> Floats:
+    """The logits at the end of each piece of a text; pieces of one token are steps."""
+    pieces = [ids[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(ids)], strict=True)]
+    return np.stack([sequence.step(piece[0]) if len(piece) == 1 else sequence.prefill(piece) for piece in pieces])
+
+
+@pytest.mark.parametrize("cuts", [[], [5, 13], [8, 16, 24], [3, 4, 5, *range(6, 40)], [1, 2, 9, 10, 39]], ids=str)
+def test_logits_are_the_native_engines(model: Tiny, cuts: list[int]) -> None:
+    """However a text is cut, across several borders of chunks."""
+    ids = text(0, 40)
+    with model.network().open() as sequence:
+        found = fed(sequence, ids, cuts)
+    np.testing.assert_allclose(found, model.logits(ids)[[*(cut - 1 for cut in cuts), 39]], **NEAR)
+
+
+def test_a_prompt_of_several_blocks(scout: Tiny, model: Tiny) -> None:
+    """More than 512 tokens go through in blocks that end where chunks end, and leave the same behind."""
+    ids = text(1, 600)
+    with model.network(context=601).open() as sequence:
+        np.testing.assert_allclose(sequence.prefill(ids), model.logits(ids)[-1], **NEAR)
+        assert sequence.length == 600
+        np.testing.assert_allclose(sequence.step(7), model.logits([*ids, 7])[-1], **NEAR)
+
+
+def test_states_and_logits_of_a_whole_text(model: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All states, and the logits of chosen tokens, which come a few at a time."""
+    monkeypatch.setattr(module, "SCORED", 4 * 96 * 3)
+    ids, wanted = text(2, 30), [0, 1, 7, 8, 9, 10, 11, 12, 29]
+    network = model.network()
+    with network.open() as sequence:
+        sequence.step(ids[0])
+        np.testing.assert_allclose(sequence.hidden(ids[1:]), model.states(ids)[1:], **NEAR)
+    with network.open() as sequence:
+        parts = list(sequence.logits(ids, wanted))
+    assert max(map(len, parts)) == 3
+    np.testing.assert_allclose(np.concatenate(parts), model.logits(ids)[wanted], **NEAR)
+
+
+def test_later_runs_leave_logits_alone(scout: Tiny) -> None:
+    """What a step gave stays what it was."""
+    with scout.network().open() as sequence:
+        first = sequence.prefill([1, 2, 3])
+        kept = first.copy()
+        steps = [sequence.step(n) for n in range(4)]
+        assert np.array_equal(first, kept)
+        assert not np.array_equal(steps[0], steps[1])
+
+
+@pytest.mark.parametrize("idle", [0, 5, 7, 8, 17, 31, 32])
+def test_rows_between_are_left_alone(model: Tiny, idle: int) -> None:
+    """A sequence that waits, at whatever length, goes on as if those around it had done nothing."""
+    network, ids = model.network(context=32), [text(seed, 32) for seed in range(3)]
+    first, between, last = (network.open() for _ in range(3))
+    if idle:
+        between.prefill(ids[1][:idle])
+    first.prefill(ids[0][:3])
+    last.prefill(ids[2][:12])
+    together(network, [(first, ids[0][3]), (last, ids[2][12])])
+    found = together(network, [(first, ids[0][4]), (last, ids[2][13])])
+    np.testing.assert_allclose(found[0], model.logits(ids[0])[4], **NEAR)
+    np.testing.assert_allclose(found[1], model.logits(ids[2])[13], **NEAR)
+    for position in range(idle, 32):
+        np.testing.assert_allclose(between.step(ids[1][position]), model.logits(ids[1])[position], **NEAR)
+
+
+def together(network: TextNetwork, steps: list[tuple[Sequence, int]]) -> list[Floats]:
+    """Steps of several threads in one run: the network is busy until all of them are queued."""
+    found: dict[int, Floats] = {}
+    batcher = network._batcher
+    threads = []
+    with batcher.alone():
+        for number, (sequence, token) in enumerate(steps):
+            threads.append(
+                threading.Thread(target=lambda n=number, s=sequence, t=token: found.update({n: s.step(t)}), daemon=True)
+            )
+            threads[-1].start()
+        while sum(len(place.steps) for place in tuple(batcher._line)) < len(steps):
+            threading.Event().wait(0.001)
+    for thread in threads:
+        thread.join(WAIT)
+    return [found[number] for number in range(len(steps))]
+
+
+def test_steps_at_different_lengths_go_together(model: Tiny) -> None:
+    """In one run, each sequence gets the logits it would get alone."""
+    network, lengths = model.network(), [1, 7, 8, 20]
+    texts = [text(seed, 40) for seed in range(4)]
+    sequences = [network.open() for _ in lengths]
+    for sequence, ids, length in zip(sequences, texts, lengths, strict=True):
+        sequence.prefill(ids[:length])
+    for more in range(10):
+        tokens = [ids[length + more] for ids, length in zip(texts, lengths, strict=True)]
+        found = together(network, [*zip(sequences, tokens, strict=True)])
+        for logits, ids, length in zip(found, texts, lengths, strict=True):
+            np.testing.assert_allclose(logits, model.logits(ids)[length + more], **NEAR)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_many_threads_get_the_tokens_they_would_get_alone(model: Tiny, seed: int) -> None:
+    """Streams that come and go, of any length: greedy tokens are those of a network that nobody else uses."""
+    rng = np.random.default_rng(seed)
+    plans = [(text(100 * seed + n, int(rng.integers(1, 30))), int(rng.integers(1, 30))) for n in range(10)]
+    network, found = model.network(), dict[int, list[int]]()
+    places = threading.Semaphore(4)
+
+    def answer(network: TextNetwork, prompt: list[int], count: int) -> list[int]:
+        with network.open() as sequence:
+            tokens = [int(sequence.prefill(prompt).argmax())]
+            while len(tokens) < count:
+                tokens.append(int(sequence.step(tokens[-1]).argmax()))
+        return tokens
+
+    def work(number: int) -> None:
+        with places:
+            found[number] = answer(network, *plans[number])
+
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(len(plans))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT)
+    alone = model.network()
+    assert found == {number: answer(alone, *plan) for number, plan in enumerate(plans)}
+    assert network.cache_bytes == 0
+
+
+def test_features_take_the_places_of_image_tokens(scout: Tiny) -> None:
+    """Each block gets those of its own image tokens, also where a border parts them."""
+    ids = text(3, 30)
+    ids[2:5] = ids[6:11] = [PATCH] * 5
+    ids = ids[:30]
+    count = ids.count(PATCH)
+    features = np.random.default_rng(4).standard_normal((count, 32)).astype(np.float32)
+    network = scout.network()
+    with network.open() as sequence:
+        np.testing.assert_allclose(sequence.prefill(ids, features), scout.logits(ids, features)[-1], **NEAR)
+    with network.open() as sequence, pytest.raises(InvalidRequestError, match="do not fit"):
+        sequence.prefill(ids, features[1:])
+
+
+def test_an_image_token_without_an_image_is_a_token_like_others(scout: Tiny) -> None:
+    """A network that sees may write one, and a text may hold one: it has a vector of its own."""
+    with scout.network().open() as sequence:
+        np.testing.assert_allclose(sequence.prefill([5, PATCH, 7]), scout.logits([5, PATCH, 7])[-1], **NEAR)
+        np.testing.assert_allclose(sequence.step(PATCH), scout.logits([5, PATCH, 7, PATCH])[-1], **NEAR)
+
+
+def test_what_exceeds_the_context_is_refused_before_any_work(scout: Tiny) -> None:
+    """A prompt or a step too many, with the numbers; what was there goes on."""
+    network = scout.network(context=10)
+    with network.open() as sequence:
+        with pytest.raises(ContextLengthError) as caught:
+            sequence.prefill(text(0, 11))
+        assert (caught.value.limit, caught.value.requested) == (10, 11)
+        assert (sequence.length, network.cache_bytes) == (0, 0)
+        sequence.prefill(text(0, 9))
+        np.testing.assert_allclose(sequence.step(text(0, 10)[9]), scout.logits(text(0, 10))[-1], **NEAR)
+        with pytest.raises(ContextLengthError):
+            sequence.step(1)
+
+
+def test_tokens_that_do_not_exist_are_refused(scout: Tiny) -> None:
+    """A token beyond the vocabulary, a negative one, and no token at all."""
+    with scout.network().open() as sequence:
+        for ids in ([1, 96], [-1], []):
+            with pytest.raises(InvalidRequestError):
+                sequence.prefill(ids)
+        with pytest.raises(InvalidRequestError, match="96"):
+            sequence.step(96)
+        assert sequence.length == 0
+
+
+def test_rows_are_taken_lowest_first_and_freed_once(scout: Tiny) -> None:
+    """A row that is free again is the next that is given, and closing twice frees nobody else's."""
+    network = scout.network(batch=3)
+    first, second, third = (network.open() for _ in range(3))
+    with pytest.raises(DeviceMemoryError, match="room for 3"):
+        network.open()
+    second.close()
+    again = network.open()
+    assert [first.row, again.row, third.row] == [0, 1, 2]
+    second.close()
+    with pytest.raises(StreamClosedError):
+        second.step(1)
+    again.prefill([1, 2])
+    assert again.length == 2
+
+
+def test_a_sequence_in_a_used_row_sees_nothing_of_the_last(scout: Tiny) -> None:
+    """What was there before is never read, in layers of either kind."""
+    network, ids = scout.network(), text(5, 20)
+    keep = network.open()
+    with network.open() as sequence:
+        sequence.prefill(text(6, 30))
+    with network.open() as sequence:
+        assert sequence.row == 1
+        np.testing.assert_allclose(fed(sequence, ids, [1, 2, 3, 11]), scout.logits(ids)[[0, 1, 2, 10, 19]], **NEAR)
+    keep.close()
+
+
+def test_memory_comes_and_goes_with_sequences(scout: Tiny) -> None:
+    """Rows are taken as sequences come, tokens as they are needed, and nothing is held without any."""
+    network, ids = scout.network(context=600), text(7, 400)
+    with network.open() as first:
+        first.prefill(ids[:2])
+        c = scout.manifest.config
+        token = 2 * 4 * c.num_kv_heads * c.head_dim
+        locals_ = len(c.chunked_layers)
+        row = token * (8 * locals_ + 256 * (c.num_layers - locals_))
+        assert network.cache_bytes == row
+        with network.open() as second:
+            second.prefill([3])
+            assert network.cache_bytes == 2 * row
+        first.prefill(ids[2:])  # the caches move, with what is in them
+        np.testing.assert_allclose(first.step(5), scout.logits([*ids, 5])[-1], **NEAR)
+        assert network.cache_bytes == 2 * token * (8 * locals_ + 512 * (c.num_layers - locals_))
+    assert network.cache_bytes == 0
+
+
+def test_closing_ends_all_streams(scout: Tiny) -> None:
+    """Streams that are open, that wait and that come later end with StreamClosedError; a run under way is stopped."""
+    network, outcomes = scout.network(context=100_000), list[object]()
+    sequence, ids = network.open(), text(8, 60_000)
+
+    def work() -> None:
+        try:
+            outcomes.append(sequence.prefill(ids))
+        except StreamClosedError as error:
+            outcomes.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    while not sequence.length:
+        threading.Event().wait(0.001)
+    network.close()
+    thread.join(WAIT)
+    assert isinstance(outcomes[0], StreamClosedError)
+    for call in (lambda: sequence.step(1), network.open):
+        with pytest.raises(StreamClosedError):
+            call()
+    sequence.close()
+    network.close()
