@@ -1,0 +1,11 @@
+"""Llama 4 for optimum: importing this registers the architecture with its exporter and its ONNX Runtime classes.
+
+``optimum-cli export onnx`` needs no import: it finds the registration by itself.
+"""
+
+from llama4sdk_optimum import loading as _loading
+from llama4sdk_optimum.exporter import Llama4OnnxConfig
+
+__all__ = ["Llama4OnnxConfig"]
+
+del _loading

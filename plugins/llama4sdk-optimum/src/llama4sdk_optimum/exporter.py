@@ -1,0 +1,50 @@
+"""What optimum's exporter is told about Llama 4's text network. Importing this registers it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from optimum.exporters.onnx.config import TextDecoderOnnxConfig
+from optimum.exporters.onnx.model_configs import register_tasks_manager_onnx
+from optimum.utils import DummyTextInputGenerator, GemmaDummyPastKeyValuesGenerator, NormalizedTextConfigWithGQA
+from packaging.version import Version
+
+from llama4sdk_optimum.patcher import Llama4Patcher
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+__all__ = ["Llama4OnnxConfig"]
+
+GENERATION: Final = ("text-generation", "text-generation-with-past")
+
+
+@register_tasks_manager_onnx("llama4_text", "feature-extraction", *GENERATION)
+@register_tasks_manager_onnx("llama4", *GENERATION)
+class Llama4OnnxConfig(TextDecoderOnnxConfig):
+    """The graph's inputs and outputs; of a checkpoint that sees, the text network is exported.
+
+    There are no ``position_ids``: positions count what ``attention_mask`` leaves, as ``generate`` counts them.
+    """
+
+    DUMMY_INPUT_GENERATOR_CLASSES = (DummyTextInputGenerator, GemmaDummyPastKeyValuesGenerator)
+    DUMMY_PKV_GENERATOR_CLASS = GemmaDummyPastKeyValuesGenerator
+    NORMALIZED_CONFIG_CLASS = NormalizedTextConfigWithGQA
+    MIN_TRANSFORMERS_VERSION = Version("4.56.1")
+    ATOL_FOR_VALIDATION = 1e-4
+    _MODEL_PATCHER = Llama4Patcher
+
+    def __init__(self, config: PretrainedConfig, *args: Any, **options: Any) -> None:
+        super().__init__(config.get_text_config(), *args, **options)
+
+    def add_past_key_values(self, inputs_or_outputs: dict[str, dict[int, str]], direction: str) -> None:
+        """As in the base class, but heads and sizes of the past are left open.
+
+        An ``ORTModelForCausalLM`` that does not know the architecture begins with an empty past of as many heads as
+        there are of queries. The graph takes that too: it gives every past the heads it has.
+        """
+        super().add_past_key_values(inputs_or_outputs, direction)
+        if direction == "inputs":
+            for name, axes in inputs_or_outputs.items():
+                if name.startswith("past_key_values."):
+                    axes |= {1: "past_heads", 3: "past_head_size"}

@@ -1,0 +1,72 @@
+"""A model of transformers, for as long as it is traced, with the traceable network in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from optimum.exporters.onnx.model_patcher import ModelPatcher
+from torch import Tensor, nn
+
+from llama4sdk_optimum.network import KeysValues, hidden_states
+
+if TYPE_CHECKING:
+    from optimum.exporters.onnx import OnnxConfigWithPast
+    from transformers import PreTrainedModel
+    from transformers.models.llama4.modeling_llama4 import Llama4TextModel
+
+__all__ = ["Llama4Patcher"]
+
+Outputs = dict[str, Tensor | list[KeysValues]]
+
+
+class Llama4Patcher(ModelPatcher):
+    """Within its context the model runs the traceable network, and the weights of each expert are a parameter."""
+
+    def __init__(
+        self, config: OnnxConfigWithPast, model: PreTrainedModel, model_kwargs: Mapping[str, object] | None = None
+    ) -> None:
+        super().__init__(config, model, dict(model_kwargs or {}))
+        network = cast("Llama4TextModel", getattr(model, "model", model))
+        _read_rotary_parameters(network)
+        self.patched_forward = _forward(network, getattr(model, "lm_head", None), with_past=config.use_past)
+        self._experts: list[Any] = [module for module in model.modules() if hasattr(module, "gate_up_proj")]
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        for experts in self._experts:
+            experts.gate_up = nn.ParameterList(_each(experts.gate_up_proj))
+            experts.down = nn.ParameterList(_each(experts.down_proj))
+
+    def __exit__(self, *raised: object) -> None:
+        for experts in self._experts:
+            del experts.gate_up, experts.down
+        super().__exit__(*raised)
+
+
+def _each(stacked: Tensor) -> list[nn.Parameter]:
+    """Each expert's own weights, in the memory they have."""
+    return [nn.Parameter(weights, requires_grad=False) for weights in stacked.detach().unbind()]
+
+
+def _read_rotary_parameters(network: Llama4TextModel) -> None:
+    """Rotate as a config written by transformers 5 says, of which those that optimum runs with read nothing."""
+    config: Any = network.config
+    parameters = getattr(config, "rope_parameters", None)
+    if parameters and config.rope_scaling is None:
+        config.rope_theta = parameters["rope_theta"]
+        config.rope_scaling = None if parameters["rope_type"] == "default" else dict(parameters)
+        network.rotary_emb = type(network.rotary_emb)(config)
+
+
+def _forward(network: Llama4TextModel, head: nn.Linear | None, *, with_past: bool) -> Callable[..., Outputs]:
+    """What replaces ``model.forward``; its parameters are the names of the graph's inputs."""
+
+    def forward(
+        input_ids: Tensor, attention_mask: Tensor, past_key_values: Sequence[KeysValues] | None = None
+    ) -> Outputs:
+        states, present = hidden_states(network, input_ids, attention_mask, past_key_values)
+        outputs: Outputs = {"last_hidden_state": states} if head is None else {"logits": head(states)}
+        return outputs | ({"past_key_values": present} if with_past else {})
+
+    return forward
