@@ -1,0 +1,139 @@
+"""Write a checkpoint of ``bench_model.py`` as GGUF for llama.cpp: all matrices in Q4_0, norms and routers in F32.
+
+python benchmarks/bench_gguf.py FOLDER FILE.gguf
+
+One tensor after another is read, rounded and written: a mixture's experts, the largest, take a few times 0.4 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from gguf import GGMLQuantizationType, GGUFWriter
+from gguf.quants import quantize
+
+from llama4sdk.llama4.config import TextConfig
+from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
+
+Floats = npt.NDArray[np.float32]
+Q4_0 = GGMLQuantizationType.Q4_0
+BLOCK, BLOCK_BYTES = 32, 18
+NAMES = {
+    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+    "feed_forward.router": "ffn_gate_inp", "feed_forward.shared_expert.gate_proj": "ffn_gate_shexp",
+    "feed_forward.shared_expert.up_proj": "ffn_up_shexp", "feed_forward.shared_expert.down_proj": "ffn_down_shexp",
+}  # fmt: skip
+OUTSIDE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+
+
+class Part(NamedTuple):
+    """One tensor of the file, and how its values are had."""
+
+    name: str
+    shape: tuple[int, ...]
+    values: Callable[[], Floats]
+
+    @property
+    def rounded(self) -> bool:
+        """Whether it is a matrix, or several, in Q4_0."""
+        return len(self.shape) > 1 and "gate_inp" not in self.name
+
+    @property
+    def nbytes(self) -> int:
+        """In the file."""
+        count = math.prod(self.shape)
+        return count // BLOCK * BLOCK_BYTES if self.rounded else 4 * count
+
+
+def write_gguf(source: Path, target: Path) -> None:
+    """The whole file."""
+    checkpoint = open_checkpoint(source)
+    writer = GGUFWriter(target, "llama4")
+    _describe(writer, checkpoint.config)
+    _vocabulary(writer, source)
+    parts = list(_parts(checkpoint))
+    for part in parts:
+        kind = Q4_0 if part.rounded else None
+        writer.add_tensor_info(part.name, part.shape, np.dtype(np.float32), part.nbytes, kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for part in parts:
+        values = part.values()
+        writer.write_tensor_data(quantize(values, Q4_0) if part.rounded else values)
+    writer.close()
+
+
+def _describe(writer: GGUFWriter, config: TextConfig) -> None:
+    writer.add_block_count(config.num_layers)
+    writer.add_context_length(config.max_context)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.dense_size)
+    writer.add_head_count(config.num_heads)
+    writer.add_head_count_kv(config.num_kv_heads)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_expert_count(config.num_experts)
+    writer.add_expert_used_count(1)
+    writer.add_expert_feed_forward_length(config.expert_size)
+    writer.add_interleave_moe_layer_step(1)
+
+
+def _vocabulary(writer: GGUFWriter, source: Path) -> None:
+    numbers: dict[str, int] = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("llama4")
+    writer.add_token_list(sorted(numbers, key=numbers.__getitem__))
+    writer.add_token_types([1] * len(numbers))
+    writer.add_token_merges(["a b"])
+    writer.add_eos_token_id(0)
+
+
+def _parts(checkpoint: Checkpoint) -> Iterator[Part]:
+    for name in checkpoint.tensors:
+        stem = name.removesuffix(".weight")
+        if stem in OUTSIDE:
+            yield _part(checkpoint, name, f"{OUTSIDE[stem]}.weight")
+            continue
+        _, _, layer, inner = stem.split(".", 3)
+        if inner in NAMES:
+            yield _part(checkpoint, name, f"blk.{layer}.{NAMES[inner]}.weight")
+        elif inner == "feed_forward.experts.down_proj":
+            yield _part(checkpoint, name, f"blk.{layer}.ffn_down_exps.weight", turned=1)
+        else:
+            yield _part(checkpoint, name, f"blk.{layer}.ffn_gate_exps.weight", turned=2, half=0)
+            yield _part(checkpoint, name, f"blk.{layer}.ffn_up_exps.weight", turned=2, half=1)
+
+
+def _part(checkpoint: Checkpoint, source: str, name: str, *, turned: int = 0, half: int = 0) -> Part:
+    """``turned``: the experts [experts, inputs, turned * outputs] have their inputs last there; ``half`` of outputs."""
+    shape = tuple(checkpoint.tensors[source].shape)
+    if not turned:
+        return Part(name, shape, lambda: np.asarray(checkpoint.read(source)).astype(np.float32))
+    experts, inputs, outputs = shape[0], shape[1], shape[2] // turned
+
+    def values() -> Floats:
+        own = np.asarray(checkpoint.read(source))[:, :, half * outputs : (half + 1) * outputs]
+        return np.ascontiguousarray(own.swapaxes(1, 2), dtype=np.float32)
+
+    return Part(name, (experts, outputs, inputs), values)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Write a checkpoint of bench_model.py as GGUF, in Q4_0.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("file", type=Path)
+    chosen = parser.parse_args()
+    write_gguf(chosen.folder, chosen.file)
+    print(f"{chosen.file.stat().st_size / 1e9:.3f} GB in {chosen.file}")
