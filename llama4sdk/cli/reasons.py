@@ -59,7 +59,7 @@ def decisions(plan: Plan) -> Table:
     for device, size in plan.memory.items():
         table.add_row("memory", gb(size), f"on {device}, cache and workspace included")
     if plan.tokens_per_second:
-        table.add_row("speed", f"about {plan.tokens_per_second:.2g} tokens/s", f"modelled{_shared(plan)}")
+        table.add_row("speed", f"about {_rounded(plan.tokens_per_second)} tokens/s", f"modelled{_shared(plan)}")
     return table
 
 
@@ -67,7 +67,7 @@ def _shared(plan: Plan) -> str:
     """What of it each answer gets, where there are several."""
     batch = plan.batch or 1
     each = (plan.tokens_per_second or 0.0) / batch
-    return f"; {batch} answers together, {each:.2g} tokens/s each" if batch > 1 else ""
+    return f"; {batch} answers together, {_rounded(each)} tokens/s each" if batch > 1 else ""
 
 
 def rejections(found: Sequence[Rejection]) -> Table:
@@ -143,3 +143,8 @@ def _grid() -> Table:
     table.add_column(style="cyan", overflow="fold")
     table.add_column(overflow="fold")
     return table
+
+
+def _rounded(speed: float) -> str:
+    """To two digits, without an exponent."""
+    return f"{float(f'{speed:.2g}'):g}"

@@ -36,15 +36,18 @@ READERS: Final = {"GGUF": ("llama.cpp",), "Hugging Face": ("torch", "vLLM"), "Me
 def subjects(name: str | None, prefer: Preference = "balanced") -> list[Model]:
     """The model of this name, path or repository, or Scout and Maverick in the order they are wanted in.
 
-    None for what is neither known nor here. Of a checkpoint only headers are read, or its ``config.json`` alone where
-    no weights are beside it. Raises CheckpointError.
+    None for what is neither known nor here, nor for an export, which one engine alone runs. Of a checkpoint only
+    headers are read, or its ``config.json`` alone where no weights are beside it. Raises CheckpointError.
     """
     from llama4sdk import catalog, weights
+    from llama4sdk.weights.exported import export_format
 
     if name is None:
         both = [_of_spec(catalog.SCOUT), _of_spec(catalog.MAVERICK)]
         return both[::-1] if prefer == "quality" else both
     path = weights.locate(name)
+    if path is not None and export_format(path) is not None:
+        return []
     if path is not None:
         return [_of_config(name, path) or _of_file(name, path)]
     spec = catalog.find(name)

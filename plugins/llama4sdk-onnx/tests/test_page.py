@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -25,3 +26,15 @@ def test_commands_print_what_is_shown(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300)
         assert done.returncode == 0, done.stderr
         assert re.sub(SIZE, "size", done.stdout.strip()) == re.sub(SIZE, "size", output.strip())
+
+
+def test_a_plan_and_a_look_at_an_export_say_what_it_is(demo_int8: Path) -> None:
+    """``plan`` names the one engine that runs it; ``inspect``, which is for checkpoints, says why it does not."""
+    plan, look = (
+        subprocess.run([sys.executable, "-m", "llama4sdk", *words], capture_output=True, text=True, timeout=300)
+        for words in (["plan", "--model", str(demo_int8), "--json"], ["inspect", str(demo_int8)])
+    )
+    assert plan.returncode == 0, plan.stderr
+    assert json.loads(plan.stdout)["backend"] == "onnx"
+    assert (look.returncode, look.stdout) == (4, "")
+    assert "is an export for 'onnx', not a checkpoint" in look.stderr
