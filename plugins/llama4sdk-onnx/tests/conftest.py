@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import Llama4ForCausalLM, Llama4TextConfig
 
 from llama4sdk import Client
 from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
 from llama4sdk.weights.store import locate
 
-from .exported import export, reference, save_chat, save_plain
+from .exported import HEADS, export, reference, save_chat, save_plain
 
 FLAVOURS: dict[str, dict[str, object]] = {
     "scout": {
@@ -51,40 +49,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Checkpoint]:
         key = repr((flavour, overrides))
         if key not in known:
             folder = tmp_path_factory.mktemp("tiny")
-            _save(folder, FLAVOURS[flavour] | overrides)
+            reference().tiny_model(**(HEADS | FLAVOURS[flavour] | overrides)).save_pretrained(folder)
             known[key] = open_checkpoint(folder)
         return known[key]
 
     return make
-
-
-def _save(folder: Path, overrides: dict[str, object]) -> None:
-    base: dict[str, object] = {
-        "vocab_size": 96,
-        "hidden_size": 32,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "intermediate_size": 24,
-        "intermediate_size_mlp": 40,
-        "num_local_experts": 4,
-        "num_experts_per_tok": 1,
-        "attention_chunk_size": 8,
-        "floor_scale": 4,
-        "attn_scale": 0.1,
-        "attn_temperature_tuning": True,
-        "max_position_embeddings": 256,
-        "bos_token_id": None,
-        "eos_token_id": 95,
-        "pad_token_id": None,
-    }
-    torch.manual_seed(0)
-    model = Llama4ForCausalLM(Llama4TextConfig(**(base | overrides)))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(1.0 if parameter.dim() == 1 else 0.0, 0.2)
-    model.save_pretrained(folder)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +17,11 @@ from llama4sdk_torch.model import TextModel
 from llama4sdk.planning.quantization import QuantizationConfig
 from llama4sdk.weights.checkpoint import open_checkpoint
 
+from .exported import reference
 from .running import export
 
 Floats = npt.NDArray[np.float32]
 
-REFERENCE = Path(__file__).parents[2] / "llama4sdk-torch" / "tests" / "reference.py"
 PATCH = 91
 """The token whose places image features take."""
 
@@ -57,14 +56,10 @@ class Tiny:
 
 def tiny(folder: Path, kind: str, *, sees: bool = False) -> Tiny:
     """A ``scout`` with chunks of 8 tokens, a ``maverick`` with some layers dense, or a ``llama`` without chunks."""
-    spec = importlib.util.spec_from_file_location("native_reference", REFERENCE)
-    assert spec is not None
-    assert spec.loader is not None
-    reference = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(reference)
+    ours = reference()
     llama = {"no_rope_layers": [1] * 4, "layer_types": ["full_attention"] * 4, "moe_layers": [], "use_qk_norm": False}
-    like = {"scout": reference.SCOUT_LIKE, "maverick": reference.MAVERICK_LIKE, "llama": llama}[kind]
-    reference.tiny_model(**like, head_dim=16, max_position_embeddings=1024).save_pretrained(folder)
+    like = {"scout": ours.SCOUT_LIKE, "maverick": ours.MAVERICK_LIKE, "llama": llama}[kind]
+    ours.tiny_model(**like, head_dim=16, max_position_embeddings=1024).save_pretrained(folder)
     checkpoint = open_checkpoint(folder)
     export(checkpoint, folder, "fp32", patch_token=PATCH if sees else None)
     manifest = Manifest(
