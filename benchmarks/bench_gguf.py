@@ -20,7 +20,8 @@ from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import quantize
 
 from llama4sdk.llama4.config import TextConfig
-from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 
 Floats = npt.NDArray[np.float32]
 Q4_0 = GGMLQuantizationType.Q4_0

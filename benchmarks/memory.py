@@ -23,7 +23,7 @@ CHILD = f"""
 import json, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from llama4sdk import Client
-from llama4sdk.local.metering import own_memory
+from llama4sdk.local.memory_meter import own_memory
 
 def watch():
     while True:

@@ -26,9 +26,10 @@ from llama4sdk_onnx.network import TextNetwork
 from llama4sdk_onnx.sessions import open_session
 from llama4sdk_torch.loading import load_model
 
-from llama4sdk.planning.quantization import Quantization, QuantizationConfig
-from llama4sdk.scoring import windows
-from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
+from llama4sdk.local.windows import windows
+from llama4sdk.quantization import Quantization, QuantizationConfig
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk.weights.store import locate
 
 Floats = npt.NDArray[np.float32]

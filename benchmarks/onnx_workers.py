@@ -69,8 +69,8 @@ def native(job: dict[str, Any]) -> Ready:
     import torch
     from llama4sdk_torch.loading import load_model
 
-    from llama4sdk.planning.quantization import QuantizationConfig
-    from llama4sdk.weights.checkpoint import open_checkpoint
+    from llama4sdk.quantization import QuantizationConfig
+    from llama4sdk.weights.opening import open_checkpoint
 
     torch.set_num_threads(job["threads"])
     quantization = QuantizationConfig.of(job["quantization"])

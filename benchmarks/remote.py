@@ -31,14 +31,14 @@ import httpx
 from pydantic_core import from_json, to_json
 
 from llama4sdk import AsyncClient
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import Llama4Error, StreamInterruptedError
 from llama4sdk.events import Event, Finish, TextDelta, Usage
 from llama4sdk.registry import Registry
 from llama4sdk.remote.dialect import Call, Dialect, Head, Reader
-from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk.remote.engine import RemoteEngine
-from llama4sdk.remote.failures import failure
-from llama4sdk.remote.framing import SSEDecoder
+from llama4sdk.remote.sse import SSEDecoder
+from llama4sdk.remote.status_errors import failure
 from llama4sdk.requests import Request, SamplingParams
 
 ROUNDS, WARM = 40, 5

@@ -16,12 +16,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from llama4sdk_torch.masks import Mask
+from llama4sdk_torch.generation import Mask
 from pydantic import BaseModel
 
 from llama4sdk.constraints import JsonSchema
 from llama4sdk.llama4.tokenizer import Tokenizer
-from llama4sdk.local.guidance import Constraints
+from llama4sdk.local.structured_output import Constraints
 from llama4sdk.requests import Request
 
 ROUNDS = 50

@@ -16,7 +16,8 @@ import torch
 from llama4sdk_torch.loading import load_model
 from transformers import DynamicCache, Llama4ForCausalLM
 
-from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk.weights.store import locate
 
 PROMPT, STEPS = 512, 32

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from llama4sdk import Client, Event, Finish, Hardware, Plan, TextDelta
 from llama4sdk.backend import Backend, BackendInfo, Engine, Need, Offer
-from llama4sdk.planning.plan import Placement
+from llama4sdk.plan import Placement
 from llama4sdk.progress import Progress
 from llama4sdk.registry import Registered, Registry
 from llama4sdk.requests import Request

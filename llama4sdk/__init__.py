@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from llama4sdk.aclient import AsyncClient
     from llama4sdk.batch.items import BatchItem
     from llama4sdk.client import Client
+    from llama4sdk.endpoint import Endpoint, RetryPolicy, Timeouts
     from llama4sdk.errors import Llama4Error
     from llama4sdk.events import Attempt, Event, Finish, TextDelta, TokenLogprob, ToolCallDelta, Usage
     from llama4sdk.hardware import Hardware
     from llama4sdk.messages import ImagePart, Message, TextPart, ToolCall, VideoPart
-    from llama4sdk.planning.plan import Plan
+    from llama4sdk.plan import Plan
     from llama4sdk.planning.policy import Place, Policy
-    from llama4sdk.planning.quantization import Quantization, QuantizationConfig
-    from llama4sdk.remote.endpoint import Endpoint, RetryPolicy, Timeouts
+    from llama4sdk.quantization import Quantization, QuantizationConfig
     from llama4sdk.requests import SamplingParams, Tool
     from llama4sdk.results import Completion, Embeddings, Scores
     from llama4sdk.streams import AsyncStream, Stream
@@ -38,7 +38,7 @@ _HOMES = {
     "Client": "client",
     "Completion": "results",
     "Embeddings": "results",
-    "Endpoint": "remote.endpoint",
+    "Endpoint": "endpoint",
     "Event": "events",
     "Finish": "events",
     "Hardware": "hardware",
@@ -46,17 +46,17 @@ _HOMES = {
     "Llama4Error": "errors",
     "Message": "messages",
     "Place": "planning.policy",
-    "Plan": "planning.plan",
+    "Plan": "plan",
     "Policy": "planning.policy",
-    "Quantization": "planning.quantization",
-    "QuantizationConfig": "planning.quantization",
-    "RetryPolicy": "remote.endpoint",
+    "Quantization": "quantization",
+    "QuantizationConfig": "quantization",
+    "RetryPolicy": "endpoint",
     "SamplingParams": "requests",
     "Scores": "results",
     "Stream": "streams",
     "TextDelta": "events",
     "TextPart": "messages",
-    "Timeouts": "remote.endpoint",
+    "Timeouts": "endpoint",
     "TokenLogprob": "events",
     "Tool": "requests",
     "ToolCall": "messages",

@@ -16,14 +16,11 @@ from typing_extensions import TypeVar
 from llama4sdk.client import BaseClient
 from llama4sdk.constraints import SchemaLike
 from llama4sdk.errors import StreamClosedError
-from llama4sdk.memory import Memory
-from llama4sdk.planning.plan import Plan
+from llama4sdk.plan import Plan
 from llama4sdk.progress import Progress
 from llama4sdk.requests import ChatOptions, GenerateOptions, Pooling, SamplingOptions
-from llama4sdk.results import Completion, Embeddings, Scores
-from llama4sdk.streams import AsyncStream
-from llama4sdk.tools import ToolLike, ToolRun
-from llama4sdk.validation import (
+from llama4sdk.results import Completion, Embeddings, Memory, Scores
+from llama4sdk.session.validation import (
     MessagesInput,
     as_messages,
     chat_request,
@@ -32,6 +29,8 @@ from llama4sdk.validation import (
     generate_request,
     score_request,
 )
+from llama4sdk.streams import AsyncStream
+from llama4sdk.tools import ToolLike, ToolRun
 
 if TYPE_CHECKING:
     from llama4sdk.batch.items import BatchItem, BatchRequest, Job

@@ -15,20 +15,18 @@ from typing import ClassVar, Final, Self
 
 from pydantic import Field, model_validator
 
+from llama4sdk._installed import missing
 from llama4sdk._values import Value
 from llama4sdk.capabilities import Capabilities, Feature
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import UnsupportedFeatureError
 from llama4sdk.events import Event
 from llama4sdk.hardware import Hardware
-from llama4sdk.installed import missing
-from llama4sdk.memory import Memory
-from llama4sdk.planning.plan import Breakdown, Placement, Plan, check_breakdown
-from llama4sdk.planning.policy import Preference
-from llama4sdk.planning.quantization import Quantization, QuantizationConfig
+from llama4sdk.plan import Breakdown, Placement, Plan, Preference, check_breakdown
 from llama4sdk.progress import Progress
-from llama4sdk.remote.endpoint import Endpoint
+from llama4sdk.quantization import Quantization, QuantizationConfig
 from llama4sdk.requests import EmbedRequest, Request, ScoreRequest
-from llama4sdk.results import Embeddings, Scores
+from llama4sdk.results import Embeddings, Memory, Scores
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -146,7 +144,7 @@ class Engine(ABC):
 
         The iterator is a generator (or has ``close``): closing it early frees whatever the request held.
         Raises ContextLengthError before the first event when the prompt, or the prompt and ``max_tokens``, do not fit
-        into the context; ``llama4sdk.context.room_for_answer`` is that rule.
+        into the context; ``llama4sdk.local.windows.room_for_answer`` is that rule.
         """
 
     def astream(self, request: Request) -> AsyncIterator[Event]:
@@ -164,8 +162,8 @@ class Engine(ABC):
     def score(self, request: ScoreRequest, *, progress: Progress | None = None) -> Scores:
         """The log-probability of each token of a text. Only called when ``score`` is a declared feature.
 
-        Long texts are read in the windows that ``llama4sdk.scoring.windows`` names; ``progress`` is called now and
-        then, in the calling thread. Raises ContextLengthError when a window is longer than the context.
+        Long texts are read in the windows that ``llama4sdk.local.windows.windows`` names; ``progress`` is called now
+        and then, in the calling thread. Raises ContextLengthError when a window is longer than the context.
         """
         raise UnsupportedFeatureError(type(self).__name__, "score")
 

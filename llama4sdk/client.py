@@ -13,10 +13,8 @@ from typing_extensions import TypeVar
 from llama4sdk.constraints import SchemaLike
 from llama4sdk.requests import ChatOptions, GenerateOptions, Pooling, SamplingOptions
 from llama4sdk.results import Completion, Embeddings, Scores
-from llama4sdk.session import Session
-from llama4sdk.streams import Stream
-from llama4sdk.tools import ToolLike, ToolRun
-from llama4sdk.validation import (
+from llama4sdk.session.session import Session
+from llama4sdk.session.validation import (
     MessagesInput,
     as_messages,
     chat_request,
@@ -26,18 +24,20 @@ from llama4sdk.validation import (
     need,
     score_request,
 )
+from llama4sdk.streams import Stream
+from llama4sdk.tools import ToolLike, ToolRun
 
 if TYPE_CHECKING:
     from llama4sdk.batch.items import BatchItem, BatchRequest
     from llama4sdk.capabilities import Feature
+    from llama4sdk.endpoint import Endpoint
     from llama4sdk.hardware import Hardware
-    from llama4sdk.memory import Memory
-    from llama4sdk.planning.plan import Plan
+    from llama4sdk.plan import Plan
     from llama4sdk.planning.policy import Policy
-    from llama4sdk.planning.quantization import Quantization, QuantizationConfig
     from llama4sdk.progress import Progress
+    from llama4sdk.quantization import Quantization, QuantizationConfig
     from llama4sdk.registry import Registry
-    from llama4sdk.remote.endpoint import Endpoint
+    from llama4sdk.results import Memory
 
 __all__ = ["BaseClient", "Client"]
 

@@ -11,9 +11,9 @@ from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema, from_json
 
+from llama4sdk._text import in_words
 from llama4sdk._values import Value
 from llama4sdk.errors import InvalidRequestError
-from llama4sdk.text import in_words
 
 __all__ = ["Constraint", "Grammar", "JsonSchema", "Regex", "SchemaLike", "as_constraint"]
 

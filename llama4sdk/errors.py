@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from llama4sdk.batch.items import BatchItem
     from llama4sdk.events import Attempt
     from llama4sdk.messages import Message
-    from llama4sdk.planning.plan import Rejection
+    from llama4sdk.plan import Rejection
     from llama4sdk.results import Completion
 
 __all__ = [

@@ -13,9 +13,9 @@ from typing import Final, Literal, Self, TypeAlias
 
 from pydantic import ValidationError, model_validator
 
+from llama4sdk._text import in_words
 from llama4sdk._values import Label, Value
 from llama4sdk.errors import ConfigurationError
-from llama4sdk.text import in_words
 
 __all__ = [
     "MOST_CORES",

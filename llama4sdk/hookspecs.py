@@ -16,7 +16,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from llama4sdk.backend import BackendInfo
-    from llama4sdk.exporting import ExporterInfo
+    from llama4sdk.exporter import ExporterInfo
 
 __all__ = ["ENTRY_POINT_GROUP", "hookimpl", "hookspec"]
 

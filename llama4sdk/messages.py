@@ -96,7 +96,7 @@ class VideoPart(Value):
         ``max_tiles`` is what each is looked at in, image parts included. Raises InvalidRequestError for what is no
         picture and for too few or too many, OSError when a file cannot be read.
         """
-        from llama4sdk.llama4.images.parts import frame_parts
+        from llama4sdk.llama4.images.video_frames import frame_parts
 
         return cls(frames=frame_parts(frames, max_tiles, most=MOST_FRAMES))
 
@@ -108,7 +108,7 @@ class VideoPart(Value):
         (``pip install 'llama4sdk[video]'``). Raises InvalidRequestError for what is no video, damaged or too long,
         OSError when it cannot be read.
         """
-        from llama4sdk.llama4.images.parts import sampled_parts
+        from llama4sdk.llama4.images.video_frames import sampled_parts
 
         with Path(path).open("rb") as file:
             return cls(frames=sampled_parts(file, frames, max_tiles, most=MOST_FRAMES))
@@ -116,7 +116,7 @@ class VideoPart(Value):
     @classmethod
     def from_bytes(cls, data: bytes, *, frames: int = 8, max_tiles: MaxTiles = 1) -> VideoPart:
         """The same of a file's bytes."""
-        from llama4sdk.llama4.images.parts import sampled_parts
+        from llama4sdk.llama4.images.video_frames import sampled_parts
 
         return cls(frames=sampled_parts(data, frames, max_tiles, most=MOST_FRAMES))
 

@@ -10,11 +10,11 @@ from types import ModuleType
 import pluggy
 
 from llama4sdk import hookspecs, settings
+from llama4sdk._text import nearest
 from llama4sdk._values import Value
 from llama4sdk.backend import CONTRACT_VERSION, Backend, BackendInfo
 from llama4sdk.errors import ConfigurationError, PluginContractError, PluginLoadError, UnknownBackendError
-from llama4sdk.exporting import Exporter, ExporterInfo
-from llama4sdk.text import nearest
+from llama4sdk.exporter import Exporter, ExporterInfo
 
 __all__ = ["PluginFailure", "Registered", "RegisteredExporter", "Registry"]
 
@@ -128,7 +128,7 @@ class Registry:
             )
         made = _instantiate(f"Exporter '{name}'", info.cls, info.install)
         if not isinstance(made, Exporter):
-            raise PluginContractError(f"Exporter '{name}': {info.cls} is no subclass of llama4sdk.exporting.Exporter.")
+            raise PluginContractError(f"Exporter '{name}': {info.cls} is no subclass of llama4sdk.exporter.Exporter.")
         return made
 
     def _refuse_broken(self, name: str, kind: type[ConfigurationError]) -> None:

@@ -6,17 +6,17 @@ import math
 from collections.abc import Iterable
 from typing import Final, Generic, cast
 
-from pydantic import PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 from typing_extensions import TypeVar
 
+from llama4sdk._text import gb, in_words
 from llama4sdk._values import Value
 from llama4sdk.constraints import Constraint, JsonSchema
 from llama4sdk.errors import InvalidRequestError, StructuredOutputError
 from llama4sdk.events import Attempt, Event, Finish, FinishReason, TextDelta, TokenLogprob, ToolCallDelta, Usage
 from llama4sdk.messages import Message, ToolCall
-from llama4sdk.text import in_words
 
-__all__ = ["Completion", "Embeddings", "Scores", "fold"]
+__all__ = ["BAND", "Completion", "Embeddings", "Memory", "Scores", "fold"]
 
 Parsed = TypeVar("Parsed", covariant=True, default=object)
 
@@ -180,3 +180,24 @@ def _extend(call: ToolCall | None, delta: ToolCallDelta) -> ToolCall:
     if call is None:
         return ToolCall(id=delta.id or f"call_{delta.index}", name=delta.name or "", arguments=delta.arguments)
     return call.model_copy(update={"name": delta.name or call.name, "arguments": call.arguments + delta.arguments})
+
+
+BAND: Final = 0.1
+"""The share by which an engine may exceed its plan's memory before it is said."""
+
+
+class Memory(Value):
+    """Bytes by device. ``measured`` is the peak so far, and empty where the engine cannot tell."""
+
+    predicted: dict[str, int] = Field(default_factory=dict)
+    measured: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def excess(self) -> str | None:
+        """What to say of the devices that took more than was predicted, and ``BAND`` besides; ``None`` of none."""
+        beyond = [
+            f"{gb(size)} on {device}, where {gb(self.predicted[device])} were predicted"
+            for device, size in self.measured.items()
+            if device in self.predicted and size > self.predicted[device] * (1 + BAND)
+        ]
+        return " and ".join(beyond) or None

@@ -11,11 +11,11 @@ from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic_core import ArgsKwargs, to_json
 
+from llama4sdk._text import in_words, nearest
 from llama4sdk.errors import InvalidRequestError, ToolLimitError
 from llama4sdk.messages import Message, ToolCall
 from llama4sdk.requests import Tool
 from llama4sdk.results import Completion
-from llama4sdk.text import in_words, nearest
 
 __all__ = ["ToolLike", "ToolRun", "as_tools"]
 

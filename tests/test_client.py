@@ -27,12 +27,12 @@ from llama4sdk.errors import (
 )
 from llama4sdk.events import Finish, TextDelta
 from llama4sdk.hardware import Hardware
-from llama4sdk.memory import Memory
 from llama4sdk.messages import ImagePart, Message, TextPart
-from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.plan import Placement, Plan
 from llama4sdk.progress import Progress
 from llama4sdk.registry import PluginFailure, Registry
 from llama4sdk.requests import Tool
+from llama4sdk.results import Memory
 from llama4sdk.testing.machines import LAPTOP
 from llama4sdk.testing.registry import scripted_registry
 from llama4sdk.testing.scripted import ANSWER, OFFER, ScriptedBackend, ScriptedEngine, Step

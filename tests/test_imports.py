@@ -38,7 +38,7 @@ def test_the_bare_import_does_not_even_load_pydantic() -> None:
 
 def test_engines_that_run_networks_load_no_tensor_library_but_numpy() -> None:
     """What they share can be used without torch; llguidance comes with the first shape."""
-    loaded = loaded_after("import llama4sdk.local.engine, llama4sdk.weights.holding")
+    loaded = loaded_after("import llama4sdk.local.engine, llama4sdk.weights.quantization_plan")
     assert "numpy" in loaded
     assert not loaded & {"torch", "onnxruntime", "transformers", "llguidance", "gguf", "httpx", "rich", "typer"}
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from llama4sdk import Client, Plan, Quantization, QuantizationConfig, catalog
+from llama4sdk import Client, Plan, Quantization, QuantizationConfig
 from llama4sdk.backend import Need
+from llama4sdk.catalog import models
 from llama4sdk.errors import ConfigurationError
-from llama4sdk.planning.estimate import weight_bytes
-from llama4sdk.planning.plan import Placement
-from llama4sdk.planning.quantization import MatrixFormat
-from llama4sdk.validation import need
+from llama4sdk.llama4.sizes import weight_bytes
+from llama4sdk.plan import Placement
+from llama4sdk.quantization import MatrixFormat
+from llama4sdk.session.validation import need
 
 INT4, INT8, FP8, BF16, FP32 = (Quantization(name) for name in ("int4", "int8", "fp8", "bf16", "fp32"))
 
@@ -112,13 +113,13 @@ def test_bytes_of_a_matrix(form: MatrixFormat, shape: tuple[int, int], size: int
 
 def test_bytes_of_scout_with_a_scheme_for_each_class() -> None:
     """Parts add up to those of the specification: experts in int4 with groups of 32, the head in int8."""
-    assert catalog.SCOUT.config is not None
-    bf16 = weight_bytes(catalog.SCOUT.config, BF16)
-    experts = weight_bytes(catalog.SCOUT.config, QuantizationConfig(experts=INT4, group_size=32))
+    assert models.SCOUT.config is not None
+    bf16 = weight_bytes(models.SCOUT.config, BF16)
+    experts = weight_bytes(models.SCOUT.config, QuantizationConfig(experts=INT4, group_size=32))
     assert bf16 - experts == 96_636_764_160 * 2 - 96_636_764_160 // 2 - 96_636_764_160 // 32 * 2
-    head = weight_bytes(catalog.SCOUT.config, QuantizationConfig(head=INT8))
+    head = weight_bytes(models.SCOUT.config, QuantizationConfig(head=INT8))
     assert bf16 - head == 202_048 * 5120 - 202_048 * 4
-    assert catalog.SCOUT.weight_bytes(QuantizationConfig.of("int4-g32")) == 65_344_924_672
+    assert models.SCOUT.weight_bytes(QuantizationConfig.of("int4-g32")) == 65_344_924_672
 
 
 def test_classes_of_modules_in_one_name() -> None:

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from llama4sdk.errors import ConfigurationError, InvalidRequestError, UnknownOptionError
 from llama4sdk.events import Event, Finish, TextDelta, TokenLogprob, ToolCallDelta, Usage
 from llama4sdk.messages import ImagePart, Message, TextPart, ToolCall
-from llama4sdk.planning.plan import Quantization
+from llama4sdk.plan import Quantization
 from llama4sdk.requests import SamplingParams
 from llama4sdk.results import Completion, fold
-from llama4sdk.validation import chat_request, embed_request, generate_request, need
+from llama4sdk.session.validation import chat_request, embed_request, generate_request, need
 
 
 def test_a_string_is_one_user_message() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from llama4sdk.batch.bodies import arguments_of
 from llama4sdk.errors import ConfigurationError, InvalidRequestError
 from llama4sdk.requests import Request
-from llama4sdk.validation import MessagesInput, chat_request, difficulty_of, generate_request
+from llama4sdk.session.validation import MessagesInput, chat_request, difficulty_of, generate_request
 
 if TYPE_CHECKING:
     from llama4sdk.capabilities import Feature

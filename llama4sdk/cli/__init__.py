@@ -6,7 +6,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run ``llama4sdk`` with the process's arguments, and exit."""
     from llama4sdk.cli.app import app
-    from llama4sdk.cli.streams import prepare
+    from llama4sdk.cli.stdio import prepare
 
     prepare()
     app()(prog_name="llama4sdk")

@@ -57,7 +57,7 @@ def app() -> typer.Typer:
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer's calling convention
     if asked:
-        from llama4sdk.cli.version import version
+        from llama4sdk.cli.commands.version import version
 
         version()
         raise typer.Exit
@@ -76,7 +76,7 @@ def _root(
 
 
 def _load(name: str) -> Command:
-    found = getattr(importlib.import_module(f"llama4sdk.cli.{name}"), name)
+    found = getattr(importlib.import_module(f"llama4sdk.cli.commands.{name}"), name)
     if isinstance(found, typer.Typer):
         return typer.main.get_command(found)
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=SETTINGS)

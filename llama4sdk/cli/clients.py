@@ -8,15 +8,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, cast
 
 from llama4sdk import Client, weights
-from llama4sdk.cli.bars import loading_bar
 from llama4sdk.cli.console import ask_key, note, stderr
+from llama4sdk.cli.views.progress_bars import loading_bar
 from llama4sdk.planning.policy import Policy
 
 if TYPE_CHECKING:
     from llama4sdk.capabilities import Feature
     from llama4sdk.cli.options import Target
     from llama4sdk.hardware import Hardware
-    from llama4sdk.planning.plan import Plan
+    from llama4sdk.plan import Plan
 
 __all__ = ["client_for", "load", "opened", "waiting"]
 

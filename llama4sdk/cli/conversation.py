@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from llama4sdk.client import Client
-    from llama4sdk.planning.plan import Plan
+    from llama4sdk.plan import Plan
     from llama4sdk.requests import GenerateOptions
     from llama4sdk.streams import Stream
 

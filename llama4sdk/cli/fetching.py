@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from llama4sdk import calibration, catalog, settings, weights
-from llama4sdk.cli.bars import bytes_bar
+from llama4sdk import settings, weights
+from llama4sdk._text import gb
+from llama4sdk.catalog import models
 from llama4sdk.cli.console import agreed, note, stderr
+from llama4sdk.cli.views.progress_bars import bytes_bar
 from llama4sdk.errors import WeightsNotFoundError
+from llama4sdk.probe import measurements
 from llama4sdk.progress import Progress
-from llama4sdk.text import gb
 from llama4sdk.weights.demo import RECIPE
 
 __all__ = ["fetch"]
@@ -21,7 +23,7 @@ def fetch(model: str, *, yes: bool) -> Path:
 
     Raises WeightsNotFoundError when nobody agreed, DownloadError when it failed.
     """
-    spec = catalog.find(model) or catalog.DEMO
+    spec = models.find(model) or models.DEMO
     what = f"{spec.title} ({gb(RECIPE.size)}, {spec.license})"
     if not yes and not agreed(f"Download {what}?"):
         raise WeightsNotFoundError(
@@ -55,5 +57,5 @@ def _measured(model: str, progress: Progress) -> Path:
     path = weights.pull(model, progress=watch)
     if len(pieces) > 1:
         (first, began), (last, ended) = pieces
-        calibration.downloaded(settings.home(), last - first, ended - began)
+        measurements.downloaded(settings.home(), last - first, ended - began)
     return path

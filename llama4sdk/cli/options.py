@@ -16,7 +16,7 @@ from llama4sdk.cli.errors import guarded
 from llama4sdk.cli.inputs import read_file, read_json_object
 
 if TYPE_CHECKING:
-    from llama4sdk.planning.policy import Preference
+    from llama4sdk.plan import Preference
     from llama4sdk.requests import GenerateOptions, SamplingOptions
 
 __all__ = ["SETTINGS", "JsonFlag", "Sampling", "Shape", "Target", "expanded"]

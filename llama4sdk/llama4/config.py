@@ -11,9 +11,9 @@ from typing import Annotated, Final
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
+from llama4sdk._text import in_words
 from llama4sdk._values import Value
 from llama4sdk.errors import CheckpointError
-from llama4sdk.text import in_words
 
 __all__ = ["MOST", "RopeScaling", "TextConfig", "layer_count", "number"]
 

@@ -20,9 +20,9 @@ from tokenizers import Regex, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Encoder
 
 from llama4sdk.errors import CheckpointError
-from llama4sdk.llama4 import ranks
-from llama4sdk.llama4.prompt import Control, Llama4Prompt, Piece
-from llama4sdk.llama4.template import ChatTemplate
+from llama4sdk.llama4 import vocabulary as ranks
+from llama4sdk.llama4.chat_template import ChatTemplate
+from llama4sdk.llama4.prompt_format import Control, Llama4Prompt, Piece
 from llama4sdk.llama4.tokenizer_file import tokenizer_json
 from llama4sdk.messages import Message
 from llama4sdk.requests import Tool

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from llama4sdk.events import TextDelta, ToolCallDelta
-from llama4sdk.llama4.callsyntax import Call, built_in_call, json_calls, python_calls, tagged_call
+from llama4sdk.llama4.toolcall_syntax import Call, built_in_call, json_calls, python_calls, tagged_call
 
 __all__ = ["MARKS", "ToolCallParser"]
 

@@ -11,32 +11,29 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from llama4sdk._text import gb
 from llama4sdk.backend import Engine
-from llama4sdk.context import room_for_answer
+from llama4sdk.capacity.torch_memory import BLOCK
 from llama4sdk.errors import (
     CheckpointError,
     DeviceMemoryError,
-    StreamClosedError,
 )
 from llama4sdk.events import Event, Finish, TokenLogprob, TopLogprob, Usage
 from llama4sdk.llama4.vision_config import VisionConfig
-from llama4sdk.local.answers import AnswerEvents, AnswerText, Token, offered, visible_marks
-from llama4sdk.local.guidance import Constraints, Guide
-from llama4sdk.local.metering import Meter
-from llama4sdk.local.prompts import Prompt, Prompts
-from llama4sdk.local.scoring import Scored
-from llama4sdk.local.source import TextSource
-from llama4sdk.local.turns import Turns
-from llama4sdk.memory import Memory
-from llama4sdk.planning.sizing import BLOCK
+from llama4sdk.local.admission import Admission
+from llama4sdk.local.input_processor import InputProcessor, Prompt
+from llama4sdk.local.memory_meter import MemoryMeter
+from llama4sdk.local.output_processor import Detokenizer, OutputProcessor, Token, offered, visible_marks
+from llama4sdk.local.scheduler import engine_closed
+from llama4sdk.local.structured_output import Constraints, TokenMask
+from llama4sdk.local.text_source import TextSource
+from llama4sdk.local.windows import Scored, Window, room_for_answer, windows
 from llama4sdk.probe import memory
 from llama4sdk.progress import Progress
 from llama4sdk.requests import EmbedRequest, Pooling, Request, ScoreRequest
-from llama4sdk.results import Embeddings, Scores
-from llama4sdk.scoring import Window, windows
-from llama4sdk.text import gb
+from llama4sdk.results import Embeddings, Memory, Scores
 
-__all__ = ["EMBED_TOKENS", "LocalEngine", "engine_closed"]
+__all__ = ["EMBED_TOKENS", "LocalEngine"]
 
 logger = logging.getLogger("llama4sdk")
 
@@ -66,7 +63,7 @@ class LocalEngine(Engine):
         vision: VisionConfig | None = None,
         batch: int = 1,
         request_bytes: int = 0,
-        meter: Meter | None = None,
+        meter: MemoryMeter | None = None,
     ) -> None:
         """``request_bytes`` is what each of the batch takes of the device; ``vocab_size`` what the network scores.
 
@@ -76,10 +73,10 @@ class LocalEngine(Engine):
         self.context_length = context_length
         self._backend = backend
         self._tokenizer = source.tokenizer()
-        self._prompts = Prompts(source, self._tokenizer, backend=backend, model=model, vision=vision)
+        self._prompts = InputProcessor(source, self._tokenizer, backend=backend, model=model, vision=vision)
         self._stop_ids = source.stop_ids | self._tokenizer.turn_ends
         self._defaults = source.generation_defaults
-        self._turns = Turns(batch)
+        self._turns = Admission(batch)
         self._batch = batch
         self._request_bytes = request_bytes
         self._exceeded = False
@@ -92,7 +89,7 @@ class LocalEngine(Engine):
         self._constraints = Constraints(self._tokenizer, self._stop_ids, vocab_size)
 
     @abstractmethod
-    def _tokens(self, request: Request, prompt: Prompt, count: int, guide: Guide | None) -> Generator[Token]:
+    def _tokens(self, request: Request, prompt: Prompt, count: int, guide: TokenMask | None) -> Generator[Token]:
         """At most ``count`` tokens that follow the prompt, drawn as the request and ``self._defaults`` say.
 
         A ``guide`` says before each draw what is allowed, is given each token by ``take``, and ends the answer by
@@ -212,10 +209,10 @@ class LocalEngine(Engine):
         if self._closed:
             raise engine_closed()
 
-    def _answer(self, request: Request, prompt: Prompt, count: int, guide: Guide | None) -> Iterator[Event]:
+    def _answer(self, request: Request, prompt: Prompt, count: int, guide: TokenMask | None) -> Iterator[Event]:
         marks = visible_marks(self._tokenizer, request)
-        answer = AnswerText(self._tokenizer, self._stop_ids, request.sampling.stop, marks)
-        events = AnswerEvents(request)
+        answer = Detokenizer(self._tokenizer, self._stop_ids, request.sampling.stop, marks)
+        events = OutputProcessor(request)
         with self._turn():
             tokens = self._tokens(request, prompt, count, guide)
             try:
@@ -267,11 +264,6 @@ class LocalEngine(Engine):
         measured = nullcontext() if meter is None else meter.watching() if long else meter.working()
         with self._turns.step(), measured, self._working():
             yield
-
-
-def engine_closed() -> StreamClosedError:
-    """What is raised of an engine that was closed."""
-    return StreamClosedError("The engine was closed.", hint="Make a new client.")
 
 
 def _batches(texts: list[list[int]]) -> Iterator[list[int]]:

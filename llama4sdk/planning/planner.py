@@ -10,18 +10,18 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from llama4sdk import catalog
+from llama4sdk._text import gb
 from llama4sdk.backend import Need, Offer, Unavailable
+from llama4sdk.capacity.ranking import BEARABLE
+from llama4sdk.catalog import models as catalog
+from llama4sdk.catalog.endpoints import find
 from llama4sdk.errors import CheckpointError, InsufficientMemoryError, NoBackendError
 from llama4sdk.hardware import Hardware
+from llama4sdk.plan import Decision, Plan, Preference, Rejection
 from llama4sdk.planning.offers import Answer, kept_here
-from llama4sdk.planning.plan import Decision, Plan, Rejection
-from llama4sdk.planning.policy import Policy, Preference
-from llama4sdk.planning.preferences import BEARABLE
-from llama4sdk.planning.quantization import Quantization, QuantizationConfig
+from llama4sdk.planning.policy import Policy
 from llama4sdk.planning.rejections import grouped
-from llama4sdk.remote.served import find
-from llama4sdk.text import gb
+from llama4sdk.quantization import Quantization, QuantizationConfig
 
 __all__ = ["CRITERIA", "choose", "needs"]
 

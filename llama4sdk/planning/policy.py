@@ -8,17 +8,12 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from llama4sdk._values import Value
-from llama4sdk.planning.routing import Ask, RoutingRule
-from llama4sdk.remote.endpoint import Endpoint
+from llama4sdk.endpoint import Endpoint
+from llama4sdk.plan import Preference
+from llama4sdk.planning.routing import RequestProfile, RoutingRule
 
-__all__ = ["Place", "Policy", "Preference", "Rates"]
+__all__ = ["Place", "Policy", "Rates"]
 
-Preference: TypeAlias = Literal["balanced", "quality", "speed", "context", "cost"]
-"""``balanced`` keeps models on accelerators, in the best precision that fits there, but leaves them before it goes
-below four bits a weight; ``quality`` takes Maverick before Scout and precision before speed; ``speed`` the fastest
-prediction, and ``context`` the longest window, of at least four bits, too; ``cost`` the least dollars a token: nothing
-on this machine, elsewhere what is known of the endpoint's price. Fewer than four bits, and less than 1.5 tokens a
-second, are for want of better."""
 
 Dollars: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -48,7 +43,7 @@ class Policy(Value):
     fallback: tuple[str | tuple[str, str] | Place, ...] = ()
     """Backends, or pairs of backend and model, to ask in this order when the first fails before it has begun to
     answer, with an error that another place may not have. A remote one that is named here is allowed."""
-    route: Literal["hybrid"] | RoutingRule | Callable[[Ask], str] | None = Field(default=None, exclude=True)
+    route: Literal["hybrid"] | RoutingRule | Callable[[RequestProfile], str] | None = Field(default=None, exclude=True)
     """Choose a model for each request: Scout or Maverick by the rule of ``planning.routing``, or by one's own function,
     which gives a model's name."""
     max_cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from llama4sdk import catalog
 from llama4sdk._values import Value
+from llama4sdk.catalog import models
 from llama4sdk.errors import ConfigurationError, ContextLengthError
 
 if TYPE_CHECKING:
-    from llama4sdk.remote.served import Listing
+    from llama4sdk.catalog.endpoint_tables import Listing
 
 __all__ = [
-    "Ask",
     "Difficulty",
     "ProjectedCost",
+    "RequestProfile",
     "Route",
     "RoutingRule",
     "Workload",
@@ -28,10 +28,10 @@ __all__ = [
 ]
 
 Difficulty: TypeAlias = Literal["easy", "usual", "hard"]
-MODELS: Final = (catalog.SCOUT.name, catalog.MAVERICK.name)
+MODELS: Final = (models.SCOUT.name, models.MAVERICK.name)
 
 
-class Ask(Value):
+class RequestProfile(Value):
     """What is known of a request before it runs. Images are counted in ``prompt_tokens``, too."""
 
     prompt_tokens: int = Field(ge=0)
@@ -48,8 +48,8 @@ class Ask(Value):
 class RoutingRule(Value):
     """When Maverick is asked, and how long a context each model has where it runs."""
 
-    scout_context: int = Field(default=catalog.SCOUT.context_length or 0, ge=1)
-    maverick_context: int = Field(default=catalog.MAVERICK.context_length or 0, ge=1)
+    scout_context: int = Field(default=models.SCOUT.context_length or 0, ge=1)
+    maverick_context: int = Field(default=models.MAVERICK.context_length or 0, ge=1)
     hard_tools: int = Field(default=8, ge=1)
     """From so many tools on a request of usual difficulty counts as hard."""
     hard_images: int = Field(default=5, ge=1)
@@ -68,7 +68,7 @@ class Route(Value):
 class Workload(Value):
     """``requests`` alike."""
 
-    ask: Ask
+    ask: RequestProfile
     requests: int = Field(ge=0)
 
 
@@ -83,7 +83,7 @@ class ProjectedCost(Value):
     all_maverick: float | None
 
 
-def route(ask: Ask, rule: RoutingRule | None = None) -> Route:
+def route(ask: RequestProfile, rule: RoutingRule | None = None) -> Route:
     """The model for one request: what its length demands, then Maverick for what is hard, Scout for the rest.
 
     Raises ContextLengthError when neither has the context.
@@ -100,17 +100,19 @@ def route(ask: Ask, rule: RoutingRule | None = None) -> Route:
     if len(able) == 1:
         return Route(model=able[0], reason=f"only {able[0]} has a context of that length")
     if ask.difficulty == "hard":
-        return Route(model=catalog.MAVERICK.name, reason="it was said to be hard")
+        return Route(model=models.MAVERICK.name, reason="it was said to be hard")
     if ask.difficulty == "usual" and ask.tools >= rule.hard_tools:
-        return Route(model=catalog.MAVERICK.name, reason=f"it has {ask.tools} tools to choose from")
+        return Route(model=models.MAVERICK.name, reason=f"it has {ask.tools} tools to choose from")
     if ask.difficulty == "usual" and ask.images >= rule.hard_images:
-        return Route(model=catalog.MAVERICK.name, reason=f"it has {ask.images} images")
+        return Route(model=models.MAVERICK.name, reason=f"it has {ask.images} images")
     if ask.difficulty == "usual" and ask.max_tokens >= rule.long_answer:
-        return Route(model=catalog.MAVERICK.name, reason=f"its answer may be {ask.max_tokens:,} tokens long")
-    return Route(model=catalog.SCOUT.name, reason="nothing about it is hard, and scout costs less")
+        return Route(model=models.MAVERICK.name, reason=f"its answer may be {ask.max_tokens:,} tokens long")
+    return Route(model=models.SCOUT.name, reason="nothing about it is hard, and scout costs less")
 
 
-def choose(ask: Ask, how: str | RoutingRule | Callable[[Ask], str], contexts: Mapping[str, int]) -> Route:
+def choose(
+    ask: RequestProfile, how: str | RoutingRule | Callable[[RequestProfile], str], contexts: Mapping[str, int]
+) -> Route:
     """The model for one request, by the rule or by the caller's function.
 
     ``contexts`` are those of where models run, as far as that is known; what the rule says is shortened to them.
@@ -130,9 +132,9 @@ def choose(ask: Ask, how: str | RoutingRule | Callable[[Ask], str], contexts: Ma
         return Route(model=longest, reason="the prompt may be very long, and its context is the longest")
 
 
-def usual(how: str | RoutingRule | Callable[[Ask], str]) -> str:
+def usual(how: str | RoutingRule | Callable[[RequestProfile], str]) -> str:
     """The model of a request that nothing is known of."""
-    return choose(Ask(prompt_tokens=0, max_tokens=0), how, {}).model
+    return choose(RequestProfile(prompt_tokens=0, max_tokens=0), how, {}).model
 
 
 def projected_cost(
@@ -153,7 +155,7 @@ def projected_cost(
     return ProjectedCost(dollars=dollars, requests=counts, all_scout=alone[MODELS[0]], all_maverick=alone[MODELS[1]])
 
 
-def _asked_of(function: Callable[[Ask], str], ask: Ask) -> str:
+def _asked_of(function: Callable[[RequestProfile], str], ask: RequestProfile) -> str:
     try:
         name: object = function(ask)
     except Exception as error:
@@ -166,7 +168,7 @@ def _asked_of(function: Callable[[Ask], str], ask: Ask) -> str:
     return name
 
 
-def _able(ask: Ask, rule: RoutingRule) -> list[str]:
+def _able(ask: RequestProfile, rule: RoutingRule) -> list[str]:
     contexts = zip(MODELS, (rule.scout_context, rule.maverick_context), strict=True)
     return [model for model, context in contexts if ask.prompt_tokens + ask.max_tokens <= context]
 
@@ -177,8 +179,10 @@ def _alone(model: str, workload: Sequence[Workload], prices: Mapping[str, Listin
     return sum(part.requests * _cost(part.ask, model, prices) for part in workload)
 
 
-def _cost(ask: Ask, model: str, prices: Mapping[str, Listing]) -> float:
+def _cost(ask: RequestProfile, model: str, prices: Mapping[str, Listing]) -> float:
     cost = prices[model].cost(ask.prompt_tokens, ask.max_tokens) if model in prices else None
     if cost is None:
-        raise ConfigurationError(f"There is no price of '{model}'.", hint="Pass one: llama4sdk.remote.served.Listing.")
+        raise ConfigurationError(
+            f"There is no price of '{model}'.", hint="Pass one: llama4sdk.catalog.endpoints.Listing."
+        )
     return cost

@@ -7,17 +7,17 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from llama4sdk import calibration, settings
+from llama4sdk import settings
 from llama4sdk.hardware import Hardware
-from llama4sdk.probe import amd, apple, cpu, disk, memory, nvidia, software
-from llama4sdk.probe.plausible import (
+from llama4sdk.probe import amd, apple, cpu, disk, measurements, memory, nvidia, software
+from llama4sdk.probe.bounded_read import Reader
+from llama4sdk.probe.sanity import (
     plausible_cpu,
     plausible_devices,
     plausible_disk,
     plausible_links,
     plausible_memory,
 )
-from llama4sdk.probe.reader import Reader
 
 __all__ = ["probe", "timed_probe"]
 
@@ -50,7 +50,7 @@ def timed_probe(*, deadline: float | None = None) -> tuple[Hardware, Mapping[str
     space = Reader("the disk", lambda: disk.read(settings.home()), disk.DISK_UNKNOWN)
     libraries = Reader("installed libraries", software.runtimes, software.NO_RUNTIMES)
     keys = Reader("credentials", software.credentials, software.NO_CREDENTIALS)
-    speeds = Reader("what was measured", lambda: calibration.load(settings.home()), None)
+    speeds = Reader("what was measured", lambda: measurements.load(settings.home()), None)
     cards, other = gpus.result(late), radeons.result(late)
     readers = (gpus, radeons, ram, processor, macs, space, libraries, keys, speeds)
     problems = [*cards.problems, *(problem for reader in readers if (problem := reader.problem(until)))]
@@ -75,4 +75,4 @@ def timed_probe(*, deadline: float | None = None) -> tuple[Hardware, Mapping[str
         credentials=keys.result(until),
         problems=tuple(problems),
     )
-    return calibration.applied(found, speeds.result(until)), {reader.what: reader.seconds for reader in readers}
+    return measurements.applied(found, speeds.result(until)), {reader.what: reader.seconds for reader in readers}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from llama4sdk.hardware import Device, Link
-from llama4sdk.probe.visible import select
+from llama4sdk.probe.visible_devices import select
 
 __all__ = ["AMD_ABSENT", "Amd", "read"]
 

@@ -15,7 +15,7 @@ import pynvml
 
 from llama4sdk.hardware import Device, Link
 from llama4sdk.probe import memory
-from llama4sdk.probe.visible import select
+from llama4sdk.probe.visible_devices import select
 
 __all__ = ["NVIDIA_ABSENT", "OUT_OF_REACH", "Nvidia", "read"]
 

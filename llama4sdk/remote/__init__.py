@@ -15,7 +15,7 @@
     pictures    images as bytes that travel
     unpacking   packed bodies, in pieces of bounded size
     transport   calls out, replies in, once for threads and once for asyncio
-    served      who serves Llama 4 by the token: names, limits, prices, ends; ``served.csv`` and the user's own file
+    served      who serves Llama 4 by the token: names, limits, prices, ends; ``endpoints.csv`` and the user's own file
     engine      ``RemoteEngine``: an ``Engine`` made of a dialect and a transport
 
 A plugin writes a dialect and a backend; the rest is here.

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Literal, Self, TypeAlias
 
-from llama4sdk.remote.endpoint import Timeouts
+from llama4sdk.endpoint import Timeouts
 
 __all__ = ["FOREVER", "Clock", "Limit", "Phase", "seconds"]
 

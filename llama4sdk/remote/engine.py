@@ -10,13 +10,13 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from llama4sdk.backend import Engine
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import APIError, Llama4Error, StreamClosedError
 from llama4sdk.events import Event, Finish, Usage
+from llama4sdk.remote.attempts import Health, Tries
 from llama4sdk.remote.dialect import Call, Dialect, Head, Reader
-from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk.remote.surroundings import Trust
 from llama4sdk.remote.transport import AsyncTransport, Transport
-from llama4sdk.remote.tries import Health, Tries
 from llama4sdk.requests import EmbedRequest, Request
 from llama4sdk.results import Embeddings
 

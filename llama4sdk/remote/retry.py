@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from llama4sdk.endpoint import RetryPolicy
 from llama4sdk.errors import (
     APIConnectionError,
     APIError,
@@ -17,7 +18,6 @@ from llama4sdk.errors import (
     RateLimitError,
     StreamInterruptedError,
 )
-from llama4sdk.remote.endpoint import RetryPolicy
 
 __all__ = ["CircuitBreaker", "TokenBucket", "delay", "is_fault"]
 

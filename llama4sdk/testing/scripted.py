@@ -10,7 +10,7 @@ from llama4sdk.backend import Backend, Engine, Need, Offer, Unavailable
 from llama4sdk.errors import StreamClosedError
 from llama4sdk.events import Event, Finish, TextDelta, Usage
 from llama4sdk.hardware import Hardware
-from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.plan import Placement, Plan
 from llama4sdk.progress import Progress
 from llama4sdk.requests import Request
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from llama4sdk.catalog import ModelSpec
-    from llama4sdk.planning.plan import Plan
+    from llama4sdk.catalog.models import ModelSpec
+    from llama4sdk.plan import Plan
     from llama4sdk.progress import Progress
 
 __all__ = ["can_pull", "kept", "locate", "missing", "pull", "unfinished"]
@@ -37,9 +37,9 @@ def kept() -> list[tuple[Path, int]]:
 
 def can_pull(model: str) -> bool:
     """Whether ``pull`` can fetch this model: its weights are free to take, without an account or a signed licence."""
-    from llama4sdk import catalog
+    from llama4sdk.catalog import models
 
-    return catalog.find(model) is catalog.DEMO
+    return models.find(model) is models.DEMO
 
 
 def pull(model: str, *, progress: Progress | None = None) -> Path:
@@ -60,17 +60,17 @@ def pull(model: str, *, progress: Progress | None = None) -> Path:
 
 
 def _not_ours_to_fetch(model: str) -> Exception:
-    from llama4sdk import catalog
+    from llama4sdk.catalog import models
     from llama4sdk.errors import DownloadError
 
-    spec = catalog.find(model)
+    spec = models.find(model)
     if spec is not None:
         return DownloadError(_why_not(spec), hint=_how_instead(spec))
     if model.count("/") == 1:
         return DownloadError(
             f"'{model}' is not fetched by llama4sdk.", hint=f"Run 'hf download {model}', then use it by that name."
         )
-    return catalog.unknown_model(model)
+    return models.unknown_model(model)
 
 
 def _why_not(spec: ModelSpec) -> str:

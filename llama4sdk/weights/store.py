@@ -54,9 +54,9 @@ def locate(model: str) -> Path | None:
 
 def unfinished(name: str) -> tuple[Path, int] | None:
     """Where a catalogue model that is not whole has begun to arrive, and how many bytes of it are there."""
-    from llama4sdk import catalog
+    from llama4sdk.catalog import models
 
-    spec = catalog.find(name)
+    spec = models.find(name)
     repository = (spec.repository if spec else None) or "none/none"
     for place in (model_dir(name), _repository(repository)):
         begun = sum(size for path, size in _files(place) if path.suffix in WEIGHTS)
@@ -93,9 +93,9 @@ def is_plain_name(name: object) -> bool:
 
 
 def _catalogued(model: str) -> Path | None:
-    from llama4sdk import catalog
+    from llama4sdk.catalog import models
 
-    spec = catalog.find(model)
+    spec = models.find(model)
     if spec is None:
         return None
     if spec.name == DEMO:

@@ -27,7 +27,7 @@ from llama4sdk.requests import Request
 from llama4sdk.testing.machines import LAPTOP
 from llama4sdk.testing.registry import scripted_registry
 from llama4sdk.testing.scripted import Step
-from tests.places.backends import World, says
+from tests.session.backends import World, says
 
 KINDS = ("sync", "async")
 

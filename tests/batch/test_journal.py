@@ -19,7 +19,7 @@ from llama4sdk import Client
 from llama4sdk.errors import BatchFileError, InvalidRequestError, OverloadedError
 from llama4sdk.events import Finish, TextDelta, TokenLogprob, TopLogprob
 from tests.batch.test_batch import KINDS, batch, here
-from tests.places.backends import says
+from tests.session.backends import says
 
 REQUESTS = ["one", "two", "three"]
 
@@ -167,7 +167,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
 INTERRUPTED = """
 import asyncio, sys, threading
 from tests.batch.test_batch import batch, here
-from tests.places.backends import says
+from tests.session.backends import says
 never = threading.Event()
 world = here(*says("1"), later=[says("2"), [never]])
 def progress(done, total):

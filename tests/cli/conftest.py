@@ -31,7 +31,7 @@ import time
 from llama4sdk.backend import Backend, BackendInfo, Capabilities, Engine, Offer
 from llama4sdk.events import TextDelta
 from llama4sdk.hookspecs import hookimpl
-from llama4sdk.planning.plan import Placement
+from llama4sdk.plan import Placement
 
 
 @hookimpl
@@ -97,7 +97,7 @@ from llama4sdk.backend import Backend, BackendInfo, Capabilities, Engine, Offer
 from llama4sdk.events import Finish, TextDelta
 from llama4sdk.hookspecs import hookimpl
 from llama4sdk.messages import ImagePart
-from llama4sdk.planning.plan import Placement
+from llama4sdk.plan import Placement
 
 
 @hookimpl
@@ -138,7 +138,7 @@ EMBEDDING_BACKEND = '''
 
 from llama4sdk.backend import Backend, BackendInfo, Capabilities, Engine, Offer
 from llama4sdk.hookspecs import hookimpl
-from llama4sdk.planning.plan import Placement
+from llama4sdk.plan import Placement
 from llama4sdk.results import Embeddings
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from llama4sdk.backend import BackendInfo, Capabilities, Need, Unavailable
-from llama4sdk.doctor import Facts, examine, gather
+from llama4sdk.diagnostics.facts import Facts, gather
+from llama4sdk.diagnostics.report import examine, shortened
 from llama4sdk.hardware import Cpu, Device, Hardware
-from llama4sdk.overview import shortened
+from llama4sdk.plan import Decision, Placement, Plan
 from llama4sdk.planning.offers import Answer, Fault
-from llama4sdk.planning.plan import Decision, Placement, Plan
-from llama4sdk.planning.quantization import Quantization
+from llama4sdk.quantization import Quantization
 from llama4sdk.registry import PluginFailure, Registered
 from llama4sdk.testing.machines import MACHINES
 

@@ -20,7 +20,7 @@ import time
 from llama4sdk.backend import Backend, BackendInfo, Capabilities, Engine, Offer, Unavailable
 from llama4sdk.events import TokenLogprob
 from llama4sdk.hookspecs import hookimpl
-from llama4sdk.planning.plan import Placement
+from llama4sdk.plan import Placement
 from llama4sdk.results import Scores
 
 LOG2 = 0.6931471805599453

@@ -14,7 +14,7 @@ from tests.weights.checkpoints import HF_CONFIG, hf_tensors, write_hf
 PLUGIN = '''
 """An exporter that writes one line; NEEDY needs what nobody has."""
 
-from llama4sdk.exporting import Exporter, ExporterInfo, ExportReport
+from llama4sdk.exporter import Exporter, ExporterInfo, ExportReport
 from llama4sdk.hookspecs import hookimpl
 
 

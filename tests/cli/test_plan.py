@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from llama4sdk.cli.options import Wanted
-from llama4sdk.planning.policy import Preference
+from llama4sdk.plan import Preference
 from llama4sdk.testing.machines import MACHINES
 from tests.weights import checkpoints
 

@@ -25,7 +25,7 @@ from llama4sdk.backend import Backend, BackendInfo, Capabilities, Engine, Offer,
 from llama4sdk.errors import OverloadedError
 from llama4sdk.events import Attempt, Finish, TextDelta, Usage
 from llama4sdk.hookspecs import hookimpl
-from llama4sdk.planning.plan import Placement
+from llama4sdk.plan import Placement
 
 NAMES = ["echoing", *(f"cloud{n}" for n in range(19))]
 

@@ -17,7 +17,7 @@ REPEATER = '''
 from llama4sdk.backend import Backend, BackendInfo, Capabilities, Engine, Offer
 from llama4sdk.events import Finish, TextDelta
 from llama4sdk.hookspecs import hookimpl
-from llama4sdk.planning.plan import Placement
+from llama4sdk.plan import Placement
 
 
 @hookimpl

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig
 
-from llama4sdk.catalog import MAVERICK, SCOUT
+from llama4sdk.catalog.models import MAVERICK, SCOUT
 from llama4sdk.llama4.config import RopeScaling, TextConfig
 from llama4sdk.llama4.hf_config import hf_config
 from llama4sdk.llama4.vision_config import VisionConfig
-from llama4sdk.weights.checkpoint import open_checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 from tests.weights.checkpoints import VISION, write_gguf
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from transformers.models.llama4.processing_llama4 import chat_template
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from llama4sdk.llama4.prompt import Llama4Prompt
-from llama4sdk.llama4.template import ChatTemplate
+from llama4sdk.llama4.chat_template import ChatTemplate
+from llama4sdk.llama4.prompt_format import Llama4Prompt
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.messages import ImagePart, Message, TextPart, ToolCall
 from llama4sdk.requests import Tool

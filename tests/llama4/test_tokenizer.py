@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as Encoder
 from tokenizers.pre_tokenizers import ByteLevel
 
 from llama4sdk.errors import CheckpointError
-from llama4sdk.llama4.template import ChatTemplate
+from llama4sdk.llama4.chat_template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.messages import Message
 

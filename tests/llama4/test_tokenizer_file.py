@@ -10,7 +10,7 @@ from tokenizers import Tokenizer as Encoder
 from transformers import PreTrainedTokenizerFast
 
 from llama4sdk.llama4.tokenizer import Tokenizer
-from llama4sdk.weights.checkpoint import open_checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk.weights.store import locate
 
 TEXTS = (

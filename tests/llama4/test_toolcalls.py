@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from llama4sdk.llama4.prompt import Llama4Prompt
+from llama4sdk.llama4.prompt_format import Llama4Prompt
 from llama4sdk.llama4.toolcalls import ToolCallParser
 from llama4sdk.messages import Message, ToolCall
 from llama4sdk.results import fold

@@ -12,16 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import pre_tokenizers
 
-from llama4sdk.llama4.prompt import Llama4Prompt
-from llama4sdk.llama4.template import ChatTemplate
+from llama4sdk.llama4.chat_template import ChatTemplate
+from llama4sdk.llama4.prompt_format import Llama4Prompt
 from llama4sdk.llama4.tokenizer import Tokenizer
-from llama4sdk.local.answers import Token
 from llama4sdk.local.engine import LocalEngine
-from llama4sdk.local.guidance import Guide
-from llama4sdk.local.prompts import Prompt
-from llama4sdk.local.scoring import Scored
+from llama4sdk.local.input_processor import Prompt
+from llama4sdk.local.output_processor import Token
+from llama4sdk.local.structured_output import TokenMask
+from llama4sdk.local.windows import Scored, Window
 from llama4sdk.requests import Pooling, Request
-from llama4sdk.scoring import Window
 from llama4sdk.weights.checkpoint import GenerationDefaults
 
 MARKS = "begin_of_text end_of_text header_start header_end eom eot python_start python_end"
@@ -81,7 +80,7 @@ class Bigrams(LocalEngine):
         self.embedded: list[list[int]] = []
         self._lock = threading.Lock()
 
-    def _tokens(self, request: Request, prompt: Prompt, count: int, guide: Guide | None) -> Generator[Token]:
+    def _tokens(self, request: Request, prompt: Prompt, count: int, guide: TokenMask | None) -> Generator[Token]:
         last = prompt.ids[-1]
         with self._cache():
             for _ in range(count):
@@ -122,7 +121,7 @@ class Prompter(Bigrams):
 
     script: Sequence[int] = ()
 
-    def _tokens(self, request: Request, prompt: Prompt, count: int, guide: Guide | None) -> Generator[Token]:
+    def _tokens(self, request: Request, prompt: Prompt, count: int, guide: TokenMask | None) -> Generator[Token]:
         for token in self.script[:count]:
             yield _token(token, log_softmax(self.table[0]), request.sampling.logprobs)
 

@@ -20,9 +20,9 @@ from llama4sdk.errors import (
     UnsupportedFeatureError,
 )
 from llama4sdk.events import Finish, TextDelta
-from llama4sdk.llama4.template import ChatTemplate
+from llama4sdk.llama4.chat_template import ChatTemplate
+from llama4sdk.local.admission import Admission
 from llama4sdk.local.engine import EMBED_TOKENS
-from llama4sdk.local.turns import Turns
 from llama4sdk.messages import ImagePart, Message
 from llama4sdk.requests import EmbedRequest, Request, SamplingParams, ScoreRequest, Tool
 from llama4sdk.results import Completion, fold
@@ -230,7 +230,7 @@ def test_threads_do_not_disturb_each_other(engine: Bigrams) -> None:
     requests = [ask(letter, max_tokens=40) for letter in "abcdefgh"]
     alone = [whole(engine, request) for request in requests]
     together: dict[int, Completion] = {}
-    engine._turns = Turns(2, patience=30)
+    engine._turns = Admission(2, patience=30)
     first = [engine.stream(ask()) for _ in range(2)]
     for stream in first:
         next(stream)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from llama4sdk.plan import Rejection
 from llama4sdk.planning.offers import kept_here
-from llama4sdk.planning.plan import Rejection
 from llama4sdk.planning.rejections import FEW, grouped
 
 REMOTE = frozenset(f"cloud{number}" for number in range(FEW + 1))

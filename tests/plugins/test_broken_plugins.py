@@ -19,7 +19,7 @@ PRELUDE = """
 import sys, time
 from llama4sdk.backend import Backend, BackendInfo, Offer, Unavailable
 from llama4sdk.hookspecs import hookimpl
-from llama4sdk.planning.plan import Placement
+from llama4sdk.plan import Placement
 
 def card(**fields):
     return BackendInfo(**{"name": __name__, "summary": "Breaks on purpose.", "cls": __name__ + ":Mine", **fields})

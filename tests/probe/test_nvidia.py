@@ -10,8 +10,8 @@ from pathlib import Path
 import pynvml
 import pytest
 
+from llama4sdk.catalog.accelerators import find_accelerator
 from llama4sdk.hardware import Device, Link
-from llama4sdk.planning.accelerators import find_accelerator
 from llama4sdk.probe import nvidia, probe
 from tests.probe.nvml import _FUNCTIONS, Card, Library, installed
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from llama4sdk import settings
+from llama4sdk.catalog.accelerators import find_accelerator
 from llama4sdk.hardware import Link, Runtime
-from llama4sdk.planning.accelerators import find_accelerator
 from llama4sdk.probe import amd, apple, cpu, disk, memory, software
 
 GIB = 2**30

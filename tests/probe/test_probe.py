@@ -16,7 +16,7 @@ import pytest
 from llama4sdk.errors import ConfigurationError
 from llama4sdk.hardware import Cpu, Hardware
 from llama4sdk.probe import cpu, memory, probe
-from llama4sdk.probe.reader import Reader
+from llama4sdk.probe.bounded_read import Reader
 from llama4sdk.testing.machines import MACHINES
 
 

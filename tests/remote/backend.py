@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from llama4sdk.backend import Backend, BackendInfo, Capabilities, Engine, Need, Offer, Unavailable
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.hardware import Hardware
-from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.plan import Placement, Plan
 from llama4sdk.progress import Progress
 from llama4sdk.registry import Registered, Registry
-from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk.remote.engine import RemoteEngine
 from tests.remote.small import SmallDialect
 

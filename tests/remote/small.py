@@ -13,13 +13,13 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import APIError, AuthenticationError, Llama4Error, StreamInterruptedError
 from llama4sdk.events import Event, Finish, TextDelta, Usage
 from llama4sdk.remote.dialect import Call, Dialect, Head, Reader
-from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk.remote.engine import RemoteEngine
-from llama4sdk.remote.failures import failure
-from llama4sdk.remote.framing import ServerSentEvent, SSEDecoder
+from llama4sdk.remote.sse import ServerSentEvent, SSEDecoder
+from llama4sdk.remote.status_errors import failure
 from llama4sdk.requests import EmbedRequest, Request
 from llama4sdk.results import Embeddings
 

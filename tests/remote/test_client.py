@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from llama4sdk import AsyncClient, Client
+from llama4sdk.endpoint import Endpoint, RetryPolicy, Timeouts
 from llama4sdk.errors import (
     APIError,
     APITimeoutError,
@@ -20,7 +21,6 @@ from llama4sdk.errors import (
     StreamInterruptedError,
 )
 from llama4sdk.events import Attempt
-from llama4sdk.remote.endpoint import Endpoint, RetryPolicy, Timeouts
 from llama4sdk.remote.retry import CircuitBreaker
 from tests.remote.backend import registry
 from tests.remote.conftest import Ask, hides

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llama4sdk.endpoint import RetryPolicy
 from llama4sdk.errors import (
     APIConnectionError,
     APIStatusError,
@@ -17,7 +18,6 @@ from llama4sdk.errors import (
     RateLimitError,
     StreamInterruptedError,
 )
-from llama4sdk.remote.endpoint import RetryPolicy
 from llama4sdk.remote.retry import CircuitBreaker, TokenBucket, delay, is_fault
 
 BROKEN = APIConnectionError("broken", retryable=True)

@@ -12,7 +12,7 @@ from llama4sdk.capabilities import Capabilities
 from llama4sdk.client import Client
 from llama4sdk.errors import ModelLoadError, StreamClosedError
 from llama4sdk.events import Event, Finish, TextDelta
-from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.plan import Placement, Plan
 from llama4sdk.requests import Request
 from llama4sdk.testing import LAPTOP, ScriptedBackend, ScriptedEngine, scripted_registry
 

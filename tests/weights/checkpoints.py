@@ -17,7 +17,7 @@ from gguf.vocab import bytes_to_unicode
 from safetensors import TensorSpec, serialize
 
 from llama4sdk.llama4.vision_config import VisionConfig
-from llama4sdk.weights.vision import vision_tensors
+from llama4sdk.weights.tensor_names import vision_tensors
 
 Array = npt.NDArray[np.generic]
 

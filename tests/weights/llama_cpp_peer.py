@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llama4sdk.weights.checkpoint import open_checkpoint
-from llama4sdk.weights.gguf_header import read_header
+from llama4sdk.weights.formats.gguf_header import read_header
+from llama4sdk.weights.opening import open_checkpoint
 from tests.weights.checkpoints import Sizes, write_gguf
 
 Floats = npt.NDArray[np.float32]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llama4sdk.weights.checkpoint import open_checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

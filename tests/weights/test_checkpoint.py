@@ -14,11 +14,11 @@ import pytest
 from gguf import GGMLQuantizationType
 
 from llama4sdk.errors import CheckpointError, WeightsNotFoundError
+from llama4sdk.llama4.chat_template import ChatTemplate
 from llama4sdk.llama4.config import RopeScaling
-from llama4sdk.llama4.prompt import Llama4Prompt
-from llama4sdk.llama4.ranks import control_tokens
-from llama4sdk.llama4.template import ChatTemplate
-from llama4sdk.weights.checkpoint import open_checkpoint
+from llama4sdk.llama4.prompt_format import Llama4Prompt
+from llama4sdk.llama4.vocabulary import control_tokens
+from llama4sdk.weights.opening import open_checkpoint
 from tests.weights.checkpoints import HF_CONFIG, TINY, VOCABULARY, hf_tensors, unfused, write_gguf, write_hf
 
 

@@ -16,7 +16,7 @@ from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
 from compressed_tensors.quantization.utils import calculate_qparams
 
 from llama4sdk.errors import CheckpointError
-from llama4sdk.weights.checkpoint import open_checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 from tests.weights.checkpoints import HF_CONFIG, Array, hf_tensors, unfused, write_hf
 
 KINDS: dict[str, tuple[str, Any, dict[str, Any]]] = {

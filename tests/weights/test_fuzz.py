@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llama4sdk.errors import Llama4Error
-from llama4sdk.weights.checkpoint import open_checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 from tests.weights.checkpoints import TINY, TOKENIZER, VISION, Sizes, hf_tensors, seeing_tensors, write_gguf, write_hf
 from tests.weights.meta import write_meta
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFWriter
 
-from llama4sdk.weights.checkpoint import open_checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 from tests.weights.checkpoints import TINY, write_sizes, written
 from tests.weights.llama_cpp_peer import BLOCKS
 

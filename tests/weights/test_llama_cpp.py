@@ -19,8 +19,9 @@ from gguf import GGMLQuantizationType
 from llama4sdk_torch.loading import load_model
 from llama4sdk_torch.model import TextModel
 
-from llama4sdk.llama4.ranks import control_tokens, merges, read_ranks
-from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
+from llama4sdk.llama4.vocabulary import control_tokens, merges, read_ranks
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk.weights.store import locate
 from tests.weights.checkpoints import VOCABULARY, Sizes, hf_tensors, unfused, write_gguf, write_vocabulary
 from tests.weights.llama_cpp_peer import BATCH, WIDE, Floats, LlamaCpp, Vocabulary, requantize

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from llama4sdk.errors import CheckpointError
-from llama4sdk.weights.checkpoint import open_checkpoint
-from llama4sdk.weights.torch_file import TorchFile
+from llama4sdk.weights.formats.pth import TorchFile
+from llama4sdk.weights.opening import open_checkpoint
 from tests.weights.checkpoints import (
     TOKENIZER,
     VISION,

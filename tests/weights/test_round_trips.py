@@ -13,9 +13,10 @@ from gguf.quants import dequantize, quantize
 from llama4sdk_torch.loading import load_model, load_networks
 
 from llama4sdk.errors import CheckpointError
-from llama4sdk.planning.quantization import Quantization
-from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
-from llama4sdk.weights.gguf_header import read_header
+from llama4sdk.quantization import Quantization
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.formats.gguf_header import read_header
+from llama4sdk.weights.opening import open_checkpoint
 from tests.weights.checkpoints import (
     HF_CONFIG,
     TINY,

@@ -13,12 +13,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from PIL import Image
+
+from llama4sdk import settings
 from llama4sdk.errors import InvalidRequestError
+from llama4sdk.llama4.images.decoding import decode
+from llama4sdk.messages import ImagePart
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Limits", "Resolver", "addresses_of", "fetch"]
+__all__ = ["Limits", "Resolver", "addresses_of", "fetch", "read_image"]
 
 Resolver: TypeAlias = Callable[[str, int], Sequence[str]]
 """Gives the IP addresses of a host and port. May raise OSError."""
@@ -141,3 +146,16 @@ def _failed(target: httpx.URL, why: str) -> InvalidRequestError:
 def _shown(target: httpx.URL) -> str:
     """Without the query, which may be a signature, and without a password."""
     return str(target.copy_with(query=None, fragment=None, userinfo=b""))
+
+
+def read_image(part: ImagePart) -> Image.Image:
+    """The image as upright RGB, fetched first where the part has a URL.
+
+    Raises InvalidRequestError for what cannot be fetched or decoded. Only public https addresses are fetched from,
+    unless ``LLAMA4SDK_PRIVATE_IMAGE_URLS`` allows others.
+    """
+    if part.data is not None:
+        return decode(part.data)
+    if part.url is None:
+        raise InvalidRequestError("An image has neither data nor a url.", hint="Use ImagePart.from_path.")
+    return decode(fetch(part.url, allow_private=settings.private_image_urls()))

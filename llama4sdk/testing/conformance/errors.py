@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llama4sdk.errors import BackendError
-from llama4sdk.planning.plan import Plan
+from llama4sdk.plan import Plan
 from llama4sdk.testing.conformance.asserts import assert_sentence, assert_that
 from llama4sdk.testing.conformance.ground import Ground
 

@@ -12,7 +12,7 @@ from llama4sdk.backend import Backend, BackendInfo, Capabilities, Engine, Featur
 from llama4sdk.client import BaseClient
 from llama4sdk.hardware import Hardware
 from llama4sdk.messages import Message
-from llama4sdk.planning.plan import Plan
+from llama4sdk.plan import Plan
 from llama4sdk.registry import Registered, Registry
 from llama4sdk.requests import Request, SamplingParams
 from llama4sdk.testing.machines import LAPTOP

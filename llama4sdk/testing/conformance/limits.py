@@ -11,7 +11,7 @@ from llama4sdk.backend import BackendInfo, Capabilities, Engine, Feature
 from llama4sdk.client import Client
 from llama4sdk.errors import ContextLengthError, UnsupportedFeatureError
 from llama4sdk.messages import ImagePart, Message, TextPart
-from llama4sdk.planning.plan import Plan
+from llama4sdk.plan import Plan
 from llama4sdk.requests import Tool
 from llama4sdk.testing.conformance.asserts import assert_that
 from llama4sdk.testing.conformance.ground import Ground, require_option
@@ -53,7 +53,7 @@ class Limits(Ground):
         assert_that(
             outcome.text == expected,
             f"Of {whole!r}, the stop string {stop!r} should leave {expected!r}, and left {outcome.text!r}.",
-            fix="match stop strings across deltas with llama4sdk.llama4.stops.cut, and hold back what may become one.",
+            fix="use llama4sdk.llama4.stop_strings.cut across deltas, and hold back what may become one.",
         )
         reason = outcome.finish.reason if outcome.finish else "stop"
         assert_that(
@@ -88,7 +88,7 @@ class Limits(Ground):
             isinstance(outcome.error, ContextLengthError) and not outcome.events,
             f"max_tokens={engine.context_length} behind a prompt, in a context of {engine.context_length}, gave "
             f"{len(outcome.events)} events and {outcome.error!r}.",
-            fix="ask llama4sdk.context.room_for_answer before the first event.",
+            fix="ask llama4sdk.local.windows.room_for_answer before the first event.",
         )
 
     def test_the_engine_has_the_planned_context(self, engine: Engine, working_plan: Plan) -> None:

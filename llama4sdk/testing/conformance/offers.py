@@ -9,10 +9,10 @@ import pytest
 
 from llama4sdk import settings
 from llama4sdk.backend import BackendInfo, Offer, Unavailable
+from llama4sdk.endpoint import LOOPBACK
 from llama4sdk.hardware import Hardware
-from llama4sdk.planning.quantization import Quantization, QuantizationConfig
+from llama4sdk.quantization import Quantization, QuantizationConfig
 from llama4sdk.registry import Registered
-from llama4sdk.remote.endpoint import LOOPBACK
 from llama4sdk.testing.child import Question, offer_report
 from llama4sdk.testing.conformance.asserts import assert_sentence, assert_that
 from llama4sdk.testing.conformance.ground import Ground

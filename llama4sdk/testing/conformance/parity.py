@@ -10,10 +10,10 @@ from typing import Final, cast
 
 from llama4sdk.aclient import AsyncClient
 from llama4sdk.backend import BackendInfo, Capabilities, Engine
-from llama4sdk.bridge import bridge
 from llama4sdk.client import Client
 from llama4sdk.events import Event
 from llama4sdk.requests import Request, SamplingOptions
+from llama4sdk.session.async_bridge import bridge
 from llama4sdk.streams import AsyncStream, Stream
 from llama4sdk.testing.conformance.asserts import assert_that
 from llama4sdk.testing.conformance.ground import Ground

@@ -68,7 +68,7 @@ class Scoring(Ground):
         assert_that(
             parts.tokens == whole.tokens and len(parts.logprobs) == len(whole.logprobs),
             f"Of {len(whole.tokens)} tokens {len(parts.logprobs)} are left in windows of {WINDOW}.",
-            fix="score every token after the first once; llama4sdk.scoring.windows says with what before it.",
+            fix="score every token after the first once; llama4sdk.local.windows.windows says with what before it.",
         )
         first = list(zip(_values(whole), _values(parts), strict=True))[: WINDOW - 1]
         assert_that(
@@ -84,7 +84,7 @@ class Scoring(Ground):
         except ContextLengthError:
             return
         pytest.fail(
-            "A window longer than the context was scored.\nFix: ask llama4sdk.scoring.windows, which raises "
+            "A window longer than the context was scored.\nFix: ask llama4sdk.local.windows.windows, which raises "
             "ContextLengthError.",
             pytrace=False,
         )

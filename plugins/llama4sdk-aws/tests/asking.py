@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from llama4sdk.aclient import AsyncClient
 from llama4sdk.client import BaseClient, Client
+from llama4sdk.endpoint import Endpoint, RetryPolicy, Timeouts
 from llama4sdk.messages import ImagePart, Message, TextPart
-from llama4sdk.remote.endpoint import Endpoint, RetryPolicy, Timeouts
 from llama4sdk.requests import Tool
 from llama4sdk.testing.machines import LAPTOP
 

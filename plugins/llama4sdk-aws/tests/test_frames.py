@@ -6,7 +6,7 @@ import struct
 import zlib
 
 import pytest
-from llama4sdk_aws.answers import ConverseStreamReader
+from llama4sdk_aws.converse_stream import ConverseStreamReader
 from llama4sdk_aws.failures import error_of
 from llama4sdk_aws.frames import Frame, FrameDecoder
 

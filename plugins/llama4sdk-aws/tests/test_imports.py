@@ -9,7 +9,7 @@ PROGRAM = """
 import sys
 import llama4sdk_aws, llama4sdk_aws.bedrock, llama4sdk_aws.sagemaker
 from llama4sdk.backend import Need
-from llama4sdk.remote.endpoint import Endpoint
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.testing.machines import LAPTOP
 llama4sdk_aws.llama4sdk_backends()
 here = Endpoint(options={'region': 'us-east-1'}, api_key='ABSKexample')

@@ -23,6 +23,7 @@ import pytest
 from botocore.config import Config
 
 from llama4sdk.client import Client
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import (
     APIError,
     APIStatusError,
@@ -30,7 +31,6 @@ from llama4sdk.errors import (
     ContextLengthError,
     PermissionDeniedError,
 )
-from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk.requests import Request
 from llama4sdk.testing.machines import LAPTOP
 

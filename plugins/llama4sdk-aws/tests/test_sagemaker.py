@@ -11,6 +11,7 @@ import pytest
 from llama4sdk_aws.sagemaker import SageMakerBackend
 
 from llama4sdk.backend import Need, Offer, Unavailable
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import (
     APIError,
     APIStatusError,
@@ -25,7 +26,6 @@ from llama4sdk.errors import (
     UnsupportedFeatureError,
 )
 from llama4sdk.messages import ImagePart, Message, ToolCall
-from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk.testing.machines import LAPTOP
 
 from .asking import WEATHER, ask, ask_async, picture

@@ -8,12 +8,12 @@ import pytest
 from botocore.session import Session
 from llama4sdk_aws.bedrock import SERVICE as BEDROCK
 from llama4sdk_aws.bedrock import BedrockBackend
+from llama4sdk_aws.environment import credentials_in_sight, default_url, named_url, profile_name, region_of
 from llama4sdk_aws.models import address, base_id, family, is_id
 from llama4sdk_aws.sagemaker import SERVICE as SAGEMAKER
-from llama4sdk_aws.surroundings import credentials_in_sight, default_url, named_url, profile_name, region_of
 
 from llama4sdk.backend import Need, Offer, Unavailable
-from llama4sdk.remote.endpoint import Endpoint
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.testing.machines import LAPTOP
 
 CONFIG = """

@@ -7,8 +7,8 @@ from llama4sdk_ollama.address import Settings, headers_of, parse_host, url_of
 from ollama._client import _parse_host
 from pydantic import SecretStr
 
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import ConfigurationError
-from llama4sdk.remote.endpoint import Endpoint
 
 HOSTS = [
     *("", "1.2.3.4", ":56789", "1.2.3.4:56789", "http://1.2.3.4", "https://1.2.3.4", "https://1.2.3.4:56789"),

@@ -12,11 +12,11 @@ from pydantic import SecretStr
 
 from llama4sdk import Client
 from llama4sdk.backend import Need, Offer, Unavailable
+from llama4sdk.catalog.accelerators import describe
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import AuthenticationError, ConfigurationError, ModelLoadError, NoBackendError
 from llama4sdk.errors import WeightsNotFoundError as Missing
 from llama4sdk.hardware import Hardware
-from llama4sdk.planning.accelerators import describe
-from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk.testing.child import Question, offer_report
 from llama4sdk.testing.machines import LAPTOP
 
@@ -239,7 +239,7 @@ def test_a_wrong_address_in_the_environment_is_told(monkeypatch: pytest.MonkeyPa
 
 def _plan_of_nothing() -> Any:
     from llama4sdk.backend import Capabilities
-    from llama4sdk.planning.plan import Placement, Plan
+    from llama4sdk.plan import Placement, Plan
 
     where = Placement(kind="remote", devices=("ollama",))
     return Plan(model="scout", backend="ollama", placement=where, context_length=8, capabilities=Capabilities())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llama4sdk_ollama.counting import fewest_in, fewest_tokens
+from llama4sdk_ollama.token_bounds import fewest_in, fewest_tokens
 from llama_models.llama4.tokenizer import Tokenizer
 
 from llama4sdk.messages import ImagePart, Message, TextPart

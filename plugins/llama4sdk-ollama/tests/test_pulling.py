@@ -7,8 +7,8 @@ import json
 import llama4sdk_ollama
 import pytest
 
+from llama4sdk.endpoint import Endpoint, RetryPolicy
 from llama4sdk.errors import APIConnectionError, AuthenticationError, DownloadError
-from llama4sdk.remote.endpoint import Endpoint, RetryPolicy
 
 from .fake import Fake
 

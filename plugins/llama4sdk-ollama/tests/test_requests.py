@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from llama4sdk import AsyncClient, Client, ImagePart, Message, TextPart, Tool, ToolCall
+from llama4sdk.endpoint import Endpoint, RetryPolicy
 from llama4sdk.errors import (
     APIStatusError,
     ContextLengthError,
@@ -22,7 +23,6 @@ from llama4sdk.errors import (
     StreamInterruptedError,
     UnsupportedFeatureError,
 )
-from llama4sdk.remote.endpoint import Endpoint, RetryPolicy
 from llama4sdk.testing.machines import LAPTOP
 
 from .fake import ABLE, SCOUT, TOO_LONG, Fake

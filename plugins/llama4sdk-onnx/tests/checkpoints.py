@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llama4sdk_onnx.export.exporter import OnnxExporter
 
-from llama4sdk.exporting import ExportOptions, ExportReport, Notice
+from llama4sdk.exporter import ExportOptions, ExportReport, Notice
 from llama4sdk.progress import Progress
 from tests.weights.checkpoints import (
     TOKENIZER,

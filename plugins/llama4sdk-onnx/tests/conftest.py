@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from llama4sdk import Client
-from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk.weights.store import locate
 
 from .exported import HEADS, export, reference, save_chat, save_plain

@@ -11,7 +11,7 @@ from types import ModuleType
 from llama4sdk_onnx.export.exporter import OnnxExporter
 
 from llama4sdk import Client
-from llama4sdk.exporting import ExportOptions
+from llama4sdk.exporter import ExportOptions
 
 __all__ = ["export", "native", "reference", "save_chat", "save_plain", "save_seeing"]
 

@@ -10,13 +10,13 @@ import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime as ort
 from llama4sdk_onnx import interface
-from llama4sdk_onnx.export.graph import DEFAULT_OPSET, text_graph
-from llama4sdk_onnx.export.packing import text_pieces
-from llama4sdk_onnx.export.pieces import Piece
+from llama4sdk_onnx.export.graphs.graph import DEFAULT_OPSET, text_graph
+from llama4sdk_onnx.export.weights.packing import text_pieces
+from llama4sdk_onnx.export.weights.pieces import Piece
 from llama4sdk_onnx.manifest import Kind
 
 from llama4sdk.llama4.config import TextConfig
-from llama4sdk.planning.quantization import QuantizationConfig
+from llama4sdk.quantization import QuantizationConfig
 from llama4sdk.weights.checkpoint import Checkpoint
 
 Array = npt.NDArray[np.generic]

@@ -14,7 +14,7 @@ from llama4sdk_onnx.backend import OnnxBackend
 from llama4sdk import Client
 from llama4sdk.backend import Need, Offer, Unavailable
 from llama4sdk.errors import CheckpointError, DeviceMemoryError, ModelLoadError, NoBackendError
-from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.plan import Placement, Plan
 from llama4sdk.testing.machines import GPU_24GB, LAPTOP
 
 CHAT = """

@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 from llama4sdk_onnx.export.files import PARTIAL, require_space, write_bytes
 from llama4sdk_onnx.export.verify import compare, prompt, verified
+from llama4sdk_onnx.export_directory import Export
 from llama4sdk_onnx.manifest import read_manifest, verify_files
-from llama4sdk_onnx.opened import Export
 
 from llama4sdk.errors import CheckpointError, ConfigurationError, ExportError, ModelLoadError
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.messages import Message
-from llama4sdk.planning.quantization import QuantizationConfig
-from llama4sdk.weights.checkpoint import open_checkpoint
-from llama4sdk.weights.exported import JOURNAL, MANIFEST
-from llama4sdk.weights.hf import read_json
+from llama4sdk.quantization import QuantizationConfig
+from llama4sdk.weights.exports import JOURNAL, MANIFEST
+from llama4sdk.weights.formats.huggingface import read_json
+from llama4sdk.weights.opening import open_checkpoint
 
 from .checkpoints import FORMATS, content, exported, tiny
 

@@ -19,9 +19,10 @@ from llama4sdk_onnx.export.genai import GENAI_CONFIG, GENAI_GRAPH
 from llama4sdk_torch.loading import load_model
 from llama4sdk_torch.model import TextModel
 
-from llama4sdk.exporting import ExportOptions
+from llama4sdk.exporter import ExportOptions
 from llama4sdk.messages import Message
-from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk.weights.store import locate
 
 from .networks import save_text

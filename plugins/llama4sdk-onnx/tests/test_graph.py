@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from llama4sdk_onnx.export.graph import OPSETS, check_opset
+from llama4sdk_onnx.export.graphs.graph import OPSETS, check_opset
 from llama4sdk_torch.loading import load_model
 from llama4sdk_torch.model import TextModel
 
 from llama4sdk.errors import ConfigurationError
-from llama4sdk.planning.quantization import QuantizationConfig
+from llama4sdk.quantization import QuantizationConfig
 from llama4sdk.weights.checkpoint import Checkpoint
 
 from .running import Array, export

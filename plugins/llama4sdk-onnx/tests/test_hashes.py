@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from llama4sdk_onnx.hashes import remembered
+from llama4sdk_onnx.file_hashes import remembered
 
 from llama4sdk.errors import CheckpointError
 

@@ -8,14 +8,14 @@ from typing import get_args
 import pytest
 from llama4sdk_onnx import CAPABILITIES
 from llama4sdk_onnx.manifest import FileRecord, Manifest
-from llama4sdk_onnx.offering import Subject, make_offer
+from llama4sdk_onnx.offer import Subject, make_offer
 
-from llama4sdk import catalog
 from llama4sdk.backend import Need, Offer, Unavailable
+from llama4sdk.catalog import models
 from llama4sdk.hardware import Hardware, Runtime
 from llama4sdk.llama4.config import TextConfig
-from llama4sdk.planning.estimate import kv_cache_bytes
-from llama4sdk.planning.quantization import ModuleClass, Quantization, QuantizationConfig
+from llama4sdk.llama4.sizes import kv_cache_bytes
+from llama4sdk.quantization import ModuleClass, Quantization, QuantizationConfig
 from llama4sdk.testing.machines import CRAMPED, GPU_24GB, H100_X1, LAPTOP, MAC_64GB, machine
 
 WEIGHTS = 200 * 10**6
@@ -25,7 +25,7 @@ def subject(
     quantization: str = "int4/fp32", *, config: TextConfig | None = None, weights: int = WEIGHTS, **changes: object
 ) -> Subject:
     """An export of the demo model, as its manifest tells of it."""
-    config = config or catalog.DEMO.config
+    config = config or models.DEMO.config
     record = FileRecord(size=weights // 2, sha256="0" * 64)
     files = {"model.onnx": FileRecord(size=10**5, sha256="1" * 64), "weights/a.bin": record, "weights/b.bin": record}
     fields = {
@@ -68,8 +68,8 @@ def test_an_export_is_offered_as_it_is() -> None:
     parts = answer.breakdown["cpu"]
     assert answer.memory == {"cpu": sum(parts.values())}
     assert answer.weight_bytes == WEIGHTS == sum(parts.get(part, 0) for part in get_args(ModuleClass))
-    assert catalog.DEMO.config is not None
-    assert parts["kv_cache"] == kv_cache_bytes(catalog.DEMO.config, 8192, value_bytes=4)
+    assert models.DEMO.config is not None
+    assert parts["kv_cache"] == kv_cache_bytes(models.DEMO.config, 8192, value_bytes=4)
     assert "int4" in answer.reason
     assert answer.tokens_per_second is not None
 
@@ -97,7 +97,7 @@ def test_vision_weights_stand_apart() -> None:
 
 def test_mixtures_are_told_from_the_rest() -> None:
     """Of Scout the routed experts are nearly all, of which a token reads one in sixteen: so it is fast."""
-    answer = offer(subject(config=catalog.SCOUT.config, weights=60 * 10**9), machine(memory=2**38))
+    answer = offer(subject(config=models.SCOUT.config, weights=60 * 10**9), machine(memory=2**38))
     assert answer.breakdown["cpu"]["experts"] > 45 * 10**9
     dense = offer(subject(weights=60 * 10**9), machine(memory=2**38))
     assert (answer.tokens_per_second or 0.0) > 4 * (dense.tokens_per_second or 0.0)
@@ -117,7 +117,7 @@ def test_little_memory_means_a_shorter_context() -> None:
 
 def test_the_longest_context_can_be_preferred() -> None:
     """``prefer="context"`` gives all that has room, to the token."""
-    scout = subject(config=catalog.SCOUT.config)
+    scout = subject(config=models.SCOUT.config)
     small = machine(memory=16 * 2**30, free=9 * 10**9)
     longest = offer(scout, small, prefer="context")
     assert longest.context_length > 8192

@@ -6,12 +6,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from llama4sdk_onnx.export.packing import text_pieces
-from llama4sdk_onnx.export.quantizing import quantize, workers
-from llama4sdk_torch.matrices import Quantized, empty, quantize_into
+from llama4sdk_onnx.export.weights.packing import text_pieces
+from llama4sdk_onnx.export.weights.quantizing import quantize, workers
+from llama4sdk_torch.quantized import Quantized, empty, quantize_into
 
 from llama4sdk.errors import CheckpointError, ConfigurationError
-from llama4sdk.planning.quantization import QuantizationConfig
+from llama4sdk.quantization import QuantizationConfig
 
 from .test_graph import Tiny
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from llama4sdk_onnx.pages import huge_pages
+from llama4sdk_onnx.huge_pages import huge_pages
 
 THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 SIZE = 64 * 2**20
@@ -46,8 +46,8 @@ def test_memory_that_nothing_is_in_stays_free() -> None:
     """A buffer of which one page was written takes no more than that page, in a process with nothing beside it."""
     code = (
         "import numpy\n"
-        "from llama4sdk.local.metering import own_memory\n"
-        "from llama4sdk_onnx.pages import huge_pages\n"
+        "from llama4sdk.local.memory_meter import own_memory\n"
+        "from llama4sdk_onnx.huge_pages import huge_pages\n"
         "before = own_memory()\n"
         "with huge_pages():\n"
         f"    values = numpy.empty({SIZE}, numpy.uint8)\n"

@@ -16,18 +16,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llama4sdk_onnx.export.graph import OPSETS
-from llama4sdk_onnx.export.vision import vision_graph, vision_pieces
+from llama4sdk_onnx.export.graphs.graph import OPSETS
+from llama4sdk_onnx.export.graphs.vision import vision_graph, vision_pieces
 from llama4sdk_onnx.manifest import Kind
 from llama4sdk_onnx.vision import TILES_AT_ONCE, VisionNetwork
 from llama4sdk_torch.loading import load_vision
 from safetensors.torch import load_file, save_file
 
-from llama4sdk.catalog import VISION_PARAMETERS
+from llama4sdk.catalog.models import VISION_PARAMETERS
 from llama4sdk.errors import BackendError, CheckpointError
 from llama4sdk.llama4.vision_config import VisionConfig
-from llama4sdk.weights.checkpoint import Checkpoint, TensorInfo, open_checkpoint
-from llama4sdk.weights.vision import vision_tensors
+from llama4sdk.weights.checkpoint import Checkpoint, TensorInfo
+from llama4sdk.weights.opening import open_checkpoint
+from llama4sdk.weights.tensor_names import vision_tensors
 
 from .networks import save_seeing
 from .running import write_pieces

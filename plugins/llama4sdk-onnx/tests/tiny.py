@@ -14,8 +14,8 @@ from llama4sdk_onnx.sessions import open_session
 from llama4sdk_torch.loading import load_model
 from llama4sdk_torch.model import TextModel
 
-from llama4sdk.planning.quantization import QuantizationConfig
-from llama4sdk.weights.checkpoint import open_checkpoint
+from llama4sdk.quantization import QuantizationConfig
+from llama4sdk.weights.opening import open_checkpoint
 
 from .exported import reference
 from .running import export

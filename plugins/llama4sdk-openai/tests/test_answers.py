@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from llama4sdk_openai.profiles import profile
-from llama4sdk_openai.reading import AnswerReader
+from llama4sdk_openai.responses import AnswerReader
 
 from llama4sdk.errors import (
     APIError,

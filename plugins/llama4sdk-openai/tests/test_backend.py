@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 from llama4sdk_openai import backends, llama4sdk_backends
-from llama4sdk_openai.access import Access, access
 from llama4sdk_openai.backend import ASSUMED_CONTEXT, OpenAIProtocolBackend
+from llama4sdk_openai.credentials import Access, access
 from llama4sdk_openai.options import options
 from llama4sdk_openai.profiles import profile, profiles
 from pydantic import SecretStr
 
 from llama4sdk import settings
 from llama4sdk.backend import Need, Offer, Unavailable
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import ConfigurationError, UnknownOptionError
 from llama4sdk.probe import software
-from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk.testing import LAPTOP
 
 from .fake_server import CONTEXT, KEY, MODEL, Fake, serving

@@ -9,7 +9,7 @@ import pytest
 from llama4sdk_openai.backends import TogetherBackend, VllmServerBackend
 
 from llama4sdk.backend import Backend, Need
-from llama4sdk.remote.endpoint import Endpoint
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.testing import BackendConformance
 
 from .fake_server import CONTEXT, KEY, MODEL, serving

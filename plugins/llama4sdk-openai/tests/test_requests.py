@@ -6,16 +6,16 @@ import json
 from typing import Any
 
 import pytest
-from llama4sdk_openai.access import Access
+from llama4sdk_openai.credentials import Access
 from llama4sdk_openai.dialect import OpenAIDialect
 from llama4sdk_openai.options import Options
 from llama4sdk_openai.profiles import profile, profiles
 
+from llama4sdk.catalog import endpoints
 from llama4sdk.constraints import Constraint, Grammar, JsonSchema, Regex
 from llama4sdk.errors import ContextLengthError, InvalidRequestError, UnsupportedFeatureError
 from llama4sdk.events import ToolCallDelta
 from llama4sdk.messages import ImagePart, Message, TextPart, ToolCall, VideoPart
-from llama4sdk.remote import served
 from llama4sdk.remote.dialect import Head
 from llama4sdk.requests import EmbedRequest, Request, SamplingParams, Tool
 
@@ -27,7 +27,7 @@ ACCESS = Access("https://host/v1", headers={"Authorization": "Bearer k"}, secret
 
 
 def dialect(name: str, model: str = "m", options: Options | None = None) -> OpenAIDialect:
-    return OpenAIDialect(profile(name), model, 1000, ACCESS, options or Options(), served.find(name, model))
+    return OpenAIDialect(profile(name), model, 1000, ACCESS, options or Options(), endpoints.find(name, model))
 
 
 def sent(name: str, request: Request, *tried: str, model: str = "m", options: Options | None = None) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from llama4sdk_torch.loading import load_model
 from llama4sdk_torch.model import TextModel
 from transformers import Llama4ForConditionalGeneration
 
-from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk.weights.store import locate
 
 from .reference import (

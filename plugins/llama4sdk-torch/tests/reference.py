@@ -15,7 +15,7 @@ from transformers import (
     Llama4VisionConfig,
 )
 
-from llama4sdk.catalog import ModelSpec
+from llama4sdk.catalog.models import ModelSpec
 from llama4sdk.weights.checkpoint import Checkpoint
 
 Model = TypeVar("Model", bound=torch.nn.Module)

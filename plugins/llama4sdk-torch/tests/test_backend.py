@@ -16,15 +16,16 @@ import torch
 from llama4sdk_torch import CAPABILITIES, llama4sdk_backends
 from llama4sdk_torch.backend import TorchBackend
 
-from llama4sdk import Client, catalog
+from llama4sdk import Client
 from llama4sdk.backend import Need, Offer, Unavailable
+from llama4sdk.capacity.torch_memory import PIECES, memory_breakdown
+from llama4sdk.catalog import models
+from llama4sdk.catalog.accelerators import describe
 from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
 from llama4sdk.hardware import Hardware
-from llama4sdk.planning.accelerators import describe
-from llama4sdk.planning.estimate import weight_bytes
-from llama4sdk.planning.plan import Placement, Plan
-from llama4sdk.planning.quantization import ModuleClass, Quantization, QuantizationConfig
-from llama4sdk.planning.sizing import PIECES, memory_breakdown
+from llama4sdk.llama4.sizes import weight_bytes
+from llama4sdk.plan import Placement, Plan
+from llama4sdk.quantization import ModuleClass, Quantization, QuantizationConfig
 from llama4sdk.testing.machines import CRAMPED, GPU_24GB, H100_X1, H100_X8, LAPTOP, MAC_64GB, machine
 
 from .reference import MAVERICK_LIKE, characters_tokenizer
@@ -66,8 +67,8 @@ def test_the_processor_serves_where_there_is_nothing_else() -> None:
     assert answer.placement.devices == ("cpu",)
     assert answer.quantization is Quantization.FP32
     assert answer.context_length == 8192
-    assert catalog.DEMO.config is not None
-    assert answer.memory == {"cpu": sum(memory_breakdown(catalog.DEMO.config, Quantization.FP32, 8192).values())}
+    assert models.DEMO.config is not None
+    assert answer.memory == {"cpu": sum(memory_breakdown(models.DEMO.config, Quantization.FP32, 8192).values())}
 
 
 def test_an_offer_says_how_fast_it_will_be() -> None:
@@ -124,8 +125,8 @@ def test_choices_are_kept_or_refused_never_replaced() -> None:
 
 def test_little_memory_means_a_shorter_context() -> None:
     """The cache shrinks before the model is refused; a context that was asked for is not shortened."""
-    assert catalog.DEMO.config is not None
-    enough = sum(memory_breakdown(catalog.DEMO.config, Quantization.FP32, 2048).values())
+    assert models.DEMO.config is not None
+    enough = sum(memory_breakdown(models.DEMO.config, Quantization.FP32, 2048).values())
     small = machine(memory=2 * enough, free=math.ceil(enough / 0.95))
     assert offer(small).context_length == 2048
     assert "2048" in str(refusal(small, quantization="fp32", context_length=8192).fix)
@@ -186,10 +187,10 @@ def test_the_plan_says_that_scout_only_fits_as_int4() -> None:
 
 def test_room_is_counted_for_one_dequantized_matrix() -> None:
     """Codes need their bytes, and the values of the largest matrix while it is used: gate and up of one expert."""
-    assert catalog.SCOUT.config is not None
+    assert models.SCOUT.config is not None
     beside = {
-        scheme: sum(memory_breakdown(catalog.SCOUT.config, scheme, 512).values())
-        - weight_bytes(catalog.SCOUT.config, scheme)
+        scheme: sum(memory_breakdown(models.SCOUT.config, scheme, 512).values())
+        - weight_bytes(models.SCOUT.config, scheme)
         for scheme in (Quantization.BF16, Quantization.INT8, Quantization.INT4)
     }
     expert = 2 * 8192 * 5120 * 2 + PIECES

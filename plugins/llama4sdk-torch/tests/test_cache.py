@@ -6,14 +6,14 @@ import pytest
 import torch
 from llama4sdk_torch.cache import KVCache
 from llama4sdk_torch.model import TextModel
-from llama4sdk_torch.spans import spans
+from llama4sdk_torch.slot_mapping import spans
 
-from llama4sdk import catalog
+from llama4sdk.capacity.torch_memory import BLOCK, memory_breakdown
+from llama4sdk.catalog import models
 from llama4sdk.errors import ContextLengthError
 from llama4sdk.llama4.config import TextConfig
-from llama4sdk.planning.estimate import kv_cache_bytes
-from llama4sdk.planning.plan import Quantization
-from llama4sdk.planning.sizing import BLOCK, memory_breakdown
+from llama4sdk.llama4.sizes import kv_cache_bytes
+from llama4sdk.plan import Quantization
 
 META = torch.device("meta")
 
@@ -21,7 +21,7 @@ META = torch.device("meta")
 @pytest.fixture(scope="module")
 def scout() -> TextConfig:
     """The real shape; on torch's "meta" device its cache takes no memory."""
-    spec = catalog.find("scout")
+    spec = models.find("scout")
     assert spec is not None
     assert spec.config is not None
     return spec.config

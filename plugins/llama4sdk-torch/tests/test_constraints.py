@@ -19,21 +19,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from llama4sdk_torch.backend import TorchBackend
 from llama4sdk_torch.engine import TorchEngine
-from llama4sdk_torch.generation import generate
+from llama4sdk_torch.generation import Mask, generate
 from llama4sdk_torch.loading import load_model
-from llama4sdk_torch.masks import Mask
 from llama4sdk_torch.sampling import Sampler
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, create_model
 
 from llama4sdk.backend import Need, Offer
 from llama4sdk.constraints import Constraint, Grammar, JsonSchema, Regex, as_constraint
 from llama4sdk.errors import InvalidRequestError, StructuredOutputError
-from llama4sdk.local.guidance import Constraints
+from llama4sdk.local.structured_output import Constraints
 from llama4sdk.messages import Message
 from llama4sdk.requests import Request, SamplingParams
 from llama4sdk.results import Completion, fold
 from llama4sdk.testing.machines import LAPTOP
-from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 
 from .reference import MAVERICK_LIKE, SCOUT_LIKE, characters_tokenizer
 

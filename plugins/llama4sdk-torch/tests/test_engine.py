@@ -24,7 +24,7 @@ from llama4sdk.events import Finish, TextDelta
 from llama4sdk.messages import ImagePart, Message, TextPart
 from llama4sdk.requests import EmbedRequest, Request, SamplingParams, Tool
 from llama4sdk.results import Completion, fold
-from llama4sdk.weights.checkpoint import open_checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 
 from .reference import MAVERICK_LIKE, characters_tokenizer
 

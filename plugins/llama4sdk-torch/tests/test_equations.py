@@ -12,17 +12,17 @@ import pytest
 import torch
 from llama4sdk_torch.loading import load_model, load_vision
 from llama4sdk_torch.model import Dense, Mixture, TextModel, _rotate
-from llama4sdk_torch.prompts import with_images
-from llama4sdk_torch.spans import Span
+from llama4sdk_torch.slot_mapping import Span
+from llama4sdk_torch.vision import with_images
 from PIL import Image
 
-from llama4sdk.catalog import MAVERICK, SCOUT, ModelSpec
+from llama4sdk.catalog.models import MAVERICK, SCOUT, ModelSpec
 from llama4sdk.llama4.images.canvas import IMAGE, PATCH, choose_canvas, image_tokens
-from llama4sdk.local.prompts import ImagePrompts
+from llama4sdk.llama4.sizes import weight_bytes
+from llama4sdk.local.input_processor import ImagePrompts
 from llama4sdk.messages import ImagePart
-from llama4sdk.planning.estimate import weight_bytes
-from llama4sdk.planning.plan import Quantization
-from llama4sdk.weights.checkpoint import open_checkpoint
+from llama4sdk.plan import Quantization
+from llama4sdk.weights.opening import open_checkpoint
 
 from . import equations
 from .reference import MAVERICK_LIKE, SCOUT_LIKE, full_size_model, tiny_seeing_model, tiny_vision

@@ -13,7 +13,7 @@ import torch
 from llama4sdk_torch.backend import TorchBackend
 from llama4sdk_torch.engine import TorchEngine
 from llama4sdk_torch.loading import load_model, load_vision
-from llama4sdk_torch.prompts import with_images
+from llama4sdk_torch.vision import with_images
 from PIL import Image
 from tokenizers import Tokenizer
 from transformers import Llama4ForConditionalGeneration
@@ -29,14 +29,15 @@ from llama4sdk.errors import (
 )
 from llama4sdk.llama4.images.canvas import PATCH, choose_canvas
 from llama4sdk.llama4.images.tiling import cut_tiles
-from llama4sdk.local.prompts import ImagePrompts
+from llama4sdk.llama4.sizes import weight_bytes
+from llama4sdk.local.input_processor import ImagePrompts
 from llama4sdk.messages import ImagePart, Message, TextPart, VideoPart
-from llama4sdk.planning.estimate import weight_bytes
-from llama4sdk.planning.plan import Quantization
+from llama4sdk.plan import Quantization
 from llama4sdk.requests import Request, SamplingParams
 from llama4sdk.results import fold
 from llama4sdk.testing.machines import LAPTOP
-from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 
 from .reference import MAVERICK_LIKE, SCOUT_LIKE, seeing_tokenizer, tiny_seeing_model, tiny_vision
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llama4sdk_torch.matrices import EXTREMES, Quantized, empty, linear, lookup, pick, quantize_into
+from llama4sdk_torch.quantized import EXTREMES, Quantized, empty, linear, lookup, pick, quantize_into
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from llama4sdk.planning.quantization import MatrixFormat, Quantization, QuantizationConfig
+from llama4sdk.quantization import MatrixFormat, Quantization, QuantizationConfig
 
 INT8, FP8 = MatrixFormat(scheme=Quantization.INT8), MatrixFormat(scheme=Quantization.FP8)
 FORMS = {name: QuantizationConfig.of(name).format("dense") for name in ("int8", "fp8", "int4-g32", "int4-g128")}

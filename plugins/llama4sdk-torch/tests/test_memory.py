@@ -19,8 +19,8 @@ from safetensors import TensorSpec, serialize
 from llama4sdk import Client
 from llama4sdk.backend import Capabilities, Need, Offer
 from llama4sdk.errors import DeviceMemoryError
-from llama4sdk.planning.plan import Placement, Plan
-from llama4sdk.planning.quantization import Quantization
+from llama4sdk.plan import Placement, Plan
+from llama4sdk.quantization import Quantization
 from llama4sdk.testing.machines import LAPTOP
 from llama4sdk.weights.checkpoint import Checkpoint
 
@@ -171,9 +171,9 @@ from pathlib import Path
 import gguf.quants, llama4sdk_torch.loading  # whatever is made once is made now
 import torch
 from llama4sdk.weights.checkpoint import open_checkpoint
-from llama4sdk.weights.holding import Holding
+from llama4sdk.weights.quantization_plan import QuantizationPlan
 from llama4sdk_torch.loading import load_networks
-from llama4sdk.local.metering import own_memory
+from llama4sdk.local.memory_meter import own_memory
 
 def watch():
     while True:
@@ -186,7 +186,8 @@ before = own_memory()
 peak = [before]
 threading.Thread(target=watch, daemon=True).start()
 load_networks(checkpoint, device=torch.device("cpu"), quantization=sys.argv[2])
-print(peak[0] - before, Holding(checkpoint, sys.argv[2]).loading_bytes, Holding(checkpoint, sys.argv[2]).bytes)
+weights = QuantizationPlan(checkpoint, sys.argv[2])
+print(peak[0] - before, weights.loading_bytes, weights.bytes)
 """
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama4sdk_torch.loading import load_model, load_vision
 
-from llama4sdk.weights.checkpoint import open_checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 
 from .reference import MAVERICK_LIKE, SCOUT_LIKE
 

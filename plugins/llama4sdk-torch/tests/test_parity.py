@@ -12,7 +12,8 @@ from llama4sdk_torch.model import Dense, Mixture, TextModel
 from transformers import Llama4ForCausalLM
 
 from llama4sdk.messages import Message
-from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 
 from .reference import MAVERICK_LIKE, SCOUT_LIKE, transformers_twin
 

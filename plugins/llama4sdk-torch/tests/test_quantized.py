@@ -15,19 +15,20 @@ import torch
 from llama4sdk_torch.backend import TorchBackend
 from llama4sdk_torch.engine import TorchEngine
 from llama4sdk_torch.loading import load_model
-from llama4sdk_torch.matrices import Quantized
 from llama4sdk_torch.model import Mixture, TextModel, Weights
+from llama4sdk_torch.quantized import Quantized
 from safetensors.torch import load_file, save_file
 
 from llama4sdk.backend import Need, Offer
+from llama4sdk.llama4.sizes import weight_bytes
 from llama4sdk.messages import Message
-from llama4sdk.planning.estimate import weight_bytes
-from llama4sdk.planning.quantization import Quantization, QuantizationConfig
+from llama4sdk.quantization import Quantization, QuantizationConfig
 from llama4sdk.requests import Request, SamplingParams
 from llama4sdk.results import fold
 from llama4sdk.testing.machines import machine
-from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
-from llama4sdk.weights.holding import Holding, stored_quantization
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.opening import open_checkpoint
+from llama4sdk.weights.quantization_plan import QuantizationPlan, stored_quantization
 
 from .reference import MAVERICK_LIKE, SCOUT_LIKE
 
@@ -83,7 +84,7 @@ def test_loaded_weights_take_exactly_what_was_estimated(checkpoint: Checkpoint, 
     config = QuantizationConfig.of(name)
     network = load_model(checkpoint, device=CPU, quantization=config)
     held = sum(tensor.nbytes for tensor in tensors(network.weights))
-    assert held == weight_bytes(checkpoint.config, config) == Holding(checkpoint, config).bytes
+    assert held == weight_bytes(checkpoint.config, config) == QuantizationPlan(checkpoint, config).bytes
 
 
 @pytest.mark.parametrize("name", ["bf16", "int8", "fp8", "int4", "int4-g32/fp32"])
@@ -91,7 +92,7 @@ def test_the_demo_takes_exactly_what_was_estimated(demo: Checkpoint, name: str) 
     """A tied network, too; codes that the file has come with its own scales and minima."""
     config = QuantizationConfig.of(name)
     held = sum(tensor.nbytes for tensor in tensors(load_model(demo, device=CPU, quantization=config).weights))
-    assert held == Holding(demo, config).bytes
+    assert held == QuantizationPlan(demo, config).bytes
     if name != "int4":
         assert held == weight_bytes(demo.config, config)
 
@@ -201,7 +202,7 @@ def test_a_checkpoints_own_codes_are_kept(save_tiny: Save, tmp_path: Path, form:
     exact = load_model(checkpoint, device=CPU, dtype=torch.float32)
     torch.testing.assert_close(logits(network), logits(exact), atol=1e-5, rtol=1e-5)
     held = sum(tensor.nbytes for tensor in tensors(network.weights))
-    assert held == Holding(checkpoint, QuantizationConfig.of(f"{scheme}/fp32")).bytes
+    assert held == QuantizationPlan(checkpoint, QuantizationConfig.of(f"{scheme}/fp32")).bytes
 
 
 def test_what_the_publisher_left_out_stays_whole(save_tiny: Save, tmp_path: Path) -> None:
@@ -215,7 +216,7 @@ def test_what_the_publisher_left_out_stays_whole(save_tiny: Save, tmp_path: Path
         assert isinstance(first, torch.Tensor) is (scheme is FP8)
         assert isinstance(second, Quantized)
         assert second.form.scheme is scheme
-        assert sum(t.nbytes for t in tensors(network.weights)) == Holding(checkpoint, scheme).bytes
+        assert sum(t.nbytes for t in tensors(network.weights)) == QuantizationPlan(checkpoint, scheme).bytes
 
 
 def test_a_group_size_that_was_asked_for_is_had(save_tiny: Save, tmp_path: Path) -> None:
@@ -249,7 +250,7 @@ def test_a_large_int4_checkpoint_is_offered_as_int4(save_tiny: Save, tmp_path: P
     assert isinstance(answer, Offer)
     assert answer.quantization is INT4
     assert "stored" in str(answer.quantization_reason)
-    assert sum(answer.memory.values()) > Holding(open_checkpoint(folder), INT4).bytes
+    assert sum(answer.memory.values()) > QuantizationPlan(open_checkpoint(folder), INT4).bytes
 
 
 PEAK = """
@@ -286,6 +287,6 @@ def test_loading_needs_little_more_than_what_is_loaded(save_tiny: Save, name: st
     peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     expert = 2 * 256 * 1024 * 4
     pieces = 40 * 2**20  # less than one layer of experts in float32; the allocator keeps some of what was freed
-    loaded = Holding(checkpoint, QuantizationConfig.of(name)).bytes
+    loaded = QuantizationPlan(checkpoint, QuantizationConfig.of(name)).bytes
     assert loaded + pieces < sum(parameter.numel() * 2 for parameter in model.parameters()) or name == "bf16"
     assert peak < loaded + expert + pieces

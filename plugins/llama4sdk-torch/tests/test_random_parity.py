@@ -20,8 +20,8 @@ from llama4sdk_torch.model import TextModel
 from safetensors.torch import save_file
 from transformers import Llama4ForCausalLM
 
-from llama4sdk.planning.estimate import kv_cache_bytes
-from llama4sdk.weights.checkpoint import open_checkpoint
+from llama4sdk.llama4.sizes import kv_cache_bytes
+from llama4sdk.weights.opening import open_checkpoint
 
 from .reference import random_model
 

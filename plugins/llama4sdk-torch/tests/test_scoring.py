@@ -13,10 +13,10 @@ from torch import Tensor
 
 from llama4sdk import AsyncClient, Client
 from llama4sdk.errors import ContextLengthError, StreamClosedError, UnsupportedFeatureError
+from llama4sdk.local.windows import Window
 from llama4sdk.messages import Message
 from llama4sdk.requests import ScoreRequest
 from llama4sdk.results import Scores
-from llama4sdk.scoring import Window
 from llama4sdk.weights.checkpoint import Checkpoint
 
 from .reference import transformers_twin

@@ -16,11 +16,12 @@ from transformers.models.llama4.processing_llama4 import chat_template
 from llama4sdk import AsyncClient, Client
 from llama4sdk.backend import Need, Offer
 from llama4sdk.errors import UnsupportedFeatureError
-from llama4sdk.llama4.prompt import Llama4Prompt
+from llama4sdk.llama4.prompt_format import Llama4Prompt
 from llama4sdk.messages import Message
 from llama4sdk.requests import Request, Tool
 from llama4sdk.testing.machines import LAPTOP
-from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 
 from .reference import MAVERICK_LIKE, llama4_characters_tokenizer
 

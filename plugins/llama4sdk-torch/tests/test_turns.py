@@ -15,7 +15,7 @@ from llama4sdk_torch.cache import KVCache
 from llama4sdk_torch.engine import TorchEngine
 from llama4sdk_torch.model import TextModel
 
-from llama4sdk.local.turns import Turns
+from llama4sdk.local.admission import Admission
 from llama4sdk.requests import EmbedRequest, Request, SamplingParams, ScoreRequest
 
 from .reference import MAVERICK_LIKE, characters_tokenizer
@@ -58,7 +58,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], tuple[int, in
 @pytest.fixture
 def engine(tiny_engine: TorchEngine) -> TorchEngine:
     """With room for two."""
-    tiny_engine._turns = Turns(2, patience=SOON)
+    tiny_engine._turns = Admission(2, patience=SOON)
     return tiny_engine
 
 

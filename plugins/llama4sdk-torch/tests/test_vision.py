@@ -14,11 +14,12 @@ from llama4sdk_torch.vision import TILES_AT_ONCE, VisionModel
 from safetensors.torch import load_file, save_file
 from transformers import Llama4ForConditionalGeneration
 
-from llama4sdk.catalog import SCOUT, VISION_PARAMETERS
+from llama4sdk.catalog.models import SCOUT, VISION_PARAMETERS
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.vision_config import VisionConfig
-from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
-from llama4sdk.weights.vision import vision_parameters, vision_tensors
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.opening import open_checkpoint
+from llama4sdk.weights.tensor_names import vision_parameters, vision_tensors
 
 from .reference import MAVERICK_LIKE, tiny_seeing_model, tiny_vision
 

@@ -22,7 +22,7 @@ from llama4sdk.errors import BackendError, ContextLengthError
 from llama4sdk.events import Event, Finish, TextDelta
 from llama4sdk.hardware import Hardware
 from llama4sdk.hookspecs import hookimpl
-from llama4sdk.planning.plan import Plan
+from llama4sdk.plan import Plan
 from llama4sdk.progress import Progress
 from llama4sdk.requests import EmbedRequest, Request, ScoreRequest
 from llama4sdk.results import Embeddings, Scores

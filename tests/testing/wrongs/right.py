@@ -13,12 +13,12 @@ from llama4sdk.backend import BackendInfo, Capabilities
 from llama4sdk.constraints import JsonSchema
 from llama4sdk.echo import EchoBackend, EchoEngine
 from llama4sdk.events import Event, Finish, TextDelta, TokenLogprob, TopLogprob, Usage
-from llama4sdk.llama4.stops import cut
-from llama4sdk.planning.plan import Plan
+from llama4sdk.llama4.stop_strings import cut
+from llama4sdk.local.windows import windows
+from llama4sdk.plan import Plan
 from llama4sdk.progress import Progress
 from llama4sdk.requests import EmbedRequest, Request, ScoreRequest
 from llama4sdk.results import Embeddings, Scores
-from llama4sdk.scoring import windows
 
 DECLARED = Capabilities(
     features=frozenset({"generate", "chat", "count_tokens", "embed", "json_schema", "score"}),

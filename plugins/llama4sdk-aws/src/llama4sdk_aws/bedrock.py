@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from llama4sdk.backend import Backend, Capabilities, Engine, Need, Offer, Unavailable
+from llama4sdk.catalog import endpoints
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import ConfigurationError
 from llama4sdk.hardware import Hardware
-from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.plan import Placement, Plan
 from llama4sdk.progress import Progress
-from llama4sdk.remote import served
-from llama4sdk.remote.endpoint import Endpoint
+from llama4sdk.remote.retired import gone
 from llama4sdk_aws import BEDROCK, models, options
-from llama4sdk_aws.connecting import Place, authority, find_place
+from llama4sdk_aws.client import Place, authority, find_place
+from llama4sdk_aws.environment import Service
 from llama4sdk_aws.options import BedrockOptions
-from llama4sdk_aws.surroundings import Service
 
 __all__ = ["BedrockBackend"]
 
@@ -34,7 +35,7 @@ class BedrockBackend(Backend):
         if need.device is not None or need.quantization is not None:
             return Unavailable(reason="where and in how many bits AWS runs a model is not for us to choose.")
         model = need.model or DEFAULT
-        if (ended := served.gone(self.name, model)) is not None:
+        if (ended := gone(self.name, model)) is not None:
             return ended
         found = models.known(model)
         if found.id is None or not models.is_id(found.id):
@@ -87,7 +88,7 @@ class BedrockBackend(Backend):
             context_length=plan.context_length,
             dialect=dialect,
             endpoint=endpoint,
-            cost=served.pricing(self.name, models.base_id(plan.model)),
+            cost=endpoints.pricing(self.name, models.base_id(plan.model)),
         )
 
 

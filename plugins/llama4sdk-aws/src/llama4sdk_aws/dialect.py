@@ -11,16 +11,16 @@ from urllib.parse import quote
 
 from pydantic import JsonValue
 
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import APIError, Llama4Error
 from llama4sdk.remote.dialect import Call, Dialect, Head, Reader
-from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk.remote.engine import RemoteEngine
 from llama4sdk.requests import EmbedRequest, Request
 from llama4sdk.results import Embeddings
 from llama4sdk_aws import failures
-from llama4sdk_aws.answers import ConverseReader, ConverseStreamReader, number, parsed
 from llama4sdk_aws.authority import Authority
 from llama4sdk_aws.converse import converse_body, counting_body, has_tools
+from llama4sdk_aws.converse_stream import ConverseReader, ConverseStreamReader, number, parsed
 from llama4sdk_aws.embedding import embed_bodies, vectors
 from llama4sdk_aws.invoke import InvokeReader, InvokeStreamReader, invoke_body, invoke_headers
 from llama4sdk_aws.models import address, base_id, family, geography, known

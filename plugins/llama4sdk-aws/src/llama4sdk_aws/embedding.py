@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from llama4sdk.errors import APIError, UnsupportedFeatureError
 from llama4sdk.events import Usage
 from llama4sdk.requests import EmbedRequest
-from llama4sdk_aws.answers import number, parsed
+from llama4sdk_aws.converse_stream import number, parsed
 from llama4sdk_aws.models import Family
 from llama4sdk_aws.options import BedrockOptions
 

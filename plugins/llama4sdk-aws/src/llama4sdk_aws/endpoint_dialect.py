@@ -6,17 +6,17 @@ import json
 from typing import Final
 from urllib.parse import quote
 
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import APIError, Llama4Error, PermissionDeniedError
-from llama4sdk.remote import failures as plain
+from llama4sdk.remote import status_errors
 from llama4sdk.remote.dialect import Call, Head, Reader
-from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk.requests import Request
 from llama4sdk_aws import failures
 from llama4sdk_aws.authority import Authority
-from llama4sdk_aws.containers import payload
+from llama4sdk_aws.container_requests import payload
+from llama4sdk_aws.container_stream import ContainerReader
 from llama4sdk_aws.dialect import AwsDialect
 from llama4sdk_aws.options import SageMakerOptions
-from llama4sdk_aws.tokens import ContainerReader
 
 __all__ = ["SageMakerDialect"]
 
@@ -58,7 +58,7 @@ class SageMakerDialect(AwsDialect):
 
     def failure(self, head: Head, body: bytes) -> Llama4Error:
         """By the table of AWS' errors; what a container said, by the statuses of containers."""
-        words = plain.said(body).body
+        words = status_errors.said(body).body
         status, said = words.get("OriginalStatusCode"), words.get("OriginalMessage")
         if not isinstance(status, int):
             return super().failure(head, body)
@@ -77,7 +77,7 @@ class SageMakerDialect(AwsDialect):
 
     def _blame(self, status: int, body: bytes) -> Llama4Error:
         """A container speaks no AWS: its statuses are those of any server, and its log explains them."""
-        error = plain.failure(
+        error = status_errors.failure(
             Head(status, {}), body, backend=self.backend, model=self.model, context=self._context, now=0.0
         )
         if isinstance(error, APIError):

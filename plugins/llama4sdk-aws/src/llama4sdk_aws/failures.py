@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from pydantic import JsonValue
 
+from llama4sdk.catalog import endpoints
 from llama4sdk.errors import (
     APIError,
     APIStatusError,
@@ -20,7 +21,7 @@ from llama4sdk.errors import (
     RateLimitError,
     UnsupportedFeatureError,
 )
-from llama4sdk.remote import failures, served
+from llama4sdk.remote import status_errors
 from llama4sdk.remote.dialect import Head
 from llama4sdk_aws.frames import Frame
 
@@ -123,7 +124,7 @@ STATUSES: Final = {
 
 def told(head: Head, body: bytes, *, now: float) -> Told:
     """From an answer's headers and body, whichever of AWS' ways it is written in; ``now`` is the time of day."""
-    words = failures.said(body)
+    words = status_errors.said(body)
     code = head.headers.get("x-amzn-errortype") or _first(words.body, "__type", "code", "Code")
     if not code and (xml := re.search(rb"<Code>(\w+)</Code>", body)):
         code = xml[1].decode()
@@ -135,13 +136,13 @@ def told(head: Head, body: bytes, *, now: float) -> Told:
         SIGNED.sub("", said),
         original if isinstance(original, int) else None,
         head.request_id,
-        failures.retry_after(head.headers, now=now),
+        status_errors.retry_after(head.headers, now=now),
     )
 
 
 def of_frame(frame: Frame) -> Told:
     """From an exception or an error within a stream."""
-    words = failures.said(frame.payload)
+    words = status_errors.said(frame.payload)
     code = _first(words.body, "ErrorCode") or frame.name[:1].upper() + frame.name[1:]
     original = words.body.get("originalStatusCode")
     message = frame.message or _first(words.body, "message", "Message", "originalMessage") or words.message
@@ -155,7 +156,7 @@ def error_of(told: Told, *, backend: str, model: str, context: int | None = None
     what = f"{what}: {told.message}" if told.message else f"{what} and no explanation"
     what = what if what.endswith((".", "!", "?", "…")) else f"{what}."
     if told.status in (400, 413, None) and TOO_LONG.search(told.message) and "please wait" not in told.message:
-        return failures.too_long(what, failures.Said(told.message, told.code, {}), context)
+        return status_errors.too_long(what, status_errors.Said(told.message, told.code, {}), context)
     code = told.code.removesuffix("Exception")
     if code in ("ModelTimeout", "ModelInvocationTimeExceeded") or told.status in (408, 504):
         hint = "Lower max_tokens, or stream the answer."
@@ -169,7 +170,9 @@ def error_of(told: Told, *, backend: str, model: str, context: int | None = None
     else:
         row = next((row for row in ROWS if row.fits(told)), None) or _by_status(told)
     if row.kind is ModelRetiredError:
-        return served.retired_error(backend, model, status=told.status, request_id=told.request_id, said=told.message)
+        return endpoints.retired_error(
+            backend, model, status=told.status, request_id=told.request_id, said=told.message
+        )
     error = row.kind(
         what,
         backend=backend,

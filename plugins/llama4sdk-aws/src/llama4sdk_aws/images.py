@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from llama4sdk.errors import InvalidRequestError
 from llama4sdk.messages import ImagePart
-from llama4sdk.remote.pictures import image_format
+from llama4sdk.remote.data_urls import image_format
 
 __all__ = ["MOST_IMAGES", "image_block"]
 

@@ -13,8 +13,8 @@ from llama4sdk.events import Event, Finish, FinishReason, Usage
 from llama4sdk.remote.dialect import Reader
 from llama4sdk.requests import Request
 from llama4sdk_aws import failures
-from llama4sdk_aws.answers import Judge, Text, WholeReader, cut_off, number, parsed
 from llama4sdk_aws.converse import check_sampling
+from llama4sdk_aws.converse_stream import Judge, Text, WholeReader, cut_off, number, parsed
 from llama4sdk_aws.frames import FrameDecoder
 from llama4sdk_aws.options import BedrockOptions
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from llama4sdk.remote import served
+from llama4sdk.catalog import endpoints
 
 __all__ = ["LLAMA4_REGIONS", "Family", "Known", "address", "base_id", "family", "geography", "is_id", "known"]
 
@@ -37,9 +37,9 @@ class Known(NamedTuple):
 
 def known(model: str) -> Known:
     """Of a catalogue name, the id and limits on Bedrock; anything else is its own id, with limits if it is listed."""
-    listing = served.find("bedrock", base_id(model))
+    listing = endpoints.find("bedrock", base_id(model))
     limits = (listing.context, listing.max_output) if listing else (None, None)
-    return Known(served.id_for("bedrock", model), *limits)
+    return Known(endpoints.id_for("bedrock", model), *limits)
 
 
 def is_id(model: str | None) -> bool:

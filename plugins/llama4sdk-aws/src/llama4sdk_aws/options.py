@@ -6,8 +6,8 @@ from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from llama4sdk._text import nearest
 from llama4sdk.errors import ConfigurationError
-from llama4sdk.text import nearest
 
 __all__ = ["AwsOptions", "BedrockOptions", "SageMakerOptions", "read"]
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from typing import ClassVar, Final
 
-from llama4sdk import catalog
 from llama4sdk.backend import Backend, Capabilities, Engine, Need, Offer, Unavailable
+from llama4sdk.catalog import models
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import ConfigurationError
 from llama4sdk.hardware import Hardware
-from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.plan import Placement, Plan
 from llama4sdk.progress import Progress
-from llama4sdk.remote.endpoint import Endpoint
 from llama4sdk_aws import SAGEMAKER, options
-from llama4sdk_aws.connecting import Place, authority, find_place
-from llama4sdk_aws.containers import SAMPLING
+from llama4sdk_aws.client import Place, authority, find_place
+from llama4sdk_aws.container_requests import SAMPLING
+from llama4sdk_aws.environment import Service
 from llama4sdk_aws.options import SageMakerOptions
-from llama4sdk_aws.surroundings import Service
 
 __all__ = ["SageMakerBackend"]
 
@@ -48,10 +48,10 @@ class SageMakerBackend(Backend):
         except ConfigurationError as error:
             return Unavailable(reason=error.message, fix=error.hint)
         target = chosen.endpoint_name or need.model
-        if target is None or (chosen.endpoint_name is None and catalog.find(target)) or not NAME.fullmatch(target):
+        if target is None or (chosen.endpoint_name is None and models.find(target)) or not NAME.fullmatch(target):
             return Unavailable(
                 reason="it is not known which SageMaker endpoint to ask."
-                if target is None or catalog.find(target)
+                if target is None or models.find(target)
                 else f"SageMaker has no endpoint of the name '{target}'.",
                 fix="Pass the endpoint's name as the model, or Endpoint(options={'endpoint_name': ...}).",
             )

@@ -7,12 +7,12 @@ from importlib.resources import files
 from itertools import islice, pairwise
 
 from llama4sdk.backend import Backend, Engine, Need, Offer, Unavailable
-from llama4sdk.context import room_for_answer
 from llama4sdk.errors import StreamClosedError
 from llama4sdk.events import Event, Finish, TextDelta, Usage
 from llama4sdk.hardware import Hardware
-from llama4sdk.llama4.stops import cut
-from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.llama4.stop_strings import cut
+from llama4sdk.local.windows import room_for_answer
+from llama4sdk.plan import Placement, Plan
 from llama4sdk.progress import Progress
 from llama4sdk.requests import Request, SamplingParams
 

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, ValidationError
 
+from llama4sdk._text import in_words
 from llama4sdk._values import Value
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import ConfigurationError
-from llama4sdk.remote.endpoint import Endpoint
-from llama4sdk.text import in_words
 
 __all__ = ["BACKEND", "Settings", "headers_of", "parse_host", "url_of"]
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-from llama4sdk import catalog
 from llama4sdk.backend import Backend, Engine, Feature, Need, Offer, Unavailable
 from llama4sdk.capabilities import ALL_SAMPLING_OPTIONS, Capabilities
+from llama4sdk.capacity.kv_policies import find_policy
+from llama4sdk.catalog import models
+from llama4sdk.endpoint import Endpoint, is_loopback
 from llama4sdk.errors import APIConnectionError, APITimeoutError, Llama4Error, ModelLoadError, WeightsNotFoundError
 from llama4sdk.hardware import Hardware
-from llama4sdk.planning.kv_policies import find_policy
-from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.plan import Placement, Plan
 from llama4sdk.progress import Progress
-from llama4sdk.remote.endpoint import Endpoint, is_loopback
 from llama4sdk.remote.engine import RemoteEngine
 from llama4sdk_ollama.address import BACKEND, Settings, headers_of, url_of
 from llama4sdk_ollama.dialect import OllamaDialect
-from llama4sdk_ollama.names import find, tag_of
-from llama4sdk_ollama.native import line_to
+from llama4sdk_ollama.http_calls import line_to
+from llama4sdk_ollama.model_names import find, tag_of
 from llama4sdk_ollama.server import Kept, Model, Server, Shown, look, show
 
 __all__ = ["OllamaBackend"]
@@ -99,7 +99,7 @@ def _chosen(wanted: str | None, server: Server) -> Model | None:
     """The model that was named; else a Llama 4, one in memory, or the first there is."""
     if wanted is not None:
         return find(wanted, server.models)
-    llamas = (find(name, server.models) for name in (catalog.SCOUT.name, catalog.MAVERICK.name))
+    llamas = (find(name, server.models) for name in (models.SCOUT.name, models.MAVERICK.name))
     running = (find(model.name, server.models) for model in server.running)
     return next((model for model in (*llamas, *running, *server.models) if model), None)
 
@@ -146,7 +146,7 @@ def _context(need: Need, hardware: Hardware | None, server: Server, model: Model
 
 def _room(hardware: Hardware, model: Model) -> int:
     """Tokens that are estimated to fit beside the weights, in steps that small changes do not cross; 0 if unknown."""
-    spec = next((catalog.find(name) for name in ("scout", "maverick") if find(name, [model])), None)
+    spec = next((models.find(name) for name in ("scout", "maverick") if find(name, [model])), None)
     if spec is None or spec.config is None or not model.size:
         return 0
     free = sum(device.free_memory for device in hardware.devices)

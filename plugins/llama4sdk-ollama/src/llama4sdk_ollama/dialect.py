@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from pydantic_core import from_json
 
 from llama4sdk.constraints import JsonSchema
-from llama4sdk.context import room_for_answer
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import (
     APIError,
     ContextLengthError,
@@ -24,16 +24,16 @@ from llama4sdk.errors import (
     WeightsNotFoundError,
 )
 from llama4sdk.events import Usage
+from llama4sdk.local.windows import room_for_answer
 from llama4sdk.messages import ImagePart, Message, ToolCall
 from llama4sdk.remote.dialect import Call, Head, Reader
-from llama4sdk.remote.endpoint import Endpoint
-from llama4sdk.remote.failures import failure, said
+from llama4sdk.remote.status_errors import failure, said
 from llama4sdk.requests import EmbedRequest, Request, SamplingParams, Tool
 from llama4sdk.results import Embeddings
 from llama4sdk_ollama.address import BACKEND, Settings
-from llama4sdk_ollama.counting import fewest_in, fewest_tokens
-from llama4sdk_ollama.native import Native
+from llama4sdk_ollama.http_calls import Native
 from llama4sdk_ollama.reader import OllamaReader, count_in
+from llama4sdk_ollama.token_bounds import fewest_in, fewest_tokens
 
 __all__ = ["OllamaDialect"]
 

@@ -7,15 +7,15 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import DownloadError, StreamInterruptedError
 from llama4sdk.events import Event, Finish
 from llama4sdk.progress import Progress
 from llama4sdk.remote.dialect import Call, Reader
-from llama4sdk.remote.endpoint import Endpoint
-from llama4sdk.remote.framing import LineDecoder
+from llama4sdk.remote.sse import LineDecoder
 from llama4sdk.requests import Request
-from llama4sdk_ollama.names import tag_of
-from llama4sdk_ollama.native import Native, line_to
+from llama4sdk_ollama.http_calls import Native, line_to
+from llama4sdk_ollama.model_names import tag_of
 from llama4sdk_ollama.reader import read_line
 
 __all__ = ["pull"]

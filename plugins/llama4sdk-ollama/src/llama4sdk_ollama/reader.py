@@ -12,8 +12,8 @@ from pydantic_core import from_json
 from llama4sdk.errors import APIError, APIStatusError, ContextLengthError, Llama4Error, StreamInterruptedError
 from llama4sdk.events import Event, Finish, FinishReason, TextDelta, TokenLogprob, ToolCallDelta, TopLogprob, Usage
 from llama4sdk.remote.dialect import Reader
-from llama4sdk.remote.failures import TOO_LONG, said, too_long
-from llama4sdk.remote.framing import LineDecoder
+from llama4sdk.remote.sse import LineDecoder
+from llama4sdk.remote.status_errors import TOO_LONG, said, too_long
 from llama4sdk_ollama.address import BACKEND
 
 __all__ = ["OllamaReader", "count_in", "read_line"]

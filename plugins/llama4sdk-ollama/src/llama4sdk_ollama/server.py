@@ -12,10 +12,10 @@ from pydantic import JsonValue
 from pydantic_core import from_json
 
 from llama4sdk._values import Value
+from llama4sdk.endpoint import Endpoint, RetryPolicy, Timeouts
 from llama4sdk.errors import APIError, Llama4Error
-from llama4sdk.remote.endpoint import Endpoint, RetryPolicy, Timeouts
 from llama4sdk_ollama.address import BACKEND
-from llama4sdk_ollama.native import Native, line_to
+from llama4sdk_ollama.http_calls import Native, line_to
 
 __all__ = ["Kept", "Model", "Server", "Shown", "look", "show"]
 

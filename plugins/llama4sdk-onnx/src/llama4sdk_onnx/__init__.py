@@ -1,7 +1,7 @@
 """The ONNX Runtime backend. Importing this loads neither ONNX Runtime nor numpy."""
 
 from llama4sdk.backend import BackendInfo, Capabilities
-from llama4sdk.exporting import ExporterInfo
+from llama4sdk.exporter import ExporterInfo
 from llama4sdk.hookspecs import hookimpl
 
 __all__ = ["CAPABILITIES", "llama4sdk_backends", "llama4sdk_exporters"]

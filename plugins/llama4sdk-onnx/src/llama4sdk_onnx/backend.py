@@ -6,20 +6,20 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from llama4sdk import catalog
 from llama4sdk.backend import Backend, Need, Offer, Unavailable
+from llama4sdk.catalog import models
 from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
 from llama4sdk.hardware import Hardware
-from llama4sdk.local.metering import Meter, request_bytes, require_room
-from llama4sdk.planning.plan import Plan
+from llama4sdk.local.memory_meter import MemoryMeter, request_bytes, require_room
+from llama4sdk.plan import Plan
 from llama4sdk.progress import Progress
-from llama4sdk.weights.exported import JOURNAL
+from llama4sdk.weights.exports import JOURNAL
 from llama4sdk.weights.store import locate
 from llama4sdk_onnx import CAPABILITIES
+from llama4sdk_onnx.export_directory import Export
 from llama4sdk_onnx.manifest import is_export
-from llama4sdk_onnx.memory import free_memory
-from llama4sdk_onnx.offering import Subject, make_offer
-from llama4sdk_onnx.opened import Export
+from llama4sdk_onnx.offer import Subject, make_offer
+from llama4sdk_onnx.sessions import free_memory
 
 if TYPE_CHECKING:
     from llama4sdk_onnx.engine import OnnxEngine
@@ -63,12 +63,12 @@ class OnnxBackend(Backend):
         export = Export(Path(plan.source))
         require_room(plan, free_memory(plan.placement.devices[0]))
         export.verify(progress)
-        meter = Meter(plan)
+        meter = MemoryMeter(plan)
         with meter.watching():  # ONNX Runtime itself takes memory, too
             return _load(export, plan, meter)
 
 
-def _load(export: Export, plan: Plan, meter: Meter) -> OnnxEngine:
+def _load(export: Export, plan: Plan, meter: MemoryMeter) -> OnnxEngine:
     try:
         from llama4sdk_onnx.engine import OnnxEngine
     except ImportError as error:
@@ -101,7 +101,7 @@ def _subject(model: str, export: Export) -> Subject:
 
 def _folder(model: str) -> Path | None:
     """The directory that is meant, if there is one; catalogue names come before paths, as everywhere."""
-    if not model or "\0" in model or catalog.find(model) is not None:
+    if not model or "\0" in model or models.find(model) is not None:
         return None
     path = Path(os.path.expanduser(model))  # noqa: PTH111  (Path.expanduser raises for an unknown ~user)
     return path if path.is_dir() else None
@@ -114,7 +114,7 @@ def _not_exported(model: str, folder: Path | None) -> Unavailable:
             reason=f"{folder} is an export that was not finished.",
             fix="Run the command that began it again: it goes on where it stopped.",
         )
-    spec = catalog.find(model)
+    spec = models.find(model)
     if (spec is None or spec.config is None) and locate(model) is None:
         return Unavailable(
             reason=f"'{model}' is neither an export nor a model that could be exported.",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from llama4sdk.planning.sizing import BLOCK
+from llama4sdk.capacity.torch_memory import BLOCK
 
 __all__ = ["blocks"]
 

@@ -10,20 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from llama4sdk.llama4.images.canvas import PATCH
-from llama4sdk.local.answers import Token
 from llama4sdk.local.engine import LocalEngine
-from llama4sdk.local.guidance import Guide
-from llama4sdk.local.metering import Meter
-from llama4sdk.local.prompts import Prompt
-from llama4sdk.local.scoring import Scored
+from llama4sdk.local.input_processor import Prompt
+from llama4sdk.local.memory_meter import MemoryMeter
+from llama4sdk.local.output_processor import Token
+from llama4sdk.local.structured_output import TokenMask
+from llama4sdk.local.windows import Scored, Window
 from llama4sdk.requests import Pooling, Request
-from llama4sdk.scoring import Window
-from llama4sdk_onnx.memory import free_memory
+from llama4sdk_onnx.export_directory import Export
 from llama4sdk_onnx.network import TextNetwork
-from llama4sdk_onnx.opened import Export
 from llama4sdk_onnx.sampling import Sampler
 from llama4sdk_onnx.scoring import scored
-from llama4sdk_onnx.sessions import open_session, require
+from llama4sdk_onnx.sessions import free_memory, open_session, require
 from llama4sdk_onnx.vision import VisionNetwork
 
 __all__ = ["OnnxEngine"]
@@ -43,7 +41,7 @@ class OnnxEngine(LocalEngine):
         threads: int | None = None,
         batch: int = 1,
         request_bytes: int = 0,
-        meter: Meter | None = None,
+        meter: MemoryMeter | None = None,
     ) -> None:
         """``memory_limit`` in bytes bounds what a GPU is asked for; ``threads`` are all cores unless given."""
         super().__init__(
@@ -72,7 +70,7 @@ class OnnxEngine(LocalEngine):
             image_token=self._tokenizer.control.get(PATCH),
         )
 
-    def _tokens(self, request: Request, prompt: Prompt, count: int, guide: Guide | None) -> Generator[Token]:
+    def _tokens(self, request: Request, prompt: Prompt, count: int, guide: TokenMask | None) -> Generator[Token]:
         sampler = Sampler(request.sampling, self._defaults, prompt.ids, self._network.config.vocab_size)
         with self._network.open() as sequence:
             logits = sequence.prefill(prompt.ids, self._features(prompt))

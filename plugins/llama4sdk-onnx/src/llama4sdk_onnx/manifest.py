@@ -17,16 +17,16 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationError
 
+from llama4sdk._text import in_words
 from llama4sdk._values import Value
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.vision_config import VisionConfig
-from llama4sdk.planning.quantization import QuantizationConfig
 from llama4sdk.progress import Progress
-from llama4sdk.text import in_words
-from llama4sdk.weights.exported import JOURNAL, MANIFEST
+from llama4sdk.quantization import QuantizationConfig
+from llama4sdk.weights.exports import JOURNAL, MANIFEST
 from llama4sdk.weights.store import is_plain_name
-from llama4sdk_onnx import hashes
+from llama4sdk_onnx import file_hashes
 
 __all__ = [
     "GRAPH",
@@ -148,7 +148,7 @@ def verify_files(folder: Path, manifest: Manifest, progress: Progress | None = N
         if progress is not None:
             progress(done, total)
 
-    with hashes.remembered() as known:
+    with file_hashes.remembered() as known:
         for name, record in files.items():
             if known.digest(folder / name, tell) != record.sha256:
                 fault = "its content differs"

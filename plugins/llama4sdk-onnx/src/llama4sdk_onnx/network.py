@@ -12,8 +12,7 @@ import numpy.typing as npt
 from onnxruntime import InferenceSession
 
 from llama4sdk.errors import ContextLengthError, DeviceMemoryError, InvalidRequestError, Llama4Error, StreamClosedError
-from llama4sdk.local.engine import engine_closed
-from llama4sdk_onnx.batching import Batcher, Step
+from llama4sdk.local.scheduler import Batcher, Step, engine_closed
 from llama4sdk_onnx.blocks import blocks
 from llama4sdk_onnx.manifest import Manifest
 from llama4sdk_onnx.sizing import SCORED

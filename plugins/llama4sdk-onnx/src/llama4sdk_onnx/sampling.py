@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from llama4sdk.local.answers import Token
+from llama4sdk.local.output_processor import Token
 from llama4sdk.requests import SamplingParams
 from llama4sdk.weights.checkpoint import GenerationDefaults
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from llama4sdk.local.scoring import Scored
+from llama4sdk.local.windows import Scored
 
 __all__ = ["scored"]
 

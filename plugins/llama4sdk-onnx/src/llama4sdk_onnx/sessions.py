@@ -12,13 +12,23 @@ from typing import Final, NamedTuple
 import onnxruntime
 from onnxruntime import InferenceSession, SessionOptions
 
+from llama4sdk._text import gb
 from llama4sdk.errors import BackendError, CheckpointError, DeviceMemoryError, Llama4Error, ModelLoadError
-from llama4sdk.probe import cpu
-from llama4sdk.text import gb
+from llama4sdk.probe import cpu, memory, probe
 from llama4sdk_onnx.caches import CPU, Place
-from llama4sdk_onnx.pages import huge_pages
+from llama4sdk_onnx.huge_pages import huge_pages
 
-__all__ = ["PROVIDERS", "SILENT", "Provider", "location", "open_session", "provider", "require", "running"]
+__all__ = [
+    "PROVIDERS",
+    "SILENT",
+    "Provider",
+    "free_memory",
+    "location",
+    "open_session",
+    "provider",
+    "require",
+    "running",
+]
 
 SILENT: Final = 4
 """A log level: ONNX Runtime writes nothing to stderr, since what it has to say comes in errors."""
@@ -198,3 +208,8 @@ def _said(error: Exception) -> str:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def free_memory(device: str) -> int:
+    """Bytes of a GPU's memory, or of the machine's."""
+    return memory.read().free if device == "cpu" else probe().free(device)

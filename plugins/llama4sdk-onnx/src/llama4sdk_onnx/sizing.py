@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from llama4sdk.planning.estimate import class_bytes, kv_cache_bytes
-from llama4sdk.planning.quantization import ModuleClass, Quantization
-from llama4sdk.planning.sizing import BLOCK, Place
+from llama4sdk.capacity.torch_memory import BLOCK, Place
+from llama4sdk.llama4.sizes import class_bytes, kv_cache_bytes
+from llama4sdk.quantization import ModuleClass, Quantization
 from llama4sdk_onnx.manifest import Manifest
 
 __all__ = ["SCORED", "held_bytes", "memory_breakdown"]

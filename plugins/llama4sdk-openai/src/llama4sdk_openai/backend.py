@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from llama4sdk import catalog
 from llama4sdk.backend import Backend, Capabilities, Engine, Feature, Need, Offer, Unavailable
+from llama4sdk.catalog import endpoints, models
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import APIError, ConfigurationError, Llama4Error
 from llama4sdk.hardware import Hardware
-from llama4sdk.planning.plan import Placement, Plan
+from llama4sdk.plan import Placement, Plan
 from llama4sdk.progress import Progress
-from llama4sdk.remote import served
-from llama4sdk.remote.endpoint import Endpoint
-from llama4sdk.remote.secrecy import conceal
-from llama4sdk_openai.access import Access, access
+from llama4sdk.remote.redaction import conceal
+from llama4sdk.remote.retired import gone
+from llama4sdk_openai.credentials import Access, access
 from llama4sdk_openai.discovery import Discoveries, Served
 from llama4sdk_openai.options import Options, options
 from llama4sdk_openai.profiles import Profile, profile
 
 if TYPE_CHECKING:
-    from llama4sdk.remote.served import Listing
+    from llama4sdk.catalog.endpoint_tables import Listing
 
 __all__ = ["ASSUMED_CONTEXT", "OpenAIProtocolBackend", "Place", "served_id"]
 
@@ -43,7 +43,7 @@ class Place(NamedTuple):
 
 def served_id(backend: str, model: str) -> str | None:
     """What this endpoint calls a model of ours; other names pass, ``None`` for one that nobody knows there."""
-    return served.id_for(backend, model)
+    return endpoints.id_for(backend, model)
 
 
 class OpenAIProtocolBackend(Backend):
@@ -102,20 +102,20 @@ class OpenAIProtocolBackend(Backend):
         reached = access(self.profile, endpoint, chosen)
         if isinstance(reached, Unavailable):
             raise ConfigurationError(f"Backend '{self.name}' cannot be used: {reached.reason}", hint=reached.fix)
-        listing = served.find(self.name, plan.model)
+        listing = endpoints.find(self.name, plan.model)
         dialect = OpenAIDialect(self.profile, plan.model, plan.context_length, reached, chosen, listing)
         return RemoteEngine(
             model=plan.model,
             context_length=plan.context_length,
             dialect=dialect,
             endpoint=endpoint,
-            cost=served.pricing(self.name, plan.model),
+            cost=endpoints.pricing(self.name, plan.model),
         )
 
     def _place(self, model: str | None, endpoint: Endpoint) -> Place | Unavailable:
         chosen = options(self.profile, endpoint.options)
-        if model is not None and (gone := served.gone(self.name, model)):  # no key would help
-            return gone
+        if model is not None and (retired := gone(self.name, model)):  # no key would help
+            return retired
         reached = access(self.profile, endpoint, chosen)
         if isinstance(reached, Unavailable):
             return reached
@@ -129,7 +129,7 @@ class OpenAIProtocolBackend(Backend):
         if name is None:
             fix = "Pass the name it has there, or a repository's, as model=."
             return Unavailable(reason=f"nobody has said what it calls '{model}'.", fix=fix)
-        listing = served.find(self.name, name)
+        listing = endpoints.find(self.name, name)
         if isinstance(chosen.provider, str):
             name = f"{name.partition(':')[0]}:{chosen.provider}"
         context = chosen.context_length or (listing.context if listing else None)
@@ -139,11 +139,11 @@ class OpenAIProtocolBackend(Backend):
     def _refused(self, model: str | None, reached: Access) -> Unavailable | None:
         """OpenAI itself, which serves no Llama: asking would only hand it the prompt and the key's owner a bill."""
         host = urlsplit(reached.base).hostname or ""
-        of_ours = model is None or catalog.find(model) is not None or "llama" in model.lower()
+        of_ours = model is None or models.find(model) is not None or "llama" in model.lower()
         if host.endswith("api.openai.com") and of_ours:
             return Unavailable(
                 reason="api.openai.com serves no Llama models.",
-                fix=f"Pass the address of an endpoint that does; {served.alternatives('scout')}",
+                fix=f"Pass the address of an endpoint that does; {endpoints.alternatives('scout')}",
             )
         return None
 
@@ -183,5 +183,5 @@ def _choose(model: str | None, found: Served) -> str | None:
         return model
     if model is None:
         return next(iter(found.names)) if len(found.names) == 1 else None
-    spec = catalog.find(model)
+    spec = models.find(model)
     return next((name for name in found.names if spec and spec.name in name.lower()), None)

@@ -10,20 +10,20 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from llama4sdk.catalog.endpoint_tables import Listing
 from llama4sdk.errors import APIError, APIStatusError, AuthenticationError, Llama4Error, UnsupportedFeatureError
 from llama4sdk.llama4.toolcalls import ToolCallParser
 from llama4sdk.remote.dialect import Call, Dialect, Head, Reader
-from llama4sdk.remote.failures import failure
-from llama4sdk.remote.served import Listing
+from llama4sdk.remote.status_errors import failure
 from llama4sdk.requests import EmbedRequest, Request
 from llama4sdk.results import Embeddings
 from llama4sdk_openai import embedding
-from llama4sdk_openai.access import Access
+from llama4sdk_openai.credentials import Access
 from llama4sdk_openai.google import GoogleTokens
 from llama4sdk_openai.options import Options
 from llama4sdk_openai.profiles import Profile
-from llama4sdk_openai.reading import AnswerReader
-from llama4sdk_openai.wire import chat_body, completion_body, dumped, messages
+from llama4sdk_openai.requests import chat_body, completion_body, dumped, messages
+from llama4sdk_openai.responses import AnswerReader
 
 __all__ = ["OpenAIDialect"]
 

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
+from llama4sdk.endpoint import Endpoint, Timeouts, is_loopback
 from llama4sdk.errors import APIConnectionError, APIError
-from llama4sdk.remote.endpoint import Endpoint, Timeouts, is_loopback
-from llama4sdk_openai.access import Access
+from llama4sdk_openai.credentials import Access
 from llama4sdk_openai.profiles import Profile
 
 __all__ = ["Discoveries", "Served"]
@@ -110,7 +110,7 @@ def _knock(access: Access, backend: str) -> None:
 def _get(profile: Profile, access: Access, url: str, endpoint: Endpoint, until: float) -> JsonValue:
     from llama4sdk.remote.clock import Clock
     from llama4sdk.remote.dialect import Call
-    from llama4sdk.remote.failures import failure
+    from llama4sdk.remote.status_errors import failure
     from llama4sdk.remote.surroundings import Trust
     from llama4sdk.remote.transport import Transport
 

@@ -7,9 +7,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
+from llama4sdk._text import in_words, nearest
 from llama4sdk._values import Value
 from llama4sdk.errors import ConfigurationError, UnknownOptionError
-from llama4sdk.text import in_words, nearest
 from llama4sdk_openai.profiles import COMMON_OPTIONS, Profile
 
 __all__ = ["Options", "options"]

@@ -6,24 +6,25 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from llama4sdk import catalog
 from llama4sdk.backend import Backend, Need, Offer, Unavailable
+from llama4sdk.capacity.torch_memory import RUNTIME
+from llama4sdk.catalog import models
 from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
 from llama4sdk.hardware import Hardware
 from llama4sdk.llama4.config import TextConfig
-from llama4sdk.local.metering import Meter, request_bytes, require_room
-from llama4sdk.planning.estimate import weight_bytes
-from llama4sdk.planning.plan import Plan
-from llama4sdk.planning.quantization import Quantization
-from llama4sdk.planning.sizing import RUNTIME
+from llama4sdk.llama4.sizes import weight_bytes
+from llama4sdk.local.memory_meter import MemoryMeter, request_bytes, require_room
+from llama4sdk.plan import Plan
 from llama4sdk.progress import Progress
-from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
-from llama4sdk.weights.described import described
-from llama4sdk.weights.holding import Holding, stored_quantization
+from llama4sdk.quantization import Quantization
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.config_only import described
+from llama4sdk.weights.opening import open_checkpoint
+from llama4sdk.weights.quantization_plan import QuantizationPlan, stored_quantization
 from llama4sdk.weights.store import locate
-from llama4sdk.weights.vision import vision_parameters
+from llama4sdk.weights.tensor_names import vision_parameters
 from llama4sdk_torch import CAPABILITIES
-from llama4sdk_torch.offering import SMALL, Precision, Subject, make_offer
+from llama4sdk_torch.offer import SMALL, Precision, Subject, make_offer
 
 if TYPE_CHECKING:
     import torch
@@ -74,11 +75,11 @@ class TorchBackend(Backend):
                 f"The weights of '{plan.model}' are not on this machine.", hint=f"Run 'llama4sdk pull {plan.model}'."
             )
         checkpoint = open_checkpoint(source)
-        meter = Meter(plan, lambda: _allocated(plan.placement.devices[0]))
+        meter = MemoryMeter(plan, lambda: _allocated(plan.placement.devices[0]))
         with meter.watching():  # torch itself takes memory, too
             return self._load(checkpoint, plan, meter, progress)
 
-    def _load(self, checkpoint: Checkpoint, plan: Plan, meter: Meter, progress: Progress | None) -> TorchEngine:
+    def _load(self, checkpoint: Checkpoint, plan: Plan, meter: MemoryMeter, progress: Progress | None) -> TorchEngine:
         import torch
 
         from llama4sdk_torch.engine import TorchEngine
@@ -136,10 +137,14 @@ def _subject(model: str) -> Subject | None:
                 chat=checkpoint.prompt_format() is not None, tools=checkpoint.calls_tools, images=vision is not None
             ),
             vision_parameters=vision_parameters(vision, checkpoint.config.hidden_size) if vision else 0,
-            text_bytes=cache(lambda precision: Holding(checkpoint, precision).class_bytes) if has_codes else None,
-            loading_bytes=cache(lambda precision: Holding(checkpoint, precision).loading_bytes) if is_packed else None,
+            text_bytes=cache(lambda precision: QuantizationPlan(checkpoint, precision).class_bytes)
+            if has_codes
+            else None,
+            loading_bytes=cache(lambda precision: QuantizationPlan(checkpoint, precision).loading_bytes)
+            if is_packed
+            else None,
         )
-    spec = catalog.find(model)
+    spec = models.find(model)
     if spec is None or spec.config is None:
         return None
     return _unseen(model, spec.config, spec.vision_parameters, spec.published_precision)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from llama4sdk.errors import ContextLengthError
 from llama4sdk.llama4.config import TextConfig
-from llama4sdk_torch.spans import Slots, Span, spans
+from llama4sdk_torch.slot_mapping import Slots, Span, spans
 
 __all__ = ["KVCache"]
 

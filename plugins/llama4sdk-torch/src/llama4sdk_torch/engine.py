@@ -11,22 +11,21 @@ import torch
 from torch import Tensor
 
 from llama4sdk.llama4.images.canvas import PATCH
-from llama4sdk.local.answers import Token
-from llama4sdk.local.engine import LocalEngine, engine_closed
-from llama4sdk.local.guidance import Guide
-from llama4sdk.local.metering import Meter
-from llama4sdk.local.prompts import Prompt
-from llama4sdk.local.scoring import Scored
+from llama4sdk.local.engine import LocalEngine
+from llama4sdk.local.input_processor import Prompt
+from llama4sdk.local.memory_meter import MemoryMeter
+from llama4sdk.local.output_processor import Token
+from llama4sdk.local.scheduler import engine_closed
+from llama4sdk.local.structured_output import TokenMask
+from llama4sdk.local.windows import Scored, Window
 from llama4sdk.requests import Pooling, Request
-from llama4sdk.scoring import Window
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk_torch.generation import generate
 from llama4sdk_torch.loading import free_memory, memory_errors
 from llama4sdk_torch.model import TextModel
-from llama4sdk_torch.prompts import with_images
 from llama4sdk_torch.sampling import Sampler
 from llama4sdk_torch.scoring import score_window
-from llama4sdk_torch.vision import VisionModel
+from llama4sdk_torch.vision import VisionModel, with_images
 
 __all__ = ["TorchEngine"]
 
@@ -44,7 +43,7 @@ class TorchEngine(LocalEngine):
         context_length: int,
         batch: int = 1,
         request_bytes: int = 0,
-        meter: Meter | None = None,
+        meter: MemoryMeter | None = None,
     ) -> None:
         super().__init__(
             checkpoint,
@@ -60,7 +59,7 @@ class TorchEngine(LocalEngine):
         self._device = network.device
         self._networks: tuple[TextModel, VisionModel | None] | None = network, vision
 
-    def _tokens(self, request: Request, prompt: Prompt, count: int, guide: Guide | None) -> Generator[Token]:
+    def _tokens(self, request: Request, prompt: Prompt, count: int, guide: TokenMask | None) -> Generator[Token]:
         def sampler(like: Tensor) -> Sampler:
             return Sampler(request.sampling, self._defaults, prompt.ids, like=like)
 

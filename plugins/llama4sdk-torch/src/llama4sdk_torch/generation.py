@@ -7,14 +7,13 @@ from collections.abc import Callable, Generator
 import torch
 from torch import Tensor
 
-from llama4sdk.local.answers import Token
-from llama4sdk.local.guidance import Guide
+from llama4sdk.local.output_processor import Token
+from llama4sdk.local.structured_output import TokenMask
 from llama4sdk_torch.cache import KVCache
-from llama4sdk_torch.masks import Mask
 from llama4sdk_torch.model import TextModel
 from llama4sdk_torch.sampling import Draw, Sampler
 
-__all__ = ["generate"]
+__all__ = ["Mask", "generate"]
 
 
 def generate(
@@ -22,7 +21,7 @@ def generate(
     prompt: Tensor,
     make_sampler: Callable[[Tensor], Sampler],
     count: int,
-    guide: Guide | None = None,
+    guide: TokenMask | None = None,
     *,
     ahead: bool | None = None,
 ) -> Generator[Token]:
@@ -52,7 +51,7 @@ def generate(
 
 
 def _guided(
-    model: TextModel, cache: KVCache, sampler: Sampler, logits: Tensor, count: int, guide: Guide, *, ahead: bool
+    model: TextModel, cache: KVCache, sampler: Sampler, logits: Tensor, count: int, guide: TokenMask, *, ahead: bool
 ) -> Generator[Token]:
     """What may be drawn depends on the last token. ``ahead``, the network is at work while the host reads that."""
     mask = Mask(guide, model.device)
@@ -103,3 +102,22 @@ def _to_host(part: Tensor) -> Tensor:
     if not part.is_cuda:
         return part.cpu()
     return torch.empty_like(part, device="cpu", pin_memory=True).copy_(part, non_blocking=True)
+
+
+class Mask:
+    """Only bits travel to the device, which unpacks them itself; the host waits for none of it."""
+
+    def __init__(self, guide: TokenMask, device: torch.device) -> None:
+        self._guide = guide
+        self._device = device
+        self._bits = torch.zeros(guide.words, dtype=torch.int32, pin_memory=device.type == "cuda")
+        self._places = torch.arange(32, dtype=torch.int32, device=device)
+
+    def allowed(self) -> Tensor:
+        """What ``TokenMask.allowed`` gives, on the device, and raising the same.
+
+        The memory the bits are in is used again: the token drawn with it must be read before the next call.
+        """
+        self._guide.fill(self._bits.data_ptr())
+        bits = self._bits.to(self._device, non_blocking=True).unsqueeze(-1)  # [words, 1]
+        return (bits >> self._places & 1).flatten()[: self._guide.width].bool()

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from llama4sdk.errors import CheckpointError, DeviceMemoryError
-from llama4sdk.planning.quantization import MatrixFormat, ModuleClass, Quantization, QuantizationConfig
 from llama4sdk.probe import memory
 from llama4sdk.progress import Progress
+from llama4sdk.quantization import MatrixFormat, ModuleClass, Quantization, QuantizationConfig
 from llama4sdk.weights.checkpoint import Checkpoint
-from llama4sdk.weights.holding import Holding, expert_names
-from llama4sdk.weights.vision import vision_tensors
-from llama4sdk_torch.matrices import Matrix, Quantized, empty, quantize_into
+from llama4sdk.weights.quantization_plan import QuantizationPlan, expert_names
+from llama4sdk.weights.tensor_names import vision_tensors
 from llama4sdk_torch.model import Attention, Dense, Layer, Mixture, TextModel, Weights
+from llama4sdk_torch.quantized import Matrix, Quantized, empty, quantize_into
 from llama4sdk_torch.vision import Affine, VisionLayer, VisionModel, VisionWeights
 
 __all__ = ["DTYPES", "free_memory", "load_model", "load_networks", "load_vision", "memory_errors"]
@@ -122,7 +122,7 @@ class _Loader:
         self._checkpoint = checkpoint
         self._config = checkpoint.config
         self._device = device
-        self._holding = Holding(checkpoint, quantization)
+        self._holding = QuantizationPlan(checkpoint, quantization)
         self._dtype = DTYPES[self._holding.config.dtype]
         self._progress = progress
         self._done = 0

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  (the name everybody knows it by)
 
+from llama4sdk.capacity.torch_memory import ATTENDED
 from llama4sdk.llama4.config import TextConfig
-from llama4sdk.planning.sizing import ATTENDED
 from llama4sdk_torch.cache import KVCache
-from llama4sdk_torch.matrices import Matrix, linear, lookup, pick
-from llama4sdk_torch.spans import Slots, Span
+from llama4sdk_torch.quantized import Matrix, linear, lookup, pick
+from llama4sdk_torch.slot_mapping import Slots, Span
 
 __all__ = ["Attention", "Dense", "Layer", "Mixture", "TextModel", "Weights"]
 

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from llama4sdk.local.scoring import Scored
-from llama4sdk.planning.sizing import BLOCK, scored_rows
-from llama4sdk.scoring import Window
+from llama4sdk.capacity.torch_memory import BLOCK, scored_rows
+from llama4sdk.local.windows import Scored, Window
 from llama4sdk_torch.model import TextModel
 
 __all__ = ["score_window"]

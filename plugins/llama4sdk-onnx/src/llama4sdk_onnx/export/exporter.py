@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from llama4sdk.errors import ConfigurationError
-from llama4sdk.exporting import Exporter, ExportOptions, ExportReport, Notice
+from llama4sdk.exporter import Exporter, ExportOptions, ExportReport, Notice
 from llama4sdk.progress import Progress
-from llama4sdk.weights.checkpoint import Checkpoint, open_checkpoint
-from llama4sdk.weights.exported import MANIFEST
-from llama4sdk_onnx.export.choices import MADE_BY, Choices, chosen
-from llama4sdk_onnx.export.drawing import PATCH, Drawing, drawn
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.exports import MANIFEST
+from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk_onnx.export.files import Wrote, require_space, write_bytes, write_piece
 from llama4sdk_onnx.export.genai import GENAI_CONFIG, genai_config
 from llama4sdk_onnx.export.journal import Begun, Journal, opened_journal
-from llama4sdk_onnx.export.pieces import Piece
+from llama4sdk_onnx.export.options import MADE_BY, Choices, chosen
+from llama4sdk_onnx.export.outline import PATCH, Drawing, drawn
 from llama4sdk_onnx.export.texts import text_files
 from llama4sdk_onnx.export.verify import Verified, verified
+from llama4sdk_onnx.export.weights.pieces import Piece
 from llama4sdk_onnx.manifest import FileRecord, Manifest, is_export, manifest_text, read_manifest, verify_files
 
 __all__ = ["OnnxExporter"]

@@ -13,9 +13,9 @@ from typing import IO, Final
 
 import numpy as np
 
+from llama4sdk._text import gb
 from llama4sdk.errors import ExportError, Llama4Error
-from llama4sdk.text import gb
-from llama4sdk_onnx.export.pieces import Array, Piece, Stored
+from llama4sdk_onnx.export.weights.pieces import Array, Piece, Stored
 from llama4sdk_onnx.manifest import FileRecord
 
 __all__ = ["PARTIAL", "Wrote", "failed_write", "require_space", "write_bytes", "write_piece"]

@@ -18,7 +18,7 @@ from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk_onnx import interface
-from llama4sdk_onnx.export.building import Builder, declared
+from llama4sdk_onnx.export.graphs.building import Builder, declared
 
 __all__ = ["GENAI_CONFIG", "GENAI_GRAPH", "genai_config", "genai_graph"]
 

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from llama4sdk._values import Value
 from llama4sdk.errors import ConfigurationError, ExportError
-from llama4sdk.exporting import Notice
+from llama4sdk.exporter import Notice
 from llama4sdk.weights.disk import try_lock, unlock
-from llama4sdk.weights.exported import JOURNAL, MANIFEST
+from llama4sdk.weights.exports import JOURNAL, MANIFEST
 from llama4sdk_onnx.export.files import PARTIAL, failed_write
 from llama4sdk_onnx.manifest import FileRecord, is_inside
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from llama4sdk.errors import CheckpointError
+from llama4sdk.llama4.chat_template import ChatTemplate
 from llama4sdk.llama4.hf_config import hf_config
-from llama4sdk.llama4.template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.weights.checkpoint import Checkpoint
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
+from llama4sdk._installed import missing
+from llama4sdk._text import gb
 from llama4sdk.errors import ExportError
-from llama4sdk.installed import missing
 from llama4sdk.llama4.config import TextConfig
+from llama4sdk.llama4.sizes import weight_bytes
 from llama4sdk.llama4.tokenizer import Tokenizer
-from llama4sdk.planning.estimate import weight_bytes
-from llama4sdk.planning.quantization import LINEAR, Quantization, QuantizationConfig
 from llama4sdk.probe import memory
-from llama4sdk.text import gb
+from llama4sdk.quantization import LINEAR, Quantization, QuantizationConfig
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk_onnx.manifest import GRAPH, Manifest
 

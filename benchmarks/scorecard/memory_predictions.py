@@ -1,0 +1,134 @@
+"""What the planner says of the memory of a published run: the same layouts as for anybody's machine. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from benchmarks.scorecard.published import Published
+from llama4sdk.capacity.engine_profiles import EngineProfile, compute_buffer, find_engine, find_profile
+from llama4sdk.capacity.gguf_sizes import GGUF_MIXES
+from llama4sdk.capacity.layouts import Layout, Model, class_bytes, layouts
+from llama4sdk.catalog.accelerators import describe
+from llama4sdk.catalog.models import ModelSpec
+from llama4sdk.hardware import Cpu, Device, Hardware
+
+__all__ = ["PREDICT", "NotPredictedError"]
+
+ON_HOST: Final = ("cpu", "disk")
+GIB: Final = 2**30
+
+
+class NotPredictedError(Exception):
+    """Why there is no prediction."""
+
+
+def fits(run: Published, spec: ModelSpec) -> float:
+    """1 where some layout over all the run's devices has room for its context, else 0."""
+    return float(any(layout.fits for layout in _layouts(run, spec, run.context)))
+
+
+def max_context(run: Published, spec: ModelSpec) -> float:
+    """The longest of them."""
+    return max((layout.context for layout in _layouts(run, spec, None)), default=0)
+
+
+def kv_pool(run: Published, spec: ModelSpec) -> float:
+    """Bytes on each device that are left for the cache."""
+    layout = next(iter(_layouts(run, spec, 1)), None)
+    if layout is None:
+        raise NotPredictedError("no layout uses exactly these devices")
+    return min(share.room - (share.total - share.kv) for share in layout.shares)
+
+
+def kv_capacity(run: Published, spec: ModelSpec) -> float:
+    """Tokens the whole pool holds where every layer keeps all of them, as vLLM prints it."""
+    assert spec.config is not None
+    every = 2 * spec.config.num_layers * spec.config.num_kv_heads * spec.config.head_dim * run.kv_bytes
+    return kv_pool(run, spec) * run.devices / every
+
+
+def concurrency(run: Published, spec: ModelSpec) -> float:
+    """Requests of the run's context that the pool holds at once."""
+    assert spec.config is not None
+    one = _profile(run).kv_policy.bytes(spec.config, run.context or 1, value_bytes=run.kv_bytes)
+    return kv_pool(run, spec) * run.devices / one
+
+
+def buffer(run: Published, spec: ModelSpec) -> float:
+    """llama.cpp's buffer for a block of a prompt."""
+    assert spec.config is not None
+    return compute_buffer(spec.config, run.context or 1, run.block or 512)
+
+
+def load_seconds(run: Published, spec: ModelSpec) -> float:
+    """Reading the file from an NVMe disk."""
+    if not run.file_gb:
+        raise NotPredictedError(f"not modelled: {run.note}")
+    return run.file_gb * 1e9 / 3.5e9
+
+
+def disk(run: Published, spec: ModelSpec) -> float:
+    """Bytes of the files."""
+    return sum(class_bytes(_model(run, spec), run.weights).values())
+
+
+PREDICT: Final[Mapping[str, Callable[[Published, ModelSpec], float]]] = {
+    "fits": fits,
+    "max_context": max_context,
+    "kv_pool": kv_pool,
+    "kv_capacity": kv_capacity,
+    "concurrency": concurrency,
+    "compute_buffer": buffer,
+    "load_time": load_seconds,
+    "disk": disk,
+}
+"""The prediction of each metric of memory."""
+
+
+def _layouts(run: Published, spec: ModelSpec, context: int | None) -> list[Layout]:
+    """Those over all of the run's devices."""
+    found = layouts(
+        _model(run, spec),
+        _profile(run),
+        _machine(run),
+        run.weights,
+        context=context,
+        kv_bytes=run.kv_bytes,
+    )
+    return [layout for layout in found if len(set(layout.devices) - set(ON_HOST)) == run.devices]
+
+
+def _model(run: Published, spec: ModelSpec) -> Model:
+    """GGUF files have the text network alone."""
+    assert spec.config is not None
+    vision = 0 if run.weights in GGUF_MIXES else spec.vision_parameters
+    return Model(name=spec.name, config=spec.config, vision_parameters=vision)
+
+
+def _profile(run: Published) -> EngineProfile:
+    if not run.engine:
+        raise NotPredictedError(f"not modelled: {run.note}")
+    profile = find_profile(run.engine, run.version) or find_engine(run.engine)
+    changes: dict[str, object] = {"kv": run.kv} if run.kv else {}
+    return profile.model_copy(update=changes)
+
+
+def _machine(run: Published) -> Hardware:
+    """Idle; ``80 GB`` stands for any device with so much memory."""
+    ram = int((run.ram_gb or 1000) * 1e9)
+    size = re.fullmatch(r"(\d+) GB", run.device)
+    if size is None:
+        return describe(f"{run.devices}x{run.device}", ram=ram)
+    memory = int(size[1]) * GIB
+    return Hardware(
+        system="Linux x86_64",
+        cpu=Cpu(name="unknown", cores=16),
+        total_memory=ram,
+        free_memory=ram,
+        devices=tuple(
+            Device(kind="cuda", index=index, name=run.device, total_memory=memory, free_memory=memory)
+            for index in range(run.devices)
+        ),
+    )

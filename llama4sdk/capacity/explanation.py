@@ -1,0 +1,235 @@
+"""A plan in numbers: what takes the memory, what the cache keeps, what bounds the speed. Pure.
+
+Every figure says how much it can be trusted: ``exact`` follows from the network or a datasheet, ``measured`` was read
+on a machine, ``modelled`` is computed from what was measured, ``guessed`` is taken to be like something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal, TypeAlias
+
+from llama4sdk._values import Value
+from llama4sdk.capacity.alternatives import as_candidate, held_bytes, profile_of
+from llama4sdk.capacity.candidates import SHORT, Candidate, parts_of, pool_of
+from llama4sdk.capacity.engine_profiles import EngineProfile
+from llama4sdk.capacity.kv_policies import KV_POLICIES
+from llama4sdk.capacity.layout import DeviceShare
+from llama4sdk.capacity.layouts import Model
+from llama4sdk.capacity.roofline import Interval, Part, step_bytes
+from llama4sdk.catalog.accelerators import accelerator_of
+from llama4sdk.hardware import Hardware
+from llama4sdk.llama4.sizes import kv_cache_bytes
+from llama4sdk.plan import Plan
+from llama4sdk.quantization import ModuleClass, QuantizationConfig
+
+__all__ = ["NOT_MODELLED", "Explanation", "Figure", "Label", "Section", "explain"]
+
+Label: TypeAlias = Literal["exact", "measured", "modelled", "guessed"]
+Unit: TypeAlias = Literal["bytes", "bytes/s", "tokens/s", "share"]
+
+NOT_MODELLED: Final = (
+    "speculative decoding, prefix caches, an uneven choice of experts, the network between machines, other programs "
+    "that take memory later"
+)
+
+LONG: Final = 131_072
+"""The context that caches are compared at besides the plan's own: there chunks tell."""
+
+NAMES: Final[Mapping[ModuleClass, str]] = {
+    "experts": "routed experts",
+    "shared_expert": "shared experts",
+    "dense": "dense layers",
+    "head": "output head",
+}
+
+
+class Figure(Value):
+    """One number, and how much it can be trusted."""
+
+    what: str
+    value: int | float | Interval
+    unit: Unit
+    label: Label
+    note: str = ""
+
+
+class Section(Value):
+    """Figures that belong together."""
+
+    title: str
+    figures: tuple[Figure, ...]
+
+
+class Explanation(Value):
+    """A plan's numbers. ``sections`` is empty where its backend does not say what it holds."""
+
+    sections: tuple[Section, ...]
+    not_modelled: str = NOT_MODELLED
+
+
+def explain(plan: Plan, model: Model | None, machine: Hardware, *, imagined: bool = False) -> Explanation:
+    """The numbers behind a plan for ``model``. ``imagined``: whether nobody probed ``machine``."""
+    engine = profile_of(plan)
+    chosen = None if model is None else as_candidate(plan, model, machine)
+    if model is None or engine is None or chosen is None:
+        return Explanation(sections=())
+    sections = [_memory(share, plan, machine, imagined=imagined) for share in chosen.layout.shares]
+    sections.append(_cache(plan, model, engine))
+    sections += _other_caches(plan, model, engine)
+    sections.append(_speed(plan, model, engine, chosen, machine))
+    return Explanation(sections=tuple(sections))
+
+
+def _bytes(what: str, value: int, label: Label, note: str = "") -> Figure:
+    return Figure(what=what, value=value, unit="bytes", label=label, note=note)
+
+
+def _memory(share: DeviceShare, plan: Plan, machine: Hardware, *, imagined: bool) -> Section:
+    weights = sorted(share.weights.items(), key=lambda item: -item[1])
+    free = machine.free(share.device)
+    spare = free - share.total
+    return Section(
+        title=f"Memory on {share.device}",
+        figures=(
+            *(_bytes(NAMES.get(part, part), size, "exact") for part, size in weights if size),
+            _bytes("all weights", sum(share.weights.values()), "exact", f"{plan.quantization}"),
+            _bytes("keys and values", share.kv, "exact", f"of {_each(plan)}{plan.context_length:,} tokens"),
+            _bytes(
+                "work space", share.workspace, "modelled", "activations of a block of the prompt, and what is unpacked"
+            ),
+            _bytes("runtime", share.runtime, "modelled", "the engine's libraries, or the device's context"),
+            _bytes("in all", share.total, "modelled"),
+            _bytes("free", free, *_free(share, machine, imagined=imagined)),
+            _bytes("left", max(0, spare), "modelled", "" if spare >= 0 else "more is needed than is free"),
+        ),
+    )
+
+
+def _each(plan: Plan) -> str:
+    """What stands before the tokens of one conversation where there are several."""
+    return f"{plan.batch} x " if (plan.batch or 1) > 1 else ""
+
+
+def _free(share: DeviceShare, machine: Hardware, *, imagined: bool) -> tuple[Label, str]:
+    total = next((d.total_memory for d in machine.devices if d.id == share.device), machine.total_memory)
+    of = f"of {total / 1e9:.1f} GB"
+    return ("guessed", f"{of}, if nothing else runs there") if imagined else ("measured", of)
+
+
+def _cache(plan: Plan, model: Model, engine: EngineProfile) -> Section:
+    config, width = model.config, _width(plan)
+    per_layer = 2 * config.num_kv_heads * config.head_dim * width
+    local = len(config.chunked_layers)
+    policy = engine.kv_policy
+    kept = "keep one chunk" if policy.chunk_aware else "keep everything"
+    figures = [
+        _bytes(
+            f"a token in {config.num_layers - local} global layers", per_layer * (config.num_layers - local), "exact"
+        )
+    ]
+    if local:
+        note = (
+            f"for {config.chunk_size:,} tokens at most: these layers {kept}" if policy.chunk_aware else f"they {kept}"
+        )
+        figures.append(_bytes(f"a token in {local} local layers", per_layer * local, "exact", note))
+    size = policy.bytes(config, plan.context_length, value_bytes=width, sequences=plan.batch or 1)
+    figures.append(
+        _bytes(f"{_each(plan)}{plan.context_length:,} tokens", size, "exact", f"{policy.engine}, {policy.versions}")
+    )
+    return Section(title="Keys and values", figures=tuple(figures))
+
+
+def _other_caches(plan: Plan, model: Model, engine: EngineProfile) -> Iterator[Section]:
+    """What the same context takes in engines that keep more; nothing to tell of a network without chunks."""
+    config, width = model.config, _width(plan)
+    if not config.chunked_layers:
+        return
+    for context in dict.fromkeys((plan.context_length, min(max(plan.context_length, LONG), config.max_context))):
+        figures = tuple(
+            _bytes(
+                f"{policy.engine}, {policy.versions}",
+                policy.bytes(config, context, value_bytes=width),
+                "exact",
+                f"{'one chunk' if policy.chunk_aware else 'everything'} in local layers; switch: {policy.switch}"
+                + (" (this plan)" if policy.name == engine.kv else ""),
+            )
+            for policy in KV_POLICIES
+        )
+        yield Section(title=f"Keys and values of {context:,} tokens, by engine", figures=figures)
+
+
+def _speed(plan: Plan, model: Model, engine: EngineProfile, chosen: Candidate, machine: Hardware) -> Section:
+    parts = parts_of(chosen.layout, engine, machine)
+    if parts is None or chosen.decode is None or chosen.prefill is None:
+        unknown = Figure(what="bandwidth", value=0, unit="bytes/s", label="guessed", note="nothing is known of it")
+        return Section(title="Speed", figures=(unknown,))
+    note = f"{_answers(plan, engine)} behind {SHORT} tokens"
+    figures = [figure for part in parts for figure in _part(part, plan, model, engine, machine, alone=len(parts) == 1)]
+    figures.append(Figure(what="answering", value=chosen.decode, unit="tokens/s", label=chosen.label, note=note))
+    note = f"a prompt of {SHORT} tokens"
+    figures.append(Figure(what="reading", value=chosen.prefill, unit="tokens/s", label=chosen.label, note=note))
+    return Section(title="Speed", figures=tuple(figures))
+
+
+def _answers(plan: Plan, engine: EngineProfile) -> str:
+    batch = plan.batch or 1
+    if batch == 1:
+        return "one answer"
+    each = "in steps that they share" if engine.shares_steps else "taking turns: each at a share of it"
+    return f"{batch} answers together, {each},"
+
+
+def _part(
+    part: Part, plan: Plan, model: Model, engine: EngineProfile, machine: Hardware, *, alone: bool
+) -> Iterator[Figure]:
+    config, calibration, site = model.config, part.calibration, part.site
+    where = "" if alone else f", {site.name}"
+    batch = (plan.batch or 1) if engine.shares_steps else 1
+    read = step_bytes(config, held_bytes(plan), part.modules, tokens=batch, experts=part.experts)
+    note = (
+        f"{config.experts_per_token} of {config.num_experts} routed experts in each mixture"
+        if config.num_experts
+        else ""
+    )
+    step = "a token" if batch == 1 else f"a token of {batch} answers"
+    yield _bytes(f"weights read for {step}{where}", int(read), "exact", note)
+    if "attention" in part.modules:
+        cache = kv_cache_bytes(config, min(plan.context_length, SHORT), value_bytes=_width(plan), chunk_aware=True)
+        yield _bytes(f"cache read for {step}{where}", cache * batch, "exact", f"behind {SHORT} tokens")
+    label, source = _bandwidth(part, machine)
+    low, high = calibration.bandwidth
+    reached = f"{calibration.engine} {calibration.version}: {calibration.source}"
+    if label == "guessed":  # a share of what nobody knows says nothing
+        value = Interval(low=low * site.bandwidth, high=high * site.bandwidth)
+        note = f"{site.name}: {source}; {reached}"
+        yield Figure(what=f"bandwidth reached{where}", value=value, unit="bytes/s", label=label, note=note)
+        return
+    yield Figure(
+        what=f"bandwidth{where}", value=site.bandwidth, unit="bytes/s", label=label, note=f"{site.name}: {source}"
+    )
+    yield Figure(
+        what=f"of which is reached{where}",
+        value=Interval(low=low, high=high),
+        unit="share",
+        label=calibration.label,
+        note=reached,
+    )
+
+
+def _bandwidth(part: Part, machine: Hardware) -> tuple[Label, str]:
+    if part.site.name == "disk":
+        return "guessed", f"usual of {machine.disk_kind}"
+    if part.site.name != machine.cpu.name:
+        if any(accelerator_of(device) is None for device in machine.devices):
+            return "guessed", "from the clock and the width of its memory, as its driver tells them"
+        return "exact", "as specified, of all its devices together"
+    if machine.memory_bandwidth is not None:
+        return "measured", "by all cores together"
+    if pool_of(machine) is not None:
+        return "exact", "as specified, of the memory that processor and accelerator share"
+    return "guessed", "nobody has measured this machine's memory"
+
+
+def _width(plan: Plan) -> int:
+    return QuantizationConfig.of(plan.quantization or "bf16").dtype.bits // 8

@@ -1,0 +1,178 @@
+"""What lies where: the bytes on each device of one way to run a model. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from llama4sdk._text import gb
+from llama4sdk._values import Value
+from llama4sdk.capacity.engine_profiles import LayoutKind
+from llama4sdk.capacity.gguf_sizes import GGUF_MIXES, gguf_class_bytes
+from llama4sdk.llama4 import sizes as estimate
+from llama4sdk.llama4.config import TextConfig
+from llama4sdk.quantization import LINEAR, ModuleClass, Quantization, QuantizationConfig
+
+__all__ = ["DeviceShare", "Layout", "Model", "Stored", "class_bytes", "config_of", "scheme_of"]
+
+AS_STORED: Final = " as stored"
+
+FP4_BITS: Final = 4.5
+"""NVFP4, with its scales."""
+
+PUBLISHED_MIXES: Final = {
+    "fp8_mixed": QuantizationConfig(experts=Quantization.FP8),
+    "int4_mixed": QuantizationConfig(experts=Quantization.INT4),
+    "bnb-4bit": QuantizationConfig(
+        attention=Quantization.INT4, shared_expert=Quantization.INT4, dense=Quantization.INT4, group_size=64
+    ),
+}
+"""Meta's own checkpoints, whose routed experts alone are quantized; and bitsandbytes, which leaves just those as they
+are: they are one tensor of three dimensions, and it looks for matrices."""
+
+
+class Stored(Value):
+    """A checkpoint's own form: its bytes by class of modules, vision included, and the engines that keep it so."""
+
+    form: str
+    """A scheme, or a format of GGUF."""
+    weights: dict[ModuleClass, int]
+    engines: tuple[str, ...]
+
+    @property
+    def precision(self) -> str:
+        """What a layout of it is called."""
+        return self.form + AS_STORED
+
+
+class Model(Value):
+    """What is to be laid out. ``vision_parameters`` are held in full precision."""
+
+    name: str
+    config: TextConfig
+    vision_parameters: int = 0
+    stored: Stored | None = None
+
+
+class DeviceShare(Value):
+    """What lies on one device, in bytes; ``room`` is what may be taken of it."""
+
+    device: str
+    weights: dict[ModuleClass, int]
+    kv: int
+    workspace: int
+    runtime: int
+    room: int
+    static_room: int | None = None
+    """What of the room weights and cache get, and nothing else, where an engine divides it beforehand."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.static + self.workspace + self.runtime
+
+    @property
+    def static(self) -> int:
+        """Weights and cache."""
+        return sum(self.weights.values()) + self.kv
+
+    @property
+    def missing(self) -> int:
+        """Bytes short; 0 where it fits."""
+        short = self.total - self.room
+        if self.static_room is not None:
+            rest = self.room - self.static_room
+            short = max(short, self.static - self.static_room, self.total - self.static - rest)
+        return max(0, short)
+
+
+class Layout(Value):
+    """One way. ``context`` is the longest single context it has room for, or the one asked for."""
+
+    model: str
+    engine: str
+    kind: LayoutKind
+    precision: str
+    shares: tuple[DeviceShare, ...]
+    context: int
+    window: int
+    """The longest context the model knows."""
+    support: tuple[str, str]
+    """The worst verdict of its devices on the precision, and why."""
+    remedy: str = ""
+    """What its devices would do better with, and the memory that takes; empty where they need none."""
+    experts_on_device: int = 0
+    """Layers whose experts lie with the rest on accelerators, of an offloaded layout."""
+    tensor: int = 1
+    """Devices that share every matrix of attention."""
+    batch: int = 1
+    """Requests that may use the context at once."""
+    kv_bytes: float = 2
+    """What a value of the cache takes."""
+
+    @property
+    def missing(self) -> int:
+        """Bytes short on the device that lacks most."""
+        return max(share.missing for share in self.shares)
+
+    @property
+    def fits(self) -> bool:
+        """Whether every device has the room, and the model the window."""
+        return self.missing == 0 and 0 < self.context <= self.window
+
+    @property
+    def usable(self) -> bool:
+        """Whether it fits, and no device refuses the precision."""
+        return self.fits and self.support[0] != "refused"
+
+    @property
+    def verdict(self) -> str:
+        """In a word or two: whether it fits, or what it lacks: with the device that lacks most, or refuses."""
+        if self.context > self.window:
+            return f"the model's window is {self.window:,} tokens"
+        if not self.fits:
+            worst = max(self.shares, key=lambda share: share.missing)
+            return f"lacks {gb(worst.missing)} ({worst.device})"
+        return {"native": "fits", "no gain": "fits, no gain"}.get(self.support[0], "refused")
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Where it lies."""
+        return tuple(share.device for share in self.shares)
+
+
+def class_bytes(model: Model, precision: str) -> dict[ModuleClass, int]:
+    """All weights by class of modules: in a scheme, a published mix, a mix of GGUF, or as stored; vision included."""
+    if model.stored is not None and precision == model.stored.precision:
+        return dict(model.stored.weights)
+    scheme, width = config_of(precision), 2
+    if precision in GGUF_MIXES:
+        sizes = gguf_class_bytes(model.config, precision)
+    elif precision == "nvfp4":
+        halves = estimate.class_bytes(model.config, QuantizationConfig.of("bf16"))
+        packed = set(LINEAR) - {"attention"}
+        sizes = {part: int(size * FP4_BITS / 16) if part in packed else size for part, size in halves.items()}
+    else:
+        scheme = scheme or QuantizationConfig.of(precision)
+        sizes, width = estimate.class_bytes(model.config, scheme), scheme.dtype.bits // 8
+    return {**sizes, "vision": width * model.vision_parameters} if model.vision_parameters else sizes
+
+
+def config_of(precision: str) -> QuantizationConfig | None:
+    """The scheme of each class; ``None`` for formats that are none of ours: those of GGUF, and nvfp4."""
+    form = precision.removesuffix(AS_STORED)
+    if _of_gguf(form) or form == "nvfp4":
+        return None
+    return PUBLISHED_MIXES.get(form) or QuantizationConfig.of(form)
+
+
+def scheme_of(precision: str) -> str:
+    """The number format a device is asked about; those of GGUF are one, for llama.cpp unpacks them all."""
+    form = precision.removesuffix(AS_STORED)
+    if _of_gguf(form):
+        return "gguf"
+    named = {"nvfp4": "fp4", "fp8_mixed": "fp8", "int4_mixed": "int4", "bnb-4bit": "int4"}
+    return named.get(form) or form.partition("-")[0]
+
+
+def _of_gguf(form: str) -> bool:
+    return form in GGUF_MIXES or form.isupper()

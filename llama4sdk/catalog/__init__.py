@@ -1,0 +1,1 @@
+"""Facts with a source and a date: models, accelerators, endpoints and their prices."""

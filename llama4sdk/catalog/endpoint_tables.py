@@ -1,0 +1,218 @@
+"""Read ``endpoints.csv`` and the user's own file on top of it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from datetime import date, timedelta
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
+
+from pydantic import Field, ValidationError, field_serializer
+
+from llama4sdk import settings
+from llama4sdk._text import nearest
+from llama4sdk._values import Value
+from llama4sdk.errors import ConfigurationError
+
+__all__ = ["CURRENT_FOR", "Ability", "Listing", "read"]
+
+T = TypeVar("T", bound=Value)
+
+KEY: Final = ("endpoint", "model")
+LISTS: Final = ("ids", "features", "lacks")
+"""Columns of several words."""
+NOTHING: Final = "none"
+"""In a user's file: takes a value away. An empty cell leaves it as it is."""
+
+Row = dict[str, object]
+
+
+def read(kind: type[Listing]) -> tuple[Listing, ...]:
+    """Every row as such a value. Raises ConfigurationError for a user's file that is not right."""
+    path = settings.endpoints_file()
+    if path is None:
+        return _listings(kind, None, 0)
+    try:
+        return _listings(kind, path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise ConfigurationError(
+            f"LLAMA4SDK_ENDPOINTS names '{path}', which cannot be read: {error.strerror or error}.",
+            hint="Name a file of comma-separated values, or unset the variable.",
+        ) from error
+
+
+@lru_cache(maxsize=4)
+def _listings(kind: type[Listing], path: Path | None, _changed: int) -> tuple[Listing, ...]:
+    with files("llama4sdk.catalog").joinpath("endpoints.csv").open(encoding="utf-8") as file:
+        rows = {_key(row): row for _, row in _rows(file, "endpoints.csv", kind)}
+    if path is not None:
+        with path.open(encoding="utf-8-sig", newline="") as own:
+            _override(rows, own, path, kind)
+    found = [_made(kind, row, "endpoints.csv", None) for row in rows.values()]
+    return tuple(sorted(found, key=lambda listing: (listing.endpoint.lower(), listing.model)))
+
+
+def _override(rows: dict[tuple[str, str], Row], own: Iterable[str], path: Path, kind: type[Value]) -> None:
+    seen: dict[tuple[str, str], int] = {}
+    for line, row in _rows(own, str(path), kind):
+        key = _key(row)
+        if key in seen:
+            raise _fault(path, line, "model", f"the same endpoint and model stand in line {seen[key]}")
+        seen[key] = line
+        known = rows.get(key)
+        changes: Row = {column: None if value == NOTHING else value for column, value in row.items() if value}
+        if known is not None:
+            changes |= {column: known[column] for column in KEY}
+        merged = {**(known or {"source": path.name}), **changes}
+        _made(kind, merged, str(path), line)
+        rows[key] = merged
+
+
+def _rows(lines: Iterable[str], name: str, kind: type[Value]) -> Iterator[tuple[int, Row]]:
+    """Rows with the lines they end in; unknown columns and rows of another length are refused."""
+    try:
+        reader = csv.reader(lines, strict=True)
+        heading = [cell.strip() for cell in next(reader, [])]
+        for column in heading:
+            if column not in kind.model_fields:
+                raise _fault(
+                    name, 1, column, "there is no such column", hint=nearest(column, kind.model_fields, "Columns")
+                )
+        for column in KEY:
+            if heading.count(column) != 1:
+                raise _fault(name, 1, column, "it must be there, once")
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(heading):
+                last = heading[min(len(cells), len(heading)) - 1]
+                raise _fault(name, reader.line_num, last, f"{len(cells)} values for {len(heading)} columns")
+            row: Row = {column: cell.strip() for column, cell in zip(heading, cells, strict=True)}
+            for column in KEY:
+                if not row[column]:
+                    raise _fault(name, reader.line_num, column, "it is empty")
+            yield reader.line_num, row
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"'{name}' is no table of comma-separated values: {error}.", hint="Save it as CSV, in UTF-8."
+        ) from error
+
+
+def _made(kind: type[T], row: Row, name: str, line: int | None) -> T:
+    fields: Row = {column: value for column, value in row.items() if value not in ("", None)}
+    for column in LISTS:
+        if isinstance(words := fields.get(column), str):
+            fields[column] = words.split()
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        column = str(fault["loc"][0]) if fault["loc"] else "?"
+        raise _fault(name, line or 0, column, f"{row.get(column)!r}: {fault['msg'].lower()}") from error
+
+
+def _key(row: Row) -> tuple[str, str]:
+    endpoint, model = (str(row[column]).lower() for column in KEY)
+    return endpoint, model
+
+
+def _fault(name: str | Path, line: int, column: str, what: str, *, hint: str | None = None) -> ConfigurationError:
+    return ConfigurationError(
+        f"'{name}', line {line}, column '{column}': {what}.",
+        hint=hint or "docs/endpoints.md says what each column holds.",
+    )
+
+
+CURRENT_FOR: Final = timedelta(days=90)
+"""How long what was seen is taken to hold."""
+
+
+NAMED: Final = 4
+"""How many alternatives a message names."""
+
+
+Ability: TypeAlias = Literal["images", "tools", "stream_tools", "tool_choice", "json_schema"]
+
+
+Tokens: TypeAlias = Annotated[int, Field(ge=1)]
+
+
+Dollars: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Listing(Value):
+    """One model at one endpoint. ``None`` is what nobody has published; prices are US dollars for a million tokens."""
+
+    endpoint: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, Field(min_length=1)]
+    backend: str | None = None
+    """The backend that speaks to it, as ``Client(backend=...)`` takes it; ``None`` where there is none."""
+    ids: tuple[str, ...] = ()
+    """What the endpoint calls the model; the first is what is asked for."""
+    status: Literal["active", "dedicated", "retired"] = "active"
+    """``dedicated``: only on machines rented for oneself there, under whatever name one gave it, not by the token."""
+    ends: date | None = None
+    """The day it ends, or ended, to be served by the token."""
+    context: Tokens | None = None
+    """The longest it accepts, which is often less than the model's own."""
+    max_output: Tokens | None = None
+    """Of one answer, where that is less than the context."""
+    input: Dollars | None = None
+    output: Dollars | None = None
+    features: frozenset[Ability] = frozenset()
+    """What is known to work there."""
+    lacks: frozenset[Ability] = frozenset()
+    """What is known not to; what is in neither is unknown."""
+    max_images: Tokens | None = None
+    """In one request."""
+    max_temperature: Annotated[float, Field(gt=0)] | None = None
+    tokens_per_second: Annotated[float, Field(gt=0)] | None = None
+    """Of one answer."""
+    speed_seen: str = ""
+    confidence: Literal["documented", "reported", "unverified"] = "reported"
+    """``documented``: by whoever runs it. ``reported``: by others. ``unverified``: nobody to quote."""
+    source: str = ""
+    checked: date | None = None
+    """The day it was looked up; ``None`` for what a user's own file says without one."""
+
+    @field_serializer("features", "lacks", when_used="json")
+    def _in_order(self, names: frozenset[str]) -> list[str]:
+        return sorted(names)
+
+    @property
+    def blended(self) -> float | None:
+        """For a million tokens of which three in four are prompt, as prices are usually compared."""
+        return None if self.input is None or self.output is None else (3 * self.input + self.output) / 4
+
+    def cost(self, prompt: int, answer: int) -> float | None:
+        """Dollars for so many tokens; ``None`` without a price."""
+        if self.input is None or self.output is None:
+            return None
+        return (self.input * prompt + self.output * answer) / 1e6
+
+    def can(self, ability: Ability) -> bool | None:
+        """Whether that works there; ``None`` where nobody has said."""
+        return True if ability in self.features else False if ability in self.lacks else None
+
+    def ended(self, today: date) -> bool:
+        """Whether the model is no longer served there by the token."""
+        return self.status != "active" or (self.ends is not None and self.ends <= today)
+
+    def old(self, today: date) -> bool:
+        """Whether it was looked up too long ago to be taken for today's."""
+        return self.checked is not None and today - self.checked > CURRENT_FOR
+
+    def current(self, today: date) -> bool:
+        """Whether it was seen not long ago, and is still offered."""
+        return not self.old(today) and not self.ended(today)
+
+    def state(self, today: date) -> str:
+        """``active``, ``until 2027-03-30``, ``ended 2026-07-17`` or ``dedicated``."""
+        if self.status == "dedicated":
+            return "dedicated"
+        if self.ended(today):
+            return f"ended {self.ends}" if self.ends else "ended"
+        return f"until {self.ends}" if self.ends else "active"

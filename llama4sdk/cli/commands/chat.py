@@ -1,0 +1,109 @@
+"""``llama4sdk chat``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llama4sdk.cli.answers import StreamFlag, YesFlag, deliver
+from llama4sdk.cli.inputs import text_from
+from llama4sdk.cli.options import JsonFlag, Sampling, Shape, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llama4sdk.messages import ImagePart, Message, VideoPart
+    from llama4sdk.requests import GenerateOptions
+
+__all__ = ["chat"]
+
+
+def chat(
+    message: Annotated[
+        list[str] | None, typer.Argument(help="What to ask; '-' stands for stdin. Nothing starts a conversation.")
+    ] = None,
+    *,
+    system: Annotated[str | None, typer.Option("--system", "-s", help="Instructions for the model.")] = None,
+    image: Annotated[
+        list[str] | None, typer.Option(help="Show this image, a file or an https URL (repeatable).", metavar="FILE|URL")
+    ] = None,
+    video: Annotated[list[Path] | None, typer.Option(help="Show 8 frames of this video file (repeatable).")] = None,
+    stream: StreamFlag = None,
+    yes: YesFlag = False,
+    json: JsonFlag = False,
+    target: Target,
+    sampling: Sampling,
+    shape: Shape,
+) -> None:
+    """Ask a question, or have a conversation.
+
+    With a message, or one piped in, the answer is printed and that is all.
+
+    Without, on a terminal, a conversation starts: Ctrl-C stops an answer, Ctrl-D leaves.
+    """
+    from llama4sdk.cli.clients import load, opened
+    from llama4sdk.cli.conversation import Conversation
+    from llama4sdk.session.preflight import check_request
+    from llama4sdk.session.validation import chat_request
+
+    opening = _opening(system)
+    schema = shape.document()
+    options: GenerateOptions = {**sampling.given(), **shape.given()}
+    shown: list[ImagePart | VideoPart] = [*map(_image, image or []), *map(_video, video or [])]
+    if not (message or shown or json) and sys.stdin.isatty() and sys.stdout.isatty():
+        with opened(target, yes=yes) as client:
+            load(client, target)
+            Conversation(client, opening, options, schema).run(None if target.fallback else client.plan())
+        return
+    messages = [*opening, _question(text_from(message), shown)]
+    request = chat_request(messages, (), options, schema)  # a bad request is refused before anything is loaded
+    with opened(target, yes=yes) as client:
+        load(client, target, lambda plan: check_request(request, "chat", plan))
+        deliver(client.chat(messages, schema=schema, stream=True, **options), as_json=json, live=stream)
+
+
+def _opening(system: str | None) -> list[Message]:
+    from llama4sdk.messages import Message
+
+    return [Message(role="system", content=system)] if system else []
+
+
+def _question(text: str, shown: Sequence[ImagePart | VideoPart]) -> Message:
+    from llama4sdk.errors import InvalidRequestError
+    from llama4sdk.messages import Message, TextPart
+
+    if not text.strip() and not shown:
+        raise InvalidRequestError("The message is empty.", hint="Write something for the model to answer.")
+    if not shown:
+        return Message(role="user", content=text)
+    return Message(role="user", content=(*shown, TextPart(text=text)))
+
+
+def _image(source: str) -> ImagePart:
+    from llama4sdk.errors import InvalidRequestError
+    from llama4sdk.messages import ImagePart
+
+    if "://" in source:
+        scheme = source.partition("://")[0].lower()
+        if scheme != "https":
+            raise InvalidRequestError(
+                f"An image can be fetched by https only, not by {scheme}.", hint="Save it, and pass the file."
+            )
+        return ImagePart(url=source)
+    try:
+        return ImagePart.from_path(source)
+    except OSError as error:
+        raise InvalidRequestError(f"Cannot read the image {source}: {error.strerror or error}.") from error
+
+
+def _video(path: Path) -> VideoPart:
+    from llama4sdk.errors import InvalidRequestError
+    from llama4sdk.messages import VideoPart
+
+    try:
+        return VideoPart.from_path(path)
+    except OSError as error:
+        raise InvalidRequestError(f"Cannot read the video {path}: {error.strerror or error}.") from error

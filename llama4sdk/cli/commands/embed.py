@@ -1,0 +1,80 @@
+"""``llama4sdk embed``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import typer
+
+from llama4sdk.cli.answers import YesFlag
+from llama4sdk.cli.console import print_json, show
+from llama4sdk.cli.inputs import read_stdin, read_text
+from llama4sdk.cli.options import JsonFlag, Target
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from llama4sdk.results import Embeddings
+
+__all__ = ["embed"]
+
+NUMBERS_SHOWN: Final = 4
+
+
+def embed(
+    text: Annotated[list[str] | None, typer.Argument(help="Texts; one vector for each.")] = None,
+    *,
+    file: Annotated[list[Path] | None, typer.Option("--file", "-f", help="One text per line (repeatable).")] = None,
+    pooling: Annotated[
+        Literal["mean", "last"], typer.Option(help="Which hidden states stand for a text: all of them, or the last.")
+    ] = "mean",
+    normalize: Annotated[bool, typer.Option(help="Make every vector's length 1.")] = True,
+    yes: YesFlag = False,
+    json: JsonFlag = False,
+    target: Target,
+) -> None:
+    """Turn texts into vectors: from arguments, files, or the lines on stdin."""
+    from llama4sdk.cli.clients import load, opened, waiting
+    from llama4sdk.session.preflight import require
+    from llama4sdk.session.validation import embed_request
+
+    inputs = _inputs(text or [], file or [])
+    embed_request(inputs, pooling, normalize=normalize)  # refused before anything is fetched or loaded
+    with opened(target, yes=yes) as client:
+        load(client, target, lambda plan: require("embed", plan))
+        with waiting("Reading …"):
+            result = client.embed(inputs, pooling=pooling, normalize=normalize)
+    if json:
+        print_json(result.model_dump(mode="json"))
+    else:
+        show(_table(inputs, result))
+
+
+def _inputs(texts: list[str], files: list[Path]) -> list[str]:
+    from llama4sdk.errors import InvalidRequestError
+
+    inputs = [*texts, *(line for path in files for line in _lines(read_text(path)))]
+    if not inputs and not texts and not files and not sys.stdin.isatty():
+        inputs = _lines(read_stdin())
+    if not inputs:
+        raise InvalidRequestError("There is no text to embed.", hint="Give texts, --file, or lines on stdin.")
+    return inputs
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _table(inputs: list[str], result: Embeddings) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=f"{result.dimensions} numbers each; --json prints all.")
+    table.add_column("Text", overflow="ellipsis", no_wrap=True)
+    table.add_column("Vector", no_wrap=True)
+    for text, vector in zip(inputs, result.vectors, strict=True):
+        table.add_row(Text(text), " ".join(f"{x:+.4f}" for x in vector[:NUMBERS_SHOWN]) + " …")
+    return table

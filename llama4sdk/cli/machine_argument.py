@@ -1,0 +1,48 @@
+"""The machines a plan is for: this one, one that was saved, or one described in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llama4sdk.hardware import Hardware
+
+__all__ = ["machines", "one"]
+
+
+def machines(file: Path | None, gpus: Sequence[str] | None, ram: str | None) -> dict[str, Hardware]:
+    """By a name for people. ``LLAMA4SDK_HARDWARE`` stands for this machine. Raises ConfigurationError."""
+    from llama4sdk import settings
+    from llama4sdk.catalog.accelerators import describe, parse_size
+    from llama4sdk.errors import ConfigurationError
+    from llama4sdk.hardware import Hardware
+    from llama4sdk.probe import probe
+
+    if gpus is None and ram is None:
+        file = file or settings.hardware_file()
+        return {str(file): Hardware.from_file(file)} if file else {"this machine": probe()}
+    if file is not None:
+        raise ConfigurationError(
+            "A machine is read from a file or imagined, not both.", hint="Drop one of the options."
+        )
+    memory = parse_size(ram) if ram is not None else None
+    found = {f"{name}, {ram} RAM" if ram else name: describe(name, ram=memory) for name in gpus or ["none"]}
+    for name, machine in zip(gpus or [], found.values(), strict=False):
+        if memory not in (None, machine.total_memory):
+            raise ConfigurationError(
+                f"The processor of '{name}' shares its {machine.total_memory / 2**30:g} GB of memory, so --ram {ram} "
+                "cannot be.",
+                hint="Leave --ram out; of a Mac say the size in its name, such as m3-max-64gb.",
+            )
+    return found
+
+
+def one(machines: Mapping[str, Hardware]) -> Hardware:
+    """The only machine. Raises ConfigurationError where there are more."""
+    from llama4sdk.errors import ConfigurationError
+
+    if len(machines) > 1:
+        raise ConfigurationError("A plan is for one machine.", hint="Add --compare to see several side by side.")
+    return next(iter(machines.values()))

@@ -1,0 +1,81 @@
+"""What ``doctor --verbose`` adds: everything that was read, for whoever looks for a cause or reports one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llama4sdk._text import gb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rich.console import RenderableType
+
+    from llama4sdk.diagnostics.report import Report
+    from llama4sdk.hardware import Device, Hardware
+
+__all__ = ["detail_pieces"]
+
+
+def detail_pieces(report: Report) -> Iterator[RenderableType]:
+    """Sections that are not empty, each a heading and a table of two columns."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    for heading, rows in _sections(report).items():
+        if not rows:
+            continue
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(overflow="fold")
+        table.add_column(overflow="fold")
+        for name, value in rows.items():
+            table.add_row(Text(name), Text(value))
+        yield ""
+        yield Text(f"  {heading}", style="bold")
+        yield Padding(table, (0, 0, 0, 2))
+
+
+def _sections(report: Report) -> Mapping[str, Mapping[str, str]]:
+    machine = report.hardware
+    return {
+        "Processor and devices": _devices(machine),
+        "Links between devices": {" - ".join(link.devices): _link(link.kind, link.bandwidth) for link in machine.links},
+        "Runtimes": {
+            part.name: part.version + (f", built for {part.build}" if part.build else "") for part in machine.runtimes
+        },
+        "Credentials, by name": dict.fromkeys(machine.credentials, "present"),
+        "Variables that are set": report.environment,
+        "Models kept": {str(place): gb(size) for place, size in report.kept},
+        "Time it took to read": {
+            what: f"{seconds * 1000:.0f} ms" if seconds is not None else "no answer"
+            for what, seconds in report.seconds.items()
+        },
+    }
+
+
+def _devices(machine: Hardware) -> dict[str, str]:
+    rows = {"cpu": f"{', '.join(machine.cpu.features) or 'no instruction set known'}; NUMA {machine.cpu.numa_nodes}"}
+    if machine.driver:
+        rows["driver"] = machine.driver + (f", CUDA up to {'.'.join(map(str, machine.cuda))}" if machine.cuda else "")
+    rows |= {device.id: _device(device) for device in machine.devices}
+    if machine.total_swap:
+        rows["swap"] = f"{gb(machine.free_swap)} free of {gb(machine.total_swap)}"
+    return rows
+
+
+def _device(device: Device) -> str:
+    capability = device.architecture or ".".join(map(str, device.compute_capability or ()))
+    words = [
+        f"capability {capability}" if capability else None,
+        device.uuid,
+        "a slice" if device.slice else None,
+        f"{device.host_bandwidth / 1e9:.0f} GB/s from the machine's memory" if device.host_bandwidth else None,
+        f"{device.power_limit:.0f} W" if device.power_limit else None,
+        None if device.ecc is None else f"ECC {'on' if device.ecc else 'off'}",
+    ]
+    return ", ".join(word for word in words if word)
+
+
+def _link(kind: str, bandwidth: int | None) -> str:
+    return kind if bandwidth is None else f"{kind}, {bandwidth / 1e9:.0f} GB/s one way"

@@ -1,0 +1,223 @@
+"""``llama4sdk plan --plot FILE``: memory by device and class, and context against memory, as SVG or PNG."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from llama4sdk.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from llama4sdk.capacity.layout import DeviceShare
+    from llama4sdk.capacity.layouts import Layout, Model
+    from llama4sdk.quantization import ModuleClass
+
+__all__ = ["check", "draw", "plot"]
+
+CLASSES: Final[tuple[tuple[str, str, tuple[ModuleClass, ...]], ...]] = (
+    ("routed experts", "#08519c", ("experts",)),
+    ("shared experts and dense layers", "#3182bd", ("shared_expert", "dense")),
+    ("attention", "#6baed6", ("attention",)),
+    ("embedding and head", "#9ecae1", ("embedding", "head")),
+    ("vision, router, norms", "#c6dbef", ("vision", "router", "norms")),
+)
+CACHE: Final = ("keys and values", "#e6550d")
+WORK: Final = ("work space and runtime", "#bdbdbd")
+LINES: Final = ("#08519c", "#e6550d", "#31a354", "#756bb1")
+INK: Final = "#222222"
+GB: Final = 1e9
+MOST_BARS: Final = 24
+SHORTEST: Final = 1024
+
+
+def check(path: Path) -> None:
+    """Refuse, before any work, what cannot be drawn into. Raises ConfigurationError."""
+    if path.suffix.lower() not in (".svg", ".png"):
+        raise ConfigurationError(f"A picture is an .svg or a .png file, not '{path}'.", hint="Write --plot plan.svg.")
+    if path.is_dir():
+        raise ConfigurationError(f"'{path}' is a directory.", hint="Name a file in it.")
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"There is no directory '{path.parent}'.", hint="Make it first.")
+    if find_spec("matplotlib") is None:
+        raise ConfigurationError("Drawing needs matplotlib.", hint="Install it: pip install 'llama4sdk[plot]'.")
+
+
+def plot(path: Path, layouts: Sequence[Layout], model: Model) -> None:
+    """Draw ``layouts`` of ``model`` into ``path``, whole or not at all. Raises ConfigurationError."""
+    check(path)
+    picture = draw(layouts, model, path.suffix.lower().removeprefix("."))
+    partial: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            partial = Path(file.name)
+            file.write(picture)
+        partial.chmod(0o644)
+        partial.replace(path)
+    except OSError as error:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+        raise ConfigurationError(
+            f"Cannot write {path}: {error.strerror or error}.",
+            hint="Write --plot to a directory that is yours and has room.",
+        ) from error
+
+
+def draw(layouts: Sequence[Layout], model: Model, form: str) -> bytes:
+    """The picture as an ``svg`` or ``png`` file's content; the same for the same layouts."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    bars = [bar for layout in layouts for bar in _bars(layout, several=len(layouts) > 1)][:MOST_BARS]
+    style = {"svg.hashsalt": "llama4sdk", "svg.fonttype": "none", "font.size": 9, "text.color": INK}
+    style |= {"axes.edgecolor": "#888888", "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK}
+    with mpl.rc_context(style):
+        height = max(4.4, 2.6 + 0.42 * len(bars))
+        figure = Figure(figsize=(12, height), layout="constrained", facecolor="white")
+        left, right = figure.subplots(1, 2)
+        _memory(left, bars)
+        _contexts(right, layouts, model)
+        _title(figure, layouts, model)
+        target = io.BytesIO()
+        figure.savefig(target, format=form, dpi=120, metadata={"Date": None} if form == "svg" else {"Software": None})
+    return target.getvalue()
+
+
+def _title(figure: Figure, layouts: Sequence[Layout], model: Model) -> None:
+    names = " · ".join(dict.fromkeys(_name(layout) for layout in layouts))
+    figure.suptitle(f"{Path(model.name).name}: {names}", fontsize=12, fontweight="bold")
+
+
+def _name(layout: Layout) -> str:
+    return f"{layout.engine} {layout.precision}"
+
+
+def _bars(layout: Layout, *, several: bool) -> Iterator[tuple[str, DeviceShare]]:
+    """Devices that hold the same are one bar."""
+    alike: dict[str, list[DeviceShare]] = {}
+    for share in layout.shares:
+        alike.setdefault(share.model_dump_json(exclude={"device", "room"}), []).append(share)
+    for shares in alike.values():
+        where = _where([share.device for share in shares])
+        yield (f"{_name(layout)}\n{where}" if several else where), min(shares, key=lambda share: share.room)
+
+
+def _where(devices: Sequence[str]) -> str:
+    if len(devices) == 1:
+        return {"cpu": "RAM"}.get(devices[0], devices[0])
+    kind, _, first = devices[0].partition(":")
+    numbers = [int(device.rpartition(":")[2]) for device in devices]
+    if numbers == list(range(int(first), int(first) + len(numbers))):
+        return f"each of {devices[0]} … {devices[-1]}"
+    return f"each of {kind}:{','.join(map(str, numbers))}"
+
+
+def _memory(axes: Axes, bars: Sequence[tuple[str, DeviceShare]]) -> None:
+    rows = range(len(bars))
+    shares = [share for _, share in bars]
+    starts = [0.0] * len(bars)
+    stacks = [(title, colour, [_of(share, parts) for share in shares]) for title, colour, parts in CLASSES]
+    stacks.append((*CACHE, [share.kv / GB for share in shares]))
+    stacks.append((*WORK, [(share.workspace + share.runtime) / GB for share in shares]))
+    thick = 0.62 * min(1, len(bars) / 2.5)
+    for title, colour, widths in stacks:
+        if any(widths):
+            axes.barh(
+                rows, widths, left=starts, height=thick, color=colour, label=title, edgecolor="white", linewidth=0.5
+            )
+            starts = [start + width for start, width in zip(starts, widths, strict=True)]
+    for row, share in zip(rows, shares, strict=True):
+        label = "room" if row == 0 else None
+        axes.plot([share.room / GB] * 2, [row - 0.7 * thick, row + 0.7 * thick], color=INK, linewidth=2, label=label)
+    axes.set_yticks(list(rows), [name for name, _ in bars])
+    axes.set_ylim(len(bars) - 0.4, -0.6)
+    axes.set_xlim(0, 1.04 * max(max(share.room, share.total) for share in shares) / GB)
+    axes.set_xlabel("GB")
+    axes.set_title("Memory by device")
+    axes.spines[["top", "right"]].set_visible(False)
+    handles, titles = axes.get_legend_handles_labels()
+    order = [*range(1, len(handles)), 0]  # lines come first there
+    _legend(axes, [handles[n] for n in order], [titles[n] for n in order])
+
+
+def _legend(axes: Axes, handles: Sequence[Artist], titles: Sequence[str]) -> None:
+    axes.legend(handles, titles, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
+
+
+def _of(share: DeviceShare, parts: Sequence[ModuleClass]) -> float:
+    return sum(share.weights.get(part, 0) for part in parts) / GB
+
+
+def _contexts(axes: Axes, layouts: Sequence[Layout], model: Model) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    longest = model.config.max_context
+    tokens = _steps(min(SHORTEST, longest), longest)
+    kinds = [(True, "local layers keep one chunk"), (False, "every layer keeps everything")]
+    if not model.config.chunked_layers:  # there is but one way
+        kinds = [(True, "weights, work space and cache")]
+    legend: list[tuple[Artist, str]] = []
+    for layout, colour in zip(layouts, LINES * len(layouts), strict=False):
+        holders = [share for share in layout.shares if share.kv] or list(layout.shares[:1])
+        fixed = [_but_cache(layout, holders, model, n) for n in tokens]
+        for aware, _ in kinds:
+            caches = [_kv(layout, model, n, chunk_aware=aware) for n in tokens]
+            sizes = [(size + cache) / GB for size, cache in zip(fixed, caches, strict=True)]
+            axes.plot(tokens, sizes, "-" if aware else "--", color=colour, linewidth=1.8)
+        room = sum(share.room for share in holders) / GB
+        axes.axhline(room, color=colour, linewidth=1.2, linestyle=":")
+        legend.append((Line2D([], [], color=colour, linewidth=4), f"{_name(layout)}, room for {room:,.1f} GB"))
+    legend += [(Line2D([], [], color=INK, linestyle="-" if aware else "--"), what) for aware, what in kinds]
+    legend.append((Line2D([], [], color=INK, linestyle=":"), "room"))
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xlim(tokens[0], tokens[-1])
+    ticks = [n for n in (2**10, 2**13, 2**15, 2**17, 2**20, 10 * 2**20) if tokens[0] <= n <= tokens[-1]]
+    axes.set_xticks(ticks, [_short(n) for n in ticks])
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.10g}"))
+    axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    batch = max(layout.batch for layout in layouts)
+    axes.set_xlabel("context in tokens" + (f" of each of {batch} conversations" if batch > 1 else ""))
+    axes.set_ylabel("GB, of all devices with a cache")
+    axes.set_title("Context against memory")
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    _legend(axes, *zip(*legend, strict=True))
+
+
+def _steps(low: int, high: int) -> list[int]:
+    """From one to the other, each an eighth longer; a chunk's end among them shows as the bend it is."""
+    found = {low, high, *(n for n in (8192,) if low < n < high)}
+    step = float(low)
+    while step < high:
+        found.add(int(step))
+        step *= 1.125
+    return sorted(found)
+
+
+def _but_cache(layout: Layout, holders: Sequence[DeviceShare], model: Model, context: int) -> int:
+    from llama4sdk.capacity.engine_profiles import find_engine
+    from llama4sdk.capacity.layout_builder import total_at
+
+    engine = find_engine(layout.engine)
+    return sum(total_at(context, layout, share, model, engine) for share in holders)
+
+
+def _kv(layout: Layout, model: Model, context: int, *, chunk_aware: bool) -> float:
+    from llama4sdk.llama4.sizes import kv_cache_bytes
+
+    one = kv_cache_bytes(model.config, context, value_bytes=1, chunk_aware=chunk_aware)
+    return one * layout.kv_bytes * layout.batch
+
+
+def _short(tokens: int) -> str:
+    return f"{tokens // 2**20}M" if tokens >= 2**20 else f"{tokens // 2**10}K"

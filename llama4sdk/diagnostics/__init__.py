@@ -1,0 +1,1 @@
+"""The doctor: facts about a machine and an installation, and their judgement."""

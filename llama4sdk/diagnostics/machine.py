@@ -1,0 +1,153 @@
+"""What is found when a machine is looked at, as lines with a verdict and a remedy. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from llama4sdk._text import gb
+from llama4sdk._values import Value
+from llama4sdk.hardware import Device, Hardware, Runtime
+from llama4sdk.probe.apple import largest_share, raise_limit
+
+__all__ = ["Check", "Section", "Status", "check", "describe_machine", "reaches_accelerators"]
+
+Section: TypeAlias = Literal["machine", "backends", "models", "plan"]
+Status: TypeAlias = Literal["ok", "info", "warn", "fail"]
+"""``info`` is a fact to know about, ``warn`` keeps something from working, ``fail`` is broken."""
+
+LEAST_DISK: Final = 2 * 10**9
+"""Below this nothing can be fetched, not even the demo model comfortably."""
+
+
+class Check(Value):
+    """One line of the report; ``fix`` is what to do about it."""
+
+    section: Section
+    status: Status
+    title: str
+    text: str
+    fix: str | None = None
+    source: str | None = None
+    """The distribution behind it, with its version."""
+
+
+def check(section: Section, status: Status, title: str, text: str, fix: str | None = None) -> Check:
+    """A line that no distribution is behind."""
+    return Check(section=section, status=status, title=title, text=text, fix=fix)
+
+
+def describe_machine(hardware: Hardware, *, python: str, home: Path) -> Iterator[Check]:
+    """What the machine is, then what stands in its way."""
+    cpu = hardware.cpu
+    cores = f"{cpu.cores} core{'s' if cpu.cores != 1 else ''}"
+    yield check("machine", "ok", "System", f"{hardware.system}, Python {python}")
+    yield check("machine", "ok", "CPU", f"{cpu.name}, {cores}")
+    if hardware.total_memory:
+        yield check("machine", "ok", "Memory", _memory(hardware))
+        if hardware.memory_bandwidth is not None:
+            yield _speed(hardware, hardware.memory_bandwidth)
+    else:
+        text = "how much there is could not be read: nothing can be planned for it"
+        yield check("machine", "warn", "Memory", text)
+    yield from _devices(hardware)
+    if not hardware.devices:
+        yield check("machine", "info", "GPU", "none found: models run on the CPU")
+    if hardware.hidden_devices:
+        yield _hidden(hardware)
+    yield from _disk(hardware, home)
+    yield from _torch(hardware)
+    for problem in hardware.problems:
+        yield check("machine", "warn", "Probe", problem)
+
+
+def _memory(hardware: Hardware) -> str:
+    text = f"{gb(hardware.free_memory)} free of {gb(hardware.total_memory)}"
+    if hardware.installed_memory is None:
+        return text
+    return f"{text}; a container limit keeps the rest of {gb(hardware.installed_memory)} away"
+
+
+def _speed(hardware: Hardware, memory: int) -> Check:
+    """How fast memory and disk were when they were measured."""
+    text = f"memory {memory / 1e9:.0f} GB/s"
+    if hardware.disk_bandwidth is not None:
+        text += f", disk {hardware.disk_bandwidth / 1e9:.1f} GB/s"
+    return check("machine", "ok", "Speed", text + (f", measured {hardware.measured}" if hardware.measured else ""))
+
+
+def _devices(hardware: Hardware) -> Iterator[Check]:
+    """One line for each, or for all that stand in a row and are alike."""
+    for _, group in groupby(hardware.devices, key=_device):
+        first, *others = group
+        title = f"{first.id}-{others[-1].index}" if others else first.id
+        most = largest_share(hardware.total_memory) if first.kind == "mps" else 0
+        limit = f"; macOS lends it that much, and up to {gb(most)} with {raise_limit(most)}"
+        text = _device(first, 1 + len(others)) + (limit if first.total_memory < most else "")
+        yield check("machine", "ok", title, text)
+
+
+def _device(device: Device, count: int = 1) -> str:
+    several, each = (f"{count}x ", " each") if count > 1 else ("", "")
+    words = [f"{several}{device.name}, {gb(device.free_memory)} free of {gb(device.total_memory)}{each}"]
+    if device.unified:
+        words.append("shared with the CPU")
+    if device.processes:
+        words.append(f"{device.processes} other process{'es' if device.processes != 1 else ''} on it")
+    return "; ".join(words)
+
+
+def _hidden(hardware: Hardware) -> Check:
+    names = ", ".join(hardware.hidden_devices)
+    variables = "CUDA_VISIBLE_DEVICES" if hardware.driver else "ROCR_VISIBLE_DEVICES or HIP_VISIBLE_DEVICES"
+    fix = f"Unset {variables} to use all devices."
+    status: Status = "info" if hardware.devices else "warn"
+    return check("machine", status, "Hidden", f"{names}: {variables} keeps this process from it", fix)
+
+
+def _disk(hardware: Hardware, home: Path) -> Iterator[Check]:
+    if hardware.disk_free is None:
+        return
+    kind = {"hdd": ", a spinning disk", "network": ", over the network", "memory": ", in memory"}
+    text = f"{gb(hardware.disk_free)} free in {home}{kind.get(hardware.disk_kind or '', '')}"
+    if hardware.disk_free < LEAST_DISK:
+        yield check("machine", "warn", "Disk", text, "Free some space, or set LLAMA4SDK_HOME to a larger disk.")
+    elif hardware.disk_kind == "memory":
+        yield check("machine", "info", "Disk", text, "Set LLAMA4SDK_HOME to a disk that outlives a restart.")
+    else:
+        yield check("machine", "ok", "Disk", text)
+
+
+def reaches_accelerators(hardware: Hardware) -> bool:
+    """Whether the torch that is installed, if there is one, can use the accelerators of this machine."""
+    return not any(_torch(hardware))
+
+
+def _torch(hardware: Hardware) -> Iterator[Check]:
+    """Whether the torch that is installed can use the devices that are here."""
+    torch = next((runtime for runtime in hardware.runtimes if runtime.name == "torch"), None)
+    kinds = {device.kind for device in hardware.devices}
+    if torch is None or torch.build is None:
+        return
+    maker, _, version = torch.build.partition(" ")
+    if kinds & {"cuda", "rocm"} and maker not in kinds:
+        has = "an NVIDIA" if "cuda" in kinds else "an AMD"
+        fix = "Install the build that https://pytorch.org/get-started/locally names for this machine."
+        text = f"{torch.version} is built for {maker.upper()} and cannot use {has} GPU"
+        yield check("machine", "warn", "Torch", text, fix)
+    elif maker == "cuda" and "cuda" in kinds and hardware.cuda and int(version.partition(".")[0]) > hardware.cuda[0]:
+        yield _driver_too_old(hardware, torch, version)
+
+
+def _driver_too_old(hardware: Hardware, torch: Runtime, version: str) -> Check:
+    assert hardware.cuda is not None  # noqa: S101 - asked for by the caller
+    runs = ".".join(map(str, hardware.cuda))
+    return check(
+        "machine",
+        "warn",
+        "Torch",
+        f"{torch.version} is built for CUDA {version}; driver {hardware.driver} runs CUDA {runs} at most",
+        f"Update the NVIDIA driver, or install a torch that is built for CUDA {hardware.cuda[0]}.",
+    )

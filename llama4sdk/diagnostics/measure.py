@@ -1,0 +1,174 @@
+"""Measuring this machine, in about two seconds: how fast memory and disk are read, and how fast GPUs are filled.
+
+Nothing is left behind: memory is freed, and the disk's file has no name, so that the system removes it in any case.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Final
+
+from llama4sdk.diagnostics.machine import reaches_accelerators
+from llama4sdk.hardware import Hardware
+from llama4sdk.probe.measurements import Measured, this_machine
+
+__all__ = ["Step", "bench", "disk_bandwidth", "host_bandwidths", "memory_bandwidth"]
+
+Step = Callable[[str], None]
+"""Is told what is measured next."""
+
+MIB: Final = 2**20
+BUFFER: Final = 512 * MIB
+"""Read over and over: more than caches hold, but of processors with stacked cache."""
+
+BLOCK: Final = 4 * MIB
+SECONDS: Final = 0.8
+FILE: Final = 256 * MIB
+CHILD_SECONDS: Final = 60.0
+
+CHILD: Final = """
+import json, time, torch
+speeds = {}
+block = torch.empty(256 * 2**20, dtype=torch.uint8, pin_memory=True)
+for number in range(torch.cuda.device_count()):
+    target = torch.empty_like(block, device=f"cuda:{number}")
+    best = 0.0
+    for _ in range(6):
+        torch.cuda.synchronize(number)
+        began = time.perf_counter()
+        target.copy_(block, non_blocking=True)
+        torch.cuda.synchronize(number)
+        best = max(best, block.numel() / (time.perf_counter() - began))
+    del target
+    speeds[number] = int(best)
+print(json.dumps(speeds))
+"""
+"""A process of its own: what it takes of the GPUs ends with it."""
+
+
+def bench(hardware: Hardware, home: Path, *, step: Step = lambda what: None) -> Measured:
+    """Measure what can be measured here; the rest is ``None``."""
+    step("memory")
+    memory = memory_bandwidth(threads=hardware.cpu.cores, nbytes=min(BUFFER, hardware.free_memory // 4))
+    step("disk")
+    disk = disk_bandwidth(home, nbytes=min(FILE, (hardware.disk_free or 0) // 4))
+    devices = {}
+    if any(device.kind in ("cuda", "rocm") for device in hardware.devices) and reaches_accelerators(hardware):
+        step("links to GPUs")
+        devices = host_bandwidths(hardware)
+    day = datetime.now(UTC).date().isoformat()
+    return Measured(machine=this_machine(), day=day, memory=memory, disk=disk, devices=devices)
+
+
+def memory_bandwidth(*, threads: int, nbytes: int = BUFFER, seconds: float = SECONDS) -> int | None:
+    """Bytes per second that ``threads`` threads read together, at their best; ``None`` where it cannot be told.
+
+    C's ``memcmp`` over two equal halves does nothing but read, in the widest steps the processor has, and outside the
+    interpreter's lock.
+    """
+    share = nbytes // max(1, threads) // (2 * BLOCK) * (2 * BLOCK)
+    if not share or sys.platform == "win32":
+        return None
+    compare = ctypes.CDLL(None).memcmp
+    compare.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+    memory = (ctypes.c_char * (share * threads))()
+    start = ctypes.addressof(memory)
+    ctypes.memset(start, 1, len(memory))  # pages nobody has written are all the same one
+
+    def read(number: int) -> None:
+        first = start + number * share
+        for at in range(0, share // 2, BLOCK):
+            compare(first + at, first + share // 2 + at, BLOCK)
+
+    return _best(lambda: _together(read, threads), len(memory), seconds)
+
+
+def disk_bandwidth(home: Path, *, nbytes: int = FILE) -> int | None:
+    """Bytes per second read from a new file where weights are kept, past the system's cache.
+
+    ``None`` where that cannot be written, or the cache cannot be passed.
+    """
+    if nbytes < BLOCK:
+        return None
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home, buffering=0) as file:  # without a name wherever the system allows it
+            written = _fill(file, nbytes)
+            if not _forget(file):
+                return None
+            file.seek(0)
+            block = bytearray(BLOCK)
+            began = time.perf_counter()
+            while file.readinto(block):
+                pass
+            return int(written / (time.perf_counter() - began))
+    except OSError:
+        return None
+
+
+def host_bandwidths(hardware: Hardware) -> dict[str, int]:
+    """Bytes per second from main memory to each GPU, by its id; empty without a torch that can use them."""
+    if not any(runtime.name == "torch" for runtime in hardware.runtimes):
+        return {}
+    try:
+        done = subprocess.run(  # noqa: S603 - our own program, given as text
+            [sys.executable, "-c", CHILD], capture_output=True, text=True, timeout=CHILD_SECONDS, check=True
+        )
+        speeds = json.loads(done.stdout.splitlines()[-1])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return {}
+    kinds = {str(device.index): device.id for device in hardware.devices if device.kind in ("cuda", "rocm")}
+    return {kinds[number]: speed for number, speed in speeds.items() if number in kinds and speed > 0}
+
+
+def _together(work: Callable[[int], None], threads: int) -> None:
+    crew = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(threads)]
+    try:
+        for thread in crew:
+            thread.start()
+    finally:
+        for thread in crew:
+            if thread.ident is not None:
+                thread.join()  # also when interrupted: they read memory that is about to go
+
+
+def _best(work: Callable[[], None], nbytes: int, seconds: float) -> int:
+    """The fastest of as many rounds as there is time for: whatever else runs only slows them."""
+    best, until = 0.0, time.perf_counter() + seconds
+    while not best or time.perf_counter() < until:
+        began = time.perf_counter()
+        work()
+        best = max(best, nbytes / (time.perf_counter() - began))
+    return int(best)
+
+
+def _fill(file: IO[bytes], nbytes: int) -> int:
+    """Write what no file system can compress, for at most a second."""
+    block, written, until = os.urandom(BLOCK), 0, time.perf_counter() + 1.0
+    while written < nbytes and time.perf_counter() < until:
+        number = written.to_bytes(8, "little")
+        written += file.write(number + block[8:])
+    os.fsync(file.fileno())
+    return written
+
+
+def _forget(file: IO[bytes]) -> bool:
+    """Whether the system has dropped what it kept of the file in memory."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        return fcntl.fcntl(file.fileno(), fcntl.F_NOCACHE, 1) == 0
+    if not hasattr(os, "posix_fadvise"):
+        return False
+    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return True

@@ -1,0 +1,149 @@
+"""The memory an engine takes, as the system or the device counts it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from llama4sdk._text import gb
+from llama4sdk.errors import DeviceMemoryError
+from llama4sdk.results import BAND, Memory
+
+if TYPE_CHECKING:
+    from llama4sdk.plan import Plan
+
+__all__ = ["MemoryMeter", "own_memory", "request_bytes", "require_room"]
+
+logger = logging.getLogger("llama4sdk")
+
+INTERVAL: Final = 0.005
+"""Seconds between two looks while long work is done."""
+
+STATM: Final = Path("/proc/self/statm")
+
+
+def own_memory() -> int | None:
+    """Bytes of memory that are this process's alone, pages of mapped files not among them; ``None`` but on Linux."""
+    try:
+        fields = STATM.read_bytes().split()
+    except OSError:
+        return None
+    return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
+
+
+def request_bytes(plan: Plan) -> int:
+    """What each of the plan's batch takes of its first device, beside what they share."""
+    parts = next(iter(plan.breakdown.values()), {})
+    return (parts.get("kv_cache", 0) + parts.get("workspace", 0)) // (plan.batch or 1)
+
+
+def require_room(plan: Plan, have: int) -> None:
+    """Raise DeviceMemoryError where less is free by now than the plan takes, before the system ends the process."""
+    place = plan.placement.devices[0]
+    need = plan.memory.get(place, 0) - plan.breakdown.get(place, {}).get("runtime", 0)  # that is taken already
+    if need > have:
+        raise DeviceMemoryError(
+            f"Loading takes {gb(need)} on {place}, where {gb(have)} are free now.",
+            need=need,
+            have=have,
+            hint="Free some memory, or make a new plan.",
+        )
+
+
+class MemoryMeter:
+    """The peak since it was made. On an accelerator it is what ``allocated`` says: the most so far, in bytes.
+
+    On a processor it is how much the process grew while the engine was at work: what it grows or shrinks by at other
+    times, between two pieces of an answer too, is the program's own, and left out. What other threads take while the
+    engine works cannot be told apart, and is in it.
+
+    Says once, as a warning, when the plan is exceeded by more than ``BAND``.
+    """
+
+    def __init__(self, plan: Plan, allocated: Callable[[], int] | None = None) -> None:
+        self._predicted = plan.memory
+        self._device = plan.placement.devices[0]
+        self._allocated = allocated
+        self._lock = threading.Lock()
+        self._at_work = 0
+        self._others: int | None = None
+        """What of the process's memory is not the engine's."""
+        self._own = 0
+        """What was the engine's when it last came to rest."""
+        self._peak = 0
+        self._warned = False
+
+    @property
+    def memory(self) -> Memory:
+        """What was predicted and seen so far."""
+        return Memory(predicted=self._predicted, measured={self._device: self._peak} if self._peak else {})
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """The engine is at work, for a moment: its memory is looked at after that. Takes microseconds."""
+        self._begin()
+        try:
+            yield
+        finally:
+            self._end()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """The engine does something long: look all the time, then say what there is to say."""
+        with self.working():
+            if self._others is None:
+                yield
+            else:
+                yield from self._watched()
+        self.report()
+
+    def report(self) -> None:
+        """Warn where the plan is exceeded, unless that was said before."""
+        self._ask_device()
+        excess = self.memory.excess
+        if excess is not None and not self._warned:
+            self._warned = True
+            logger.warning("More memory was taken than planned, by over %.0f%%: %s.", BAND * 100, excess)
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._at_work == 0 and self._device == "cpu" and (now := own_memory()) is not None:
+                self._others = now - self._own
+            self._at_work += 1
+
+    def _end(self) -> None:
+        with self._lock:
+            self._at_work -= 1
+            self._own = max(0, self._look())
+
+    def _watched(self) -> Iterator[None]:
+        done = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(done,), name="llama4sdk-memory", daemon=True)
+        watch.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watch.join()
+
+    def _watch(self, done: threading.Event) -> None:
+        while not done.wait(INTERVAL):
+            with self._lock:
+                self._look()
+
+    def _look(self) -> int:
+        """Take the present state into the peak; 0 where nothing can be told."""
+        now = own_memory() if self._others is not None else None
+        if now is None or self._others is None:
+            return 0
+        self._peak = max(self._peak, now - self._others)
+        return now - self._others
+
+    def _ask_device(self) -> None:
+        if self._device != "cpu" and self._allocated is not None:
+            self._peak = self._allocated()

@@ -1,0 +1,129 @@
+"""From the tokens of an answer to its text, and from that to events, tool calls told apart where there are tools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from llama4sdk.events import FinishReason, TextDelta, TokenLogprob, ToolCallDelta, TopLogprob
+from llama4sdk.llama4.chat_template import ChatTemplate
+from llama4sdk.llama4.prompt_format import Llama4Prompt
+from llama4sdk.llama4.stop_strings import cut
+from llama4sdk.llama4.tokenizer import Tokenizer
+from llama4sdk.llama4.toolcalls import MARKS, ToolCallParser
+from llama4sdk.requests import Request
+
+__all__ = ["Detokenizer", "OutputProcessor", "Token", "offered", "prompt_format", "visible_marks"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """One drawn token on the host; ``top`` are (token, log-probability) pairs, likeliest first."""
+
+    id: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+def offered(request: Request) -> Request:
+    """The request with the tools that the model is told of: none where it may call none."""
+    return request.model_copy(update={"tools": ()}) if request.tool_choice == "none" else request
+
+
+def prompt_format(template: ChatTemplate | Llama4Prompt, request: Request) -> ChatTemplate | Llama4Prompt:
+    """A call that is forced is JSON, so that is what Llama 4's own prompt asks for."""
+    if request.forced_calls and isinstance(template, Llama4Prompt):
+        return replace(template, tool_style="json")
+    return template
+
+
+def visible_marks(tokenizer: Tokenizer, request: Request) -> dict[int, str]:
+    """The control tokens that must reach the parser of tool calls, and how it knows them."""
+    return {tokenizer.control[mark]: mark for mark in MARKS if mark in tokenizer.control} if request.tools else {}
+
+
+class Detokenizer:
+    """Turns tokens into text deltas, and finds the end of the answer.
+
+    ``finished`` says why it ended, once it has; ``count`` is the number of tokens drawn, the stopping one included.
+    ``marks`` are control tokens that are text here: for what reads the answer next, not for people.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, stop_ids: frozenset[int], stops: Sequence[str], marks: Mapping[int, str]
+    ) -> None:
+        self.count = 0
+        self.finished: FinishReason | None = None
+        self._tokenizer = tokenizer
+        self._detokenizer = tokenizer.detokenizer()
+        self._stop_ids = stop_ids
+        self._stops = stops
+        self._marks = marks
+        self._held = ""
+        self._logprobs: list[TokenLogprob] = []
+
+    def push(self, token: Token) -> TextDelta | None:
+        """What may be shown after this token; ``None`` when that is nothing."""
+        self.count += 1
+        if token.id in self._stop_ids:
+            self.finished = "stop"
+            return self._delta(self._held)
+        if token.logprob is not None:
+            self._logprobs.append(self._described(token, token.logprob))
+        safe, self._held, stopped = cut(self._held + self._text_of(token.id), self._stops)
+        if stopped:
+            self.finished = "stop"
+        return self._delta(safe)
+
+    def end(self, reason: FinishReason) -> TextDelta | None:
+        """No token will follow: what was held back in case of a stop string is text after all."""
+        self.finished = reason
+        return self._delta(self._held)
+
+    def _text_of(self, token: int) -> str:
+        return self._detokenizer.push(token) + self._marks.get(token, "")
+
+    def _delta(self, text: str) -> TextDelta | None:
+        """Log-probabilities wait for the text they belong to, or for the end."""
+        if not text and not (self.finished and self._logprobs):
+            return None
+        logprobs, self._logprobs = tuple(self._logprobs), []
+        return TextDelta(text=text, logprobs=logprobs)
+
+    def _described(self, token: Token, logprob: float) -> TokenLogprob:
+        top = tuple(TopLogprob(token=self._tokenizer.piece(other), logprob=value) for other, value in token.top)
+        return TokenLogprob(token=self._tokenizer.piece(token.id), logprob=logprob, top=top)
+
+
+class OutputProcessor:
+    """Passes text on; for a request with tools, tells the calls in it apart.
+
+    Ids are counted through the conversation, so that no two calls share one.
+    """
+
+    def __init__(self, request: Request) -> None:
+        earlier = sum(len(message.tool_calls) for message in request.messages)
+        names = [tool.name for tool in request.tools]
+        self._parser = ToolCallParser(names, first=earlier) if request.tools else None
+        self._logprobs: tuple[TokenLogprob, ...] = ()
+
+    def read(self, delta: TextDelta | None, *, last: bool) -> Iterator[TextDelta | ToolCallDelta]:
+        """The events that this text makes certain. Log-probabilities go with the next text, or come at the end."""
+        if self._parser is None:
+            if delta is not None:
+                yield delta
+            return
+        if delta is not None:
+            self._logprobs += delta.logprobs
+        for event in [*self._parser.push(delta.text if delta else ""), *(self._parser.end() if last else ())]:
+            yield self._with_logprobs(event.text) if isinstance(event, TextDelta) else event
+        if last and self._logprobs:
+            yield self._with_logprobs("")
+
+    def reason(self, finished: FinishReason) -> FinishReason:
+        """An answer that ended by itself and called tools wants their results."""
+        return "tool_calls" if finished == "stop" and self._parser and self._parser.calls else finished
+
+    def _with_logprobs(self, text: str) -> TextDelta:
+        logprobs, self._logprobs = self._logprobs, ()
+        return TextDelta(text=text, logprobs=logprobs)

@@ -1,0 +1,221 @@
+"""From what users write to validated requests; every mistake is named in words, with the value that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast, get_args
+
+from pydantic import SecretStr, ValidationError
+
+from llama4sdk._text import in_words, nearest
+from llama4sdk.constraints import as_constraint
+from llama4sdk.errors import ConfigurationError, InvalidRequestError, UnknownOptionError
+from llama4sdk.messages import Message
+from llama4sdk.requests import (
+    ChatOptions,
+    EmbedRequest,
+    GenerateOptions,
+    Pooling,
+    Request,
+    SamplingParams,
+    ScoreRequest,
+)
+from llama4sdk.tools import ToolLike, as_tools
+
+if TYPE_CHECKING:
+    from llama4sdk.backend import Need
+    from llama4sdk.endpoint import Endpoint
+    from llama4sdk.planning.routing import Difficulty
+    from llama4sdk.quantization import Quantization, QuantizationConfig
+
+__all__ = [
+    "MessageLike",
+    "MessagesInput",
+    "as_messages",
+    "chat_request",
+    "difficulty_of",
+    "embed_request",
+    "generate_request",
+    "need",
+    "score_request",
+]
+
+MessageLike: TypeAlias = Message | Mapping[str, object]
+MessagesInput: TypeAlias = str | MessageLike | Sequence[MessageLike]
+"""A string stands for one user message; dicts have the fields of ``Message``."""
+
+T = TypeVar("T")
+
+_CHOICE_HINT: Final = (
+    "tools= says what may be called, tool_choice= whether: 'auto', 'none', 'required' or a tool's name."
+)
+
+_MESSAGE_HINT: Final = (
+    "Pass at least one message, as text, or with a role (system, user, assistant, tool) and content: "
+    "{'role': 'user', 'content': 'Hello'}."
+)
+
+
+def chat_request(
+    messages: MessagesInput,
+    tools: Sequence[ToolLike],
+    options: GenerateOptions,
+    schema: object = None,
+) -> Request:
+    """A chat request. Raises InvalidRequestError or UnknownOptionError."""
+    given = as_messages(messages)
+    asked = _asked(options, ChatOptions, schema)
+    described = as_tools(tools)
+    hint = _CHOICE_HINT if given else _MESSAGE_HINT
+    return _checked(lambda: Request.model_validate({"messages": given, "tools": described} | asked), "request", hint)
+
+
+def generate_request(prompt: str, options: GenerateOptions, schema: object = None) -> Request:
+    """A request to continue raw text. Raises InvalidRequestError or UnknownOptionError."""
+    asked = _asked(options, GenerateOptions, schema)
+    return _checked(
+        lambda: Request.model_validate({"prompt": prompt} | asked), "request", "Pass some text to continue."
+    )
+
+
+def difficulty_of(options: GenerateOptions) -> Difficulty | None:
+    """What the caller says of a request. Raises InvalidRequestError for anything but the three words."""
+    given = options.get("difficulty")
+    if given not in (None, "easy", "usual", "hard"):
+        raise InvalidRequestError(f"difficulty is {given!r}.", hint="It is 'easy', 'usual' or 'hard'.")
+    return given
+
+
+def embed_request(inputs: str | Sequence[str], pooling: Pooling, *, normalize: bool) -> EmbedRequest:
+    """An embedding request; one string is one input. Raises InvalidRequestError."""
+    texts = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+    hint = "Pass one text or a list of texts, none of them empty."
+    return _checked(lambda: EmbedRequest(inputs=texts, pooling=pooling, normalize=normalize), "request", hint)
+
+
+def score_request(
+    input: MessagesInput,  # noqa: A002 - the field's own word
+    top: int,
+    window: int | None,
+    stride: int | None,
+) -> ScoreRequest:
+    """A request to score raw text, given as a string, or messages. Raises InvalidRequestError."""
+    prompt = input if isinstance(input, str) else None
+    messages = () if isinstance(input, str) else as_messages(input)
+    hint = "Pass some text or messages; top is 0 to 20, and a window is longer than its stride."
+    return _checked(
+        lambda: ScoreRequest(prompt=prompt, messages=messages, top=top, window=window, stride=stride), "request", hint
+    )
+
+
+def need(
+    model: str | Path | None,
+    device: str | None,
+    quantization: Quantization | QuantizationConfig | str | None,
+    context_length: int | None,
+    batch: int | None = None,
+    endpoint: Endpoint | str | None = None,
+    api_key: str | None = None,
+    needs: str | Iterable[str] = (),
+    languages: str | Iterable[str] = (),
+) -> Need:
+    """What a client was made for. Raises ConfigurationError for what cannot mean anything."""
+    from llama4sdk.backend import Need
+    from llama4sdk.capabilities import Feature
+    from llama4sdk.catalog import models
+    from llama4sdk.quantization import QuantizationConfig
+
+    if context_length is not None and context_length < 1:
+        raise ConfigurationError(
+            f"context_length is {context_length}.", hint="It counts tokens of prompt and answer; pass at least 1."
+        )
+    if batch is not None and (type(batch) is not int or batch < 1):
+        raise ConfigurationError(f"batch is {batch!r}.", hint="It counts conversations at once; pass at least 1.")
+    spoken = {language for spec in models.MODELS for language in spec.languages}
+    return Need(
+        model=None if model is None else str(model),
+        features=cast("frozenset[Feature]", _named(needs, get_args(Feature), "feature")),
+        languages=_named(languages, spoken, "language"),
+        device=device,
+        quantization=None if quantization is None else QuantizationConfig.of(quantization).simplest,
+        context_length=context_length,
+        batch=batch or 1,
+        endpoint=_as_endpoint(endpoint, api_key),
+    )
+
+
+def _as_endpoint(endpoint: Endpoint | str | None, api_key: str | None) -> Endpoint | None:
+    """From an address, a key, or both. Whatever is wrong with a key, it is not repeated."""
+    from llama4sdk.endpoint import Endpoint
+
+    address, key = cast("tuple[object, object]", (endpoint, api_key))
+    if not isinstance(address, Endpoint | str | None) or not isinstance(key, str | None):
+        raise ConfigurationError(
+            "The endpoint or its key is neither text nor an Endpoint.",
+            hint="Pass endpoint='https://host/v1' or an Endpoint, and api_key as a string.",
+        )
+    if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key.strip()):
+        raise ConfigurationError(
+            "The api_key is empty, or has characters that no key has.", hint="Look for line breaks and quotes."
+        )
+    if isinstance(endpoint, str):
+        try:
+            endpoint = Endpoint(url=endpoint)
+        except ValidationError as error:
+            raise ConfigurationError(
+                f"That is no address: {error.errors(include_input=False)[0]['msg'].removeprefix('Value error, ')}.",
+                hint="Write https://host/v1, with the key in api_key.",
+            ) from None
+    if api_key is None:
+        return endpoint
+    return (endpoint or Endpoint()).model_copy(update={"api_key": SecretStr(api_key.strip())})
+
+
+def _named(names: str | Iterable[str], known: Iterable[str], kind: str) -> frozenset[str]:
+    """These names as they are spelled among those that are known; a string is one name."""
+    spellings = {name.lower(): name for name in known}
+    wanted = [str(name).lower() for name in ([names] if isinstance(names, str) else names)]
+    for name in wanted:
+        if name not in spellings:
+            guess = nearest(name if kind == "feature" else name.title(), spellings.values(), f"{kind.title()}s")
+            raise ConfigurationError(f"There is no {kind} '{name}' that a model could be chosen by.", hint=guess)
+    return frozenset(spellings[name] for name in wanted)
+
+
+def as_messages(messages: MessagesInput) -> tuple[Message, ...]:
+    """Messages from any of the ways to write them. Raises InvalidRequestError."""
+    if isinstance(messages, str):
+        if not messages:
+            raise InvalidRequestError("The message is empty.", hint="Write something for the model to answer.")
+        return (Message(role="user", content=messages),)
+    if isinstance(messages, (Message, Mapping)):
+        messages = (messages,)
+    return tuple(_as_message(message, place) for place, message in enumerate(messages))
+
+
+def _as_message(message: MessageLike, place: int) -> Message:
+    if isinstance(message, Message):
+        return message
+    return _checked(lambda: Message.model_validate(message), f"message {place}", _MESSAGE_HINT)
+
+
+def _asked(options: Mapping[str, object], known: type[GenerateOptions], schema: object) -> dict[str, object]:
+    """The fields of a request that the options and the schema fill."""
+    for name in options:
+        if name not in known.__annotations__:
+            raise UnknownOptionError(
+                f"There is no option '{name}'.", hint=nearest(name, known.__annotations__, "Options")
+            )
+    fields = {name: options[name] for name in Request.model_fields if name in options}
+    if sampling := {name: options[name] for name in SamplingParams.model_fields if name in options}:
+        hint = "llama4sdk.SamplingParams lists every option with its range."
+        fields["sampling"] = _checked(lambda: SamplingParams.model_validate(sampling), "option", hint)
+    return fields | {"constraint": as_constraint(schema, options.get("regex"), options.get("grammar"))}
+
+
+def _checked(build: Callable[[], T], what: str, hint: str) -> T:
+    try:
+        return build()
+    except ValidationError as error:
+        raise InvalidRequestError(f"Invalid {what}: {in_words(error)}.", hint=hint) from error

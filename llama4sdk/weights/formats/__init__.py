@@ -1,0 +1,1 @@
+"""Checkpoint formats, read without a tensor library."""

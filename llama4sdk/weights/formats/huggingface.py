@@ -1,0 +1,160 @@
+"""Hugging Face directories: ``config.json``, safetensors (one file or shards with an index), tokenizer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from llama4sdk.errors import CheckpointError
+from llama4sdk.llama4.chat_template import ChatTemplate
+from llama4sdk.llama4.config import TextConfig
+from llama4sdk.llama4.tokenizer import Tokenizer
+from llama4sdk.llama4.vision_config import VisionConfig
+from llama4sdk.quantization import MatrixFormat
+from llama4sdk.weights.checkpoint import Checkpoint, GenerationDefaults, TensorInfo, commonest_dtype
+from llama4sdk.weights.formats.compressed_tensors import check_scheme, kept, quantized_weights, restore, stored_form
+from llama4sdk.weights.formats.quantized import QuantizedTensor
+from llama4sdk.weights.formats.safetensors import SafetensorsFile
+from llama4sdk.weights.formats.tokenizer_files import (
+    has_llama4_tokenizer,
+    read_chat_template,
+    read_json,
+    read_tokenizer,
+)
+from llama4sdk.weights.store import is_plain_name
+
+__all__ = ["HuggingFaceCheckpoint"]
+
+SINGLE: Final = "model.safetensors"
+INDEX: Final = "model.safetensors.index.json"
+READABLE: Final = ("F32", "F16", "BF16")
+"""Storage types of weights as they are."""
+
+_WRAPPER: Final = re.compile(r"^(language_model\.|model\.(?=vision_|multi_modal_))")
+"""What multimodal checkpoints put before the names of their parts."""
+
+_SHARDS: Final = TypeAdapter(dict[str, str])
+
+
+class HuggingFaceCheckpoint(Checkpoint):
+    """A directory as ``save_pretrained`` writes it; the files stay mapped while this lives."""
+
+    format: ClassVar[str] = "Hugging Face"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._config = read_json(path / "config.json", needed=True)
+        quantized = check_scheme(self._config)
+        self.config = TextConfig.from_hf(self._config)
+        self._files, self._stored = self._open_shards()
+        self.tensors, self._quantized = self._stored, frozenset[str]()
+        if quantized:
+            self.tensors, self._quantized = quantized_weights(self._stored, self._values)
+        if any(name.startswith("vision_model.") for name in self.tensors):
+            self.vision = VisionConfig.from_hf(self._config)
+        self.name = path.resolve().name
+        self.dtype = commonest_dtype(self.tensors)
+        self._generation = read_json(path / "generation_config.json")
+        self.generation_defaults = _defaults(self._generation)
+
+    def read(self, name: str, index: int | None = None) -> npt.NDArray[np.generic]:
+        """As the base class says; quantization is undone."""
+        if name in self._quantized:
+            values: npt.NDArray[np.generic] = restore(name, self._stored, self._values)
+        elif self.tensors[name].dtype in READABLE:
+            values = self._values(name)
+        else:
+            raise CheckpointError(
+                f"Tensor '{name}' of {self.path} is stored as {self.tensors[name].dtype}, which cannot be read."
+            )
+        return values if index is None else values[index]
+
+    def stored_form(self, name: str) -> MatrixFormat | None:
+        """Of what compressed-tensors stored with one scale per tensor, output channel or group, and no zero points."""
+        return stored_form(name, self.tensors[name], self._stored) if name in self._quantized else None
+
+    def quantized(self, name: str) -> QuantizedTensor:
+        """As the base class says."""
+        return kept(name, self._stored, self._values)
+
+    def release(self) -> None:
+        """As the base class says."""
+        for file in {file for file, _ in self._files.values()}:
+            file.release()
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """``eos_token_id`` of the generation config, or else of the config."""
+        text = self._config.get("text_config")
+        candidates = (self._generation, self._config, text if isinstance(text, dict) else {})
+        found = next((c["eos_token_id"] for c in candidates if c.get("eos_token_id") is not None), [])
+        ids = found if isinstance(found, list) else [found]
+        return frozenset(token for token in ids if isinstance(token, int))
+
+    def tokenizer(self) -> Tokenizer:
+        """Read from ``tokenizer.json``, or else from Meta's ``tokenizer.model``."""
+        return read_tokenizer(self.path)
+
+    @property
+    def has_llama4_vocabulary(self) -> bool:
+        """Looked up without building the tokenizer."""
+        return has_llama4_tokenizer(self.path)
+
+    def chat_template(self) -> ChatTemplate | None:
+        """``chat_template.jinja``, or the one inside ``tokenizer_config.json``."""
+        return read_chat_template(self.path)
+
+    def _values(self, name: str) -> npt.NDArray[np.generic]:
+        """The values of one tensor as they are stored."""
+        file, key = self._files[name]
+        return file.read(key)
+
+    def _open_shards(self) -> tuple[dict[str, tuple[SafetensorsFile, str]], dict[str, TensorInfo]]:
+        files: dict[str, tuple[SafetensorsFile, str]] = {}
+        tensors: dict[str, TensorInfo] = {}
+        for shard in _shards(self.path):
+            file = SafetensorsFile(shard)
+            for key, info in file.tensors.items():
+                name = _WRAPPER.sub("", key, count=1)
+                files[name] = (file, key)
+                tensors[name] = info
+        return files, tensors
+
+
+def _shards(path: Path) -> list[Path]:
+    if not (path / INDEX).is_file():
+        if not (path / SINGLE).is_file():
+            raise CheckpointError(
+                f"{path} has neither {SINGLE} nor {INDEX}.",
+                hint="Fetch the checkpoint's weights; 'llama4sdk plan' shows what they would need.",
+            )
+        return [path / SINGLE]
+    try:
+        names = set(_SHARDS.validate_python(read_json(path / INDEX).get("weight_map")).values())
+    except ValidationError as error:
+        raise CheckpointError(f"{path / INDEX} has no valid 'weight_map'.") from error
+    for name in sorted(names):
+        if not is_plain_name(name):
+            raise CheckpointError(
+                f"The index of {path} names the file {name!r}, which is not in that directory.",
+                hint="Such an index is not what a publisher writes: do not trust this checkpoint.",
+            )
+        if not (path / name).is_file():
+            raise CheckpointError(f"{path} lacks {name}, which its index names.", hint="Fetch the missing file.")
+    return [path / name for name in sorted(names)]
+
+
+def _defaults(generation: Mapping[str, JsonValue]) -> GenerationDefaults:
+    published = GenerationDefaults()
+    temperature, top_p = generation.get("temperature"), generation.get("top_p")
+    return GenerationDefaults(
+        temperature=float(temperature) if isinstance(temperature, (int, float)) else published.temperature,
+        top_p=float(top_p) if isinstance(top_p, (int, float)) else published.top_p,
+    )

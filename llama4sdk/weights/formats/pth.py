@@ -1,0 +1,286 @@
+"""Tensors out of a ``.pth`` file, without torch and without running the pickle in it.
+
+Such a file is a zip archive: ``data.pkl`` says which tensors there are, ``data/0``, ``data/1`` … hold their values. A
+pickle is a program; here it is only read. Each of its few harmless instructions makes plain data, the one that would
+call something makes a tensor's description or is refused, and so is a name that torch's own files do not use.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import pickletools
+import struct
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from llama4sdk.errors import CheckpointError
+from llama4sdk.weights.checkpoint import TensorInfo
+from llama4sdk.weights.disk import release
+
+__all__ = ["EIGHT_BITS", "TorchFile"]
+
+EIGHT_BITS: Final = "F8_E4M3"
+"""What 8-bit floats are called here, as safetensors calls them."""
+DTYPES: Final[Mapping[str, tuple[str, np.dtype[np.generic]]]] = {
+    "BFloat16Storage": ("BF16", np.dtype(ml_dtypes.bfloat16)),
+    "HalfStorage": ("F16", np.dtype(np.float16)),
+    "FloatStorage": ("F32", np.dtype(np.float32)),
+    "DoubleStorage": ("F64", np.dtype(np.float64)),
+    "LongStorage": ("I64", np.dtype(np.int64)),
+    "IntStorage": ("I32", np.dtype(np.int32)),
+    "ByteStorage": ("U8", np.dtype(np.uint8)),
+    "BoolStorage": ("BOOL", np.dtype(np.bool_)),
+    "float8_e4m3fn": (EIGHT_BITS, np.dtype(ml_dtypes.float8_e4m3fn)),
+}
+"""By the name of a storage, or of a type that is too new to have a storage of its own."""
+TENSOR: Final = "torch._utils _rebuild_tensor_v2"
+NEWER_TENSOR: Final = "torch._utils _rebuild_tensor_v3"
+UNTYPED: Final = "torch.storage UntypedStorage"
+PARAMETER: Final = "torch._utils _rebuild_parameter"
+OPAQUE: Final = ("collections OrderedDict", "_io BytesIO", "_codecs encode")
+"""What else torch's files name: containers of settings, of which nothing is kept but an empty dictionary."""
+NAMES: Final = {TENSOR, NEWER_TENSOR, UNTYPED, PARAMETER, *OPAQUE, *(f"torch {name}" for name in DTYPES)}
+LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
+"""Signature, then the lengths of the name and of the extra field, behind which the data begin."""
+
+
+class _Global(NamedTuple):
+    name: str
+
+
+class _Storage(NamedTuple):
+    kind: str
+    key: str
+
+
+class _Tensor(NamedTuple):
+    kind: str
+    key: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class TorchFile:
+    """One ``.pth`` file, mapped while this lives.
+
+    Raises CheckpointError when it is damaged, truncated, of torch's old format, or holds anything but tensors.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                self._places, program = _archive(file, self._data)
+            found = _Reader().run(program)
+            tensors = found.items() if isinstance(found, dict) else ()
+            self._tensors = {name: tensor for name, tensor in tensors if isinstance(tensor, _Tensor)}
+            self.tensors = {name: self._info(tensor) for name, tensor in self._tensors.items()}
+        except (zipfile.BadZipFile, NotImplementedError, struct.error, RuntimeError, EOFError) as error:
+            raise _damaged(path, error) from error
+        except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+            raise _damaged(path, error) from error
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+    def read(self, name: str) -> npt.NDArray[np.generic]:
+        """The values of one tensor: a read-only view of the file."""
+        tensor = self._tensors[name]
+        start, _ = self._places[tensor.key]
+        dtype = DTYPES[tensor.kind][1]
+        return np.ndarray(
+            tensor.shape,
+            dtype,
+            buffer=self._data,
+            offset=start + tensor.offset * dtype.itemsize,
+            strides=tuple(stride * dtype.itemsize for stride in tensor.strides),
+        )
+
+    def release(self) -> None:
+        """See ``Checkpoint.release``."""
+        release(self._data)
+
+    def _info(self, tensor: _Tensor) -> TensorInfo:
+        label, dtype = DTYPES[tensor.kind]
+        size = math.prod(tensor.shape)
+        last = tensor.offset + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.strides, strict=True))
+        values = self._places[tensor.key][1] // dtype.itemsize
+        whole = min((*tensor.shape, *tensor.strides, tensor.offset), default=0) >= 0
+        if not whole or (size and (last >= values or size > values)):
+            raise ValueError(f"a tensor of {list(tensor.shape)} does not lie within its {values} values")
+        return TensorInfo(tensor.shape, label, size * dtype.itemsize)
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path} is no file of tensors, or damaged: {error}.", hint="Fetch the file again.")
+
+
+def _archive(file: object, data: mmap.mmap) -> tuple[dict[str, tuple[int, int]], bytes]:
+    """Where each storage's bytes lie, by its key, and the pickle."""
+    with zipfile.ZipFile(file) as archive:  # type: ignore[call-overload]  # any binary file
+        entries = {entry.filename: entry for entry in archive.infolist()}
+    program = next(name for name in [*entries, ""] if name.endswith("/data.pkl") or not name)
+    if not program:
+        raise ValueError("there is no data.pkl in it")
+    folder = program.removesuffix("data.pkl")
+    places = {name: _place(entry, data) for name, entry in entries.items()}
+    start, size = places[program]
+    storages = {name.removeprefix(f"{folder}data/"): place for name, place in places.items()}
+    return storages, data[start : start + size]
+
+
+def _place(entry: zipfile.ZipInfo, data: mmap.mmap) -> tuple[int, int]:
+    signature, name, extra = LOCAL_HEADER.unpack_from(data, entry.header_offset)
+    start = entry.header_offset + LOCAL_HEADER.size + name + extra
+    if signature != b"PK\3\4" or entry.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"'{entry.filename}' is compressed or not there")
+    if start + entry.file_size > len(data):
+        raise ValueError(f"'{entry.filename}' ends at byte {start + entry.file_size}, the file at {len(data)}")
+    return start, entry.file_size
+
+
+class _Reader:
+    """Reads a pickle as data."""
+
+    def __init__(self) -> None:
+        self._stack: list[object] = []
+        self._marks: list[int] = []
+        self._memo: dict[int, object] = {}
+
+    def run(self, program: bytes) -> object:
+        """What the pickle describes. Raises CheckpointError for one that would do anything else."""
+        for opcode, argument, _ in pickletools.genops(program):
+            if opcode.name == "STOP":
+                break
+            self._step(opcode.name, argument)
+        return self._stack.pop()
+
+    def _step(self, name: str, argument: object) -> None:
+        if name in _PLAIN:
+            self._stack.append(argument)
+        elif name in _MADE:
+            self._stack.append(_MADE[name]())
+        elif name in ("BINPUT", "LONG_BINPUT"):
+            self._memo[int(str(argument))] = self._stack[-1]
+        elif name == "MEMOIZE":
+            self._memo[len(self._memo)] = self._stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            self._stack.append(self._memo[int(str(argument))])
+        elif name == "MARK":
+            self._marks.append(len(self._stack))
+        elif name in ("GLOBAL", "STACK_GLOBAL"):
+            self._stack.append(_named(argument if name == "GLOBAL" else " ".join(map(str, self._pop(2)))))
+        elif name == "BINPERSID":
+            self._stack.append(_storage(self._stack.pop()))
+        elif name in ("REDUCE", "NEWOBJ"):
+            self._stack.append(_made(*self._pop(2)))
+        elif name == "BUILD":
+            self._stack.pop()  # an object's further state: none is kept
+        elif name not in ("PROTO", "FRAME"):
+            self._collect(name)
+
+    def _collect(self, name: str) -> None:
+        if name in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            self._stack.append(tuple(self._pop(int(name[-1]))))
+        elif name == "TUPLE":
+            self._stack.append(tuple(self._marked()))
+        elif name in ("APPEND", "APPENDS"):
+            items = self._pop(1) if name == "APPEND" else self._marked()
+            target = self._stack[-1]
+            if isinstance(target, list):
+                target.extend(items)
+        elif name in ("SETITEM", "SETITEMS"):
+            items = self._pop(2) if name == "SETITEM" else self._marked()
+            target = self._stack[-1]
+            if isinstance(target, dict):  # hashing anything but text could be made to take forever
+                target.update(
+                    (key, value) for key, value in zip(items[::2], items[1::2], strict=True) if type(key) is str
+                )
+        else:
+            raise CheckpointError(
+                f"The pickle of a .pth file has an instruction {name}, which torch's files do not use."
+            )
+
+    def _pop(self, count: int) -> list[object]:
+        if len(self._stack) < count:
+            raise ValueError("its pickle takes more than it made")
+        popped = self._stack[-count:]
+        del self._stack[-count:]
+        return popped
+
+    def _marked(self) -> list[object]:
+        return self._pop(len(self._stack) - mark) if (mark := self._marks.pop()) < len(self._stack) else []
+
+
+_PLAIN: Final = frozenset(
+    {
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "LONG1",
+        "BINFLOAT",
+        "BINUNICODE",
+        "SHORT_BINUNICODE",
+        "BINBYTES",
+        "SHORT_BINBYTES",
+    }
+)
+_MADE: Final[Mapping[str, Callable[[], object]]] = {
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+}
+
+
+def _named(name: object) -> _Global:
+    if name not in NAMES:
+        raise CheckpointError(
+            f"The pickle of a .pth file names '{name}', which a file of tensors has no use for: it is refused.",
+            hint="Loading it with torch could run code. Do not use this file.",
+        )
+    return _Global(str(name))
+
+
+def _storage(pid: object) -> _Storage:
+    if not (isinstance(pid, tuple) and len(pid) == 5 and isinstance(pid[1], _Global)):
+        raise ValueError("it refers to values in an unknown way")
+    return _Storage(pid[1].name.removeprefix("torch "), str(pid[2]))
+
+
+def _made(function: object, arguments: object) -> object:
+    """What a call would have made, of the few calls that only describe."""
+    if not isinstance(function, _Global) or not isinstance(arguments, tuple):
+        raise ValueError("its pickle calls something unnamed")
+    if function.name == TENSOR:
+        return _tensor(*arguments[:4], kind=None)
+    if function.name == NEWER_TENSOR:
+        return _tensor(*arguments[:4], kind=arguments[6])
+    if function.name == PARAMETER:
+        return arguments[0]
+    if function.name in OPAQUE:
+        return dict[str, object]()
+    raise ValueError(f"its pickle calls {function.name}")
+
+
+def _tensor(storage: object, offset: object, shape: object, strides: object, *, kind: object) -> _Tensor:
+    """``kind`` is named apart from the storage by newer files."""
+    if not (isinstance(storage, _Storage) and isinstance(offset, int)):
+        raise ValueError("a tensor has no values")
+    named = kind.name.removeprefix("torch ") if isinstance(kind, _Global) else storage.kind
+    return _Tensor(named, storage.key, offset, _sizes(shape), _sizes(strides))
+
+
+def _sizes(value: object) -> tuple[int, ...]:
+    if not isinstance(value, tuple) or len(value) > 8 or not all(type(size) is int for size in value):
+        raise ValueError("a tensor has no proper shape")
+    return value

@@ -1,0 +1,90 @@
+"""The small files beside weights: tokenizers, chat templates and settings, as Hugging Face's tools spell them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from llama4sdk.errors import CheckpointError
+from llama4sdk.llama4.chat_template import ChatTemplate
+from llama4sdk.llama4.tokenizer import Tokenizer
+from llama4sdk.llama4.vocabulary import LLAMA4_MARKS, is_llama4
+
+__all__ = ["has_llama4_tokenizer", "read_chat_template", "read_json", "read_text", "read_tokenizer"]
+
+_OBJECT: Final = TypeAdapter(dict[str, JsonValue])
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer in a directory. Raises CheckpointError when there is none, or it is damaged."""
+    if (file := folder / "tokenizer.json").is_file():
+        return Tokenizer.from_json(read_text(file))
+    if (file := folder / "tokenizer.model").is_file():
+        return Tokenizer.from_tiktoken(file)
+    raise CheckpointError(
+        f"{folder} has neither tokenizer.json nor tokenizer.model.", hint="Fetch the checkpoint's tokenizer files."
+    )
+
+
+def read_chat_template(folder: Path) -> ChatTemplate | None:
+    """``chat_template.jinja`` of a directory, or the one inside ``tokenizer_config.json``; ``None`` without either.
+
+    Raises CheckpointError for a damaged one.
+    """
+    settings = read_json(folder / "tokenizer_config.json")
+    file = folder / "chat_template.jinja"
+    source = read_text(file) if file.is_file() else _default_template(settings.get("chat_template"))
+    return None if source is None else ChatTemplate(source, _special_tokens(settings))
+
+
+def has_llama4_tokenizer(folder: Path) -> bool:
+    """Whether ``read_tokenizer`` would give Llama 4's, without the seconds that building it takes.
+
+    ``tokenizer.model`` is read as nothing else. Raises CheckpointError when ``tokenizer.json`` cannot be read.
+    """
+    if not (file := folder / "tokenizer.json").is_file():
+        return (folder / "tokenizer.model").is_file()
+    text = read_text(file)
+    return is_llama4({name: 0 for name in LLAMA4_MARKS if json.dumps(name) in text})
+
+
+def read_text(file: Path) -> str:
+    """A file's text. Raises CheckpointError when it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read: {error}.") from error
+
+
+def read_json(file: Path, *, needed: bool = False) -> dict[str, JsonValue]:
+    """A JSON object; empty when there is none and it is not ``needed``. Raises CheckpointError."""
+    if not needed and not file.is_file():
+        return {}
+    if not file.is_file():
+        raise CheckpointError(f"{file.parent} has no {file.name}.", hint="Give a directory with a checkpoint in it.")
+    try:
+        return _OBJECT.validate_json(read_text(file))
+    except ValidationError as error:
+        raise CheckpointError(f"{file} is no JSON object.", hint="Fetch the file again.") from error
+
+
+def _default_template(value: JsonValue) -> str | None:
+    """One template, or a list of named ones."""
+    if isinstance(value, list):
+        named = {str(entry.get("name")): entry.get("template") for entry in value if isinstance(entry, dict)}
+        value = named.get("default")
+    return value if isinstance(value, str) else None
+
+
+def _special_tokens(settings: Mapping[str, JsonValue]) -> dict[str, str]:
+    """``bos_token`` and its like, each written as text or as an object with ``content``."""
+    texts = {
+        key: value.get("content") if isinstance(value, dict) else value
+        for key, value in settings.items()
+        if key.endswith("_token")
+    }
+    return {key: text for key, text in texts.items() if isinstance(text, str)}

@@ -1,0 +1,91 @@
+"""Names and shapes of a network's tensors, as Hugging Face names them: text and vision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from llama4sdk.llama4.config import TextConfig
+from llama4sdk.llama4.vision_config import VisionConfig
+
+__all__ = ["HEAD", "text_tensors", "vision_parameters", "vision_tensors"]
+
+
+def vision_tensors(c: VisionConfig, text_hidden: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of encoder, adapter and the projector to the text network's width."""
+    model = "vision_model."
+    yield f"{model}patch_embedding.linear.weight", (c.hidden_size, c.channels * c.patch_size**2)
+    yield f"{model}class_embedding", (c.hidden_size,)
+    yield f"{model}positional_embedding_vlm", (c.grid**2 + 1, c.hidden_size)
+    for norm in ("layernorm_pre", "layernorm_post"):
+        yield from _affine(f"{model}{norm}", c.hidden_size)
+    for layer in range(c.num_layers):
+        prefix = f"{model}model.layers.{layer}."
+        for part in "qkvo":
+            yield from _affine(f"{prefix}self_attn.{part}_proj", c.hidden_size, c.hidden_size)
+        yield from _affine(f"{prefix}mlp.fc1", c.mlp_size, c.hidden_size)
+        yield from _affine(f"{prefix}mlp.fc2", c.hidden_size, c.mlp_size)
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            yield from _affine(f"{prefix}{norm}", c.hidden_size)
+    yield f"{model}vision_adapter.mlp.fc1.weight", (c.adapter_size, c.mlp_size)
+    yield f"{model}vision_adapter.mlp.fc2.weight", (c.adapter_size, c.adapter_size)
+    yield "multi_modal_projector.linear_1.weight", (text_hidden, c.adapter_size)
+
+
+def vision_parameters(c: VisionConfig, text_hidden: int) -> int:
+    """How many parameters those are."""
+    return sum(math.prod(shape) for _, shape in vision_tensors(c, text_hidden))
+
+
+def _affine(name: str, *shape: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{name}.weight", shape
+    yield f"{name}.bias", shape[:1]
+
+
+HEAD: Final = "lm_head.weight"
+
+
+def text_tensors(c: TextConfig, fused: Callable[[int], bool]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of the text network; ``fused`` says of a layer whether its experts are stored as one tensor."""
+    yield "model.embed_tokens.weight", (c.vocab_size, c.hidden_size)
+    yield "model.norm.weight", (c.hidden_size,)
+    if not c.tied_embeddings:
+        yield HEAD, (c.vocab_size, c.hidden_size)
+    for layer in range(c.num_layers):
+        prefix = f"model.layers.{layer}."
+        for name, shape in _attention(c):
+            yield prefix + name, shape
+        for name, shape in (
+            _experts(c, fused=fused(layer)) if layer in c.moe_layers else _swiglu(c.hidden_size, c.dense_size)
+        ):
+            yield f"{prefix}feed_forward.{name}", shape
+
+
+def _attention(c: TextConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    queries, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
+    yield "input_layernorm.weight", (c.hidden_size,)
+    yield "post_attention_layernorm.weight", (c.hidden_size,)
+    yield "self_attn.q_proj.weight", (queries, c.hidden_size)
+    yield "self_attn.k_proj.weight", (keys, c.hidden_size)
+    yield "self_attn.v_proj.weight", (keys, c.hidden_size)
+    yield "self_attn.o_proj.weight", (c.hidden_size, queries)
+
+
+def _experts(c: TextConfig, *, fused: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield "router.weight", (c.num_experts, c.hidden_size)
+    for name, shape in _swiglu(c.hidden_size, c.expert_size):
+        yield f"shared_expert.{name}", shape
+    if fused:
+        yield "experts.gate_up_proj", (c.num_experts, c.hidden_size, 2 * c.expert_size)
+        yield "experts.down_proj", (c.num_experts, c.expert_size, c.hidden_size)
+        return
+    for expert in range(c.num_experts):
+        for name, shape in _swiglu(c.hidden_size, c.expert_size):
+            yield f"experts.{expert}.{name}", shape
+
+
+def _swiglu(hidden: int, inner: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield "gate_proj.weight", (inner, hidden)
+    yield "up_proj.weight", (inner, hidden)
+    yield "down_proj.weight", (hidden, inner)

@@ -1,0 +1,1 @@
+"""The exported graphs, built with onnx_ir."""

@@ -1,0 +1,172 @@
+"""A graph under construction: nodes that are added one by one, and weights that lie in files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from itertools import count
+from typing import Final, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from onnx_ir.tape import Tape
+
+from llama4sdk_onnx.export.weights.pieces import Piece, Stored
+
+__all__ = ["MICROSOFT", "Attribute", "Builder", "declared"]
+
+MICROSOFT: Final = "com.microsoft"
+"""The domain of ONNX Runtime's own operators."""
+
+OWN_OPERATORS: Final = frozenset(
+    {
+        "FusedMatMul",
+        "GatherBlockQuantized",
+        "GroupQueryAttention",
+        "MatMulNBits",
+        "MoE",
+        "MultiHeadAttention",
+        "QMoE",
+        "QuickGelu",
+        "SkipSimplifiedLayerNormalization",
+    }
+)
+
+Attribute: TypeAlias = int | float | str | Sequence[int] | ir.Graph
+
+EMPTY: Final[Mapping[str, Attribute]] = {}
+
+
+class _Place(NamedTuple):
+    file: str
+    offset: int
+    stored: Stored
+
+
+class Builder:
+    """Adds nodes in the order of its calls. ``weights`` are the pieces that initializers may come from."""
+
+    def __init__(self, weights: Iterable[Piece], dtype: np.dtype[np.generic], opset: int) -> None:
+        self.dtype = dtype
+        """Of activations."""
+        self.opset = opset
+        self._tape = Tape()
+        self._places = {
+            stored.name: _Place(piece.file, offset, stored) for piece in weights for stored, offset in piece.offsets()
+        }
+        self._initializers: dict[object, ir.Value] = {}
+        self._known: dict[object, ir.Value] = {}
+        self._numbers = count()
+
+    @property
+    def nodes(self) -> Sequence[ir.Node]:
+        """Those that were added."""
+        return self._tape.nodes
+
+    @property
+    def initializers(self) -> list[ir.Value]:
+        """Those that some node takes."""
+        return list(self._initializers.values())
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there are weights of this name."""
+        return name in self._places
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of these weights, as they are stored."""
+        return self._places[name].stored.shape
+
+    def weight(self, name: str, shape: Sequence[int] | None = None, dtype: ir.DataType | None = None) -> ir.Value:
+        """Weights, which stay in their file; ``shape`` and ``dtype`` look at their bytes in another way."""
+        file, offset, stored = self._places[name]
+        key = (name, None if shape is None else tuple(shape), dtype)
+        if key not in self._initializers:
+            tensor = ir.ExternalTensor(
+                file,
+                offset,
+                stored.nbytes,
+                dtype or ir.DataType.from_numpy(stored.dtype),
+                shape=ir.Shape(stored.shape if shape is None else shape),
+                name=name if shape is None else f"{name}.{'x'.join(map(str, shape))}",
+            )
+            self._initializers[key] = ir.Value(name=tensor.name, type=ir.TensorType(tensor.dtype), const_value=tensor)
+            self._initializers[key].shape = tensor.shape
+        return self._initializers[key]
+
+    def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike = np.int64) -> ir.Value:
+        """A small tensor that lies in the graph itself; equal ones are one."""
+        array = np.array(values, dtype)
+        key = (array.tobytes(), array.dtype.str, array.shape)
+        if key not in self._initializers:
+            name = f"constant.{len(self._initializers)}"
+            tensor = ir.Tensor(array, name=name)
+            value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), const_value=tensor)
+            value.shape = tensor.shape
+            self._initializers[key] = value
+        return self._initializers[key]
+
+    def bits(self, name: str) -> int | None:
+        """Of the codes that these weights are held in; ``None`` for full precision."""
+        return next((bits for bits in (4, 8) if f"{name}.int{bits}" in self), None)
+
+    def inner(self) -> Builder:
+        """For the nodes of a graph within this one: what is stored is shared."""
+        inner = copy(self)
+        inner._tape = Tape()
+        inner._known = {}
+        return inner
+
+    def graph(self, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value]) -> ir.Graph:
+        """The nodes as a graph within another, which holds the weights."""
+        return ir.Graph(inputs, outputs, nodes=self.nodes, name="inner")
+
+    def op(self, kind: str, *inputs: ir.Value | None, **attributes: Attribute) -> ir.Value:
+        """A node with one output."""
+        return self.ops(kind, inputs, 1, attributes)[0]
+
+    def ops(
+        self,
+        kind: str,
+        inputs: Sequence[ir.Value | None],
+        outputs: int,
+        attributes: Mapping[str, Attribute] = EMPTY,
+        unused: Sequence[int] = (),
+    ) -> Sequence[ir.Value]:
+        """A node with several outputs, of which some may be ``unused``."""
+        values = [ir.Value(name="" if number in unused else self._name()) for number in range(outputs)]
+        domain = MICROSOFT if kind in OWN_OPERATORS else ""
+        self._tape.op_multi_out(kind, inputs, attributes, outputs=values, domain=domain)
+        return values
+
+    def value(self, dtype: npt.DTypeLike, *shape: int | str) -> ir.Value:
+        """An input of a graph within this one."""
+        return declared(self._name(), dtype, *shape)
+
+    def _name(self) -> str:
+        """One that no value has, in this graph or those within."""
+        return f"value.{next(self._numbers)}"
+
+    def once(self, kind: str, *inputs: ir.Value, **attributes: Attribute) -> ir.Value:
+        """A node with one output; the same as before where there was such a node."""
+        key = (kind, *map(id, inputs))
+        if key not in self._known:
+            self._known[key] = self.op(kind, *inputs, **attributes)
+        return self._known[key]
+
+    def split(self, x: ir.Value, sizes: Sequence[int], axis: int = -1) -> Sequence[ir.Value]:
+        """Along an axis, the last one."""
+        return self.ops("Split", [x, self.constant(sizes)], len(sizes), {"axis": axis})
+
+    def reshape(self, x: ir.Value, shape: Sequence[int]) -> ir.Value:
+        """0 keeps the size of an axis, -1 is what is left."""
+        return self.op("Reshape", x, self.constant(shape))
+
+    def cast(self, x: ir.Value, dtype: npt.DTypeLike) -> ir.Value:
+        """To another type of numbers."""
+        return self.op("Cast", x, to=ir.DataType.from_numpy(np.dtype(dtype)))
+
+
+def declared(name: str, dtype: npt.DTypeLike, *shape: int | str) -> ir.Value:
+    """An input or output of a graph."""
+    return ir.Value(name=name, type=ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype))), shape=ir.Shape(shape))

@@ -1,0 +1,1 @@
+"""A checkpoint's weights as the exported graphs take them, a matrix at a time."""

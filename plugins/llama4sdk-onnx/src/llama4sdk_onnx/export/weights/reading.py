@@ -1,0 +1,75 @@
+"""Reading a checkpoint's matrices a few rows at a time, as values or rounded to codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import numpy as np
+
+from llama4sdk.errors import CheckpointError
+from llama4sdk.quantization import MatrixFormat
+from llama4sdk.weights.checkpoint import Checkpoint, TensorInfo
+from llama4sdk_onnx.export.weights.pieces import Array
+from llama4sdk_onnx.export.weights.quantizing import Codes, float32, quantize
+
+__all__ = ["Reader"]
+
+AT_ONCE: Final = 2**23
+"""Weights of a matrix that are converted together."""
+
+
+class Reader:
+    """One checkpoint. What it gives is finite, or it raises CheckpointError naming the tensor."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+
+    def info(self, name: str) -> TensorInfo:
+        """A tensor's shape and size."""
+        return self._checkpoint.tensors[name]
+
+    def values(self, name: str, expert: int | None = None) -> Array:
+        """As stored, [out, in]. Fused experts are stored [expert, in, out]."""
+        values = self._checkpoint.read(name, expert)
+        return values if expert is None else values.T
+
+    def full(self, name: str, values: Array, dtype: np.dtype[np.generic]) -> Iterator[Array]:
+        """The rows of a matrix, or a vector, in full precision."""
+        for rows in _chunks(values):
+            with np.errstate(over="ignore"):
+                block = float32(rows).astype(dtype, copy=False)
+            if not np.isfinite(block).all():
+                raise self._not_finite(name) if not np.isfinite(float32(rows)).all() else self._too_large(name)
+            yield block
+
+    def rounded(self, name: str, values: Array, form: MatrixFormat, pool: ThreadPoolExecutor) -> Iterator[Codes]:
+        """The rows of a matrix in codes of this form."""
+        for rows in _chunks(values):
+            try:
+                yield quantize(rows, form, pool)
+            except ValueError as error:
+                raise self._not_finite(name) from error
+
+    def kept(self, name: str) -> Codes:
+        """The checkpoint's own codes and scales."""
+        stored = self._checkpoint.quantized(name)
+        if not stored.finite:
+            raise self._not_finite(name)
+        minimum = None if stored.minimum is None else stored.minimum.astype(np.float32)
+        return Codes(codes=stored.codes, scale=stored.scale.astype(np.float32), minimum=minimum)
+
+    def _not_finite(self, name: str) -> CheckpointError:
+        return CheckpointError(f"Tensor '{name}' of {self._checkpoint.path} holds values that are no finite number.")
+
+    def _too_large(self, name: str) -> CheckpointError:
+        return CheckpointError(
+            f"Tensor '{name}' of {self._checkpoint.path} holds values beyond fp16's largest, 65504.",
+            hint="Export it with fp32 activations, such as 'int4/fp32' or 'fp32'.",
+        )
+
+
+def _chunks(values: Array) -> Iterator[Array]:
+    step = max(1, AT_ONCE // (values.shape[1] if values.ndim == 2 else 1))
+    return (values[start : start + step] for start in range(0, len(values), step))

@@ -1,0 +1,131 @@
+"""The weights of the vision network as an export holds them: a file for each layer, one for what is outside of layers.
+
+Matrices are turned, so that states are multiplied from the left: [in, out]. Queries, keys and values are one matrix.
+The class token is part of its position, to which the graph adds nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from llama4sdk.llama4.vision_config import VisionConfig
+from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk_onnx.export.weights.pieces import Array, Piece, Stored
+from llama4sdk_onnx.export.weights.reading import Reader
+
+__all__ = ["ADAPTER", "FIRST_NORM", "LAST_NORM", "PATCHES", "POSITIONS", "PROJECTOR", "layer_prefix", "vision_pieces"]
+
+DType = np.dtype[np.generic]
+
+MODEL: Final = "vision_model."
+PATCHES: Final = f"{MODEL}patch_embedding.linear.weight"
+CLASS: Final = f"{MODEL}class_embedding"
+POSITIONS: Final = f"{MODEL}positional_embedding_vlm"
+FIRST_NORM: Final = f"{MODEL}layernorm_pre"
+LAST_NORM: Final = f"{MODEL}layernorm_post"
+ADAPTER: Final = (f"{MODEL}vision_adapter.mlp.fc1.weight", f"{MODEL}vision_adapter.mlp.fc2.weight")
+PROJECTOR: Final = "multi_modal_projector.linear_1.weight"
+
+
+def layer_prefix(layer: int) -> str:
+    """What the names of a layer's tensors begin with."""
+    return f"{MODEL}model.layers.{layer}."
+
+
+def vision_pieces(checkpoint: Checkpoint, dtype: DType) -> list[Piece]:
+    """The vision network of a checkpoint that has one, in float32 or float16.
+
+    Reading a piece raises CheckpointError for a tensor that holds values which are not finite, or not in ``dtype``.
+    """
+    config = checkpoint.vision
+    if config is None:
+        return []
+    parts = [("weights/vision.bin", list(_outside(config, checkpoint.config.hidden_size)))]
+    parts += [(f"weights/vision-{layer:03}.bin", list(_layer(config, layer))) for layer in range(config.num_layers)]
+    return [_piece(checkpoint, dtype, file, tensors) for file, tensors in parts]
+
+
+Make = Callable[[Sequence[Array]], Array]
+"""Makes one tensor of an export of some of the checkpoint's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tensor:
+    """One tensor of the export: what it is made of, and how."""
+
+    name: str
+    shape: tuple[int, ...]
+    sources: tuple[str, ...]
+    make: Make
+
+
+def _piece(checkpoint: Checkpoint, dtype: DType, file: str, tensors: Sequence[_Tensor]) -> Piece:
+    return Piece(
+        file=file,
+        tensors=tuple(Stored(tensor.name, dtype, tensor.shape) for tensor in tensors),
+        values=partial(_values, Reader(checkpoint), dtype, tensors),
+        source_bytes=sum(checkpoint.tensors[name].nbytes for tensor in tensors for name in tensor.sources),
+    )
+
+
+def _values(reader: Reader, dtype: DType, tensors: Sequence[_Tensor]) -> Iterator[Array]:
+    for tensor in tensors:
+        sources = [np.concatenate(list(reader.full(name, reader.values(name), dtype))) for name in tensor.sources]
+        yield np.ascontiguousarray(tensor.make(sources))
+
+
+def _outside(c: VisionConfig, text_hidden: int) -> Iterator[_Tensor]:
+    yield _matrix(PATCHES, c.channels * c.patch_size**2, c.hidden_size)
+    yield _Tensor(
+        name=POSITIONS, shape=(c.grid**2 + 1, c.hidden_size), sources=(POSITIONS, CLASS), make=_with_class_token
+    )
+    for norm in (FIRST_NORM, LAST_NORM):
+        yield from _norm(norm, c.hidden_size)
+    yield _matrix(ADAPTER[0], c.mlp_size, c.adapter_size)
+    yield _matrix(ADAPTER[1], c.adapter_size, c.adapter_size)
+    yield _matrix(PROJECTOR, c.adapter_size, text_hidden)
+
+
+def _layer(c: VisionConfig, layer: int) -> Iterator[_Tensor]:
+    prefix, hidden = layer_prefix(layer), c.hidden_size
+    heads = tuple(f"{prefix}self_attn.{part}_proj" for part in "qkv")
+    yield from _norm(f"{prefix}input_layernorm", hidden)
+    yield from _linear(f"{prefix}self_attn.qkv_proj", hidden, 3 * hidden, *heads)
+    yield from _linear(f"{prefix}self_attn.o_proj", hidden, hidden)
+    yield from _norm(f"{prefix}post_attention_layernorm", hidden)
+    yield from _linear(f"{prefix}mlp.fc1", hidden, c.mlp_size)
+    yield from _linear(f"{prefix}mlp.fc2", c.mlp_size, hidden)
+
+
+def _linear(name: str, inputs: int, outputs: int, *sources: str) -> Iterator[_Tensor]:
+    """Weight and bias of a layer, which may be several of the checkpoint's that read the same input."""
+    yield _matrix(f"{name}.weight", inputs, outputs, *(f"{source}.weight" for source in sources))
+    yield _vector(f"{name}.bias", outputs, *(f"{source}.bias" for source in sources))
+
+
+def _norm(name: str, width: int) -> Iterator[_Tensor]:
+    yield _vector(f"{name}.weight", width)
+    yield _vector(f"{name}.bias", width)
+
+
+def _matrix(name: str, inputs: int, outputs: int, *sources: str) -> _Tensor:
+    return _Tensor(name=name, shape=(inputs, outputs), sources=sources or (name,), make=_turned)
+
+
+def _vector(name: str, width: int, *sources: str) -> _Tensor:
+    return _Tensor(name=name, shape=(width,), sources=sources or (name,), make=np.concatenate)
+
+
+def _turned(matrices: Sequence[Array]) -> Array:
+    return np.concatenate(matrices).T
+
+
+def _with_class_token(tensors: Sequence[Array]) -> Array:
+    """[patches + 1, hidden]; where the class token goes, patches are zero, so that all of it can be added here."""
+    positions, token = tensors
+    return np.concatenate([positions[:-1], np.add(positions[-1:], token)])

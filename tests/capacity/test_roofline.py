@@ -1,0 +1,195 @@
+"""Speeds follow from bytes and operations, and meet what was published of Llama 4."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from benchmarks.scorecard.scorecard import EVERYTHING, published, score
+from llama4sdk.capacity.efficiency import calibrations
+from llama4sdk.capacity.engine_profiles import ENGINES
+from llama4sdk.capacity.roofline import (
+    Calibration,
+    Part,
+    Site,
+    decode_speed,
+    largest_batch,
+    prefill_speed,
+    served_speed,
+    step_bytes,
+    token_flops,
+)
+from llama4sdk.catalog.models import DEMO, MAVERICK, SCOUT, ModelSpec
+from llama4sdk.llama4.config import TextConfig
+from llama4sdk.llama4.sizes import class_bytes, weight_bytes
+from llama4sdk.quantization import Quantization
+
+PERFECT = Calibration(
+    engine="none",
+    version="0",
+    site="accelerator",
+    bandwidth=(1, 1),
+    compute=(1, 1),
+    label="modelled",
+    source="a test",
+    date="2026-11",
+)
+
+
+def network(spec: ModelSpec) -> TextConfig:
+    assert spec.config is not None
+    return spec.config
+
+
+def part(bandwidth: float = 1e12, flops: float = 1e15) -> Part:
+    site = Site(name="a device", bandwidth=int(bandwidth), flops=flops)
+    return Part(modules=EVERYTHING, site=site, calibration=PERFECT)
+
+
+@pytest.mark.parametrize(("spec", "gigabytes"), [(SCOUT, 32.3), (MAVERICK, 32.3)])
+def test_a_token_reads_the_active_weights(spec: ModelSpec, gigabytes: float) -> None:
+    """16 of 109 or 402 billion, two bytes each; the whole of every other network."""
+    config = network(spec)
+    assert step_bytes(config, class_bytes(config, Quantization.BF16), EVERYTHING) / 1e9 == pytest.approx(
+        gigabytes, 2e-3
+    )
+    demo = network(DEMO)
+    whole = step_bytes(demo, class_bytes(demo, Quantization.FP32), EVERYTHING)
+    assert whole == weight_bytes(demo, Quantization.FP32)  # its embedding is its head
+
+
+def test_a_batch_shares_all_but_the_experts() -> None:
+    """Sixteen tokens choose about ten of sixteen experts; very many choose all."""
+    config = network(SCOUT)
+    sizes = class_bytes(config, Quantization.BF16)
+    alone, shared = (step_bytes(config, sizes, EVERYTHING, tokens=tokens) for tokens in (1, 16))
+    distinct = 16 * (1 - (15 / 16) ** 16)
+    assert shared - alone == pytest.approx(sizes["experts"] * (distinct - 1) / 16)
+    everything = weight_bytes(config, Quantization.BF16) - sizes["embedding"]
+    assert step_bytes(config, sizes, EVERYTHING, tokens=10_000) == pytest.approx(everything)
+
+
+def test_operations_are_two_a_weight_and_attention() -> None:
+    """Past one chunk only the twelve global layers see more: 245,760 operations for each token of context."""
+    config = network(SCOUT)
+    assert token_flops(config, EVERYTHING, 0) / 1e9 == pytest.approx(32.3, rel=2e-3)
+    assert token_flops(config, EVERYTHING, 100_001) - token_flops(config, EVERYTHING, 100_000) == 245_760
+
+
+def test_decoding_is_as_fast_as_memory_and_prefill_as_arithmetic() -> None:
+    """On a device that reaches what it is specified for."""
+    config = network(SCOUT)
+    sizes = class_bytes(config, Quantization.BF16)
+    decode = decode_speed(config, sizes, [part()], context=0)
+    assert decode.low == decode.high == pytest.approx(1e12 / step_bytes(config, sizes, EVERYTHING))
+    assert prefill_speed(config, [part()], tokens=2).middle == pytest.approx(1e15 / token_flops(config, EVERYTHING, 1))
+
+
+def test_experts_elsewhere_take_their_own_time() -> None:
+    """The parts of a step add up, as their layers wait for each other."""
+    config = network(SCOUT)
+    sizes = class_bytes(config, Quantization.INT4)
+    experts = part(2e11).model_copy(update={"modules": frozenset({"experts"})})
+    rest = part(7e11).model_copy(update={"modules": EVERYTHING - {"experts"}})
+    both = decode_speed(config, sizes, [experts, rest], context=0).middle
+    seconds = [1 / decode_speed(config, sizes, [one], context=0).middle for one in (experts, rest)]
+    assert 1 / both == pytest.approx(sum(seconds))
+
+
+@given(
+    context=st.integers(0, 10**7),
+    batch=st.integers(1, 512),
+    quantization=st.sampled_from([Quantization.BF16, Quantization.INT8, Quantization.INT4]),
+)
+def test_more_work_is_never_faster(context: int, batch: int, quantization: Quantization) -> None:
+    """A longer context slows every answer; a larger batch slows each and speeds all together."""
+    config = network(MAVERICK)
+    sizes = class_bytes(config, quantization)
+    here, farther, fuller = (
+        decode_speed(config, sizes, [part()], context=c, batch=b).middle
+        for c, b in ((context, batch), (context + 1000, batch), (context, batch + 1))
+    )
+    assert farther <= here
+    assert fuller / (batch + 1) <= here / batch * (1 + 1e-9)
+    assert fuller >= here * (1 - 1e-9)
+
+
+def test_serving_is_reading_and_answering() -> None:
+    """Requests with long prompts leave less time for answers; a cache that holds nothing still serves one."""
+    config = network(SCOUT)
+    sizes = class_bytes(config, Quantization.BF16)
+    short, long = (served_speed(config, sizes, part(), prompt=p, answer=1000, batch=64).middle for p in (100, 10_000))
+    assert long < short
+    assert (largest_batch(0, 10**9), largest_batch(5 * 10**9, 10**9), largest_batch(10**15, 1)) == (1, 5, 2048)
+
+
+def test_every_published_figure_is_met_or_said_not_to_be_predicted() -> None:
+    """Sizes as nearly as each row asks, speeds within its factor; what is not predicted has its reason."""
+    scores = score()
+    assert len(scores) == len(published()) == 231
+    assert [entry.row.id for entry in scores if entry.hit is False] == []
+    silent = [entry for entry in scores if entry.hit is None]
+    assert all(entry.reason for entry in silent)
+    assert Counter(entry.row.metric for entry in silent) == {
+        "weights": 13,
+        "decode_speed": 4,
+        "fits": 3,
+        "load_time": 1,
+    }
+
+
+def test_a_claim_that_does_not_hold_is_met_by_disagreeing() -> None:
+    """Ten and five million tokens in SGLang, Scout on a card of 24 GB; agreeing with such a claim is a miss."""
+    claims = [entry for entry in score() if entry.row.claim]
+    assert {entry.row.metric for entry in claims} == {"max_context", "fits"}
+    for entry in claims:
+        assert entry.hit is True
+        assert entry.model_copy(update={"predicted": entry.row.value}).hit is False
+
+
+def test_a_setting_somebody_chose_is_not_the_longest() -> None:
+    """It has to fit, and may be passed."""
+    entry = next(entry for entry in score() if entry.row.tolerance == "at least")
+    assert entry.hit
+    assert entry.model_copy(update={"predicted": entry.row.value - 1}).hit is False
+
+
+def test_intervals_hold_most_of_what_was_measured() -> None:
+    """Three in four of all speeds, though no interval's end is more than five times its beginning."""
+    scores = [entry for entry in score() if entry.low is not None and entry.high is not None]
+    inside = [(entry.low or 0) <= entry.row.value <= (entry.high or 0) for entry in scores]
+    assert statistics.mean(inside) >= 0.75
+    assert max((entry.high or 0) / (entry.low or 1) for entry in scores) <= 5.01
+
+
+def test_a_hit_can_be_a_miss() -> None:
+    """The verdict follows from the numbers."""
+    entry = next(entry for entry in score() if entry.row.metric == "served_speed")
+    assert entry.model_copy(update={"predicted": entry.row.value * 3.01}).hit is False
+    assert entry.model_copy(update={"predicted": entry.row.value / 3.01}).hit is False
+    exact = next(entry for entry in score() if entry.row.tolerance == "exact")
+    assert exact.model_copy(update={"predicted": exact.row.value + 1}).hit is False
+
+
+def test_every_engine_has_a_calibration_for_every_place_it_runs_in() -> None:
+    """For weights in any scheme; and each says since when and from where it is known."""
+    whole = {(c.engine, c.site) for c in calibrations() if not c.schemes}
+    for engine in ENGINES:
+        sites = {"accelerator", "unified"} | ({"cpu"} if "cpu" in engine.layouts else set())
+        assert sites <= {site for name, site in whole if name == engine.calibration}
+    assert all(c.source and c.date <= "2026-11" for c in calibrations())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"bandwidth": (0, 0.5)}, {"bandwidth": (0.5, 0.4)}, {"compute": (0.5, 1.1)}, {"date": "lately"}, {"overhead": -1}],
+)
+def test_a_calibration_that_cannot_be_true_is_refused(change: dict[str, object]) -> None:
+    """Nothing reaches more than all of what a machine is specified for."""
+    with pytest.raises(ValidationError):
+        Calibration.model_validate(PERFECT.model_dump() | change)

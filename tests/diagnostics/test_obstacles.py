@@ -1,0 +1,147 @@
+"""Each thing that keeps models from running is found exactly when it is there, with a remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama4sdk.backend import Capabilities
+from llama4sdk.catalog.accelerators import describe
+from llama4sdk.diagnostics.machine import Check, describe_machine
+from llama4sdk.diagnostics.obstacles import describe_devices, describe_libraries, describe_models, describe_room
+from llama4sdk.hardware import Hardware, Runtime
+from llama4sdk.plan import Placement, Plan
+from llama4sdk.testing.machines import H100_X1, LAPTOP
+
+GB = 10**9
+HOME = Path("/w")
+
+
+def plan(**changed: Any) -> Plan:
+    values: dict[str, Any] = {
+        "model": "scout",
+        "backend": "torch",
+        "source": "/w/scout",
+        "placement": Placement(kind="local", devices=("cpu",)),
+        "context_length": 8192,
+        "capabilities": Capabilities(),
+        "weight_bytes": 60 * GB,
+    }
+    return Plan(**(values | changed))
+
+
+def room(made: Plan | None, **machine: Any) -> list[tuple[str, str]]:
+    found = describe_room(LAPTOP.model_copy(update=machine), made, home=HOME)
+    assert all(each.fix for each in found)
+    return [(each.title, each.status) for each in describe_room(LAPTOP.model_copy(update=machine), made, home=HOME)]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "environment", "titles"),
+    [
+        ("rtx-4090, rtx-3090", {}, ["Numbering"]),
+        ("rtx-4090, rtx-3090", {"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}, ["Numbering"]),
+        ("rtx-4090, rtx-3090", {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, []),
+        ("2x3090", {}, []),
+        ("none", {}, []),
+    ],
+)
+def test_gpus_of_several_kinds_are_numbered_in_two_ways(
+    gpus: str, environment: Mapping[str, str], titles: list[str]
+) -> None:
+    """Unless the variable says that CUDA goes by slots, as this list does."""
+    found = [each for each in describe_devices(describe(gpus), environment) if each.title != "Speed"]
+    assert [each.title for each in found] == titles
+    assert all(each.fix == "export CUDA_DEVICE_ORDER=PCI_BUS_ID" for each in found)
+
+
+@pytest.mark.parametrize("divided", [True, False])
+def test_slices_do_not_last(divided: bool) -> None:
+    """A card that was divided is whole again after a restart, which nobody expects."""
+    device = H100_X1.devices[0].model_copy(update={"slice": divided})
+    found = describe_devices(H100_X1.model_copy(update={"devices": (device,), "memory_bandwidth": 1}), {})
+    assert [each.title for each in found] == (["Slices"] if divided else [])
+
+
+def test_what_is_not_measured_is_told() -> None:
+    """With the command that measures it; where it is known, since when."""
+    (found,) = describe_devices(LAPTOP, {})
+    assert "llama4sdk doctor --bench" in (found.fix or "")
+    known = LAPTOP.model_copy(update={"memory_bandwidth": 31 * GB, "disk_bandwidth": 2 * GB, "measured": "2026-11-21"})
+    assert list(describe_devices(known, {})) == []
+    (line,) = [each for each in describe_machine(known, python="3.11.0", home=HOME) if each.title == "Speed"]
+    assert line.text == "memory 31 GB/s, disk 2.0 GB/s, measured 2026-11-21"
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "titles"), [(0, 0, []), (8 * GB, 8 * GB, []), (8 * GB, 7.5e9, []), (8 * GB, 5 * GB, ["Swap"])]
+)
+def test_swap_in_use_is_told(total: int, free: float, titles: list[str]) -> None:
+    """From a gigabyte on, memory has been short."""
+    assert [title for title, _ in room(None, total_swap=total, free_swap=int(free))] == titles
+
+
+@pytest.mark.parametrize(("need", "titles"), [(9.1, ["Tight"]), (8.9, [])])
+def test_a_plan_that_leaves_little_memory_is_told(need: float, titles: list[str]) -> None:
+    """Of ten gigabytes free, nine are all that should be taken."""
+    made = plan(memory={"cpu": int(need * GB)})
+    assert [title for title, _ in room(made, free_memory=10 * GB)] == titles
+
+
+@pytest.mark.parametrize(
+    ("changed", "free", "titles"),
+    [
+        ({"source": None}, 59 * GB, [("Disk", "warn")]),
+        ({"source": None}, 61 * GB, []),
+        ({"source": None}, None, []),
+        ({"source": None, "weight_bytes": None}, 1, []),
+        ({}, 59 * GB, []),
+        ({"source": None, "placement": Placement(kind="remote", devices=("x",))}, 59 * GB, []),
+    ],
+)
+def test_a_disk_too_small_for_the_model_of_the_plan(changed: Any, free: int | None, titles: Any) -> None:
+    """Only where it must still be fetched, and only if that is known."""
+    assert room(plan(**changed), disk_free=free) == titles
+
+
+@pytest.mark.parametrize(
+    ("names", "titles"),
+    [(("onnxruntime", "onnxruntime-gpu"), ["ONNX"]), (("onnxruntime-gpu",), []), (("onnxruntime",), []), ((), [])],
+)
+def test_two_builds_of_onnxruntime(names: tuple[str, ...], titles: list[str]) -> None:
+    """Each puts its files where the other's are."""
+    machine = LAPTOP.model_copy(update={"runtimes": tuple(Runtime(name=name, version="1.23") for name in names)})
+    assert [each.title for each in describe_libraries(machine, {})] == titles
+
+
+def test_a_library_that_is_too_old_for_its_plugin() -> None:
+    """Named with both versions and the command."""
+    (found,) = describe_libraries(LAPTOP, {"llama4sdk-torch": (("torch", "2.4.1", "2.9"),)})
+    assert (found.status, found.text) == ("warn", "llama4sdk-torch needs torch 2.9 or newer; 2.4.1 is installed")
+    assert found.fix == "pip install -U 'torch>=2.9'"
+
+
+def models(machine: Hardware = LAPTOP, begun: Any = None, **places: Path | None) -> dict[str, Check]:
+    return {each.title: each for each in describe_models(machine, places, begun or {})}
+
+
+@pytest.mark.parametrize("key", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "~/.cache/huggingface/token"])
+def test_gated_weights_need_a_token(key: str) -> None:
+    """It is told where weights are absent and no credential is here, with the address of the licence."""
+    found = models(scout=None)["Licence"]
+    assert found.status == "info"
+    assert "huggingface.co/meta-llama/Llama-4-Scout-17B-16E-Instruct" in (found.fix or "")
+    assert "Licence" not in models(LAPTOP.model_copy(update={"credentials": (key,)}), scout=None)
+    assert "Licence" not in models(scout=Path("/w/scout"))
+    assert "Licence" not in models(demo=None)
+
+
+def test_a_model_that_came_in_part() -> None:
+    """How much of it is where, and how to go on; the demo goes on by itself."""
+    found = models(scout=None, demo=None, begun={"scout": (Path("/hub/x"), 12 * GB), "demo": (Path("/w/d"), 5 * 10**6)})
+    assert found["scout"].text == "Llama 4 Scout 17B-16E Instruct, only in part: 12.0 GB in /hub/x"
+    assert "hf download meta-llama/Llama-4-Scout-17B-16E-Instruct" in (found["scout"].fix or "")
+    assert found["demo"].fix == "llama4sdk pull demo"

@@ -1,0 +1,88 @@
+"""The outlook says in a few rows what a machine can run, and what it lacks for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+
+from llama4sdk.catalog.accelerators import describe
+from llama4sdk.diagnostics.runnable import Outlook, outlook
+from llama4sdk.hardware import Hardware, Runtime
+from llama4sdk.testing.machines import H100_X1, H100_X8, LAPTOP, MACHINES
+
+GB = 10**9
+
+
+def rows(machine: Hardware, usable: Collection[str] = ("torch",), **given: Any) -> dict[tuple[str, int], Outlook]:
+    return {(row.model, row.bits): row for row in outlook(machine, usable=usable, **given)}
+
+
+@pytest.mark.parametrize("name", sorted(MACHINES))
+def test_every_machine_has_a_short_table(name: str) -> None:
+    """Seven rows and at most one more for each model; what fits has a context, what does not says what it lacks."""
+    found = outlook(MACHINES[name], usable=("torch",))
+    assert 7 <= len(found) <= 9
+    for row in found:
+        assert row.fits == (row.context > 0)
+        assert row.fits or row.lacks > 0 or row.verdict == "refused"
+        assert row.download > 0
+
+
+def test_an_installed_engine_goes_first_where_it_does_as_well() -> None:
+    """Four bits fit one H100: with torch when it works, else with the best there is to install."""
+    assert rows(H100_X1)["scout", 4].engine == "torch"
+    other = rows(H100_X1, usable=())["scout", 4]
+    assert not other.installed
+    assert other.kind == "single"
+
+
+def test_an_engine_to_install_goes_first_where_ours_would_leave_the_accelerators() -> None:
+    """Sixteen bits need several devices; in main memory torch could run them, a hundred times slower."""
+    best = rows(H100_X8)["scout", 16]
+    assert (best.kind, best.installed) == ("tensor", False)
+    assert best.engine != "torch"
+    assert best.install
+
+
+def test_a_torch_that_cannot_use_the_gpu_is_not_said_to() -> None:
+    """Its rows are those of the processor, so that another engine is named."""
+    machine = H100_X1.model_copy(update={"runtimes": (Runtime(name="torch", version="2.9", build="cpu"),)})
+    assert rows(machine)["scout", 4].engine != "torch"
+    assert rows(machine)["demo", 16].engine != "torch"
+
+
+def test_fewer_bits_are_shown_only_where_four_do_not_fit() -> None:
+    """A Mac with 64 GB holds Scout in two or three bits and not in four; one with 128 GB needs no such row."""
+    small, large = rows(describe("m3-max-64gb")), rows(describe("m3-max-128gb"))
+    assert not small["scout", 4].fits
+    assert small["scout", 2].fits
+    assert large["scout", 4].fits
+    assert ("scout", 2) not in large
+
+
+def test_fewer_bits_are_shown_where_four_would_crawl() -> None:
+    """With a disk to read experts from, four bits fit a Mac with 64 GB; a plan takes fewer, on its GPU."""
+    found = rows(describe("m3-max-64gb").model_copy(update={"disk_free": 1000 * GB, "disk_kind": "nvme"}))
+    assert (found["scout", 4].kind, found["scout", 2].kind) == ("disk", "single")
+    assert ("maverick", 2) not in found  # from disk everything crawls
+
+
+def test_what_is_short_is_told_by_place() -> None:
+    """In main memory or on the disk."""
+    assert (rows(LAPTOP)["scout", 16].at, rows(LAPTOP)["scout", 16].verdict) == ("cpu", "lacks 205.8 GB (cpu)")
+    tight = LAPTOP.model_copy(update={"disk_free": 50 * GB, "free_memory": 15 * GB})
+    assert rows(tight)["scout", 4].at == "disk"
+
+
+def test_downloads_are_sized_timed_and_held_against_the_disk() -> None:
+    """In bytes, in seconds at the link's speed, and against what is free; nothing is said of what is here."""
+    machine = LAPTOP.model_copy(update={"disk_free": 100 * GB})
+    found = rows(machine, link_speed=50_000_000, here=("demo",))
+    scout = found["scout", 16]
+    assert scout.download == 217_283_587_072
+    assert scout.download_seconds == scout.download / 50_000_000
+    assert (scout.disk_fits, found["scout", 4].disk_fits) == (False, True)
+    assert (found["demo", 16].here, found["demo", 16].disk_fits) == (True, None)
+    assert rows(LAPTOP.model_copy(update={"disk_free": None}))["scout", 16].disk_fits is None
