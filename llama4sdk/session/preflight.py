@@ -33,6 +33,8 @@ def require(feature: Feature, plan: Plan) -> None:
     """Raise UnsupportedFeatureError unless the plan's backend has declared this feature."""
     if feature not in plan.capabilities.features:
         hint = f"The model in use is '{plan.model}'."
+        if feature in ("regex", "grammar") and "json_schema" in plan.capabilities.features:
+            hint = f"Use schema=, a type or a JSON schema. {hint}"
         raise UnsupportedFeatureError(plan.backend, _FEATURE_WORDS[feature], hint=hint)
 
 

@@ -328,7 +328,7 @@ def _shape(body: Json) -> str | None:
         return json.dumps(_instance(schema))
     if pattern := structured.get("regex"):
         return SAMPLES[pattern]
-    return "(yes)" if structured.get("grammar") or body.get("grammar") else None
+    return "(yes)" if structured.get("grammar") else None
 
 
 def _instance(schema: Json) -> Any:

@@ -21,7 +21,13 @@ import pytest
 from pydantic import BaseModel, Field, SecretStr
 
 from llama4sdk import AsyncClient, Client, Endpoint, Tool
-from llama4sdk.errors import AuthenticationError, ContextLengthError, Llama4Error, NoBackendError
+from llama4sdk.errors import (
+    AuthenticationError,
+    ContextLengthError,
+    Llama4Error,
+    NoBackendError,
+    UnsupportedFeatureError,
+)
 from llama4sdk.testing import LAPTOP
 
 __all__ = ["KEY", "PeerTests", "running"]
@@ -181,7 +187,13 @@ class PeerTests:
         assert isinstance(raw.parsed, Llama)
 
     def test_a_regular_expression_and_a_grammar(self, client: Client) -> None:
-        """The whole answer is what they allow."""
+        """The whole answer is what they allow; a server that takes neither is not asked."""
+        if "regex" not in client.plan().capabilities.features:
+            for constraint in ({"regex": "yes|no"}, {"grammar": 'start: "yes" | "no"'}):
+                with pytest.raises(UnsupportedFeatureError) as caught:
+                    client.chat("Yes or no?", **constraint)  # type: ignore[call-overload]
+                assert "schema=" in (caught.value.hint or "")
+            return
         pattern = r"(19|20)\d{2}-[0-1][0-9]-[0-3]\d [a-f]{2,4}"
         dated = client.chat("When?", regex=pattern, max_tokens=32, temperature=0).text
         lark = 'start: "(" inner ")"\ninner: "yes"i | DIGIT ~ 2..3 // a comment\n    | "no"\n%import common.DIGIT'

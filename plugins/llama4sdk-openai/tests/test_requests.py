@@ -136,9 +136,7 @@ SHAPES: list[tuple[str, Constraint, dict[str, Any]]] = [
     ("vllm-server", Regex(pattern="a+"), {"structured_outputs": {"regex": "a+"}}),
     ("vllm-server", Grammar(lark='start: "a"'), {"structured_outputs": {"grammar": 'start: "a"'}}),
     ("sglang", Regex(pattern="a+"), {"regex": "a+"}),
-    ("sglang", Grammar(lark='start: "a"'), {"ebnf": 'root ::= r-start\nr-start ::= "a"\n'}),
     ("llamacpp-server", JsonSchema(definition=SCHEMA), {"json_schema": SCHEMA}),
-    ("llamacpp-server", Regex(pattern="a+"), {"grammar": 'root ::= ("a")+\n'}),
     ("tgi", JsonSchema(definition=SCHEMA), {"response_format": {"type": "json", "value": SCHEMA}}),
     (
         "azure",
@@ -157,6 +155,23 @@ SHAPES: list[tuple[str, Constraint, dict[str, Any]]] = [
 def test_shapes_are_said_as_each_server_wants(name: str, constraint: Constraint, expected: dict[str, Any]) -> None:
     """A schema, a regular expression and a grammar have a place of their own in each dialect."""
     assert sent(name, chat(constraint=constraint)).items() >= expected.items()
+
+
+@pytest.mark.parametrize(
+    ("name", "constraint"),
+    [
+        ("llamacpp-server", Regex(pattern="a+")),
+        ("llamacpp-server", Grammar(lark='start: "a"')),
+        ("sglang", Grammar(lark='start: "a"')),
+        ("azure", Regex(pattern="a+")),
+    ],
+)
+def test_constraints_that_a_server_does_not_take_are_refused(name: str, constraint: Constraint) -> None:
+    """Nothing is sent without the constraint that was asked for; the hint names what the server takes instead."""
+    assert constraint.kind not in profile(name).capabilities.features
+    with pytest.raises(UnsupportedFeatureError, match=constraint.kind) as caught:
+        sent(name, chat(constraint=constraint))
+    assert "schema=" in (caught.value.hint or "")
 
 
 def test_raw_text_of_a_shape_is_refused_where_only_chats_have_one() -> None:

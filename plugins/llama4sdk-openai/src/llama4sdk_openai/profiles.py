@@ -5,24 +5,25 @@ from __future__ import annotations
 import tomllib
 from functools import lru_cache
 from importlib.resources import files
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, JsonValue
 
 from llama4sdk._values import Value
 from llama4sdk.capabilities import Capabilities, Feature
 
-__all__ = ["COMMON_OPTIONS", "Profile", "Shape", "profile", "profiles"]
+__all__ = ["COMMON_OPTIONS", "ConstraintField", "Profile", "profile", "profiles"]
 
-Shape = Literal["response_format", "structured_outputs", "json_schema", "sglang", "tgi", "regex", "ebnf", "gbnf"]
-"""Where in a request a constraint stands, and in which notation."""
+ConstraintKind = Literal["json_schema", "regex", "grammar"]
+
+#: Where in a request a constraint stands, and in which notation.
+ConstraintField = Literal["response_format", "structured_outputs", "json_schema", "sglang", "tgi", "regex"]
 
 COMMON_OPTIONS = ("context_length", "extra_body", "rescue")
 """The ``Endpoint.options`` that every backend here takes."""
 
-
-IN_CHATS: dict[Literal["json_schema", "regex", "grammar"], Shape] = {"json_schema": "response_format"}
-"""What nearly all have: schemas, for chats."""
+#: JSON schemas in chats: what nearly every endpoint has.
+SCHEMAS_IN_CHATS: Final[dict[ConstraintKind, ConstraintField]] = {"json_schema": "response_format"}
 
 
 class Profile(Value):
@@ -51,7 +52,7 @@ class Profile(Value):
     """How it is asked to count tokens."""
     features: frozenset[Feature]
     sampling: frozenset[str]
-    shapes: dict[Literal["json_schema", "regex", "grammar"], Shape] = Field(default_factory=lambda: IN_CHATS)
+    constraints: dict[ConstraintKind, ConstraintField] = Field(default_factory=lambda: SCHEMAS_IN_CHATS)
     names: dict[str, str] = Field(default_factory=dict)
     """Sampling options that it calls something else."""
     beside: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)

@@ -16,7 +16,7 @@ from llama4sdk.remote.data_urls import data_url
 from llama4sdk.requests import Request, SamplingParams, Tool
 from llama4sdk_openai.options import Options
 from llama4sdk_openai.profiles import Profile
-from llama4sdk_openai.structured_output import shaped
+from llama4sdk_openai.structured_output import constraint_fields
 
 __all__ = ["chat_body", "completion_body", "dumped", "messages"]
 
@@ -39,7 +39,7 @@ def chat_body(
     if request.tools:
         body |= _tools(request, profile)
     if request.constraint is not None:
-        body |= shaped(request.constraint, profile, chat=True)
+        body |= constraint_fields(request.constraint, profile, chat=True)
     return body | profile.chat_body | _routed(profile, options) | options.extra_body
 
 
@@ -57,7 +57,7 @@ def completion_body(
             raise UnsupportedFeatureError(profile.name, "logprobs of raw text", hint="Use chat.")
         body["logprobs"] = max(1, _top(request.sampling.logprobs, profile))
     if request.constraint is not None:
-        body |= shaped(request.constraint, profile, chat=False)
+        body |= constraint_fields(request.constraint, profile, chat=False)
     return body | profile.completion_body | _routed(profile, options) | options.extra_body
 
 
@@ -135,7 +135,7 @@ def _tools(request: Request, profile: Profile) -> Body:
     ]
     if request.forced_calls and not profile.forces_calls:
         schema = JsonSchema(definition={"anyOf": [_called(tool) for tool in request.forced_calls]})
-        return {"tools": described, "tool_choice": "none", **shaped(schema, profile, chat=True)}
+        return {"tools": described, "tool_choice": "none", **constraint_fields(schema, profile, chat=True)}
     if not named:
         return {"tools": described, "tool_choice": choice}
     if not profile.names_tools:

@@ -1,4 +1,4 @@
-"""What an answer must look like, said the way each server wants it. Pure."""
+"""Fields of a request that constrain its answer: JSON schema, regular expression, Lark grammar. Pure."""
 
 from __future__ import annotations
 
@@ -9,55 +9,50 @@ from pydantic import JsonValue
 
 from llama4sdk.constraints import Constraint, Grammar, JsonSchema, Regex
 from llama4sdk.errors import UnsupportedFeatureError
-from llama4sdk_openai.gbnf import from_lark, from_regex
-from llama4sdk_openai.profiles import Profile
+from llama4sdk_openai.profiles import ConstraintField, Profile
 
-__all__ = ["shaped"]
+__all__ = ["constraint_fields"]
 
 Body = dict[str, JsonValue]
 
 
-def shaped(constraint: Constraint, profile: Profile, *, chat: bool) -> Body:
-    """The fields of a request that keep its answer to this shape.
+def constraint_fields(constraint: Constraint, profile: Profile, *, chat: bool) -> Body:
+    """Return the fields for ``/chat/completions``, or for ``/completions`` without ``chat``.
 
-    Raises UnsupportedFeatureError where ``/completions`` has none, and for what the server's notation cannot say.
+    Raises UnsupportedFeatureError for a kind of constraint that the server does not take, or takes in chats only.
     """
-    style = profile.shapes[constraint.kind]
-    if not chat and style in ("response_format", "tgi"):
+    field = profile.constraints.get(constraint.kind)
+    if field is None:
+        raise UnsupportedFeatureError(profile.name, constraint.kind, hint="Use schema=, a JSON schema or a type.")
+    if not chat and field in ("response_format", "tgi"):
         raise UnsupportedFeatureError(profile.name, "raw text of a given shape", hint="Use chat.")
     match constraint:
         case JsonSchema():
-            return _schema(constraint.definition, style, chat=chat)
+            return _schema_fields(constraint.definition, field, chat=chat)
         case Regex():
-            return _regex(constraint.pattern, style, profile)
+            return _regex_fields(constraint.pattern, field)
         case Grammar():
-            return _grammar(constraint.lark, style, profile)
+            return {"structured_outputs": {"grammar": constraint.lark}}
         case _:
             assert_never(constraint)
 
 
-def _schema(schema: dict[str, JsonValue], style: str, *, chat: bool) -> Body:
-    named: Body = {"name": "answer", "schema": schema, "strict": True}
-    if style == "structured_outputs":
+def _schema_fields(schema: dict[str, JsonValue], field: ConstraintField, *, chat: bool) -> Body:
+    if field == "structured_outputs":
         return {"structured_outputs": {"json": schema}}
-    if style == "json_schema":
+    if field == "json_schema":
         return {"json_schema": schema}
-    if style == "tgi":
+    if field == "tgi":
         return {"response_format": {"type": "json", "value": schema}}
-    if style == "sglang" and not chat:
+    if field == "sglang" and not chat:
         return {"json_schema": json.dumps(schema)}
-    return {"response_format": {"type": "json_schema", "json_schema": named}}
+    named_schema: Body = {"name": "answer", "schema": schema, "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": named_schema}}
 
 
-def _regex(pattern: str, style: str, profile: Profile) -> Body:
-    if style == "structured_outputs":
+def _regex_fields(pattern: str, field: ConstraintField) -> Body:
+    if field == "structured_outputs":
         return {"structured_outputs": {"regex": pattern}}
-    if style == "tgi":
+    if field == "tgi":
         return {"response_format": {"type": "regex", "value": pattern}}
-    return {"grammar": from_regex(pattern, profile.name)} if style == "gbnf" else {"regex": pattern}
-
-
-def _grammar(lark: str, style: str, profile: Profile) -> Body:
-    if style == "structured_outputs":
-        return {"structured_outputs": {"grammar": lark}}
-    return {"grammar" if style == "gbnf" else "ebnf": from_lark(lark, profile.name)}
+    return {"regex": pattern}
