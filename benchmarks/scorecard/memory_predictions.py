@@ -9,7 +9,8 @@ from typing import Final
 from benchmarks.scorecard.published import Published
 from llama4sdk.capacity.engine_profiles import EngineProfile, compute_buffer, find_engine, find_profile
 from llama4sdk.capacity.gguf_sizes import GGUF_MIXES
-from llama4sdk.capacity.layouts import Layout, Model, class_bytes, layouts
+from llama4sdk.capacity.layouts import Layout, class_bytes, layouts
+from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.catalog.accelerators import describe
 from llama4sdk.catalog.models import ModelSpec
 from llama4sdk.hardware import Cpu, Device, Hardware
@@ -100,11 +101,11 @@ def _layouts(run: Published, spec: ModelSpec, context: int | None) -> list[Layou
     return [layout for layout in found if len(set(layout.devices) - set(ON_HOST)) == run.devices]
 
 
-def _model(run: Published, spec: ModelSpec) -> Model:
+def _model(run: Published, spec: ModelSpec) -> ModelFacts:
     """GGUF files have the text network alone."""
     assert spec.config is not None
     vision = 0 if run.weights in GGUF_MIXES else spec.vision_parameters
-    return Model(name=spec.name, config=spec.config, vision_parameters=vision)
+    return ModelFacts(name=spec.name, config=spec.config, vision_parameters=vision)
 
 
 def _profile(run: Published) -> EngineProfile:

@@ -8,7 +8,8 @@ from typing import get_args
 from llama4sdk.capacity.candidates import PREFERENCES, Candidate, candidates, rank, timed
 from llama4sdk.capacity.engine_profiles import ENGINES, PROFILES, EngineProfile, LayoutKind
 from llama4sdk.capacity.layout import DeviceShare
-from llama4sdk.capacity.layouts import Layout, Model, layouts
+from llama4sdk.capacity.layouts import Layout, layouts
+from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Plan, Preference
 from llama4sdk.quantization import ModuleClass, QuantizationConfig
@@ -18,7 +19,7 @@ __all__ = ["alternatives", "as_candidate", "held_bytes", "profile_of"]
 
 def alternatives(
     plan: Plan | None,
-    models: Sequence[Model],
+    models: Sequence[ModelFacts],
     machine: Hardware,
     *,
     installed: Collection[str],
@@ -51,7 +52,7 @@ def profile_of(plan: Plan) -> EngineProfile | None:
     return next((engine for engine in (*ENGINES, *PROFILES) if engine.backend == plan.backend), None)
 
 
-def as_candidate(plan: Plan, model: Model, machine: Hardware) -> Candidate | None:
+def as_candidate(plan: Plan, model: ModelFacts, machine: Hardware) -> Candidate | None:
     """The plan as a layout, every byte as its backend breaks it down; ``None`` where that says too little."""
     engine = profile_of(plan)
     if engine is None or plan.quantization is None or not plan.breakdown:
@@ -99,7 +100,9 @@ def _weights(parts: Mapping[str, int]) -> dict[ModuleClass, int]:
     return {part: parts[part] for part in get_args(ModuleClass) if part in parts}
 
 
-def _bar(plan: Plan | None, models: Sequence[Model], machine: Hardware, prefer: Preference) -> tuple[float, ...] | None:
+def _bar(
+    plan: Plan | None, models: Sequence[ModelFacts], machine: Hardware, prefer: Preference
+) -> tuple[float, ...] | None:
     """What an alternative must be better than. ``None`` is beaten by anything, an empty one by nothing."""
     names = [model.name for model in models]
     if plan is None or plan.placement.kind == "remote" or plan.model not in names:
@@ -114,7 +117,7 @@ def _reaches(candidate: Candidate, plan: Plan | None) -> bool:
     return plan is None or plan.model != candidate.layout.model or candidate.layout.context >= plan.context_length
 
 
-def _kind(plan: Plan, engine: EngineProfile, model: Model, machine: Hardware, precision: str) -> LayoutKind | None:
+def _kind(plan: Plan, engine: EngineProfile, model: ModelFacts, machine: Hardware, precision: str) -> LayoutKind | None:
     """How the plan lies."""
     devices = plan.placement.devices
     if len(devices) == 1:

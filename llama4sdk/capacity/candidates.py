@@ -8,7 +8,8 @@ from typing import Final, Literal
 from llama4sdk._values import Value
 from llama4sdk.capacity.efficiency import calibrations
 from llama4sdk.capacity.engine_profiles import ENGINES, EngineProfile
-from llama4sdk.capacity.layouts import Layout, Model, class_bytes, layouts, scheme_of
+from llama4sdk.capacity.layouts import Layout, class_bytes, layouts, scheme_of
+from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.capacity.ranking import PREFERENCES, best_of_each, rank
 from llama4sdk.capacity.roofline import (
     Calibration,
@@ -81,7 +82,7 @@ class Candidate(Value):
 
 
 def candidates(
-    models: Sequence[Model],
+    models: Sequence[ModelFacts],
     machine: Hardware,
     *,
     engines: Sequence[EngineProfile] = ENGINES,
@@ -99,7 +100,7 @@ def candidates(
                     yield timed(layout, model, engine, machine)
 
 
-def _precisions(model: Model, engine: EngineProfile) -> tuple[str, ...]:
+def _precisions(model: ModelFacts, engine: EngineProfile) -> tuple[str, ...]:
     """Those the engine makes, behind the form a checkpoint has already."""
     stored = model.stored
     own = (stored.precision,) if stored is not None and engine.name in stored.engines else ()
@@ -159,7 +160,7 @@ def _flops(facts: Accelerator, scheme: str) -> float:
 
 def timed(
     layout: Layout,
-    model: Model,
+    model: ModelFacts,
     engine: EngineProfile,
     machine: Hardware,
     *,

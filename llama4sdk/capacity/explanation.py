@@ -15,7 +15,7 @@ from llama4sdk.capacity.candidates import SHORT, Candidate, parts_of, pool_of
 from llama4sdk.capacity.engine_profiles import EngineProfile
 from llama4sdk.capacity.kv_policies import KV_POLICIES
 from llama4sdk.capacity.layout import DeviceShare
-from llama4sdk.capacity.layouts import Model
+from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.capacity.roofline import Interval, Part, step_bytes
 from llama4sdk.catalog.accelerators import accelerator_of
 from llama4sdk.hardware import Hardware
@@ -68,7 +68,7 @@ class Explanation(Value):
     not_modelled: str = NOT_MODELLED
 
 
-def explain(plan: Plan, model: Model | None, machine: Hardware, *, imagined: bool = False) -> Explanation:
+def explain(plan: Plan, model: ModelFacts | None, machine: Hardware, *, imagined: bool = False) -> Explanation:
     """The numbers behind a plan for ``model``. ``imagined``: whether nobody probed ``machine``."""
     engine = profile_of(plan)
     chosen = None if model is None else as_candidate(plan, model, machine)
@@ -117,7 +117,7 @@ def _free(share: DeviceShare, machine: Hardware, *, imagined: bool) -> tuple[Lab
     return ("guessed", f"{of}, if nothing else runs there") if imagined else ("measured", of)
 
 
-def _cache(plan: Plan, model: Model, engine: EngineProfile) -> Section:
+def _cache(plan: Plan, model: ModelFacts, engine: EngineProfile) -> Section:
     config, width = model.config, _width(plan)
     per_layer = 2 * config.num_kv_heads * config.head_dim * width
     local = len(config.chunked_layers)
@@ -140,7 +140,7 @@ def _cache(plan: Plan, model: Model, engine: EngineProfile) -> Section:
     return Section(title="Keys and values", figures=tuple(figures))
 
 
-def _other_caches(plan: Plan, model: Model, engine: EngineProfile) -> Iterator[Section]:
+def _other_caches(plan: Plan, model: ModelFacts, engine: EngineProfile) -> Iterator[Section]:
     """What the same context takes in engines that keep more; nothing to tell of a network without chunks."""
     config, width = model.config, _width(plan)
     if not config.chunked_layers:
@@ -159,7 +159,7 @@ def _other_caches(plan: Plan, model: Model, engine: EngineProfile) -> Iterator[S
         yield Section(title=f"Keys and values of {context:,} tokens, by engine", figures=figures)
 
 
-def _speed(plan: Plan, model: Model, engine: EngineProfile, chosen: Candidate, machine: Hardware) -> Section:
+def _speed(plan: Plan, model: ModelFacts, engine: EngineProfile, chosen: Candidate, machine: Hardware) -> Section:
     parts = parts_of(chosen.layout, engine, machine)
     if parts is None or chosen.decode is None or chosen.prefill is None:
         unknown = Figure(what="bandwidth", value=0, unit="bytes/s", label="guessed", note="nothing is known of it")
@@ -181,7 +181,7 @@ def _answers(plan: Plan, engine: EngineProfile) -> str:
 
 
 def _part(
-    part: Part, plan: Plan, model: Model, engine: EngineProfile, machine: Hardware, *, alone: bool
+    part: Part, plan: Plan, model: ModelFacts, engine: EngineProfile, machine: Hardware, *, alone: bool
 ) -> Iterator[Figure]:
     config, calibration, site = model.config, part.calibration, part.site
     where = "" if alone else f", {site.name}"

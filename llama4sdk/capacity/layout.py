@@ -8,13 +8,11 @@ from llama4sdk._text import gb
 from llama4sdk._values import Value
 from llama4sdk.capacity.engine_profiles import LayoutKind
 from llama4sdk.capacity.gguf_sizes import GGUF_MIXES, gguf_class_bytes
+from llama4sdk.capacity.model_facts import AS_STORED, ModelFacts
 from llama4sdk.llama4 import sizes as estimate
-from llama4sdk.llama4.config import TextConfig
 from llama4sdk.quantization import LINEAR, ModuleClass, Quantization, QuantizationConfig
 
-__all__ = ["DeviceShare", "Layout", "Model", "Stored", "class_bytes", "config_of", "scheme_of"]
-
-AS_STORED: Final = " as stored"
+__all__ = ["DeviceShare", "Layout", "class_bytes", "config_of", "scheme_of"]
 
 FP4_BITS: Final = 4.5
 """NVFP4, with its scales."""
@@ -28,29 +26,6 @@ PUBLISHED_MIXES: Final = {
 }
 """Meta's own checkpoints, whose routed experts alone are quantized; and bitsandbytes, which leaves just those as they
 are: they are one tensor of three dimensions, and it looks for matrices."""
-
-
-class Stored(Value):
-    """A checkpoint's own form: its bytes by class of modules, vision included, and the engines that keep it so."""
-
-    form: str
-    """A scheme, or a format of GGUF."""
-    weights: dict[ModuleClass, int]
-    engines: tuple[str, ...]
-
-    @property
-    def precision(self) -> str:
-        """What a layout of it is called."""
-        return self.form + AS_STORED
-
-
-class Model(Value):
-    """What is to be laid out. ``vision_parameters`` are held in full precision."""
-
-    name: str
-    config: TextConfig
-    vision_parameters: int = 0
-    stored: Stored | None = None
 
 
 class DeviceShare(Value):
@@ -140,10 +115,10 @@ class Layout(Value):
         return tuple(share.device for share in self.shares)
 
 
-def class_bytes(model: Model, precision: str) -> dict[ModuleClass, int]:
+def class_bytes(model: ModelFacts, precision: str) -> dict[ModuleClass, int]:
     """All weights by class of modules: in a scheme, a published mix, a mix of GGUF, or as stored; vision included."""
     if model.stored is not None and precision == model.stored.precision:
-        return dict(model.stored.weights)
+        return dict(model.stored.class_bytes)
     scheme, width = config_of(precision), 2
     if precision in GGUF_MIXES:
         sizes = gguf_class_bytes(model.config, precision)

@@ -8,7 +8,8 @@ from typing import Final
 from llama4sdk._text import gb
 from llama4sdk.capacity.engine_profiles import EngineProfile, LayoutKind, Work
 from llama4sdk.capacity.kernel_support import WORST_LAST, Support, support, support_by_class
-from llama4sdk.capacity.layout import DeviceShare, Layout, Model, class_bytes, config_of, scheme_of
+from llama4sdk.capacity.layout import DeviceShare, Layout, class_bytes, config_of, scheme_of
+from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.hardware import Cpu, Device, Hardware
 from llama4sdk.quantization import LINEAR, ModuleClass
 
@@ -26,7 +27,14 @@ class LayoutBuilder:
     """Builds shares and layouts; each method but ``layout`` and ``offloaded`` is one way to share out a context."""
 
     def __init__(
-        self, model: Model, engine: EngineProfile, machine: Hardware, precision: str, *, batch: int, kv_bytes: float
+        self,
+        model: ModelFacts,
+        engine: EngineProfile,
+        machine: Hardware,
+        precision: str,
+        *,
+        batch: int,
+        kv_bytes: float,
     ) -> None:
         self.model, self.engine, self.machine, self.precision = model, engine, machine, precision
         self.batch, self.scheme = batch, config_of(precision)
@@ -238,7 +246,7 @@ class LayoutBuilder:
         )
 
 
-def total_at(context: int, layout: Layout, share: DeviceShare, model: Model, engine: EngineProfile) -> int:
+def total_at(context: int, layout: Layout, share: DeviceShare, model: ModelFacts, engine: EngineProfile) -> int:
     """What one device of a layout would take with another context, the cache apart."""
     work = Work(
         config=model.config,

@@ -11,19 +11,20 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from llama4sdk.capacity.engine_profiles import EngineProfile, LayoutKind
-from llama4sdk.capacity.layout import Layout, Model, Stored, class_bytes, scheme_of
+from llama4sdk.capacity.layout import Layout, class_bytes, scheme_of
 from llama4sdk.capacity.layout_builder import USUAL_CONTEXT, LayoutBuilder
+from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.hardware import Device, Hardware
 from llama4sdk.llama4.config import TextConfig
 
-__all__ = ["Layout", "Model", "Stored", "class_bytes", "layouts", "scheme_of"]
+__all__ = ["Layout", "class_bytes", "layouts", "scheme_of"]
 
 COUNTS: Final = (2, 4, 8)
 """Devices that a matrix is split over; more of them work in stages, or on experts of their own."""
 
 
 def layouts(
-    model: Model,
+    model: ModelFacts,
     engine: EngineProfile,
     machine: Hardware,
     precision: str,

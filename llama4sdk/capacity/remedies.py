@@ -9,7 +9,8 @@ from llama4sdk._text import gb
 from llama4sdk._values import Value
 from llama4sdk.capacity.engine_profiles import EngineProfile
 from llama4sdk.capacity.layout_builder import USUAL_CONTEXT, longest
-from llama4sdk.capacity.layouts import Layout, Model, layouts
+from llama4sdk.capacity.layouts import Layout, layouts
+from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.hardware import Hardware
 from llama4sdk.probe.apple import largest_share, raise_limit
 
@@ -31,7 +32,7 @@ class Concession(Value):
     layout: Layout | None
 
 
-def concessions(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> tuple[Concession, ...]:
+def concessions(model: ModelFacts, engine: EngineProfile, machine: Hardware, failed: Layout) -> tuple[Concession, ...]:
     """What would let ``failed`` fit: fewer requests, more of a Mac's memory, a smaller cache, a shorter context, …
 
     Whatever is not named stays as it was asked for. There is always one: where nothing else helps, the memory that is
@@ -55,7 +56,9 @@ def concessions(model: Model, engine: EngineProfile, machine: Hardware, failed: 
     return (Concession(what="memory", text=text, layout=None),)
 
 
-def _fewer_requests(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
+def _fewer_requests(
+    model: ModelFacts, engine: EngineProfile, machine: Hardware, failed: Layout
+) -> Iterator[Concession]:
     if engine.table_rows > FEW_REQUESTS >= failed.batch:
         fewer = engine.model_copy(update={"table_rows": FEW_REQUESTS})
         reached = _best(model, fewer, machine, failed)
@@ -64,13 +67,13 @@ def _fewer_requests(model: Model, engine: EngineProfile, machine: Hardware, fail
             yield Concession(what="requests", text=text, layout=reached)
 
 
-def on_a_mac_s_gpu(model: Model, engine: EngineProfile, machine: Hardware, slow: Layout) -> tuple[Concession, ...]:
+def on_a_mac_s_gpu(model: ModelFacts, engine: EngineProfile, machine: Hardware, slow: Layout) -> tuple[Concession, ...]:
     """What would bring to a Mac's GPU what lies at its processor, where the share that macOS lends is too small."""
     usual = slow.model_copy(update={"context": min(slow.context, USUAL_CONTEXT)})  # of RAM it is all there is room for
     return tuple(_higher_limit(model, engine, machine, usual)) if slow.kind in ("cpu", "disk") else ()
 
 
-def _higher_limit(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
+def _higher_limit(model: ModelFacts, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
     """A Mac lends its GPU a part of the memory, which its owner may raise."""
     gpu = next((device for device in machine.devices if device.kind == "mps"), None)
     most = largest_share(machine.total_memory)
@@ -84,14 +87,14 @@ def _higher_limit(model: Model, engine: EngineProfile, machine: Hardware, failed
         yield Concession(what="limit", text=text, layout=reached)
 
 
-def _smaller_batch(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
+def _smaller_batch(model: ModelFacts, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
     most = longest(lambda n: _best(model, engine, machine, failed, batch=n) is not None, failed.batch - 1)
     if most:
         reached = _best(model, engine, machine, failed, batch=most)
         yield Concession(what="batch", text=f"{most} at once, not {failed.batch}", layout=reached)
 
 
-def _smaller_cache(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
+def _smaller_cache(model: ModelFacts, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
     for kv_bytes in engine.kv_bytes:
         if kv_bytes < failed.kv_bytes:
             reached = _best(model, engine, machine, failed, kv_bytes=kv_bytes)
@@ -103,13 +106,13 @@ def _smaller_cache(model: Model, engine: EngineProfile, machine: Hardware, faile
                 return
 
 
-def _shorter(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
+def _shorter(model: ModelFacts, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
     reached = _best(model, engine, machine, failed, stretch=True)
     if reached and reached.context < failed.context:
         yield Concession(what="context", text=f"a context of {reached.context:,} tokens", layout=reached)
 
 
-def _fewer_bits(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
+def _fewer_bits(model: ModelFacts, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
     later = engine.precisions[engine.precisions.index(failed.precision) + 1 :]
     for precision in later:
         reached = _best(model, engine, machine, failed, precision=precision)
@@ -119,7 +122,7 @@ def _fewer_bits(model: Model, engine: EngineProfile, machine: Hardware, failed: 
             return
 
 
-def _more_devices(model: Model, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
+def _more_devices(model: ModelFacts, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
     here = [device for device in machine.devices if device.kind in engine.kinds]
     if not here or here[0].unified or len({device.name for device in here}) > 1:
         return
@@ -133,7 +136,7 @@ def _more_devices(model: Model, engine: EngineProfile, machine: Hardware, failed
 
 
 def _best(
-    model: Model,
+    model: ModelFacts,
     engine: EngineProfile,
     machine: Hardware,
     failed: Layout,

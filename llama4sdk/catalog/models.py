@@ -20,6 +20,7 @@ from llama4sdk.quantization import Quantization, QuantizationConfig
 __all__ = [
     "BEHEMOTH",
     "DEMO",
+    "LLAMA4_VOCAB_SIZE",
     "MAVERICK",
     "MODELS",
     "REASONING",
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 LLAMA4_LICENSE: Final = "Llama 4 Community License"
+
+LLAMA4_VOCAB_SIZE: Final = 202_048
 
 LANGUAGES: Final = (
     "Arabic",
@@ -97,7 +100,7 @@ def _llama4(*, experts: int, moe_step: int, context: int, scaling: RopeScaling |
     layers = range(48)
     nope = frozenset(range(3, 48, 4))
     return TextConfig(
-        vocab_size=202_048,
+        vocab_size=LLAMA4_VOCAB_SIZE,
         hidden_size=5120,
         num_layers=48,
         num_heads=40,

@@ -11,7 +11,8 @@ from typing import Final, Literal, TypeAlias
 from llama4sdk._values import Value
 from llama4sdk.capacity.candidates import Candidate, candidates, rank
 from llama4sdk.capacity.engine_profiles import ENGINES, LayoutKind, find_engine
-from llama4sdk.capacity.layouts import Model, class_bytes
+from llama4sdk.capacity.layouts import class_bytes
+from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.capacity.roofline import Interval
 from llama4sdk.catalog import models
 from llama4sdk.catalog.models import ModelSpec
@@ -90,12 +91,7 @@ def _candidates(spec: ModelSpec, machine: Hardware) -> Iterator[Candidate]:
     """Ours without the accelerators that its library cannot use as it is installed."""
     bare = machine if reaches_accelerators(machine) else machine.model_copy(update={"devices": (), "links": ()})
     for engine in ENGINES:
-        yield from candidates([_model(spec)], bare if engine.backend == "torch" else machine, engines=[engine])
-
-
-def _model(spec: ModelSpec) -> Model:
-    assert spec.config is not None  # noqa: S101 - of the models above it never is
-    return Model(name=spec.name, config=spec.config, vision_parameters=spec.vision_parameters)
+        yield from candidates([ModelFacts.from_spec(spec)], bare if engine.backend == "torch" else machine, engines=[engine])
 
 
 def _best(spec: ModelSpec, found: Sequence[Candidate], usable: Collection[str]) -> Iterator[tuple[Bits, Candidate]]:
@@ -160,4 +156,4 @@ def _row(
 def _download(spec: ModelSpec, precision: str) -> int:
     if spec is models.DEMO:
         return DEMO_SIZE
-    return sum(class_bytes(_model(spec), precision).values())
+    return sum(class_bytes(ModelFacts.from_spec(spec), precision).values())

@@ -7,7 +7,7 @@ import pytest
 from llama4sdk.backend import Capabilities
 from llama4sdk.capacity.alternatives import alternatives, as_candidate, held_bytes
 from llama4sdk.capacity.candidates import Candidate
-from llama4sdk.capacity.layouts import Model
+from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.capacity.torch_memory import Place, memory_breakdown
 from llama4sdk.catalog.accelerators import describe
 from llama4sdk.catalog.models import DEMO, MAVERICK, SCOUT, ModelSpec
@@ -18,9 +18,8 @@ from llama4sdk.quantization import Quantization, QuantizationConfig
 GIB = 2**30
 
 
-def model(spec: ModelSpec) -> Model:
-    assert spec.config is not None
-    return Model(name=spec.name, config=spec.config, vision_parameters=spec.vision_parameters)
+def model(spec: ModelSpec) -> ModelFacts:
+    return ModelFacts.from_spec(spec)
 
 
 BOTH = [model(SCOUT), model(MAVERICK)]

@@ -8,7 +8,7 @@ import pytest
 
 from llama4sdk.capacity.candidates import Candidate, candidates, part_alone, rank
 from llama4sdk.capacity.engine_profiles import find_engine
-from llama4sdk.capacity.layouts import Model
+from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.capacity.ranking import BEARABLE, FLOOR_BITS
 from llama4sdk.catalog.accelerators import describe
 from llama4sdk.catalog.models import MAVERICK, SCOUT
@@ -24,11 +24,7 @@ def found(gpus: str, ram: int | None = None) -> tuple[Candidate, ...]:
 
 
 def on(machine: Hardware) -> list[Candidate]:
-    models = [
-        Model(name=spec.name, config=spec.config, vision_parameters=spec.vision_parameters)
-        for spec in (SCOUT, MAVERICK)
-        if spec.config is not None
-    ]
+    models = [ModelFacts.from_spec(spec) for spec in (SCOUT, MAVERICK)]
     return list(candidates(models, machine))
 
 

@@ -16,7 +16,7 @@ from llama4sdk_torch.backend import TorchBackend
 from llama4sdk._text import gb
 from llama4sdk.backend import Need, Offer
 from llama4sdk.capacity.candidates import Candidate, candidates, rank
-from llama4sdk.capacity.layouts import Model
+from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.catalog.models import MAVERICK, SCOUT, ModelSpec
 from llama4sdk.cli.views.plan_tables import speed, where
 from llama4sdk.hardware import Hardware
@@ -66,8 +66,7 @@ def _described(machine: Hardware) -> str:
 
 
 def _of(spec: ModelSpec, machine: Hardware) -> Iterator[str]:
-    assert spec.config is not None
-    model = Model(name=spec.name, config=spec.config, vision_parameters=spec.vision_parameters)
+    model = ModelFacts.from_spec(spec)
     found = list(candidates([model], machine))
     best: dict[str, list[Preference]] = {}
     for prefer in POLICIES:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from llama4sdk.capacity.candidates import timed
 from llama4sdk.capacity.engine_profiles import ENGINES, PROFILES, EngineProfile, find_engine, find_profile
-from llama4sdk.capacity.layouts import Layout, Model, class_bytes, layouts
+from llama4sdk.capacity.layouts import Layout, class_bytes, layouts
+from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.catalog.accelerators import accelerators, describe
 from llama4sdk.catalog.models import DEMO, MAVERICK, SCOUT, ModelSpec
 from llama4sdk.hardware import Cpu, Hardware
@@ -18,9 +19,8 @@ LLAMA_CPP = find_engine("llama.cpp").precisions
 ON_HOST = ("offload", "cpu", "disk")
 
 
-def model(spec: ModelSpec) -> Model:
-    assert spec.config is not None
-    return Model(name=spec.name, config=spec.config, vision_parameters=spec.vision_parameters)
+def model(spec: ModelSpec) -> ModelFacts:
+    return ModelFacts.from_spec(spec)
 
 
 def of_kind(kind: str, found: list[Layout]) -> list[Layout]:

@@ -14,7 +14,7 @@ from llama4sdk.capacity.candidates import timed
 from llama4sdk.capacity.engine_profiles import find_engine
 from llama4sdk.capacity.layouts import Layout, layouts
 from llama4sdk.catalog.models import MAVERICK, SCOUT, ModelSpec
-from llama4sdk.cli.model_argument import subjects
+from llama4sdk.cli.model_argument import models_in_question
 from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Plan
 from llama4sdk.planning.offers import Answer
@@ -37,7 +37,7 @@ def _no_weights_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def rows(spec: ModelSpec, machine: Hardware, precision: str, context: int | None, batch: int) -> dict[str, Layout]:
-    (model,) = subjects(spec.name)
+    (model,) = models_in_question(spec.name)
     found = layouts(model, TORCH, machine, precision, context=context, batch=batch)
     return {layout.kind: layout for layout in found}
 
@@ -87,7 +87,7 @@ def test_a_plan_as_a_candidate_is_the_row() -> None:
     need = asked(SCOUT, "int4", context_length=8192, batch=2)
     answer = Answer(info=Registry.discover().info("torch"), need=need, result=TorchBackend().offer(need, machine))
     plan: Plan = choose([answer], machine, Policy())
-    (model,) = subjects("scout")
+    (model,) = models_in_question("scout")
     row = rows(SCOUT, machine, "int4", 8192, 2)["single"]
     held = as_candidate(plan, model, machine)
     assert held is not None

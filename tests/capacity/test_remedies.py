@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from llama4sdk.capacity.engine_profiles import ENGINES, EngineProfile, find_engine, find_profile
 from llama4sdk.capacity.kernel_support import KERNELS, support, support_by_class
-from llama4sdk.capacity.layouts import Layout, Model, class_bytes, layouts
+from llama4sdk.capacity.layouts import Layout, class_bytes, layouts
+from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.capacity.remedies import Concession, concessions, on_a_mac_s_gpu
 from llama4sdk.catalog.accelerators import describe
 from llama4sdk.catalog.models import MAVERICK, SCOUT, ModelSpec
@@ -17,9 +18,8 @@ from llama4sdk.quantization import Quantization, QuantizationConfig
 GIB = 2**30
 
 
-def model(spec: ModelSpec = SCOUT) -> Model:
-    assert spec.config is not None
-    return Model(name=spec.name, config=spec.config, vision_parameters=spec.vision_parameters)
+def model(spec: ModelSpec = SCOUT) -> ModelFacts:
+    return ModelFacts.from_spec(spec)
 
 
 def given_up(gpus: str, engine: str, precision: str, context: int, kind: str) -> tuple[Layout, tuple[Concession, ...]]:

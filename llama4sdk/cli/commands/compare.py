@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from llama4sdk.capacity.candidates import Candidate
-    from llama4sdk.capacity.layouts import Model
+    from llama4sdk.capacity.model_facts import ModelFacts
     from llama4sdk.capacity.remedies import Concession
     from llama4sdk.cli.options import Target
     from llama4sdk.hardware import Hardware
@@ -69,7 +69,7 @@ def compare(
         show(*_pieces(shown, batch), *rents, "", *prices.pieces(offered, date.today(), context=context))
 
 
-def _with_concessions(rows: Sequence[Candidate], models: Sequence[Model], machine: Hardware) -> Iterator[Row]:
+def _with_concessions(rows: Sequence[Candidate], models: Sequence[ModelFacts], machine: Hardware) -> Iterator[Row]:
     from llama4sdk.capacity.engine_profiles import find_engine
     from llama4sdk.capacity.remedies import concessions, on_a_mac_s_gpu
 
@@ -84,7 +84,7 @@ def _described(row: Candidate, given: Sequence[Concession]) -> dict[str, JsonVal
     return {**row.model_dump(mode="json"), "concessions": [concession.model_dump(mode="json") for concession in given]}
 
 
-def _best(rows: Sequence[Candidate], models: Sequence[Model], prefer: Preference) -> Iterator[Candidate]:
+def _best(rows: Sequence[Candidate], models: Sequence[ModelFacts], prefer: Preference) -> Iterator[Candidate]:
     """The first choice of each model, or what lacks least."""
     from llama4sdk.capacity.candidates import rank
 
@@ -93,12 +93,12 @@ def _best(rows: Sequence[Candidate], models: Sequence[Model], prefer: Preference
         yield (rank(own, prefer) or sorted(own, key=lambda row: row.layout.missing))[0]
 
 
-def _models(name: str | None, prefer: Preference) -> list[Model]:
+def _models(name: str | None, prefer: Preference) -> list[ModelFacts]:
     from llama4sdk.catalog import models as catalog
-    from llama4sdk.cli.model_argument import subjects
+    from llama4sdk.cli.model_argument import models_in_question
     from llama4sdk.errors import UnknownModelError
 
-    found = subjects(name, prefer)
+    found = models_in_question(name, prefer)
     if not found:
         if name and (spec := catalog.find(name)) and not spec.released:
             raise catalog.unreleased(spec, name)
@@ -108,7 +108,9 @@ def _models(name: str | None, prefer: Preference) -> list[Model]:
     return found
 
 
-def _draw(path: Path, found: Mapping[str, Sequence[Candidate]], models: Sequence[Model], prefer: Preference) -> None:
+def _draw(
+    path: Path, found: Mapping[str, Sequence[Candidate]], models: Sequence[ModelFacts], prefer: Preference
+) -> None:
     """The best three of the machine's engines, for the model that is wanted first."""
     from llama4sdk.capacity.candidates import rank
     from llama4sdk.cli.views.plot import plot

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from llama4sdk.capacity.candidates import Candidate
     from llama4sdk.capacity.explanation import Explanation
-    from llama4sdk.capacity.layouts import Model
+    from llama4sdk.capacity.model_facts import ModelFacts
     from llama4sdk.hardware import Hardware
     from llama4sdk.plan import Plan, Rejection
 
@@ -114,7 +114,7 @@ def _plan(
     machine: Hardware, target: Target, *, batch: int, explain: bool, plot: Path | None, json: bool, imagined: bool
 ) -> None:
     from llama4sdk.cli.clients import client_for
-    from llama4sdk.cli.model_argument import subjects
+    from llama4sdk.cli.model_argument import models_in_question
     from llama4sdk.errors import NoBackendError, PlanningError
 
     try:
@@ -127,7 +127,7 @@ def _plan(
 
         show(rejections(_grouped(error.rejections)), *_elsewhere(None, target, machine, batch))
         raise PlanningError("Nothing can run this here; the table says why and what would help.") from error
-    model = next(iter(subjects(decided.model)), None) if explain or plot else None
+    model = next(iter(models_in_question(decided.model)), None) if explain or plot else None
     if plot is not None:
         _draw(plot, decided, model, machine)
     explanation = _explanation(decided, model, machine, imagined=imagined) if explain else None
@@ -138,13 +138,13 @@ def _plan(
         show(*_pieces(decided, target, machine, explanation, batch))
 
 
-def _explanation(decided: Plan, model: Model | None, machine: Hardware, *, imagined: bool) -> Explanation:
+def _explanation(decided: Plan, model: ModelFacts | None, machine: Hardware, *, imagined: bool) -> Explanation:
     from llama4sdk.capacity.explanation import explain
 
     return explain(decided, model, machine, imagined=imagined)
 
 
-def _draw(path: Path, decided: Plan, model: Model | None, machine: Hardware) -> None:
+def _draw(path: Path, decided: Plan, model: ModelFacts | None, machine: Hardware) -> None:
     from llama4sdk.capacity.alternatives import as_candidate
     from llama4sdk.cli.views.plot import plot
     from llama4sdk.errors import ConfigurationError
@@ -200,7 +200,7 @@ def _elsewhere(decided: Plan | None, target: Target, machine: Hardware, batch: i
 
 def _alternatives(decided: Plan | None, target: Target, machine: Hardware, batch: int) -> Sequence[Candidate]:
     from llama4sdk.capacity.alternatives import alternatives
-    from llama4sdk.cli.model_argument import subjects
+    from llama4sdk.cli.model_argument import models_in_question
     from llama4sdk.registry import Registry
 
     if target.backend or target.device or target.quantization:
@@ -211,12 +211,12 @@ def _alternatives(decided: Plan | None, target: Target, machine: Hardware, batch
     if not {need.lower() for need in target.need or ()} <= OF_LLAMA_4:
         return []  # nor which of them can
     prefer = target.prefer
-    models = [model for model in subjects(target.model, prefer) if _suits(model, target)]
+    models = [model for model in models_in_question(target.model, prefer) if _suits(model, target)]
     context = target.context_length
     return alternatives(decided, models, machine, installed=working, prefer=prefer, context=context, batch=batch)
 
 
-def _suits(model: Model, target: Target) -> bool:
+def _suits(model: ModelFacts, target: Target) -> bool:
     """Whether it sees, where that is needed, and its maker lists the languages."""
     from llama4sdk.catalog import models as catalog
 

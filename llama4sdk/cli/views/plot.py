@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from llama4sdk.capacity.layout import DeviceShare
-    from llama4sdk.capacity.layouts import Layout, Model
+    from llama4sdk.capacity.layouts import Layout
+    from llama4sdk.capacity.model_facts import ModelFacts
     from llama4sdk.quantization import ModuleClass
 
 __all__ = ["check", "draw", "plot"]
@@ -50,7 +51,7 @@ def check(path: Path) -> None:
         raise ConfigurationError("Drawing needs matplotlib.", hint="Install it: pip install 'llama4sdk[plot]'.")
 
 
-def plot(path: Path, layouts: Sequence[Layout], model: Model) -> None:
+def plot(path: Path, layouts: Sequence[Layout], model: ModelFacts) -> None:
     """Draw ``layouts`` of ``model`` into ``path``, whole or not at all. Raises ConfigurationError."""
     check(path)
     picture = draw(layouts, model, path.suffix.lower().removeprefix("."))
@@ -70,7 +71,7 @@ def plot(path: Path, layouts: Sequence[Layout], model: Model) -> None:
         ) from error
 
 
-def draw(layouts: Sequence[Layout], model: Model, form: str) -> bytes:
+def draw(layouts: Sequence[Layout], model: ModelFacts, form: str) -> bytes:
     """The picture as an ``svg`` or ``png`` file's content; the same for the same layouts."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -90,7 +91,7 @@ def draw(layouts: Sequence[Layout], model: Model, form: str) -> bytes:
     return target.getvalue()
 
 
-def _title(figure: Figure, layouts: Sequence[Layout], model: Model) -> None:
+def _title(figure: Figure, layouts: Sequence[Layout], model: ModelFacts) -> None:
     names = " · ".join(dict.fromkeys(_name(layout) for layout in layouts))
     figure.suptitle(f"{Path(model.name).name}: {names}", fontsize=12, fontweight="bold")
 
@@ -155,7 +156,7 @@ def _of(share: DeviceShare, parts: Sequence[ModuleClass]) -> float:
     return sum(share.weights.get(part, 0) for part in parts) / GB
 
 
-def _contexts(axes: Axes, layouts: Sequence[Layout], model: Model) -> None:
+def _contexts(axes: Axes, layouts: Sequence[Layout], model: ModelFacts) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.ticker import FuncFormatter, LogLocator
 
@@ -204,7 +205,7 @@ def _steps(low: int, high: int) -> list[int]:
     return sorted(found)
 
 
-def _but_cache(layout: Layout, holders: Sequence[DeviceShare], model: Model, context: int) -> int:
+def _but_cache(layout: Layout, holders: Sequence[DeviceShare], model: ModelFacts, context: int) -> int:
     from llama4sdk.capacity.engine_profiles import find_engine
     from llama4sdk.capacity.layout_builder import total_at
 
@@ -212,7 +213,7 @@ def _but_cache(layout: Layout, holders: Sequence[DeviceShare], model: Model, con
     return sum(total_at(context, layout, share, model, engine) for share in holders)
 
 
-def _kv(layout: Layout, model: Model, context: int, *, chunk_aware: bool) -> float:
+def _kv(layout: Layout, model: ModelFacts, context: int, *, chunk_aware: bool) -> float:
     from llama4sdk.llama4.sizes import kv_cache_bytes
 
     one = kv_cache_bytes(model.config, context, value_bytes=1, chunk_aware=chunk_aware)
