@@ -91,7 +91,9 @@ def _candidates(spec: ModelSpec, machine: Hardware) -> Iterator[Candidate]:
     """Ours without the accelerators that its library cannot use as it is installed."""
     bare = machine if reaches_accelerators(machine) else machine.model_copy(update={"devices": (), "links": ()})
     for engine in ENGINES:
-        yield from candidates([ModelFacts.from_spec(spec)], bare if engine.backend == "torch" else machine, engines=[engine])
+        yield from candidates(
+            [ModelFacts.from_spec(spec)], bare if engine.backend == "torch" else machine, engines=[engine]
+        )
 
 
 def _best(spec: ModelSpec, found: Sequence[Candidate], usable: Collection[str]) -> Iterator[tuple[Bits, Candidate]]:
