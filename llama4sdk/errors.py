@@ -260,7 +260,7 @@ class DeviceMemoryError(BackendError, MemoryError):
 
 
 class DownloadError(Llama4Error, OSError):
-    """A download failed; a partial file stays where the next try resumes it."""
+    """A download failed; no partial file is left under the final name."""
 
     __str__ = Llama4Error.__str__
 

@@ -17,9 +17,7 @@ __all__ = [
     "home",
     "hub_cache",
     "hub_token_file",
-    "hub_url",
     "in_use",
-    "index_url",
     "offer_deadline",
     "private_image_urls",
 ]
@@ -61,7 +59,7 @@ OTHERS: Final = frozenset(
         *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"),
         *("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE"),
         *("HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN"),
-        *("OMP_NUM_THREADS", "PIP_INDEX_URL", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"),
+        *("OMP_NUM_THREADS", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"),
         *ADDRESSES,
         *KEYS,
     }
@@ -119,16 +117,6 @@ def private_image_urls() -> bool:
     if value not in ("0", "1", ""):
         raise ConfigurationError(f"LLAMA4SDK_PRIVATE_IMAGE_URLS must be 0 or 1, not {value!r}.")
     return value == "1"
-
-
-def index_url() -> str:
-    """The Python package index: ``PIP_INDEX_URL`` or PyPI."""
-    return os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/")
-
-
-def hub_url() -> str:
-    """The Hugging Face hub: ``HF_ENDPOINT`` or the public one."""
-    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 
 
 def hub_cache() -> Path:

@@ -13,7 +13,7 @@ from llama4sdk.cli.views.progress_bars import bytes_bar
 from llama4sdk.errors import WeightsNotFoundError
 from llama4sdk.probe import measurements
 from llama4sdk.progress import Progress
-from llama4sdk.weights.demo import RECIPE
+from llama4sdk.weights.store import DEMO_SIZE
 
 __all__ = ["fetch"]
 
@@ -24,7 +24,7 @@ def fetch(model: str, *, yes: bool) -> Path:
     Raises WeightsNotFoundError when nobody agreed, DownloadError when it failed.
     """
     spec = models.find(model) or models.DEMO
-    what = f"{spec.title} ({gb(RECIPE.size)}, {spec.license})"
+    what = f"{spec.title} ({gb(DEMO_SIZE)}, {spec.license})"
     if not yes and not agreed(f"Download {what}?"):
         raise WeightsNotFoundError(
             f"{what} is not on this machine.", hint=f"'llama4sdk pull {spec.name} --yes' fetches it."
@@ -32,7 +32,7 @@ def fetch(model: str, *, yes: bool) -> Path:
     try:
         return _with_bar(model, what)
     except KeyboardInterrupt:
-        note("Stopped. The same command resumes where this one left off.")
+        note("Stopped. Nothing is kept of an interrupted download; the same command starts again.")
         raise
 
 

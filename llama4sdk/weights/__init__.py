@@ -45,18 +45,16 @@ def can_pull(model: str) -> bool:
 def pull(model: str, *, progress: Progress | None = None) -> Path:
     """Fetch a model's weights, verified, and return where they are; at once when they are here already.
 
-    Interrupted at any point, the next call resumes. Raises DownloadError when the weights cannot be had this way (the
-    hint says how they can), UnknownModelError for a name nobody knows.
+    Interrupted at any point, nothing broken is left and the next call starts again. Raises DownloadError when the
+    weights cannot be had this way (the hint says how they can), UnknownModelError for a name nobody knows.
     """
-    from llama4sdk import settings
     from llama4sdk.weights import demo, store
 
     if found := store.locate(model):
         return found
     if not can_pull(model):
         raise _not_ours_to_fetch(model)
-    directory = store.model_dir(store.DEMO)
-    return demo.fetch(demo.RECIPE, directory, index=settings.index_url(), hub=settings.hub_url(), progress=progress)
+    return demo.fetch(demo.DEMO, store.model_dir(store.DEMO), progress=progress)
 
 
 def _not_ours_to_fetch(model: str) -> Exception:

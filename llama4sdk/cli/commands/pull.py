@@ -18,7 +18,7 @@ def pull(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before downloading.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Fetch a model's weights: resumable, verified, kept in the cache directory."""
+    """Fetch a model's weights: verified, and kept in the cache directory."""
     from llama4sdk import weights
     from llama4sdk.cli.fetching import fetch
 
