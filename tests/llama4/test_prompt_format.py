@@ -145,8 +145,9 @@ PUBLISHED = {
 @pytest.mark.parametrize("messages", PUBLISHED.values(), ids=PUBLISHED)
 def test_published_examples_are_metas(ours: Tokenizer, encode_theirs: Theirs, messages: list[Message]) -> None:
     """Text, images of one tile and of several, functions wherever they are described: the ids are Meta's."""
-    images = [part for message in messages for part in message.parts if isinstance(part, ImagePart)]
-    canvases = [choose_canvas(image.height, image.width) for image in map(read_image, images)]
+    parts = [part for message in messages for part in message.parts if isinstance(part, ImagePart)]
+    images = [read_image(part.data, part.url) for part in parts]
+    canvases = [choose_canvas(image.height, image.width) for image in images]
     ids = place_images(ours.encode_chat(Llama4Prompt(), messages), canvases, ours.control, patches=144)
     assert ids == encode_theirs(messages, "pythonic")
 

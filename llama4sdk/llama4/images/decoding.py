@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from llama4sdk.errors import InvalidRequestError
 
-__all__ = ["FORMATS", "MOST_PIXELS", "decode", "encode", "from_array", "to_rgb"]
+__all__ = ["FORMATS", "MOST_PIXELS", "decode", "encode", "from_array", "to_rgb", "video_too_long"]
 
 FORMATS: Final = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """What is decoded. Pillow knows more, among them formats that run other programs."""
@@ -89,6 +89,14 @@ def encode(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, format="PNG")
     return file.getvalue()
+
+
+def video_too_long(reason: str) -> InvalidRequestError:
+    """The error for a video that would take too much time or memory to decode."""
+    return InvalidRequestError(
+        f"The video is too long or too large. {reason}",
+        hint="Shorten it or scale it down, or take fewer frames; VideoPart.from_frames takes those of your choice.",
+    )
 
 
 def _bytes_of(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:

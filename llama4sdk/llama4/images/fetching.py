@@ -18,7 +18,6 @@ from PIL import Image
 from llama4sdk import settings
 from llama4sdk.errors import InvalidRequestError
 from llama4sdk.llama4.images.decoding import decode
-from llama4sdk.messages import ImagePart
 
 if TYPE_CHECKING:
     import httpx
@@ -148,14 +147,14 @@ def _shown(target: httpx.URL) -> str:
     return str(target.copy_with(query=None, fragment=None, userinfo=b""))
 
 
-def read_image(part: ImagePart) -> Image.Image:
-    """The image as upright RGB, fetched first where the part has a URL.
+def read_image(data: bytes | None, url: str | None) -> Image.Image:
+    """Decode an image's bytes as upright RGB, fetched from its URL where there are none.
 
     Raises InvalidRequestError for what cannot be fetched or decoded. Only public https addresses are fetched from,
     unless ``LLAMA4SDK_PRIVATE_IMAGE_URLS`` allows others.
     """
-    if part.data is not None:
-        return decode(part.data)
-    if part.url is None:
+    if data is not None:
+        return decode(data)
+    if url is None:
         raise InvalidRequestError("An image has neither data nor a url.", hint="Use ImagePart.from_path.")
-    return decode(fetch(part.url, allow_private=settings.private_image_urls()))
+    return decode(fetch(url, allow_private=settings.private_image_urls()))

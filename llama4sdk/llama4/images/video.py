@@ -15,8 +15,7 @@ from typing import BinaryIO, Final
 from PIL import Image, UnidentifiedImageError
 
 from llama4sdk.errors import InvalidRequestError
-from llama4sdk.llama4.images.decoding import FORMATS, check_size, to_rgb
-from llama4sdk.llama4.images.video_frames import too_long
+from llama4sdk.llama4.images.decoding import FORMATS, check_size, to_rgb, video_too_long
 
 __all__ = ["MOST_FRAMES_READ", "MOST_SIDE", "evenly", "read_frames"]
 
@@ -77,7 +76,7 @@ def _of_animation(image: Image.Image, count: int) -> Iterator[Image.Image]:
     durations: list[float] = []
     for _ in _frames(image, until=None):
         if len(durations) == MOST_FRAMES_READ or (len(durations) + 1) * image.width * image.height > MOST_PIXELS_READ:
-            raise too_long(f"It has more than {len(durations)} frames of {image.width}x{image.height} pixels.")
+            raise video_too_long(f"It has more than {len(durations)} frames of {image.width}x{image.height} pixels.")
         durations.append(max(0.0, float(image.info.get("duration") or 0)))
     chosen = evenly(durations, count)
     for number in _frames(image, until=chosen[-1]):
@@ -105,7 +104,7 @@ def _reading(what: str) -> Iterator[None]:
     except (InvalidRequestError, UnidentifiedImageError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise too_long(str(error)) from error
+        raise video_too_long(str(error)) from error
     except Exception as error:  # decoders raise whatever a damaged file makes them trip over
         raise InvalidRequestError(
             f"The {what} cannot be decoded: {error}.", hint="The file is damaged or truncated; save or send it again."

@@ -9,8 +9,7 @@ from PIL import Image
 
 from llama4sdk.errors import InvalidRequestError
 from llama4sdk.llama4.images.decoding import MOST_PIXELS as MOST_PIXELS_OF_A_FRAME
-from llama4sdk.llama4.images.decoding import to_rgb
-from llama4sdk.llama4.images.video_frames import too_long
+from llama4sdk.llama4.images.decoding import to_rgb, video_too_long
 
 if TYPE_CHECKING:
     import av
@@ -63,7 +62,7 @@ class _Clip:
     def sample(self, count: int) -> Iterator[Image.Image]:
         """See ``frames_of_clip``."""
         if self._stream.width * self._stream.height > MOST_PIXELS_OF_A_FRAME:
-            raise too_long(f"Its frames have {self._stream.width}x{self._stream.height} pixels.")
+            raise video_too_long(f"Its frames have {self._stream.width}x{self._stream.height} pixels.")
         begin, length = self._times()
         shown: float | None = None
         for part in range(count):
@@ -105,4 +104,4 @@ class _Clip:
         self._frames += 1
         self._pixels += frame.width * frame.height
         if self._frames > MOST_FRAMES or self._pixels > MOST_PIXELS:
-            raise too_long(f"{self._frames} frames had to be decoded for those that are to be seen.")
+            raise video_too_long(f"{self._frames} frames had to be decoded for those that are to be seen.")

@@ -44,7 +44,7 @@ def animation(form: str, frames: Sequence[Image.Image], durations: int | list[in
 
 def levels(frames: Sequence[Image.Image] | VideoPart) -> list[int]:
     """The grey of each frame, roughly: by tens."""
-    images = [read_image(part) for part in frames.frames] if isinstance(frames, VideoPart) else frames
+    images = [read_image(part.data, part.url) for part in frames.frames] if isinstance(frames, VideoPart) else frames
     return [round(float(np.asarray(image).mean()) / 10) * 10 for image in images]
 
 
