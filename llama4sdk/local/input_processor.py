@@ -48,7 +48,9 @@ class ImagePrompts:
         CheckpointError for a vocabulary without the tokens that images are written with.
         """
         side, patches = self._config.tile_size, self._config.tokens_per_tile
-        tiles = [cut_tiles(read_image(image.data, image.url), tile=side, most=image.max_tiles or TILES) for image in images]
+        tiles = [
+            cut_tiles(read_image(image.data, image.url), tile=side, most=image.max_tiles or TILES) for image in images
+        ]
         return Prompt(
             ids=place_images(ids, [tiled.canvas for tiled in tiles], self._control, patches=patches),
             pixels=np.concatenate([tiled.pixels for tiled in tiles]),
