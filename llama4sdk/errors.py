@@ -1,4 +1,4 @@
-"""Every exception the SDK raises on purpose.
+"""The exceptions that the SDK raises on purpose.
 
     Llama4Error                        every one has .hint and .attempts; each also inherits the fitting builtin
     ├─ ConfigurationError (ValueError)
@@ -20,7 +20,7 @@
     │  │  └─ CheckpointError           the files are damaged, or not what they claim to be
     │  ├─ WeightsNotFoundError (FileNotFoundError)
     │  └─ DeviceMemoryError (MemoryError)
-    ├─ DownloadError (OSError)         what was fetched so far is kept for the next try
+    ├─ DownloadError (OSError)
     ├─ ExportError (OSError)           what was written so far is kept for the next try
     ├─ APIError                        carries backend, status, request_id, retry_after, partial
     │  ├─ APIConnectionError (ConnectionError)
@@ -45,16 +45,11 @@ Anything else that escapes the SDK is a bug in it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import Literal
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from llama4sdk.batch.items import BatchItem
-    from llama4sdk.events import Attempt
-    from llama4sdk.messages import Message
-    from llama4sdk.plan import Rejection
-    from llama4sdk.results import Completion
+from llama4sdk._error_values import BatchItemView, CompletionView, MessageView, Rejection
+from llama4sdk.events import Attempt
 
 __all__ = [
     "APIConnectionError",
@@ -100,9 +95,9 @@ __all__ = [
 
 
 class Llama4Error(Exception):
-    """What happened, and in ``hint`` what to do about it (``None`` when there is nothing to do).
+    """The base of the SDK's errors: ``message`` says what happened, ``hint`` what to do about it, if anything.
 
-    ``attempts`` holds every try of a request, where that is known.
+    ``attempts`` are all attempts of a request, in their order, where they are known.
     """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
@@ -115,7 +110,7 @@ class Llama4Error(Exception):
         return f"{self.message} Hint: {self.hint}" if self.hint else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keyword-only fields survive pickling, so errors cross process borders whole."""
+        """Pickle all fields, which an exception's own pickling loses where they are keyword-only."""
         return _restore, (type(self), self.args, dict(self.__dict__))
 
 
@@ -127,27 +122,27 @@ def _restore(kind: type[Llama4Error], args: tuple[object, ...], fields: dict[str
 
 
 class ConfigurationError(Llama4Error, ValueError):
-    """A setting, an argument or a request cannot mean anything."""
+    """A setting, an argument or a request is invalid."""
 
 
 class UnknownModelError(ConfigurationError):
-    """No model has this name, and it is no path and no repository in the cache."""
+    """The name is neither a known model's nor a path nor a cached repository's."""
 
 
 class UnknownBackendError(ConfigurationError):
-    """No installed plugin brings a backend of this name."""
+    """No installed plugin provides a backend of this name."""
 
 
 class UnknownOptionError(ConfigurationError):
-    """A keyword that no request has; the hint names the nearest that exists."""
+    """There is no option of this name; the hint names the nearest that exists."""
 
 
 class InvalidRequestError(ConfigurationError):
-    """A value out of range, or messages no model could answer."""
+    """A request has a value out of range, or messages that no model could answer."""
 
 
 class UnsupportedFeatureError(Llama4Error):
-    """The backend has declared that it cannot do this; raised before any work."""
+    """The backend does not declare this feature or option; raised before any work."""
 
     def __init__(self, backend: str, feature: str, *, hint: str | None = None) -> None:
         super().__init__(f"Backend '{backend}' does not support {feature}.", hint=hint)
@@ -160,7 +155,7 @@ class ClientClosedError(Llama4Error, RuntimeError):
 
 
 class PluginError(Llama4Error):
-    """A plugin is at fault; the message names the plugin and its distribution."""
+    """A plugin is faulty; the message names it and its distribution."""
 
 
 class PluginLoadError(PluginError):
@@ -168,15 +163,15 @@ class PluginLoadError(PluginError):
 
 
 class PluginContractError(PluginError):
-    """The plugin loaded, but broke a rule of the contract in ``llama4sdk.backend``."""
+    """The plugin was loaded, but violates the contract in ``llama4sdk.backend``."""
 
 
 class PlanningError(Llama4Error):
-    """No plan fits what was asked on this hardware."""
+    """No plan fits the request on this hardware."""
 
 
 class NoBackendError(PlanningError):
-    """Every backend said no; ``rejections`` holds each reason and its fix."""
+    """No backend made a usable offer; ``rejections`` holds the reason of each and its fix."""
 
     def __init__(self, message: str, *, rejections: Sequence[Rejection] = (), hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -184,16 +179,10 @@ class NoBackendError(PlanningError):
 
 
 class InsufficientMemoryError(NoBackendError):
-    """Memory is what stands in the way; ``need`` (of the smallest offer) and ``have`` are bytes."""
+    """No backend fits into memory; ``need`` (of the smallest offer) and ``have`` are bytes."""
 
     def __init__(
-        self,
-        message: str,
-        *,
-        need: int,
-        have: int,
-        rejections: Sequence[Rejection] = (),
-        hint: str | None = None,
+        self, message: str, *, need: int, have: int, rejections: Sequence[Rejection] = (), hint: str | None = None
     ) -> None:
         super().__init__(message, rejections=rejections, hint=hint)
         self.need = need
@@ -203,8 +192,8 @@ class InsufficientMemoryError(NoBackendError):
 class BudgetExceededError(PlanningError):
     """A request could cost more than is left of ``Policy(max_cost=...)``; it was not sent.
 
-    ``spent``, ``limit`` and ``needed`` (at most, for this request) are US dollars; ``max_tokens`` is the longest answer
-    there would be money for, ``None`` where that is none.
+    ``spent``, ``limit`` and ``needed`` (the most this request may cost) are US dollars. ``max_tokens`` is the longest
+    answer that would fit, ``None`` where none does.
     """
 
     def __init__(
@@ -229,7 +218,7 @@ class BackendError(Llama4Error):
 
 
 class ModelLoadError(BackendError):
-    """The backend could not make a running engine of the weights."""
+    """The backend could not load the model."""
 
 
 class CheckpointError(ModelLoadError):
@@ -244,8 +233,7 @@ class CheckpointError(ModelLoadError):
 class WeightsNotFoundError(BackendError, FileNotFoundError):
     """The weights are not on this machine; the hint is the command that fetches them."""
 
-    def __str__(self) -> str:  # OSError.__str__ would print errno fields
-        return Llama4Error.__str__(self)
+    __str__ = Llama4Error.__str__  # OSError.__str__ would print errno fields
 
 
 class DeviceMemoryError(BackendError, MemoryError):
@@ -266,7 +254,7 @@ class DownloadError(Llama4Error, OSError):
 
 
 class ExportError(Llama4Error, OSError):
-    """An export could not be written, or does not compute the same; what is whole of it stays for the next try."""
+    """An export could not be written, or computes other values; its complete files stay for the next try."""
 
     __str__ = Llama4Error.__str__
 
@@ -274,8 +262,8 @@ class ExportError(Llama4Error, OSError):
 class APIError(Llama4Error):
     """A remote endpoint answered with an error, or did not answer.
 
-    ``retryable`` says whether the same request may succeed later, ``retry_after`` is the endpoint's own wish in
-    seconds, and ``partial`` what had arrived of the answer.
+    ``retryable`` says whether the same request may succeed later, ``retry_after`` how many seconds the endpoint asks
+    to wait, and ``partial`` is the part of the answer that had arrived.
     """
 
     def __init__(
@@ -295,19 +283,19 @@ class APIError(Llama4Error):
         self.request_id = request_id
         self.retryable = retryable
         self.retry_after = retry_after
-        self.partial: Completion | None = None
+        self.partial: CompletionView | None = None
 
 
 class APIConnectionError(APIError, ConnectionError):
-    """No connection to the endpoint."""
+    """The endpoint could not be reached, or the connection broke."""
 
     __str__ = Llama4Error.__str__
 
 
 class APITimeoutError(APIError, TimeoutError):
-    """The endpoint did not answer in time; ``phase`` is what took too long.
+    """The endpoint did not answer in time.
 
-    It is "connect", "first_byte", "between" two pieces of the answer, or the "total" of everything.
+    ``phase`` took too long: "connect", "first_byte", "between" two pieces of the answer, or the "total" of all.
     """
 
     def __init__(
@@ -332,11 +320,11 @@ class AuthenticationError(APIError):
 
 
 class PermissionDeniedError(APIError):
-    """The credentials are right but may not do this."""
+    """The credentials are right but do not permit this."""
 
 
 class RateLimitError(APIError):
-    """Too many requests, or more than is paid for: the latter is not ``retryable``."""
+    """Too many requests, or a quota that is used up: the latter is not ``retryable``."""
 
 
 class OverloadedError(APIError):
@@ -348,13 +336,13 @@ class ModelRetiredError(APIError):
 
 
 class APIStatusError(APIError):
-    """Any other error status."""
+    """The endpoint answered with any other error status."""
 
 
 class ContextLengthError(Llama4Error, ValueError):
     """The prompt, or prompt and ``max_tokens`` together, exceed the context.
 
-    Both are in tokens, and ``None`` where an endpoint refused and did not say.
+    ``limit`` and ``requested`` are tokens, ``None`` where an endpoint refused without numbers.
     """
 
     def __init__(self, message: str, *, limit: int | None, requested: int | None, hint: str | None = None) -> None:
@@ -368,17 +356,17 @@ class ContentFilteredError(Llama4Error):
 
 
 class StructuredOutputError(Llama4Error, ValueError):
-    """An answer is not the value that ``schema=`` asked for; ``completion`` is the answer, with its text."""
+    """An answer is no valid value of its ``schema=``; ``completion`` is the answer, with its text."""
 
-    def __init__(self, message: str, *, completion: Completion, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, completion: CompletionView, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.completion = completion
 
 
 class BatchFileError(Llama4Error, OSError):
-    """The file of a batch cannot be written any more; ``items`` are those that are done, the unwritten ones, too."""
+    """The file of a batch cannot be written; ``items`` are all that are finished, written or not."""
 
-    def __init__(self, message: str, *, items: Sequence[BatchItem] = (), hint: str | None = None) -> None:
+    def __init__(self, message: str, *, items: Sequence[BatchItemView] = (), hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.items = tuple(items)
 
@@ -386,9 +374,9 @@ class BatchFileError(Llama4Error, OSError):
 
 
 class ToolLimitError(Llama4Error):
-    """The model went on calling tools past the step limit. ``messages`` is the conversation so far."""
+    """The model still calls tools at the step limit; ``messages`` are the conversation so far."""
 
-    def __init__(self, message: str, *, messages: Sequence[Message] = (), hint: str | None = None) -> None:
+    def __init__(self, message: str, *, messages: Sequence[MessageView] = (), hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.messages = tuple(messages)
 
@@ -398,9 +386,9 @@ class StreamError(Llama4Error):
 
 
 class StreamInterruptedError(StreamError):
-    """The stream ended without its finish marker; ``partial`` holds what had arrived."""
+    """The stream ended without its finish marker; ``partial`` is the part of the answer that had arrived."""
 
-    def __init__(self, message: str, *, partial: Completion | None = None, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, partial: CompletionView | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.partial = partial
 

@@ -7,6 +7,7 @@ from typing import Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
+from llama4sdk._error_values import Rejection
 from llama4sdk._values import Value
 from llama4sdk.capabilities import Capabilities
 from llama4sdk.quantization import Quantization, QuantizationConfig
@@ -51,19 +52,6 @@ class Decision(Value):
     what: str
     value: str
     reason: str
-
-
-class Rejection(Value):
-    """What a backend could not offer: why, and what would change that."""
-
-    backend: str
-    model: str | None
-    reason: str
-    fix: str | None = None
-
-    def __str__(self) -> str:
-        fix = f" Fix: {self.fix}" if self.fix else ""
-        return f"not {self.model or 'anything'} on {self.backend}: {self.reason}{fix}"
 
 
 class Plan(Value):

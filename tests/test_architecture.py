@@ -42,7 +42,7 @@ LAYERS: Final = (
     ("messages", "requests", "results", "constraints", "quantization", "hardware"),
     ("llama4.images",),
     ("settings",),
-    ("errors",),
+    ("errors", "_error_values"),
     ("events", "progress"),
     ("_values", "_text", "_installed"),
 )
