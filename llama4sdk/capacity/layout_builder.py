@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from llama4sdk._text import gb
+from llama4sdk.capacity.contexts import USUAL_CONTEXT, largest_fitting
 from llama4sdk.capacity.engine_profiles import EngineProfile, LayoutKind, Work
 from llama4sdk.capacity.kernel_support import WORST_LAST, Support, support, support_by_class
 from llama4sdk.capacity.layout import DeviceShare, Layout, class_bytes, config_of, scheme_of
@@ -13,9 +14,7 @@ from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.hardware import Cpu, Device, Hardware
 from llama4sdk.quantization import LINEAR, ModuleClass
 
-__all__ = ["USUAL_CONTEXT", "LayoutBuilder", "longest", "total_at"]
-
-USUAL_CONTEXT: Final = 8192
+__all__ = ["LayoutBuilder", "total_at"]
 
 FULL_BITS: Final = 32
 
@@ -57,7 +56,7 @@ class LayoutBuilder:
         tensor: int = 1,
     ) -> Layout:
         """With the longest context that fits, unless one is asked for; with the shortest where none does."""
-        tokens = context or longest(lambda n: all(not share.missing for share in shares(n)), self.longest)
+        tokens = context or largest_fitting(lambda n: all(not share.missing for share in shares(n)), self.longest)
         verdict = self.support(devices)
         return Layout(
             model=self.model.name,
@@ -258,12 +257,3 @@ def total_at(context: int, layout: Layout, share: DeviceShare, model: ModelFacts
     )
     more = engine.workspace_for(work.model_copy(update={"context": context})) - engine.workspace_for(work)
     return share.total - share.kv + more
-
-
-def longest(fits: Callable[[int], bool], limit: int) -> int:
-    """The greatest number up to ``limit`` that fits; 0 when none does."""
-    low, high = 0, limit
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    return low

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
+from llama4sdk.capacity.contexts import USUAL_CONTEXT
 from llama4sdk.capacity.engine_profiles import EngineProfile, LayoutKind
 from llama4sdk.capacity.layout import Layout, class_bytes, scheme_of
-from llama4sdk.capacity.layout_builder import USUAL_CONTEXT, LayoutBuilder
+from llama4sdk.capacity.layout_builder import LayoutBuilder
 from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.hardware import Device, Hardware
 from llama4sdk.llama4.config import TextConfig

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from llama4sdk.capacity.layout_builder import USUAL_CONTEXT
+from llama4sdk.capacity.contexts import USUAL_CONTEXT
 from llama4sdk.plan import Preference
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Final, Literal
 
 from llama4sdk._text import gb
 from llama4sdk._values import Value
+from llama4sdk.capacity.contexts import USUAL_CONTEXT, largest_fitting
 from llama4sdk.capacity.engine_profiles import EngineProfile
-from llama4sdk.capacity.layout_builder import USUAL_CONTEXT, longest
 from llama4sdk.capacity.layouts import Layout, layouts
 from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.hardware import Hardware
@@ -88,7 +88,7 @@ def _higher_limit(model: ModelFacts, engine: EngineProfile, machine: Hardware, f
 
 
 def _smaller_batch(model: ModelFacts, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
-    most = longest(lambda n: _best(model, engine, machine, failed, batch=n) is not None, failed.batch - 1)
+    most = largest_fitting(lambda n: _best(model, engine, machine, failed, batch=n) is not None, failed.batch - 1)
     if most:
         reached = _best(model, engine, machine, failed, batch=most)
         yield Concession(what="batch", text=f"{most} at once, not {failed.batch}", layout=reached)

@@ -10,9 +10,9 @@ from typing import Final
 from llama4sdk._text import gb
 from llama4sdk.backend import Capabilities, Need, Offer, Unavailable
 from llama4sdk.capacity.candidates import SHORT, part_alone
-from llama4sdk.capacity.device_room import LEAST_CONTEXT, DeviceRoom, context_that_fits, in_words, matching, spots
+from llama4sdk.capacity.contexts import MIN_CONTEXT, describe_context, fitting_context, largest_fitting
+from llama4sdk.capacity.device_room import DeviceRoom, device_rooms, rooms_on
 from llama4sdk.capacity.engine_profiles import find_engine
-from llama4sdk.capacity.layout_builder import longest
 from llama4sdk.capacity.roofline import decode_speed
 from llama4sdk.hardware import Hardware, Runtime
 from llama4sdk.plan import Placement
@@ -56,8 +56,8 @@ def make_offer(subject: Subject, need: Need, hardware: Hardware) -> Offer | Unav
     """The first place that has room: an accelerator that can run the export, or the processor."""
     if refusal := _impossible(subject, need) or _outdated(subject, hardware):
         return refusal
-    known = [spot for spot in spots(hardware, find_engine(ENGINE)) if _obstacle(subject, spot, hardware) is None]
-    found = matching(known, need.device)
+    known = [spot for spot in device_rooms(hardware, find_engine(ENGINE)) if _obstacle(subject, spot, hardware) is None]
+    found = rooms_on(known, need.device)
     if not found:
         return _no_device(subject, need, hardware, known)
     ways = [(spot, context) for spot in found if (context := _context(subject, spot, need))]
@@ -140,7 +140,7 @@ def _for_accelerators(held: QuantizationConfig) -> str:
 
 
 def _no_device(subject: Subject, need: Need, hardware: Hardware, known: list[DeviceRoom]) -> Unavailable:
-    for spot in matching(spots(hardware, find_engine(ENGINE)), need.device):
+    for spot in rooms_on(device_rooms(hardware, find_engine(ENGINE)), need.device):
         if obstacle := _obstacle(subject, spot, hardware):
             return obstacle
     names = ", ".join(spot.device for spot in known)
@@ -151,11 +151,11 @@ def _context(subject: Subject, spot: DeviceRoom, need: Need) -> int:
     """What was asked for, the usual or what fits; 0 when nothing does."""
 
     def fits(context: int) -> bool:
-        return subject.memory(context, need.batch, spot) <= spot.room
+        return subject.memory(context, need.batch, spot) <= spot.usable
 
     if need.context_length is not None:
         return need.context_length if fits(need.context_length) else 0
-    return context_that_fits(fits, subject.max_context, need.prefer)
+    return fitting_context(fits, subject.max_context, need.prefer)
 
 
 def _offer(subject: Subject, spot: DeviceRoom, context: int, need: Need, hardware: Hardware) -> Offer:
@@ -175,7 +175,7 @@ def _offer(subject: Subject, spot: DeviceRoom, context: int, need: Need, hardwar
         weight_bytes=sum(held_bytes(subject.manifest).values()),
         tokens_per_second=_speed(subject, spot, context, hardware),
         capabilities=subject.capabilities,
-        reason=f"{held} with {in_words(context, need.batch)} takes {gb(size)} of {gb(spot.free)} on {spot.device}",
+        reason=f"{held} with {describe_context(context, need.batch)} takes {gb(size)} of {gb(spot.free)} on {spot.device}",
     )
 
 
@@ -192,22 +192,22 @@ def _speed(subject: Subject, spot: DeviceRoom, context: int, hardware: Hardware)
 
 
 def _no_room(subject: Subject, need: Need, found: list[DeviceRoom]) -> Unavailable:
-    most = max(found, key=lambda spot: spot.room)
-    context = need.context_length or min(subject.max_context, LEAST_CONTEXT)
+    most = max(found, key=lambda spot: spot.usable)
+    context = need.context_length or min(subject.max_context, MIN_CONTEXT)
     size = subject.memory(context, need.batch, most)
     return Unavailable(
-        reason=f"'{subject.model}' in {subject.manifest.quantization} with {in_words(context, need.batch)} needs "
-        f"{gb(size)}; {most.lacks(size)}.",
+        reason=f"'{subject.model}' in {subject.manifest.quantization} with {describe_context(context, need.batch)} needs "
+        f"{gb(size)}; {most.describe_lack(size)}.",
         fix=_way_out(subject, need, most, size),
         need_memory=size,
-        have_memory=most.room,
+        have_memory=most.usable,
     )
 
 
 def _way_out(subject: Subject, need: Need, spot: DeviceRoom, size: int) -> str:
     shorter = _context(subject, spot, need.model_copy(update={"context_length": None, "prefer": "balanced"}))
-    context = need.context_length or min(subject.max_context, LEAST_CONTEXT)
-    fewer = longest(lambda batch: subject.memory(context, batch, spot) <= spot.room, need.batch - 1)
+    context = need.context_length or min(subject.max_context, MIN_CONTEXT)
+    fewer = largest_fitting(lambda batch: subject.memory(context, batch, spot) <= spot.usable, need.batch - 1)
     ways = [f"a context_length of {shorter}"] if need.context_length is not None and shorter else []
     if ways := [*ways, *([f"a batch of {fewer}"] if fewer else [])]:
         return f"Ask for {' or '.join(ways)}."

@@ -11,9 +11,9 @@ from typing import Final, NamedTuple, TypeAlias, get_args
 from llama4sdk._text import gb
 from llama4sdk.backend import Capabilities, Need, Offer, Unavailable
 from llama4sdk.capacity.candidates import part_alone
-from llama4sdk.capacity.device_room import LEAST_CONTEXT, DeviceRoom, context_that_fits, in_words, matching, spots
+from llama4sdk.capacity.contexts import MIN_CONTEXT, describe_context, fitting_context, largest_fitting
+from llama4sdk.capacity.device_room import DeviceRoom, device_rooms, rooms_on
 from llama4sdk.capacity.engine_profiles import find_engine
-from llama4sdk.capacity.layout_builder import longest
 from llama4sdk.capacity.roofline import decode_speed
 from llama4sdk.capacity.torch_memory import Place, memory_breakdown
 from llama4sdk.hardware import Hardware
@@ -84,8 +84,8 @@ def make_offer(subject: Subject, need: Need, hardware: Hardware) -> Offer | Unav
     """The best place that has room at the best precision that has a place, or how much is missing where."""
     if refusal := _impossible(subject, need):
         return refusal
-    known = list(spots(hardware, find_engine("torch")))
-    found = matching(known, need.device)
+    known = list(device_rooms(hardware, find_engine("torch")))
+    found = rooms_on(known, need.device)
     choices = [need.quantization] if need.quantization else _choices(subject.precision)
     groups = _groups(found, need.prefer)
     ways: Iterator[_Way] = chain.from_iterable(_ways(subject, choices, group, need) for group in groups)
@@ -110,7 +110,7 @@ def _ways(subject: Subject, choices: Sequence[Precision], found: Sequence[Device
         for spot in found:
             precision = Quantization.FP8 if choice is Quantization.INT8 and _has_fp8(spot) and number else choice
             context = need.context_length or _context_that_fits(subject, precision, spot, need)
-            if context and subject.memory(precision, context, need.batch, spot.place) <= spot.room:
+            if context and subject.memory(precision, context, need.batch, spot.place) <= spot.usable:
                 yield _Way(precision, spot, context, _why(subject, choices[:number], need, found))
 
 
@@ -118,9 +118,9 @@ def _context_that_fits(subject: Subject, precision: Precision, spot: DeviceRoom,
     """The usual context, or half of it, and so on; the longest where that is preferred; 0 when nothing fits."""
 
     def fits(context: int) -> bool:
-        return subject.memory(precision, context, need.batch, spot.place) <= spot.room
+        return subject.memory(precision, context, need.batch, spot.place) <= spot.usable
 
-    return context_that_fits(fits, subject.config.max_context, need.prefer)
+    return fitting_context(fits, subject.config.max_context, need.prefer)
 
 
 def _has_fp8(spot: DeviceRoom) -> bool:
@@ -176,7 +176,7 @@ def _offer(subject: Subject, way: _Way, need: Need) -> Offer:
         breakdown={spot.device: parts},
         weight_bytes=size - sum(parts[part] for part in NO_WEIGHTS),
         capabilities=subject.capabilities,
-        reason=f"{held} with {in_words(context, need.batch)} takes {gb(size)} of {gb(spot.free)} on {spot.device}",
+        reason=f"{held} with {describe_context(context, need.batch)} takes {gb(size)} of {gb(spot.free)} on {spot.device}",
     )
 
 
@@ -204,15 +204,15 @@ def _why(subject: Subject, tried: Sequence[Precision], need: Need, found: Sequen
     if not tried:
         as_stored = not subject.precision.full_precision
         return "it is what the checkpoint is stored in" if as_stored else None
-    most = max(found, key=lambda spot: spot.room)
+    most = max(found, key=lambda spot: spot.usable)
     sizes = [_least(subject, precision, need, most) for precision in tried]
     needs = " and ".join(f"{precision} needs {gb(size)}" for precision, size in zip(tried, sizes, strict=True))
-    return f"{needs}; {most.lacks(min(sizes))}"
+    return f"{needs}; {most.describe_lack(min(sizes))}"
 
 
 def _least(subject: Subject, precision: Precision, need: Need, spot: DeviceRoom) -> int:
     """Bytes for the context that was asked for, or for the shortest that is offered."""
-    context = need.context_length or min(subject.config.max_context, LEAST_CONTEXT)
+    context = need.context_length or min(subject.config.max_context, MIN_CONTEXT)
     return subject.memory(precision, context, need.batch, spot.place)
 
 
@@ -222,16 +222,16 @@ def _no_room(
     if not found:
         names = ", ".join(spot.device for spot in known)
         return Unavailable(reason=f"there is no device '{need.device}' it can use.", fix=f"Choose among: {names}.")
-    most = max(found, key=lambda spot: spot.room)
-    context = need.context_length or min(subject.config.max_context, LEAST_CONTEXT)
+    most = max(found, key=lambda spot: spot.usable)
+    context = need.context_length or min(subject.config.max_context, MIN_CONTEXT)
     size = _least(subject, precision, need, most)
     even = "" if need.quantization or subject.precision == precision else "even "
     return Unavailable(
-        reason=f"'{subject.model}' {even}in {precision} with {in_words(context, need.batch)} needs {gb(size)}; "
-        f"{most.lacks(size)}.",
+        reason=f"'{subject.model}' {even}in {precision} with {describe_context(context, need.batch)} needs {gb(size)}; "
+        f"{most.describe_lack(size)}.",
         fix=_way_out(subject, precision, need, most, size),
         need_memory=size,
-        have_memory=most.room,
+        have_memory=most.usable,
     )
 
 
@@ -239,9 +239,9 @@ def _way_out(subject: Subject, precision: Precision, need: Need, spot: DeviceRoo
     shorter = _context_that_fits(subject, precision, spot, need.model_copy(update={"prefer": "balanced"}))
 
     def fits(batch: int) -> bool:
-        return _least(subject, precision, need.model_copy(update={"batch": batch}), spot) <= spot.room
+        return _least(subject, precision, need.model_copy(update={"batch": batch}), spot) <= spot.usable
 
-    fewer = longest(fits, need.batch - 1)
+    fewer = largest_fitting(fits, need.batch - 1)
     ways = [f"a context_length of {shorter}"] if need.context_length is not None and shorter else []
     if ways := [*ways, *([f"a batch of {fewer}"] if fewer else [])]:
         return f"Ask for {' or '.join(ways)}."
