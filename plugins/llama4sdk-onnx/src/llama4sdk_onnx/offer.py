@@ -175,7 +175,8 @@ def _offer(subject: Subject, spot: DeviceRoom, context: int, need: Need, hardwar
         weight_bytes=sum(held_bytes(subject.manifest).values()),
         tokens_per_second=_speed(subject, spot, context, hardware),
         capabilities=subject.capabilities,
-        reason=f"{held} with {describe_context(context, need.batch)} takes {gb(size)} of {gb(spot.free)} on {spot.device}",
+        reason=f"{held} with {describe_context(context, need.batch)} takes {gb(size)} of {gb(spot.free)} "
+        f"on {spot.device}",
     )
 
 
@@ -196,8 +197,8 @@ def _no_room(subject: Subject, need: Need, found: list[DeviceRoom]) -> Unavailab
     context = need.context_length or min(subject.max_context, MIN_CONTEXT)
     size = subject.memory(context, need.batch, most)
     return Unavailable(
-        reason=f"'{subject.model}' in {subject.manifest.quantization} with {describe_context(context, need.batch)} needs "
-        f"{gb(size)}; {most.describe_lack(size)}.",
+        reason=f"'{subject.model}' in {subject.manifest.quantization} with "
+        f"{describe_context(context, need.batch)} needs {gb(size)}; {most.describe_lack(size)}.",
         fix=_way_out(subject, need, most, size),
         need_memory=size,
         have_memory=most.usable,

@@ -176,7 +176,8 @@ def _offer(subject: Subject, way: _Way, need: Need) -> Offer:
         breakdown={spot.device: parts},
         weight_bytes=size - sum(parts[part] for part in NO_WEIGHTS),
         capabilities=subject.capabilities,
-        reason=f"{held} with {describe_context(context, need.batch)} takes {gb(size)} of {gb(spot.free)} on {spot.device}",
+        reason=f"{held} with {describe_context(context, need.batch)} takes {gb(size)} of {gb(spot.free)} "
+        f"on {spot.device}",
     )
 
 
