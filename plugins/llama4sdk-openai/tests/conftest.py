@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from llama4sdk_openai.profiles import profiles
+from llama4sdk_openai.profiles import load_profiles
 
 from .fake_server import Fake, serving
 
@@ -22,7 +22,7 @@ OTHERS = ("GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION", "VERTEXAI_LOCATION", 
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for one in profiles().values():
+    for one in load_profiles().values():
         for name in (*one.url_variables, *one.key_variables, *OTHERS):
             monkeypatch.delenv(name, raising=False)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from llama4sdk_openai import backends, llama4sdk_backends
-from llama4sdk_openai.backend import ASSUMED_CONTEXT, OpenAIProtocolBackend
-from llama4sdk_openai.credentials import Access, access
-from llama4sdk_openai.options import options
-from llama4sdk_openai.profiles import profile, profiles
+from llama4sdk_openai.backend import ASSUMED_CONTEXT_LENGTH, OpenAIProtocolBackend
+from llama4sdk_openai.credentials import ResolvedEndpoint, resolve_endpoint
+from llama4sdk_openai.options import parse_options
+from llama4sdk_openai.profiles import load_profiles
 from pydantic import SecretStr
 
 from llama4sdk import settings
@@ -34,14 +34,14 @@ def backend(name: str) -> OpenAIProtocolBackend:
     return made
 
 
-def reached(name: str, endpoint: Endpoint) -> Access:
+def reached(name: str, endpoint: Endpoint) -> ResolvedEndpoint:
     """How the endpoint of this name is reached."""
-    found = access(profile(name), endpoint, options(profile(name), endpoint.options))
-    assert isinstance(found, Access)
+    found = resolve_endpoint(load_profiles()[name], endpoint, parse_options(load_profiles()[name], endpoint.options))
+    assert isinstance(found, ResolvedEndpoint)
     return found
 
 
-@pytest.mark.parametrize("name", profiles())
+@pytest.mark.parametrize("name", load_profiles())
 def test_every_card_has_its_class(name: str) -> None:
     """Each profile is a backend, whose class has its name."""
     assert backend(name).name == name
@@ -59,7 +59,7 @@ def test_other_names_pass() -> None:
     """What the registry does not know is sent as it is; how long it may be is assumed, and said to be."""
     offer = offered("deepinfra", "some/model")
     assert isinstance(offer, Offer)
-    assert (offer.model, offer.context_length) == ("some/model", ASSUMED_CONTEXT)
+    assert (offer.model, offer.context_length) == ("some/model", ASSUMED_CONTEXT_LENGTH)
     assert "assumed" in offer.reason
 
 
@@ -100,7 +100,7 @@ def test_no_address_is_guessed() -> None:
 
 def test_the_doctor_knows_every_variable_that_is_read() -> None:
     """It shows addresses, and which keys are there."""
-    for one in profiles().values():
+    for one in load_profiles().values():
         assert set(one.url_variables) <= settings.OTHERS
         assert set(one.key_variables) <= settings.OTHERS & set(software.VARIABLES)
 
@@ -126,10 +126,10 @@ def test_devices_and_precisions_are_not_ours_to_choose() -> None:
 
 def test_an_address_without_a_path_gets_the_protocols(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host is enough; a path is kept; variables hold either."""
-    assert reached("openai", Endpoint(url="http://h:1")).base == "http://h:1/v1"
-    assert reached("openai", Endpoint(url="http://h:1/my/v2")).base == "http://h:1/my/v2"
+    assert reached("openai", Endpoint(url="http://h:1")).base_url == "http://h:1/v1"
+    assert reached("openai", Endpoint(url="http://h:1/my/v2")).base_url == "http://h:1/my/v2"
     monkeypatch.setenv("TOGETHER_BASE_URL", "https://proxy.example")
-    assert reached("together", Endpoint(api_key=SECRET)).base == "https://proxy.example/v1"
+    assert reached("together", Endpoint(api_key=SECRET)).base_url == "https://proxy.example/v1"
 
 
 def test_azure_has_two_surfaces() -> None:
@@ -154,7 +154,7 @@ def test_vertex_is_reached_by_project_and_place(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "mine")
     base = reached("vertex", Endpoint(api_key=SECRET, options={"quota_project": "theirs"}))
     assert (
-        base.base == "https://us-east5-aiplatform.googleapis.com/v1/projects/mine/locations/us-east5/endpoints/openapi"
+        base.base_url == "https://us-east5-aiplatform.googleapis.com/v1/projects/mine/locations/us-east5/endpoints/openapi"
     )
     assert base.headers["x-goog-user-project"] == "theirs"
     offer = offered("vertex", "maverick")
@@ -212,7 +212,7 @@ def test_what_answers_no_gets_is_taken_to_do_what_vllm_does(fake: Fake) -> None:
     fake.missing = ("/v1/embeddings", "/v1/chat/completions", "/v1/completions")
     offer = offered("vllm-server", None, Endpoint(url=fake.url, api_key=SECRET))
     assert isinstance(offer, Offer)
-    assert offer.capabilities == profile("vllm-server").capabilities
+    assert offer.capabilities == load_profiles()["vllm-server"].capabilities
 
 
 def test_a_server_of_another_kind_is_told_from_a_model_that_is_missing(fake: Fake) -> None:

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from llama4sdk_openai.credentials import Access
+from llama4sdk_openai.credentials import ResolvedEndpoint
 from llama4sdk_openai.dialect import OpenAIDialect
 from llama4sdk_openai.options import Options
-from llama4sdk_openai.profiles import profile, profiles
+from llama4sdk_openai.profiles import load_profiles
 
 from llama4sdk.catalog import endpoints
 from llama4sdk.constraints import Constraint, Grammar, JsonSchema, Regex
@@ -23,11 +23,11 @@ PNG = b"\x89PNG\r\n\x1a\n and so on"
 TOOL = Tool(name="now", description="The time.", parameters={"type": "object", "properties": {}})
 OTHER = Tool(name="then")
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "integer"}}}
-ACCESS = Access("https://host/v1", headers={"Authorization": "Bearer k"}, secrets=("k",))
+ACCESS = ResolvedEndpoint("https://host/v1", headers={"Authorization": "Bearer k"}, secrets=("k",))
 
 
 def dialect(name: str, model: str = "m", options: Options | None = None) -> OpenAIDialect:
-    return OpenAIDialect(profile(name), model, 1000, ACCESS, options or Options(), endpoints.find(name, model))
+    return OpenAIDialect(load_profiles()[name], model, 1000, ACCESS, options or Options(), endpoints.find(name, model))
 
 
 def sent(name: str, request: Request, *tried: str, model: str = "m", options: Options | None = None) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def chat(text: str = "Hi", **fields: Any) -> Request:
     return Request.model_validate({"messages": [Message(role="user", content=text)], **fields})
 
 
-@pytest.mark.parametrize("name", profiles())
+@pytest.mark.parametrize("name", load_profiles())
 def test_every_profile_streams_a_chat(name: str) -> None:
     """A chat is streamed everywhere, by the model's name, with the text as it is."""
     body = sent(name, chat("Grüße 🦙"))
@@ -168,7 +168,7 @@ def test_shapes_are_said_as_each_server_wants(name: str, constraint: Constraint,
 )
 def test_constraints_that_a_server_does_not_take_are_refused(name: str, constraint: Constraint) -> None:
     """Nothing is sent without the constraint that was asked for; the hint names what the server takes instead."""
-    assert constraint.kind not in profile(name).capabilities.features
+    assert constraint.kind not in load_profiles()[name].capabilities.features
     with pytest.raises(UnsupportedFeatureError, match=constraint.kind) as caught:
         sent(name, chat(constraint=constraint))
     assert "schema=" in (caught.value.hint or "")

@@ -108,8 +108,4 @@ def _image_url(part: ImagePart) -> str:
         raise InvalidRequestError(
             "The image has a url, and a SageMaker container is sent bytes.", hint="Fetch it yourself and pass data=."
         )
-    if (url := data_url(part)) is None:
-        raise InvalidRequestError(
-            "It is not known what kind of image this is.", hint="Pass media_type=, or a PNG or JPEG."
-        )
-    return url
+    return data_url(part)

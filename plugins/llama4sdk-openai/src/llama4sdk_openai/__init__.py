@@ -1,25 +1,25 @@
-"""Backends for every endpoint that speaks OpenAI's protocol. Importing this loads no HTTP library."""
+"""Backends for endpoints that speak OpenAI's protocol. Importing this loads no HTTP library."""
 
 from llama4sdk.backend import BackendInfo
 from llama4sdk.hookspecs import hookimpl
-from llama4sdk_openai.profiles import profiles
+from llama4sdk_openai.profiles import load_profiles
 
 __all__ = ["llama4sdk_backends"]
 
 
 @hookimpl
 def llama4sdk_backends() -> list[BackendInfo]:
-    """One card for each profile."""
+    """Describe one backend for each profile."""
     return [
         BackendInfo(
-            name=one.name,
-            summary=one.summary,
-            cls=f"llama4sdk_openai.backends:{_class(one.name)}",
-            capabilities=one.capabilities,
+            name=profile.name,
+            summary=profile.summary,
+            cls=f"llama4sdk_openai.backends:{_class_name(profile.name)}",
+            capabilities=profile.capabilities,
         )
-        for one in profiles().values()
+        for profile in load_profiles().values()
     ]
 
 
-def _class(name: str) -> str:
-    return "".join(part.capitalize() for part in name.split("-")) + "Backend"
+def _class_name(backend: str) -> str:
+    return "".join(part.capitalize() for part in backend.split("-")) + "Backend"

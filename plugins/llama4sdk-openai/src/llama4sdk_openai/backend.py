@@ -1,64 +1,59 @@
-"""What a profile can offer for a need, and the engine made of it."""
+"""Offers of one profile's endpoint, and its engine."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from llama4sdk.backend import Backend, Capabilities, Engine, Feature, Need, Offer, Unavailable
+from llama4sdk.backend import Backend, Capabilities, Engine, Need, Offer, Unavailable
 from llama4sdk.catalog import endpoints, models
 from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import APIError, ConfigurationError, Llama4Error
 from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Placement, Plan
 from llama4sdk.progress import Progress
+from llama4sdk.remote.discovery import RecentAnswers
 from llama4sdk.remote.redaction import conceal
 from llama4sdk.remote.retired import gone
-from llama4sdk_openai.credentials import Access, access
-from llama4sdk_openai.discovery import Discoveries, Served
-from llama4sdk_openai.options import Options, options
-from llama4sdk_openai.profiles import Profile, profile
+from llama4sdk_openai.credentials import ResolvedEndpoint, resolve_endpoint
+from llama4sdk_openai.discovery import ServerModels, discover_models
+from llama4sdk_openai.options import Options, parse_options
+from llama4sdk_openai.profiles import Profile, load_profiles
 
 if TYPE_CHECKING:
     from llama4sdk.catalog.endpoint_tables import Listing
 
-__all__ = ["ASSUMED_CONTEXT", "OpenAIProtocolBackend", "Place", "served_id"]
+__all__ = ["ASSUMED_CONTEXT_LENGTH", "OpenAIProtocolBackend"]
 
-ASSUMED_CONTEXT = 131_072
-"""What is planned with where nobody says how much an endpoint accepts; the endpoint itself refuses what is too long."""
+#: Tokens that are planned with where nobody says how many an endpoint accepts; it refuses what is too long itself.
+ASSUMED_CONTEXT_LENGTH: Final = 131_072
+
+#: Seconds for which a server's answer about its models holds.
+DISCOVERY_SECONDS: Final = 5.0
 
 
-class Place(NamedTuple):
-    """One model at one endpoint. ``context`` is ``None`` where nobody says how much it accepts."""
+class ServedModel(NamedTuple):
+    """One model at one endpoint; ``context_length`` is ``None`` where nobody names it, ``source`` says who does."""
 
     id: str
-    context: int | None
-    said_by: str
-    """Who says so, as a reason: "the server says"."""
-    access: Access
-    options: Options
-    listing: Listing | None
-    lacks: frozenset[str] = frozenset()
-
-
-def served_id(backend: str, model: str) -> str | None:
-    """What this endpoint calls a model of ours; other names pass, ``None`` for one that nobody knows there."""
-    return endpoints.id_for(backend, model)
+    context_length: int | None
+    source: str
+    lacks: frozenset[str]
 
 
 class OpenAIProtocolBackend(Backend):
-    """One profile. Subclasses only have its name."""
+    """The backend of one profile. Subclasses only have its name."""
 
     def __init__(self) -> None:
-        self._discoveries = Discoveries()
+        self._servers: RecentAnswers[ServerModels] = RecentAnswers(DISCOVERY_SECONDS)
 
     @property
     def profile(self) -> Profile:
-        """What makes this endpoint different from others."""
-        return profile(self.name)
+        """The description of the endpoint."""
+        return load_profiles()[self.name]
 
     def offer(self, need: Need, hardware: Hardware) -> Offer | Unavailable:
-        """The endpoint's model; what only runs on devices is refused. Asks servers of one's own what they serve."""
+        """Offer the endpoint's model. Asks self-hosted servers what they serve; sends nothing to others."""
         if need.device is not None:
             return Unavailable(reason=f"it runs elsewhere, not on '{need.device}'.", fix="Leave device= out.")
         if need.quantization is not None:
@@ -66,122 +61,129 @@ class OpenAIProtocolBackend(Backend):
                 reason=f"how weights are held there is not for us to choose; {need.quantization} was asked.",
                 fix="Leave quantization= out.",
             )
-        place = self._place(need.model, need.endpoint or Endpoint())
-        if isinstance(place, Unavailable):
-            return place
-        context = place.context or need.context_length or ASSUMED_CONTEXT
-        if need.context_length is not None and context < need.context_length:
+        model = self._find_model(need.model, need.endpoint or Endpoint())
+        if isinstance(model, Unavailable):
+            return model
+        context_length = model.context_length or need.context_length or ASSUMED_CONTEXT_LENGTH
+        if need.context_length is not None and context_length < need.context_length:
             return Unavailable(
-                reason=f"it accepts {context} tokens there, {need.context_length} were asked.",
+                reason=f"it accepts {context_length} tokens there, {need.context_length} were asked.",
                 fix="Ask for a shorter context_length.",
             )
-        can = self._capabilities(place)
-        if missing := sorted(need.features - can.features):
-            return Unavailable(reason=f"'{place.id}' there does not do: {', '.join(missing)}.")
+        capabilities = self._capabilities(model)
+        if missing := sorted(need.features - capabilities.features):
+            return Unavailable(reason=f"'{model.id}' there does not do: {', '.join(missing)}.")
         return Offer(
-            model=place.id,
+            model=model.id,
             placement=Placement(kind="remote", devices=(self.name,)),
-            context_length=context,
-            capabilities=can,
-            reason=f"{place.said_by} it accepts {context} tokens"
-            if place.context
-            else f"nobody says how much it accepts, so {context} tokens are assumed and the endpoint has the last word",
+            context_length=context_length,
+            capabilities=capabilities,
+            reason=f"{model.source} it accepts {context_length} tokens"
+            if model.context_length
+            else f"nobody says how much it accepts, so {context_length} tokens are assumed and the endpoint has the "
+            "last word",
         )
 
     def load(self, plan: Plan, *, progress: Progress | None = None) -> Engine:
-        """The engine, with the key and address that the environment names."""
+        """Return the engine, with the key and address that the environment names."""
         return self.connect(plan, Need(), progress=progress)
 
     def connect(self, plan: Plan, need: Need, *, progress: Progress | None = None) -> Engine:
-        """The engine; nothing is sent yet. Raises ConfigurationError where the key or the address is gone."""
+        """Return the engine; nothing is sent yet. Raises ConfigurationError where the key or the address is missing."""
         from llama4sdk.remote.engine import RemoteEngine
         from llama4sdk_openai.dialect import OpenAIDialect
 
         endpoint = need.endpoint or Endpoint()
-        chosen = options(self.profile, endpoint.options)
-        reached = access(self.profile, endpoint, chosen)
-        if isinstance(reached, Unavailable):
-            raise ConfigurationError(f"Backend '{self.name}' cannot be used: {reached.reason}", hint=reached.fix)
+        options = parse_options(self.profile, endpoint.options)
+        target = resolve_endpoint(self.profile, endpoint, options)
+        if isinstance(target, Unavailable):
+            raise ConfigurationError(f"Backend '{self.name}' cannot be used: {target.reason}", hint=target.fix)
         listing = endpoints.find(self.name, plan.model)
-        dialect = OpenAIDialect(self.profile, plan.model, plan.context_length, reached, chosen, listing)
         return RemoteEngine(
             model=plan.model,
             context_length=plan.context_length,
-            dialect=dialect,
+            dialect=OpenAIDialect(self.profile, plan.model, plan.context_length, target, options, listing),
             endpoint=endpoint,
             cost=endpoints.pricing(self.name, plan.model),
         )
 
-    def _place(self, model: str | None, endpoint: Endpoint) -> Place | Unavailable:
-        chosen = options(self.profile, endpoint.options)
-        if model is not None and (retired := gone(self.name, model)):  # no key would help
-            return retired
-        reached = access(self.profile, endpoint, chosen)
-        if isinstance(reached, Unavailable):
-            return reached
-        if refused := self._refused(model, reached):
-            return refused
-        if self.profile.own:
-            return self._own(model, reached, chosen, endpoint)
+    def _find_model(self, model: str | None, endpoint: Endpoint) -> ServedModel | Unavailable:
+        options = parse_options(self.profile, endpoint.options)
+        if model is not None and (retirement := gone(self.name, model)):  # no key would help
+            return retirement
+        target = resolve_endpoint(self.profile, endpoint, options)
+        if isinstance(target, Unavailable):
+            return target
+        if refusal := _refuse_openai(model, target):
+            return refusal
+        if self.profile.self_hosted:
+            return self._find_on_server(model, target, options, endpoint)
         if model is None:
             return Unavailable(reason="it serves many models, and none was named.", fix="Name one, such as 'scout'.")
-        name = served_id(self.name, model)
+        name = endpoints.id_for(self.name, model)
         if name is None:
             fix = "Pass the name it has there, or a repository's, as model=."
             return Unavailable(reason=f"nobody has said what it calls '{model}'.", fix=fix)
-        listing = endpoints.find(self.name, name)
-        if isinstance(chosen.provider, str):
-            name = f"{name.partition(':')[0]}:{chosen.provider}"
-        context = chosen.context_length or (listing.context if listing else None)
-        by = "you say" if chosen.context_length else f"as looked up on {listing.checked}," if listing else ""
-        return Place(name, context, by, reached, chosen, listing)
+        return _listed_model(name, options, endpoints.find(self.name, name))
 
-    def _refused(self, model: str | None, reached: Access) -> Unavailable | None:
-        """OpenAI itself, which serves no Llama: asking would only hand it the prompt and the key's owner a bill."""
-        host = urlsplit(reached.base).hostname or ""
-        of_ours = model is None or models.find(model) is not None or "llama" in model.lower()
-        if host.endswith("api.openai.com") and of_ours:
-            return Unavailable(
-                reason="api.openai.com serves no Llama models.",
-                fix=f"Pass the address of an endpoint that does; {endpoints.alternatives('scout')}",
-            )
-        return None
-
-    def _own(self, model: str | None, reached: Access, chosen: Options, endpoint: Endpoint) -> Place | Unavailable:
+    def _find_on_server(
+        self, model: str | None, target: ResolvedEndpoint, options: Options, endpoint: Endpoint
+    ) -> ServedModel | Unavailable:
+        key = (target.base_url, *target.headers.values())
         try:
-            found = self._discoveries.ask(self.profile, reached, endpoint)
-        except APIError as error:
-            conceal(error, reached.secrets)
-            asked = error.status is not None and error.status < 500
-            fix = error.hint if asked else f"Start it: {self.profile.start}; or pass its address as endpoint=."
-            return Unavailable(reason=error.message, fix=fix)
+            server = self._servers.get(key, lambda: discover_models(self.profile, target, endpoint))
         except Llama4Error as error:
-            conceal(error, reached.secrets)
-            return Unavailable(reason=error.message, fix=error.hint)
-        name = _choose(model, found)
+            conceal(error, target.secrets)
+            fix = error.hint
+            if isinstance(error, APIError) and (error.status is None or error.status >= 500):
+                fix = f"Start it: {self.profile.start_command}; or pass its address as endpoint=."
+            return Unavailable(reason=error.message, fix=fix)
+        name = _match_model(model, server)
         if name is None:
             return Unavailable(
-                reason=f"the server at {reached.base} has no model '{model}'." if model else "no model was named.",
-                fix=f"Pass model= as the server names it: {', '.join(found.names) or 'it has none'}.",
+                reason=f"the server at {target.base_url} has no model '{model}'." if model else "no model was named.",
+                fix=f"Pass model= as the server names it: {', '.join(server.context_lengths) or 'it has none'}.",
             )
-        context = chosen.context_length or found.names[name]
-        by = "you say" if chosen.context_length else "the server says"
-        return Place(name, context, by, reached, chosen, None, found.lacks)
+        if options.context_length:
+            return ServedModel(name, options.context_length, "you say", server.lacks)
+        return ServedModel(name, server.context_lengths[name], "the server says", server.lacks)
 
-    def _capabilities(self, place: Place) -> Capabilities:
-        lacks: set[str] = set(place.lacks)
-        if place.listing is not None:
-            lacks |= place.listing.lacks
-        best = self.profile.capabilities
-        kept: frozenset[Feature] = frozenset(feature for feature in best.features if feature not in lacks)
-        return best.model_copy(update={"features": kept})
+    def _capabilities(self, model: ServedModel) -> Capabilities:
+        capabilities = self.profile.capabilities
+        features = frozenset(feature for feature in capabilities.features if feature not in model.lacks)
+        return capabilities.model_copy(update={"features": features})
 
 
-def _choose(model: str | None, found: Served) -> str | None:
-    """The server's own name for a model: as it is, or one that has ours in its name; without one, its only model."""
-    if model in found.names:
+def _refuse_openai(model: str | None, target: ResolvedEndpoint) -> Unavailable | None:
+    """Refuse to send a Llama model's prompt to OpenAI itself, which serves none."""
+    host = urlsplit(target.base_url).hostname or ""
+    is_llama = model is None or models.find(model) is not None or "llama" in model.lower()
+    if host.endswith("api.openai.com") and is_llama:
+        return Unavailable(
+            reason="api.openai.com serves no Llama models.",
+            fix=f"Pass the address of an endpoint that does; {endpoints.alternatives('scout')}",
+        )
+    return None
+
+
+def _listed_model(name: str, options: Options, listing: Listing | None) -> ServedModel:
+    """Return a model of a host, which is not asked; a provider of Hugging Face's router is part of its name."""
+    if isinstance(options.provider, str):
+        name = f"{name.partition(':')[0]}:{options.provider}"
+    lacks = listing.lacks if listing else frozenset()
+    if options.context_length:
+        return ServedModel(name, options.context_length, "you say", lacks)
+    if listing is None:
+        return ServedModel(name, None, "", lacks)
+    return ServedModel(name, listing.context, f"as looked up on {listing.checked},", lacks)
+
+
+def _match_model(model: str | None, server: ServerModels) -> str | None:
+    """Return the server's name for a model: the same, or one that contains ours; without a name, its only model."""
+    names = server.context_lengths
+    if model in names:
         return model
     if model is None:
-        return next(iter(found.names)) if len(found.names) == 1 else None
+        return next(iter(names)) if len(names) == 1 else None
     spec = models.find(model)
-    return next((name for name in found.names if spec and spec.name in name.lower()), None)
+    return next((name for name in names if spec and spec.name in name.lower()), None)

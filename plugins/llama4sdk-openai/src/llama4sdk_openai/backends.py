@@ -1,4 +1,4 @@
-"""One class for each profile: a backend is found by its class."""
+"""One class for each profile: the registry finds a backend by its class."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""Asking a server of one's own what it serves: GETs only, within a second, kept for a few seconds."""
+"""Asks self-hosted servers which models they serve, with GET requests within one second."""
 
 from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,138 +12,133 @@ from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
-from llama4sdk.endpoint import Endpoint, Timeouts, is_loopback
+from llama4sdk.endpoint import Endpoint, is_loopback
 from llama4sdk.errors import APIConnectionError, APIError
-from llama4sdk_openai.credentials import Access
+from llama4sdk.remote.discovery import impatient
+from llama4sdk.remote.json_fields import as_object, as_objects
+from llama4sdk_openai.credentials import ResolvedEndpoint
+from llama4sdk_openai.options import Options
 from llama4sdk_openai.profiles import Profile
 
-__all__ = ["Discoveries", "Served"]
+__all__ = ["ServerModels", "discover_models"]
 
-PATIENCE: Final = 1.0
-KEPT: Final = 5.0
-"""Seconds for which an answer counts."""
-LONGEST_CONTEXT: Final = 2**31
-ROUTES: Final = {"embed": "embeddings", "chat": "chat/completions", "generate": "completions"}
-"""What vLLM has addresses for only where its model was loaded for that."""
+MAX_SECONDS: Final = 1.0
+MIN_SECONDS_PER_REQUEST: Final = 0.05
+
+#: Larger numbers mean that there is no limit.
+MAX_CONTEXT_LENGTH: Final = 2**31
+
+#: Paths that vLLM has only where its model was loaded for that use.
+VLLM_FEATURE_PATHS: Final = {"embed": "/embeddings", "chat": "/chat/completions", "generate": "/completions"}
 
 
 @dataclass(frozen=True)
-class Served:
-    """What a server says of itself. ``names`` are its models, each with the context it has there, if it says."""
+class ServerModels:
+    """The models of a server with their context lengths, where it names them, and the features they lack."""
 
-    names: dict[str, int | None]
+    context_lengths: dict[str, int | None]
     lacks: frozenset[str] = frozenset()
-    """Features that the model it has loaded does not have."""
 
 
-class Discoveries:
-    """What servers answered lately. Safe to use from several threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: dict[str, tuple[float, Served]] = {}
-
-    def ask(self, profile: Profile, access: Access, endpoint: Endpoint) -> Served:
-        """What is served there. Raises the error of a server that does not answer, or not so."""
-        with self._lock:
-            known = self._kept.get(access.base)
-            if known is None or time.monotonic() - known[0] > KEPT:
-                known = (time.monotonic(), _ask(profile, access, endpoint))
-                self._kept[access.base] = known
-        return known[1]
-
-
-def _ask(profile: Profile, access: Access, endpoint: Endpoint) -> Served:
-    until = time.monotonic() + PATIENCE
-    if is_loopback(access.base):
-        _knock(access, profile.name)
+def discover_models(profile: Profile, target: ResolvedEndpoint, endpoint: Endpoint) -> ServerModels:
+    """Ask a server for its models. Raises the error of a server that does not answer, or not as expected."""
+    if is_loopback(target.base_url):
+        _check_listening(target, profile.name)
+    server = _Server(profile, target, endpoint)
     if profile.discovery == "tgi":
-        info = _object(_get(profile, access, f"{access.root}/info", endpoint, until))
-        return Served({str(info.get("model_id") or "tgi"): _context(info.get("max_total_tokens"))})
+        info = as_object(server.get(f"{target.server_root}/info"))
+        return ServerModels({str(info.get("model_id") or "tgi"): _context_length(info.get("max_total_tokens"))})
     if profile.discovery == "lmstudio":
-        told = _object(_get(profile, access, f"{access.root}/api/v0/models", endpoint, until))
-        return Served({str(one.get("id")): _loaded_context(one) for one in _entries(told)})
-    models = _get(profile, access, access.url("/models"), endpoint, until)
-    names = {
-        str(one.get("id")): _context(one.get("max_model_len") or one.get("context_length")) for one in _entries(models)
-    }
+        entries = _entries(server.get(f"{target.server_root}/api/v0/models"))
+        return ServerModels(_context_lengths(entries, "loaded_context_length", "max_context_length"))
+    models = _context_lengths(_entries(server.get(target.url("/models"))), "max_model_len", "context_length")
     if profile.discovery == "llamacpp":
-        return _llamacpp(names, _object(_get(profile, access, f"{access.root}/props", endpoint, until)))
+        return _llamacpp_models(models, as_object(server.get(f"{target.server_root}/props")))
     if profile.discovery == "vllm":
-        routes = {feature: access.url(f"/{route}") for feature, route in ROUTES.items()}
-        lacks = {name for name, url in routes.items() if _missing(profile, url, access, endpoint, until)}
-        return Served(names, frozenset(lacks if len(lacks) < len(routes) else ()))  # what has none just answers no GETs
-    return Served(names)
+        return ServerModels(models, server.missing_vllm_features())
+    return ServerModels(models)
 
 
-def _missing(profile: Profile, url: str, access: Access, endpoint: Endpoint, until: float) -> bool:
-    """Whether there is nothing at an address: what only takes POST answers a GET with 405."""
-    try:
-        _get(profile, access, url, endpoint, until)
-    except APIError as error:
-        return error.status == 404
-    return False
+class _Server:
+    """Sends GET requests to one server until ``MAX_SECONDS`` after it was made."""
+
+    def __init__(self, profile: Profile, target: ResolvedEndpoint, endpoint: Endpoint) -> None:
+        from llama4sdk_openai.dialect import OpenAIDialect
+
+        self._dialect = OpenAIDialect(profile, "", 0, target, Options())
+        self._target = target
+        self._endpoint = endpoint
+        self._deadline = time.monotonic() + MAX_SECONDS
+
+    def get(self, url: str) -> JsonValue:
+        """Return the JSON at an address. Raises APIError."""
+        from llama4sdk.remote.dialect import Call
+        from llama4sdk.remote.engine import RemoteEngine
+
+        seconds = max(MIN_SECONDS_PER_REQUEST, self._deadline - time.monotonic())
+        engine = RemoteEngine(
+            model="", context_length=0, dialect=self._dialect, endpoint=impatient(self._endpoint, seconds)
+        )
+        try:
+            _, body = engine.fetch(Call("GET", url, self._target.headers))
+        finally:
+            engine.close()
+        try:
+            value: JsonValue = json.loads(body)
+        except ValueError as error:
+            backend = self._dialect.backend
+            raise APIError(f"'{backend}' answered {url} with what is no JSON.", backend=backend) from error
+        return value
+
+    def missing_vllm_features(self) -> frozenset[str]:
+        """Return the features whose paths do not exist; none for a server that answers no GET at all."""
+        missing = {name for name, path in VLLM_FEATURE_PATHS.items() if not self._exists(self._target.url(path))}
+        return frozenset(missing if len(missing) < len(VLLM_FEATURE_PATHS) else ())
+
+    def _exists(self, url: str) -> bool:
+        """Whether a path exists: one that takes only POST answers a GET with 405."""
+        try:
+            self.get(url)
+        except APIError as error:
+            return error.status != 404
+        return True
 
 
-def _llamacpp(names: Iterable[str], props: dict[str, JsonValue]) -> Served:
-    """The context is that of one slot. A template without tools drops them in silence, so they are not offered."""
-    lacks = set()
-    if _object(props.get("modalities")).get("vision") is not True:
-        lacks.add("images")
-    if _object(props.get("chat_template_caps")).get("supports_tools") is False:
-        lacks |= {"tools", "tool_choice"}
-    context = _context(_object(props.get("default_generation_settings")).get("n_ctx"))
-    return Served(dict.fromkeys(names, context), frozenset(lacks))
-
-
-def _knock(access: Access, backend: str) -> None:
-    """Whether anybody listens: quicker to learn from a bare socket than by way of an HTTP library."""
-    parts = urlsplit(access.base)
+def _check_listening(target: ResolvedEndpoint, backend: str) -> None:
+    """Raise APIConnectionError where nothing listens: a bare socket learns it sooner than an HTTP library loads."""
+    parts = urlsplit(target.base_url)
     address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
     try:
-        socket.create_connection(address, timeout=PATIENCE).close()
+        socket.create_connection(address, timeout=MAX_SECONDS).close()
     except OSError as error:
-        raise APIConnectionError(f"'{backend}' was not reached at {access.base}.", backend=backend) from error
+        raise APIConnectionError(f"'{backend}' was not reached at {target.base_url}.", backend=backend) from error
 
 
-def _get(profile: Profile, access: Access, url: str, endpoint: Endpoint, until: float) -> JsonValue:
-    from llama4sdk.remote.clock import Clock
-    from llama4sdk.remote.dialect import Call
-    from llama4sdk.remote.status_errors import failure
-    from llama4sdk.remote.surroundings import Trust
-    from llama4sdk.remote.transport import Transport
+def _llamacpp_models(names: Iterable[str], props: dict[str, JsonValue]) -> ServerModels:
+    """Models of a llama-server; the context is that of one slot.
 
-    left = max(0.05, until - time.monotonic())
-    clock = Clock(Timeouts(connect=left, total=left))
-    transport = Transport(Trust(endpoint.certificates))
-    try:
-        with transport.open(Call("GET", url, access.headers), clock, profile.name) as reply:
-            if not reply.head.ok:
-                told = reply.explanation()
-                raise failure(reply.head, told, backend=profile.name, model="", now=time.time())
-            body = reply.read()
-    finally:
-        transport.close()
-    try:
-        value: JsonValue = json.loads(body)
-    except ValueError as error:
-        raise APIError(f"'{profile.name}' answered {url} with what is no JSON.", backend=profile.name) from error
-    return value
+    A chat template without tools drops them silently, so that they count as lacking.
+    """
+    lacks = set()
+    if as_object(props.get("modalities")).get("vision") is not True:
+        lacks.add("images")
+    if as_object(props.get("chat_template_caps")).get("supports_tools") is False:
+        lacks |= {"tools", "tool_choice"}
+    context_length = _context_length(as_object(props.get("default_generation_settings")).get("n_ctx"))
+    return ServerModels(dict.fromkeys(names, context_length), frozenset(lacks))
 
 
 def _entries(value: JsonValue) -> list[dict[str, JsonValue]]:
-    """``{"data": [...]}``, or the bare list that some send."""
-    listed = value.get("data") if isinstance(value, dict) else value
-    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    """Return the models of ``{"data": [...]}``, or of the bare list that some servers send."""
+    return as_objects(value.get("data") if isinstance(value, dict) else value)
 
 
-def _object(value: JsonValue) -> dict[str, JsonValue]:
-    return value if isinstance(value, dict) else {}
+def _context_lengths(entries: Iterable[dict[str, JsonValue]], *fields: str) -> dict[str, int | None]:
+    return {
+        str(entry.get("id")): _context_length(next((entry[name] for name in fields if entry.get(name)), None))
+        for entry in entries
+    }
 
 
-def _loaded_context(entry: dict[str, JsonValue]) -> int | None:
-    return _context(entry.get("loaded_context_length") or entry.get("max_context_length"))
-
-
-def _context(value: JsonValue) -> int | None:
-    return value if isinstance(value, int) and 0 < value < LONGEST_CONTEXT else None
+def _context_length(value: JsonValue) -> int | None:
+    return value if isinstance(value, int) and 0 < value < MAX_CONTEXT_LENGTH else None

@@ -1,112 +1,92 @@
-"""Embeddings: what is sent, and vectors in the forms that servers send them. Pure."""
+"""Bodies of requests for embeddings, and the vectors in the forms that servers send them. Pure."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import json
-import math
 import struct
 from collections.abc import Sequence
 from typing import Final
 
 from pydantic import JsonValue
 
-from llama4sdk.errors import APIError, UnsupportedFeatureError
+from llama4sdk.errors import UnsupportedFeatureError
 from llama4sdk.events import Usage
+from llama4sdk.remote.json_fields import as_object, token_count
+from llama4sdk.remote.vectors import checked_embeddings, embedding_error
 from llama4sdk.requests import EmbedRequest
 from llama4sdk.results import Embeddings
 from llama4sdk_openai.profiles import Profile
 
-__all__ = ["bodies", "read"]
+__all__ = ["embed_bodies", "parse_embeddings"]
 
-AT_ONCE: Final = 64
-"""Inputs of one call."""
+MAX_INPUTS_PER_CALL: Final = 64
 
-Vector = tuple[float, ...]
+Vector = Sequence[float]
 
 
-def bodies(request: EmbedRequest, profile: Profile, model: str) -> list[dict[str, JsonValue]]:
-    """The bodies of as many calls as are needed. Raises UnsupportedFeatureError for what no server would do.
+def embed_bodies(request: EmbedRequest, profile: Profile, model: str) -> list[dict[str, JsonValue]]:
+    """Return the bodies of as many calls as are needed. Raises UnsupportedFeatureError for what no server would do.
 
     A server pools as it was started to; ``mean``, the default, leaves that to it.
     """
     if request.pooling != "mean":
         hint = "The server pools as it was started to; leave pooling out."
         raise UnsupportedFeatureError(profile.name, f"pooling='{request.pooling}'", hint=hint)
-    if not request.normalize and profile.raw_vectors is None:
+    if not request.normalize and profile.unnormalized_fields is None:
         raise UnsupportedFeatureError(
             profile.name, "vectors as the model made them", hint="It may normalize them by itself; leave normalize on."
         )
-    extra: dict[str, JsonValue] = {} if request.normalize else dict(profile.raw_vectors or {})
-    parts = [request.inputs[start : start + AT_ONCE] for start in range(0, len(request.inputs), AT_ONCE)]
+    fields: dict[str, JsonValue] = {} if request.normalize else dict(profile.unnormalized_fields or {})
+    starts = range(0, len(request.inputs), MAX_INPUTS_PER_CALL)
+    batches = [list[JsonValue](request.inputs[start : start + MAX_INPUTS_PER_CALL]) for start in starts]
     if profile.embeddings == "feature-extraction":
-        return [{"inputs": list(part), **extra} for part in parts]
+        return [{"inputs": batch, **fields} for batch in batches]
     if profile.embedding_format is not None:
-        extra["encoding_format"] = profile.embedding_format
-    return [{"model": model, "input": list(part), **extra} for part in parts]
+        fields["encoding_format"] = profile.embedding_format
+    return [{"model": model, "input": batch, **fields} for batch in batches]
 
 
-def read(request: EmbedRequest, answers: Sequence[bytes], model: str, backend: str) -> Embeddings:
-    """The vectors of all answers. Raises APIError for an answer that has not one finite vector for each input."""
+def parse_embeddings(request: EmbedRequest, answers: Sequence[bytes], model: str, backend: str) -> Embeddings:
+    """Return the vectors of all answers. Raises APIError unless there is one finite vector for each input."""
     vectors: list[Vector] = []
     counts: list[int | None] = []
     for answer in answers:
-        found, count = _vectors(answer, backend)
-        vectors.extend(found)
+        rows, count = _parse_answer(answer, backend)
+        vectors.extend(rows)
         counts.append(count)
-    if len(vectors) != len(request.inputs) or len({len(vector) for vector in vectors}) != 1:
-        raise _wrong(backend, f"{len(vectors)} vectors for {len(request.inputs)} texts, or of different lengths")
-    if request.normalize:
-        vectors = [_unit(vector, backend) for vector in vectors]
-    known = [count for count in counts if count is not None]
-    usage = Usage(input_tokens=sum(known) if len(known) == len(counts) else None)
-    return Embeddings(vectors=tuple(vectors), usage=usage, model=model, backend=backend)
+    known_counts = [count for count in counts if count is not None]
+    usage = Usage(input_tokens=sum(known_counts) if len(known_counts) == len(counts) else None)
+    return checked_embeddings(request, vectors, usage, model=model, backend=backend)
 
 
-def _vectors(answer: bytes, backend: str) -> tuple[list[Vector], int | None]:
+def _parse_answer(answer: bytes, backend: str) -> tuple[list[Vector], int | None]:
     try:
-        told = json.loads(answer)
+        value = json.loads(answer)
     except ValueError as error:
-        raise _wrong(backend, "what is no JSON") from error
-    if isinstance(told, list):  # feature extraction: the vectors alone
-        return [_vector(one, backend) for one in told], None
-    entries = told.get("data") if isinstance(told, dict) else None
-    if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
-        raise _wrong(backend, "no data")
-    ordered = sorted(enumerate(entries), key=lambda pair: _place(pair[1].get("index"), pair[0]))
-    usage = told.get("usage")
-    count = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-    return [_vector(one.get("embedding"), backend) for _, one in ordered], count if isinstance(count, int) else None
-
-
-def _place(index: object, otherwise: int) -> int:
-    return index if isinstance(index, int) else otherwise
+        raise embedding_error(backend, "what is no JSON") from error
+    if isinstance(value, list):  # feature extraction: the vectors alone
+        return [_vector(row, backend) for row in value], None
+    entries = value.get("data") if isinstance(value, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise embedding_error(backend, "no data")
+    positions = [entry.get("index") for entry in entries]
+    if all(isinstance(position, int) for position in positions):
+        entries = [entry for _, entry in sorted(zip(positions, entries, strict=True), key=lambda pair: pair[0])]
+    return [_vector(entry.get("embedding"), backend) for entry in entries], token_count(
+        as_object(value.get("usage")), "prompt_tokens"
+    )
 
 
 def _vector(value: object, backend: str) -> Vector:
-    """Numbers, or 32-bit floats in base64, little end first."""
+    """Return the numbers of a list, or of little-endian 32-bit floats in base64."""
+    if isinstance(value, list):
+        return value
     try:
-        if isinstance(value, str):
-            data = base64.b64decode(value, validate=True)
-            vector = struct.unpack(f"<{len(data) // 4}f", data)
-        elif isinstance(value, list):
-            vector = tuple(float(number) for number in value)
-        else:
+        if not isinstance(value, str):
             raise TypeError("neither a list nor text")
-    except (binascii.Error, struct.error, TypeError, ValueError) as error:
-        raise _wrong(backend, "a vector that cannot be read") from error
-    if not vector or not all(map(math.isfinite, vector)):
-        raise _wrong(backend, "an empty vector, or one with what is no number")
-    return vector
-
-
-def _unit(vector: Vector, backend: str) -> Vector:
-    length = math.hypot(*vector)
-    if length == 0:
-        raise _wrong(backend, "a vector of zeros, which has no direction")
-    return tuple(number / length for number in vector)
-
-
-def _wrong(backend: str, what: str) -> APIError:
-    return APIError(f"'{backend}' embedded texts with {what}.", backend=backend, hint="Check that its model can embed.")
+        data = base64.b64decode(value, validate=True)
+        return struct.unpack(f"<{len(data) // 4}f", data)
+    except (binascii.Error, struct.error, TypeError) as error:
+        raise embedding_error(backend, "a vector that cannot be read") from error

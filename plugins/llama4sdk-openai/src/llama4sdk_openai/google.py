@@ -1,4 +1,4 @@
-"""Google's own credentials, by way of google-auth, imported when a token is needed."""
+"""Access tokens from Google's default credentials. google-auth is imported when a token is needed."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 
 
 class GoogleTokens:
-    """Access tokens of the application's default credentials, fetched anew before they expire."""
+    """Access tokens of the application's default credentials, refreshed before they expire."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._credentials: Any = None
 
     @property
-    def stale(self) -> bool:
+    def is_stale(self) -> bool:
         """Whether the next token has to be fetched."""
         return self._credentials is None or not self._credentials.valid
 
     def token(self) -> str:
-        """A token that is still good. Raises AuthenticationError where there are no credentials, or no longer."""
+        """Return a valid token. Raises AuthenticationError where there are no credentials, or no longer."""
         with self._lock:
-            if self.stale:
+            if self.is_stale:
                 self._refresh()
             return str(self._credentials.token)
 
     def forget(self) -> None:
-        """The token was refused: the next is another."""
+        """Drop the token after it was refused, so that the next is a new one."""
         with self._lock:
             self._credentials = None
 
     def secrets(self) -> tuple[str, ...]:
-        """The token in use."""
-        known = self._credentials
-        return (str(known.token),) if known is not None and known.token else ()
+        """Return the token in use, if there is one."""
+        credentials = self._credentials
+        return (str(credentials.token),) if credentials is not None and credentials.token else ()
 
     def _refresh(self) -> None:
         import google.auth

@@ -1,4 +1,4 @@
-"""What ``Endpoint.options`` may hold for these backends."""
+"""The ``Endpoint.options`` of these backends."""
 
 from __future__ import annotations
 
@@ -12,46 +12,47 @@ from llama4sdk._values import Value
 from llama4sdk.errors import ConfigurationError, UnknownOptionError
 from llama4sdk_openai.profiles import COMMON_OPTIONS, Profile
 
-__all__ = ["Options", "options"]
+__all__ = ["Options", "parse_options"]
 
-Word = Annotated[str, Field(pattern=r"^[\w.:@/-]+$")]
+Identifier = Annotated[str, Field(pattern=r"^[\w.:@/-]+$")]
 
-OURS: Final = frozenset({"model", "messages", "prompt", "stream", "input"})
-"""Fields of a request that nobody else may set."""
+#: Fields of a request that only the SDK sets.
+RESERVED_FIELDS: Final = frozenset({"model", "messages", "prompt", "stream", "input"})
 
 
 class Options(Value):
-    """Every option there is; which of them a backend takes stands in its profile."""
+    """All options; a profile names those that its backend takes."""
 
+    #: Tokens the model there accepts, where neither the SDK nor the server says.
     context_length: Annotated[int, Field(ge=1)] | None = None
-    """Tokens the model there accepts, where neither the SDK nor the server says."""
+    #: Fields sent with every chat and completion as they are.
     extra_body: dict[str, JsonValue] = Field(default_factory=dict)
-    """Sent with every chat and completion as it is."""
+    #: Whether calls that the server left in the text, as Llama 4 writes them, become tool calls.
     rescue: bool = False
-    """Whether calls that the server left in the text, as Llama 4 writes them, are made into tool calls."""
-    api_version: Word = "2024-05-01-preview"
+    api_version: Identifier = "2024-05-01-preview"
     auth: Literal["api-key", "bearer"] | None = None
-    project: Word | None = None
-    location: Word | None = None
-    quota_project: Word | None = None
-    provider: Word | dict[str, JsonValue] | None = None
-    bill_to: Word | None = None
+    project: Identifier | None = None
+    location: Identifier | None = None
+    quota_project: Identifier | None = None
+    provider: Identifier | dict[str, JsonValue] | None = None
+    bill_to: Identifier | None = None
 
 
-def options(profile: Profile, given: Mapping[str, JsonValue]) -> Options:
-    """The options, checked. Raises UnknownOptionError for one that this backend does not take."""
+def parse_options(profile: Profile, values: Mapping[str, JsonValue]) -> Options:
+    """Validate options. Raises UnknownOptionError for one that the backend does not take, else ConfigurationError."""
     known = (*COMMON_OPTIONS, *profile.options)
-    for name in given:
+    for name in values:
         if name not in known:
             raise UnknownOptionError(f"'{profile.name}' has no option '{name}'.", hint=nearest(name, known, "Options"))
     try:
-        made = Options.model_validate(dict(given))
+        options = Options.model_validate(dict(values))
     except ValidationError as error:
         raise ConfigurationError(
             f"Invalid options for '{profile.name}': {in_words(error)}.", hint="docs/remote.md says what each is."
         ) from error
-    if taken := sorted(OURS.intersection(made.extra_body)):
+    if reserved := sorted(RESERVED_FIELDS.intersection(options.extra_body)):
         raise ConfigurationError(
-            f"extra_body may not set {', '.join(taken)}.", hint="Only what the SDK does not send itself belongs there."
+            f"extra_body may not set {', '.join(reserved)}.",
+            hint="Only what the SDK does not send itself belongs there.",
         )
-    return made
+    return options

@@ -1,4 +1,4 @@
-"""What differs between endpoints of one protocol, as data: ``profiles.toml``, one table for each backend."""
+"""Differences between endpoints of one protocol, as data: ``profiles.toml``, one table for each backend."""
 
 from __future__ import annotations
 
@@ -12,94 +12,93 @@ from pydantic import Field, JsonValue
 from llama4sdk._values import Value
 from llama4sdk.capabilities import Capabilities, Feature
 
-__all__ = ["COMMON_OPTIONS", "ConstraintField", "Profile", "profile", "profiles"]
+__all__ = ["COMMON_OPTIONS", "ConstraintField", "Profile", "load_profiles"]
 
 ConstraintKind = Literal["json_schema", "regex", "grammar"]
 
 #: Where in a request a constraint stands, and in which notation.
 ConstraintField = Literal["response_format", "structured_outputs", "json_schema", "sglang", "tgi", "regex"]
 
-COMMON_OPTIONS = ("context_length", "extra_body", "rescue")
-"""The ``Endpoint.options`` that every backend here takes."""
+#: The ``Endpoint.options`` that every backend here takes.
+COMMON_OPTIONS: Final = ("context_length", "extra_body", "rescue")
 
 #: JSON schemas in chats: what nearly every endpoint has.
 SCHEMAS_IN_CHATS: Final[dict[ConstraintKind, ConstraintField]] = {"json_schema": "response_format"}
 
 
 class Profile(Value):
-    """One backend. Endpoints differ in these, and in nothing else."""
+    """One backend. Endpoints differ in these fields and in nothing else."""
 
     name: str
-    title: str
-    """What people call it."""
     summary: str
+
+    #: The default address; ``None`` where every user has an address of their own.
     url: str | None = None
-    """Where it is unless somebody says otherwise; ``None`` where everybody has an address of one's own."""
+    #: Added to an address that has no path.
     path: str = "/v1"
-    """Added to an address that has none."""
+    #: Environment variables for the address and the key; the first that is set counts.
     url_variables: tuple[str, ...] = ()
-    """Environment variables that may hold its address, the first that is set counts."""
     key_variables: tuple[str, ...] = ()
-    key: Literal["needed", "optional"] = "needed"
+    key: Literal["required", "optional"] = "required"
     auth: Literal["bearer", "api-key", "google"] = "bearer"
-    own: bool = False
-    """Whether it is a server of one's own, that may be asked what it serves."""
-    start: str | None = None
-    """The command that starts such a server."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    #: The ``Endpoint.options`` that only this backend takes.
+    options: tuple[str, ...] = ()
+
+    #: Whether users run it themselves, so that it is asked what it serves when a plan is made.
+    self_hosted: bool = False
+    #: The command that starts such a server.
+    start_command: str | None = None
+    #: How the server is asked for its models and their context, and for token counts.
     discovery: Literal["models", "vllm", "llamacpp", "tgi", "lmstudio"] | None = None
-    """How it is asked for its model and context."""
-    counting: Literal["vllm", "llamacpp"] | None = None
-    """How it is asked to count tokens."""
+    counting_api: Literal["vllm", "llamacpp"] | None = None
+
     features: frozenset[Feature]
     sampling: frozenset[str]
     constraints: dict[ConstraintKind, ConstraintField] = Field(default_factory=lambda: SCHEMAS_IN_CHATS)
-    names: dict[str, str] = Field(default_factory=dict)
-    """Sampling options that it calls something else."""
-    beside: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
-    """What must go with a sampling option for it to mean what it says."""
-    neutral: dict[str, float] = Field(default_factory=dict)
-    """Values that change nothing, and that it refuses: they are left out."""
+
+    #: Names of sampling options that differ from the SDK's.
+    option_names: dict[str, str] = Field(default_factory=dict)
+    #: Fields that must accompany a sampling option for it to mean what the SDK says.
+    option_companions: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+    #: Values of sampling options that change nothing and that the endpoint refuses: they are left out.
+    omitted_values: dict[str, float] = Field(default_factory=dict)
+
+    #: Whether a chat asks for logprobs with a flag and ``top_logprobs``, or with one number.
     logprobs: Literal["flag", "integer"] = "flag"
-    """Whether a chat asks for them with a flag and ``top_logprobs``, or with one number."""
     max_logprobs: int = 20
     logprobs_with_tools: bool = True
     completion_logprobs: bool = True
-    """Whether ``/completions`` gives them, too."""
-    asks_usage: bool = True
-    """Whether a stream's usage must be asked for."""
-    tells_cost: bool = False
-    """Whether its usage says what an answer cost, in dollars."""
-    completion_limit: Literal["omit", "room"] = "omit"
-    """What keeps ``/completions`` from ending after a few tokens when the caller set no limit: ``room`` sends a number
-    that surely fits."""
-    names_tools: bool = True
-    """Whether one tool can be demanded by its name; elsewhere it is the only one sent."""
-    forces_calls: bool = True
-    """Whether a call that is demanded comes at once; elsewhere the answer is given the shape of one."""
-    chat_body: dict[str, JsonValue] = Field(default_factory=dict)
-    """Sent with every chat."""
-    completion_body: dict[str, JsonValue] = Field(default_factory=dict)
-    headers: dict[str, str] = Field(default_factory=dict)
+
+    #: Whether a stream's usage must be asked for, and whether usage has the cost in US dollars.
+    requests_usage: bool = True
+    reports_cost: bool = False
+    #: What ``/completions`` gets where the caller set no limit: nothing, or the tokens that surely fit, for servers
+    #: that otherwise end after a few tokens.
+    completion_limit: Literal["omit", "remaining_context"] = "omit"
+
+    #: Whether one tool can be demanded by its name; elsewhere it is the only one sent.
+    named_tool_choice: bool = True
+    #: Whether a demanded call comes at once; elsewhere a JSON schema gives the answer the form of a call.
+    enforces_tool_choice: bool = True
+
+    #: Fields sent with every chat, and with every completion.
+    chat_fields: dict[str, JsonValue] = Field(default_factory=dict)
+    completion_fields: dict[str, JsonValue] = Field(default_factory=dict)
+
     embeddings: Literal["openai", "feature-extraction"] = "openai"
     embedding_format: Literal["float", "base64"] | None = None
-    raw_vectors: dict[str, JsonValue] | None = None
-    """What asks for vectors as the model made them; ``None`` where that cannot be asked."""
-    options: tuple[str, ...] = ()
-    """The ``Endpoint.options`` that only this one takes."""
+    #: Fields that ask for vectors without normalization; ``None`` where that cannot be asked.
+    unnormalized_fields: dict[str, JsonValue] | None = None
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do at best."""
+        """What the endpoint can do at best; a model there may do less."""
         return Capabilities(features=self.features | {"astream"}, sampling=self.sampling, remote=True)
 
 
 @lru_cache(maxsize=1)
-def profiles() -> dict[str, Profile]:
-    """All of them, by name."""
+def load_profiles() -> dict[str, Profile]:
+    """Read all profiles, by name."""
     text = files("llama4sdk_openai").joinpath("profiles.toml").read_text(encoding="utf-8")
     return {name: Profile.model_validate({"name": name} | fields) for name, fields in tomllib.loads(text).items()}
-
-
-def profile(name: str) -> Profile:
-    """The one of this name."""
-    return profiles()[name]

@@ -1,6 +1,6 @@
-"""Answers of OpenAI's protocol as events: server-sent chunks, or one object. Pure.
+"""Reads answers of OpenAI's protocol, as server-sent chunks or as one object. Pure.
 
-What differs between servers is read wherever it may stand, whoever sent it: logprobs as a list of objects or as
+Servers differ in where they put things; all places are read whoever the server is: logprobs as a list of objects or as
 parallel arrays, usage on its own chunk, on the last or on every one, tool calls in any fragments.
 """
 
@@ -12,30 +12,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from llama4sdk.errors import APIError, Llama4Error, StreamInterruptedError
-from llama4sdk.events import Event, Finish, FinishReason, TextDelta, Usage
+from llama4sdk.events import Event, Finish, FinishReason, TextDelta, TokenLogprob, Usage
 from llama4sdk.llama4.toolcalls import ToolCallParser
+from llama4sdk.remote.chat_messages import FINISH_REASONS, parse_usage
 from llama4sdk.remote.dialect import Head, Reader
+from llama4sdk.remote.json_fields import as_object, as_objects, token_count
+from llama4sdk.remote.logprobs import parse_logprobs
 from llama4sdk.remote.sse import SSEDecoder
 from llama4sdk.remote.status_errors import failure
-from llama4sdk_openai.logprobs import logprobs
+from llama4sdk.remote.tool_call_fragments import ToolCallAssembler
 from llama4sdk_openai.profiles import Profile
-from llama4sdk_openai.toolcalls import ToolCalls
 
-__all__ = ["AnswerReader"]
+__all__ = ["ChatReader"]
 
-REASONS: Final[dict[str, FinishReason]] = {
-    "stop": "stop",
-    "eos": "stop",
-    "eos_token": "stop",
-    "stop_sequence": "stop",
-    "length": "length",
-    "max_tokens": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-}
-
-STATUSES: Final = (
+#: HTTP statuses of errors within an answer that name none, by words in their type.
+STATUS_BY_ERROR_TYPE: Final = (
     ("rate_limit", 429),
     ("overload", 503),
     ("unavailable", 503),
@@ -49,41 +40,46 @@ STATUSES: Final = (
     ("validation", 422),
     ("timeout", 504),
 )
-"""What an error within an answer would have had for a status, by words in its type."""
 
 
-class AnswerReader(Reader):
-    """Reads one answer, streamed or not: what it is says its content type."""
+class ChatReader(Reader):
+    """Reads the answer to a chat or a completion, streamed or whole by its content type."""
 
     def __init__(
-        self, profile: Profile, model: str, context: int, tops: int, rescue: ToolCallParser | None = None
+        self,
+        profile: Profile,
+        model: str,
+        context_length: int,
+        *,
+        max_alternatives: int,
+        call_parser: ToolCallParser | None = None,
     ) -> None:
-        """``tops`` is the number of alternatives that were asked for; ``rescue`` finds calls left in the text."""
+        """``max_alternatives`` limits logprobs; ``call_parser`` finds tool calls that were left in the text."""
         self._profile = profile
         self._model = model
-        self._context = context
-        self._tops = tops
-        self._rescue = rescue
+        self._context_length = context_length
+        self._max_alternatives = max_alternatives
+        self._call_parser = call_parser
         self._decoder = SSEDecoder()
-        self._whole: bytearray | None = None
+        self._whole_body: bytearray | None = None
         self._head = Head(200, {})
-        self._calls = ToolCalls()
+        self._calls = ToolCallAssembler()
         self._reason: str | None = None
         self._usage: Mapping[str, Any] = {}
         self._timings: Mapping[str, Any] = {}
         self._refused = False
-        self._half = ""
+        self._high_surrogate = ""
 
     def begin(self, head: Head) -> None:
-        """Told what stands before the body."""
+        """Take the content type and the request's id from the answer's head."""
         self._head = head
         if "json" in head.headers.get("content-type", ""):
-            self._whole = bytearray()
+            self._whole_body = bytearray()
 
     def feed(self, data: bytes) -> Iterable[Event]:
-        """The events these bytes complete."""
-        if self._whole is not None:
-            self._whole += data
+        """Yield the events that these bytes complete."""
+        if self._whole_body is not None:
+            self._whole_body += data
             return
         for event in self._decoder.feed(data):
             if self.done:
@@ -91,125 +87,120 @@ class AnswerReader(Reader):
             if event.data.startswith(b"[DONE]"):
                 self.done = True
             elif event.data:
-                yield from self._chunk(event.data, failed=event.name == "error")
+                yield from self._read_chunk(event.data, is_error=event.name == "error")
 
     def end(self) -> Iterable[Event]:
-        """What is left, then the ``Finish``. Raises StreamInterruptedError for an answer without its end."""
-        if self._whole is not None:
-            yield from self._chunk(bytes(self._whole), failed=False)
+        """Yield what is left, then the ``Finish``. Raises StreamInterruptedError for an answer without its end."""
+        if self._whole_body is not None:
+            yield from self._read_chunk(bytes(self._whole_body), is_error=False)
         elif not self.done and (last := self._decoder.end()) is not None and not last.data.startswith(b"[DONE]"):
-            yield from self._chunk(last.data, failed=last.name == "error")
+            yield from self._read_chunk(last.data, is_error=last.name == "error")
         if self._reason is None:
             raise StreamInterruptedError(
                 f"The answer from '{self._profile.name}' ended without saying that it was complete.",
                 hint="What had arrived is in the error's .partial. Asking again starts a new answer.",
             )
-        if self._rescue is not None:
-            yield from self._rescue.end()
+        if self._call_parser is not None:
+            yield from self._call_parser.end()
         self._calls.end(self._profile.name)
-        yield Finish(reason=self._finish_reason(), usage=self._counted())
+        yield Finish(reason=self._finish_reason(self._reason), usage=self._final_usage())
 
-    def _chunk(self, data: bytes, *, failed: bool) -> Iterator[Event]:
+    def _read_chunk(self, data: bytes, *, is_error: bool) -> Iterator[Event]:
+        chunk = self._decode_chunk(data)
+        groq = as_object(chunk.get("x_groq"))
+        if is_error or chunk.get("error") or chunk.get("object") == "error":
+            raise self._error_in_answer(data, chunk)
+        if groq.get("error"):
+            raise self._error_in_answer(json.dumps({"error": groq["error"]}).encode(), groq)
+        self._usage = as_object(chunk.get("usage") or groq.get("usage")) or self._usage
+        self._timings = as_object(chunk.get("timings")) or self._timings
+        for choice in as_objects(chunk.get("choices")):
+            if not choice.get("index"):
+                try:
+                    yield from self._read_choice(choice)
+                except ValueError as error:
+                    raise self._unreadable(data) from error
+
+    def _decode_chunk(self, data: bytes) -> dict[str, Any]:
         try:
             chunk = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise self._garbled(data) from error
-        if not isinstance(chunk, dict):
-            if isinstance(chunk, list) and chunk and isinstance(chunk[0], dict) and "error" in chunk[0]:
-                raise self._failure(data, chunk[0])
-            raise self._garbled(data)
-        groq = chunk.get("x_groq")
-        if failed or chunk.get("error") or chunk.get("object") == "error":
-            raise self._failure(data, chunk)
-        if isinstance(groq, dict) and groq.get("error"):
-            raise self._failure(json.dumps({"error": groq["error"]}).encode(), groq)
-        usage = chunk.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None)
-        if isinstance(usage, dict):
-            self._usage = usage
-        if isinstance(chunk.get("timings"), dict):
-            self._timings = chunk["timings"]
-        for choice in chunk.get("choices") or ():
-            if isinstance(choice, dict) and not choice.get("index"):
-                yield from self._choice(choice)
+            raise self._unreadable(data) from error
+        if isinstance(chunk, dict):
+            return chunk
+        for entry in as_objects(chunk)[:1]:
+            if "error" in entry:
+                raise self._error_in_answer(data, entry)
+        raise self._unreadable(data)
 
-    def _choice(self, choice: Mapping[str, Any]) -> Iterator[Event]:
+    def _read_choice(self, choice: Mapping[str, Any]) -> Iterator[Event]:
         delta = choice.get("delta") or choice.get("message")
         if not isinstance(delta, dict):
             delta = {"content": choice.get("text")}
         if refusal := delta.get("refusal"):
             self._refused = True
             yield TextDelta(text=str(refusal))
-        text = delta.get("content")
-        seen = choice.get("logprobs")
-        if text or seen is not None:
-            yield from self._text(_plain(text), seen)
-        if delta.get("tool_calls"):
-            yield from self._calls.feed(delta["tool_calls"])
-        reason = choice.get("finish_reason")
-        if reason:
+        text, logprobs = _content_text(delta.get("content")), choice.get("logprobs")
+        if text or logprobs is not None:
+            yield from self._text_events(text, parse_logprobs(logprobs, self._max_alternatives))
+        yield from self._calls.feed(delta.get("tool_calls"))
+        if reason := choice.get("finish_reason"):
             self._reason = str(reason)
 
-    def _text(self, text: str, seen: object) -> Iterator[Event]:
-        if not text.isascii() or self._half:
-            text = self._joined(text)
-        told = logprobs(seen, self._tops) if seen is not None else ()
-        if self._rescue is None:
-            if text or told:
-                yield TextDelta(text=text, logprobs=told)
+    def _text_events(self, text: str, logprobs: tuple[TokenLogprob, ...]) -> Iterator[Event]:
+        if not text.isascii() or self._high_surrogate:
+            text = self._join_surrogates(text)
+        if self._call_parser is None:
+            if text or logprobs:
+                yield TextDelta(text=text, logprobs=logprobs)
             return
-        pieces = self._rescue.push(text)
-        if told:
-            yield TextDelta(text="", logprobs=told)
-        yield from pieces
+        events = self._call_parser.push(text)
+        if logprobs:
+            yield TextDelta(text="", logprobs=logprobs)
+        yield from events
 
-    def _joined(self, text: str) -> str:
-        """Halves of a character, which some servers cut, put together again."""
-        text, self._half = self._half + text, ""
+    def _join_surrogates(self, text: str) -> str:
+        """Join halves of a character that a server put into two deltas."""
+        text, self._high_surrogate = self._high_surrogate + text, ""
         if text and "\ud800" <= text[-1] <= "\udbff":
-            text, self._half = text[:-1], text[-1]
+            text, self._high_surrogate = text[:-1], text[-1]
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
-    def _finish_reason(self) -> FinishReason:
+    def _finish_reason(self, reason: str) -> FinishReason:
         if self._refused:
             return "content_filter"
-        known = REASONS.get(self._reason or "")
+        known = FINISH_REASONS.get(reason)
         if known is None:
             raise APIError(
-                f"'{self._profile.name}' ended its answer with '{self._reason}', not because it was complete.",
+                f"'{self._profile.name}' ended its answer with '{reason}', not because it was complete.",
                 backend=self._profile.name,
                 request_id=self._head.request_id,
                 hint="What had arrived is in the error's .partial.",
             )
-        called = len(self._calls) or (self._rescue is not None and self._rescue.calls)
-        return "tool_calls" if called and known == "stop" else known
+        has_calls = len(self._calls) or (self._call_parser is not None and self._call_parser.calls)
+        return "tool_calls" if has_calls and known == "stop" else known
 
-    def _counted(self) -> Usage:
-        usage, timings = self._usage, self._timings
-        if not usage and timings:
-            cached = _count(timings.get("cache_n"))
-            read = _count(timings.get("prompt_n"))
+    def _final_usage(self) -> Usage:
+        """Return the counts of the answer's usage, or of llama.cpp's timings."""
+        if self._timings and not self._usage:
+            cached, processed = token_count(self._timings, "cache_n"), token_count(self._timings, "prompt_n")
             return Usage(
-                input_tokens=None if read is None else read + (cached or 0),
-                output_tokens=_count(timings.get("predicted_n")),
+                input_tokens=None if processed is None else processed + (cached or 0),
+                output_tokens=token_count(self._timings, "predicted_n"),
                 cached_tokens=cached,
             )
-        details = usage.get("prompt_tokens_details")
-        cost = usage.get("cost") if self._profile.tells_cost else None
-        return Usage(
-            input_tokens=_count(usage.get("prompt_tokens")),
-            output_tokens=_count(usage.get("completion_tokens")),
-            cached_tokens=_count(details.get("cached_tokens")) if isinstance(details, dict) else None,
-            cost=float(cost) if isinstance(cost, int | float) else None,
-        )
+        usage, cost = parse_usage(self._usage), self._usage.get("cost")
+        if self._profile.reports_cost and isinstance(cost, int | float):
+            usage = usage.model_copy(update={"cost": float(cost)})
+        return usage
 
-    def _failure(self, data: bytes, chunk: Mapping[str, Any]) -> Llama4Error:
-        """An error within an answer, as if it had been one from the start."""
-        head = Head(_status(chunk), self._head.headers)
-        return failure(
-            head, data, backend=self._profile.name, model=self._model, context=self._context, now=time.time()
-        )
+    def _error_in_answer(self, data: bytes, chunk: Mapping[str, Any]) -> Llama4Error:
+        """Return the error that this would have been with a status of its own."""
+        head = Head(_error_status(chunk), self._head.headers)
+        backend, context_length = self._profile.name, self._context_length
+        return failure(head, data, backend=backend, model=self._model, context=context_length, now=time.time())
 
-    def _garbled(self, data: bytes) -> APIError:
+    def _unreadable(self, data: bytes) -> APIError:
         return APIError(
             f"'{self._profile.name}' sent what is no JSON within its answer: {data[:60]!r}.",
             backend=self._profile.name,
@@ -218,27 +209,20 @@ class AnswerReader(Reader):
         )
 
 
-def _plain(text: object) -> str:
-    """The text of a delta: mostly that itself, of some servers a list of parts."""
-    if isinstance(text, str):
-        return text
-    if isinstance(text, list):
-        return "".join(str(part.get("text") or "") for part in text if isinstance(part, dict))
-    return ""
+def _content_text(content: object) -> str:
+    """Return the text of a delta's content, which some servers send as a list of parts."""
+    if isinstance(content, str):
+        return content
+    return "".join(str(part.get("text") or "") for part in as_objects(content))
 
 
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and value >= 0 else None
-
-
-def _status(chunk: Mapping[str, Any]) -> int:
-    inner = chunk.get("error")
-    fields = inner if isinstance(inner, dict) else chunk
+def _error_status(chunk: Mapping[str, Any]) -> int:
+    fields = as_object(chunk.get("error")) or chunk
     for name in ("code", "status_code", "http_status_code", "status"):
         value = fields.get(name)
         if isinstance(value, str) and value.isdigit():
             value = int(value)
         if isinstance(value, int) and 400 <= value < 600:
             return value
-    told = " ".join(str(fields.get(name) or "") for name in ("type", "code", "status")).lower()
-    return next((status for word, status in STATUSES if word in told), 500)
+    words = " ".join(str(fields.get(name) or "") for name in ("type", "code", "status")).lower()
+    return next((status for word, status in STATUS_BY_ERROR_TYPE if word in words), 500)

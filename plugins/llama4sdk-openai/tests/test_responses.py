@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from llama4sdk_openai.profiles import profile
-from llama4sdk_openai.responses import AnswerReader
+from llama4sdk_openai.profiles import load_profiles
+from llama4sdk_openai.responses import ChatReader
 
 from llama4sdk.errors import (
     APIError,
@@ -31,7 +31,13 @@ WHOLE = Head(200, {"content-type": "application/json"})
 
 def read(pieces: Iterable[bytes], *, name: str = "openai", head: Head = STREAM, rescue: bool = False) -> Completion:
     """The answer these bytes are."""
-    reader = AnswerReader(profile(name), "m", 100, 2, ToolCallParser(["now"]) if rescue else None)
+    reader = ChatReader(
+        load_profiles()[name],
+        "m",
+        100,
+        max_alternatives=2,
+        call_parser=ToolCallParser(["now"]) if rescue else None,
+    )
     reader.begin(head)
     events: list[Event] = [event for piece in pieces for event in reader.feed(piece)]
     events += reader.end()

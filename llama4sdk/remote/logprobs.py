@@ -1,0 +1,68 @@
+"""Log-probabilities in the JSON forms that servers have for them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import zip_longest
+from typing import Any, Final
+
+from llama4sdk.events import TokenLogprob, TopLogprob
+
+__all__ = ["parse_logprobs"]
+
+#: Stands for the logarithm of zero, for which servers send null: JSON has no number for it.
+ZERO_PROBABILITY_LOGPROB: Final = -9999.0
+
+
+def parse_logprobs(value: object, max_alternatives: int) -> tuple[TokenLogprob, ...]:
+    """Return the drawn tokens, each with at most ``max_alternatives`` others, likeliest first.
+
+    Chats have a list of objects, bare (Ollama) or under ``content``; raw text and Together have parallel arrays.
+    Raises ValueError for an entry whose log-probability is neither a number nor null.
+    """
+    content = value.get("content") if isinstance(value, dict) else value
+    if isinstance(content, list):
+        return tuple(_token_logprob(entry, max_alternatives) for entry in content if isinstance(entry, dict))
+    if not isinstance(value, dict):
+        return ()
+    tokens, logprobs, alternatives = value.get("tokens"), value.get("token_logprobs"), value.get("top_logprobs")
+    if not isinstance(tokens, list) or not isinstance(logprobs, list):
+        return ()
+    rows = zip_longest(tokens, logprobs, (alternatives if isinstance(alternatives, list) else ())[: len(tokens)])
+    return tuple(
+        TokenLogprob(token=str(token), logprob=_number(logprob), top=_alternatives(others, max_alternatives))
+        for token, logprob, others in rows
+    )
+
+
+def _token_logprob(entry: Mapping[str, Any], max_alternatives: int) -> TokenLogprob:
+    return TokenLogprob(
+        token=str(entry.get("token", "")),
+        logprob=_entry_number(entry),
+        top=_alternatives(entry.get("top_logprobs"), max_alternatives),
+    )
+
+
+def _alternatives(value: object, limit: int) -> tuple[TopLogprob, ...]:
+    """Alternatives given as objects, or as a mapping of token to log-probability."""
+    pairs: Iterable[tuple[object, float]] = ()
+    if isinstance(value, dict):
+        pairs = ((token, _number(logprob)) for token, logprob in value.items())
+    elif isinstance(value, list):
+        pairs = ((entry.get("token", ""), _entry_number(entry)) for entry in value if isinstance(entry, dict))
+    alternatives = [TopLogprob(token=str(token), logprob=logprob) for token, logprob in pairs]
+    return tuple(sorted(alternatives, key=lambda alternative: -alternative.logprob)[:limit])
+
+
+def _entry_number(entry: Mapping[str, Any]) -> float:
+    if "logprob" not in entry:
+        raise ValueError("a token without its log-probability")
+    return _number(entry["logprob"])
+
+
+def _number(value: object) -> float:
+    if value is None:
+        return ZERO_PROBABILITY_LOGPROB
+    if not isinstance(value, int | float):
+        raise ValueError(f"a log-probability that is no number: {value!r:.40}")
+    return min(0.0, float(value))
