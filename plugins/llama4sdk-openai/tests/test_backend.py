@@ -154,7 +154,8 @@ def test_vertex_is_reached_by_project_and_place(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "mine")
     base = reached("vertex", Endpoint(api_key=SECRET, options={"quota_project": "theirs"}))
     assert (
-        base.base_url == "https://us-east5-aiplatform.googleapis.com/v1/projects/mine/locations/us-east5/endpoints/openapi"
+        base.base_url
+        == "https://us-east5-aiplatform.googleapis.com/v1/projects/mine/locations/us-east5/endpoints/openapi"
     )
     assert base.headers["x-goog-user-project"] == "theirs"
     offer = offered("vertex", "maverick")
