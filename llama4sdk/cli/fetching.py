@@ -57,5 +57,5 @@ def _measured(model: str, progress: Progress) -> Path:
     path = weights.pull(model, progress=watch)
     if len(pieces) > 1:
         (first, began), (last, ended) = pieces
-        measurements.downloaded(settings.home(), last - first, ended - began)
+        measurements.record_download(settings.home(), last - first, ended - began)
     return path

@@ -20,7 +20,7 @@ from typing import IO, Final
 
 from llama4sdk.diagnostics.machine import reaches_accelerators
 from llama4sdk.hardware import Hardware
-from llama4sdk.probe.measurements import Measured, this_machine
+from llama4sdk.probe.measurements import Measured, machine_id
 
 __all__ = ["Step", "bench", "disk_bandwidth", "host_bandwidths", "memory_bandwidth"]
 
@@ -67,7 +67,7 @@ def bench(hardware: Hardware, home: Path, *, step: Step = lambda what: None) -> 
         step("links to GPUs")
         devices = host_bandwidths(hardware)
     day = datetime.now(UTC).date().isoformat()
-    return Measured(machine=this_machine(), day=day, memory=memory, disk=disk, devices=devices)
+    return Measured(machine=machine_id(), day=day, memory=memory, disk=disk, devices=devices)
 
 
 def memory_bandwidth(*, threads: int, nbytes: int = BUFFER, seconds: float = SECONDS) -> int | None:

@@ -19,8 +19,8 @@ __all__ = ["MOST", "RopeScaling", "TextConfig", "layer_count", "number"]
 
 Positive = Annotated[int, Field(ge=1)]
 
+#: Layers and experts beyond this are no network but a damaged file; what is made for each must stay small.
 MOST: Final = 4096
-"""Layers and experts beyond this are no network but a damaged file; what is made for each must stay small."""
 
 
 class RopeScaling(Value):
@@ -51,17 +51,17 @@ class TextConfig(Value):
     num_heads: Positive
     num_kv_heads: Positive
     head_dim: Positive
+    #: Inner width of a routed or shared expert.
     expert_size: Positive
-    """Inner width of a routed or shared expert."""
+    #: Inner width of a dense feed-forward layer.
     dense_size: Positive
-    """Inner width of a dense feed-forward layer."""
     num_experts: Annotated[int, Field(le=MOST)] = 0
     experts_per_token: int = 1
     moe_layers: frozenset[int] = frozenset()
+    #: Layers without rotary positions.
     nope_layers: frozenset[int] = frozenset()
-    """Layers without rotary positions."""
+    #: Layers that attend only within their own chunk; the others attend to everything before.
     chunked_layers: frozenset[int] = frozenset()
-    """Layers that attend only within their own chunk; the others attend to everything before."""
     chunk_size: Positive | None = None
     rope_theta: float
     rope_scaling: RopeScaling | None = None

@@ -17,8 +17,8 @@ from llama4sdk.llama4.config import RopeScaling, TextConfig, layer_count, number
 
 __all__ = ["config_from_gguf"]
 
+#: The (low, high) frequency factors ever published: Llama 3.1 to 3.3, and Scout.
 _STATED_SCALINGS: Final = ((1.0, 4.0), (1.0, 1.0))
-"""The (low, high) frequency factors ever published: Llama 3.1 to 3.3, and Scout."""
 
 
 def config_from_gguf(

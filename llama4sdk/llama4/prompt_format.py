@@ -33,8 +33,8 @@ class Control(NamedTuple):
     name: str
 
 
+#: Text that is encoded by itself, in which nothing is a control token; or a control token.
 Piece: TypeAlias = str | Control
-"""Text that is encoded by itself, in which nothing is a control token; or a control token."""
 
 BEGIN: Final = Control("<|begin_of_text|>")
 HEADER: Final = Control("<|header_start|>")

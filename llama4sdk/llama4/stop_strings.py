@@ -11,10 +11,10 @@ __all__ = ["Cut", "cut"]
 class Cut(NamedTuple):
     """Text split at the point up to which no stop string can reach."""
 
+    #: May be shown.
     safe: str
-    """May be shown."""
+    #: Could still become a stop string; goes in front of the next piece. Empty when stopped.
     held: str
-    """Could still become a stop string; goes in front of the next piece. Empty when stopped."""
     stopped: bool
 
 

@@ -38,6 +38,7 @@ O200K_WORDS: Final = (
     rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{CONTRACTIONS}?"
     rf"|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{CONTRACTIONS}?|{TAIL % '/'}"
 )
+#: What GGUF's ``tokenizer.ggml.pre`` names: how text is cut into words before byte pairs are merged.
 SPLITTERS: Final = {
     "smollm": "digits",
     "gpt2": "gpt2",
@@ -49,7 +50,6 @@ SPLITTERS: Final = {
     "llama4": O200K_WORDS,
     "gpt-4o": O200K_WORDS,
 }
-"""What GGUF's ``tokenizer.ggml.pre`` names: how text is cut into words before byte pairs are merged."""
 
 
 class Tokenizer:

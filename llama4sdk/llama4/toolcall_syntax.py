@@ -20,8 +20,8 @@ class Call(NamedTuple):
 
 
 MALFORMED: Final = (ValueError, SyntaxError, TypeError, LookupError, RecursionError, MemoryError)
+#: JSON's words, which models write in Python, too.
 WORDS: Final[dict[str, JsonValue]] = {"true": True, "false": False, "null": None}
-"""JSON's words, which models write in Python, too."""
 
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 _KNOWN_ESCAPES: Final = "\n\\'\"abfnrtvx0123NuU"

@@ -27,8 +27,8 @@ __all__ = ["MARKS", "ToolCallParser"]
 START: Final = "<|python_start|>"
 END: Final = "<|python_end|>"
 CLOSING_TAG: Final = "</function>"
+#: Control tokens that an engine must pass on as text, for the parser to see; they are never shown.
 MARKS: Final = (START, END)
-"""Control tokens that an engine must pass on as text, for the parser to see; they are never shown."""
 
 SEPARATORS: Final = " \t\r\n,;"
 KEYS: Final = ("name", "type", "function", "parameters", "arguments")
@@ -146,8 +146,8 @@ class ToolCallParser:
 class _Candidate:
     """Something from the first held character on; ``scan`` finds its end, going on where it stopped before."""
 
+    #: Where its brackets begin; nothing is in brackets when there are no ``quotes``.
     at: int
-    """Where its brackets begin; nothing is in brackets when there are no ``quotes``."""
     quotes: str = ""
     tag: str | None = None
     stack: str = ""
@@ -194,8 +194,8 @@ class _Candidate:
             self.quote = ""
 
 
+#: The opening character begins nothing: it is text by itself.
 _NOTHING: Final = 1
-"""The opening character begins nothing: it is text by itself."""
 
 
 def _candidate(text: str, may_call: Callable[[str], bool]) -> _Candidate | None:

@@ -23,13 +23,13 @@ class VisionConfig(Value):
     num_layers: Positive
     num_heads: Positive
     mlp_size: Positive
+    #: Side of a tile in pixels.
     tile_size: Positive
-    """Side of a tile in pixels."""
+    #: Side of a patch in pixels: a tile is a grid of these.
     patch_size: Positive
-    """Side of a patch in pixels: a tile is a grid of these."""
     channels: Positive = 3
+    #: So many by so many neighbouring patches become one token.
     shuffle: Positive = 2
-    """So many by so many neighbouring patches become one token."""
     adapter_size: Positive
     rope_theta: float = 10000.0
 

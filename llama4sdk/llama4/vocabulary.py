@@ -26,11 +26,11 @@ __all__ = [
 ]
 
 LONGEST_TEXT: Final = 400_000
+#: Meta's tokenizer encodes at most so many characters, and so many with or without space in a row, as one text.
 LONGEST_RUN: Final = 25_000
-"""Meta's tokenizer encodes at most so many characters, and so many with or without space in a row, as one text."""
 
+#: Control tokens that no other vocabulary has together.
 LLAMA4_MARKS: Final = frozenset({"<|begin_of_text|>", "<|header_start|>", "<|header_end|>", "<|eom|>", "<|eot|>"})
-"""Control tokens that no other vocabulary has together."""
 
 TURN_ENDS: Final = ("<|end_of_text|>", "<|eom|>", "<|eot|>")
 CONTROL_TOKENS: Final = 2048

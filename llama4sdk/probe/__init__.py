@@ -1,11 +1,11 @@
-"""Reading this machine: each reader is guarded, has a deadline, and changes nothing."""
+"""Detect this machine's hardware and software: every reader is read-only and has a deadline."""
 
 from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from llama4sdk import settings
 from llama4sdk.hardware import Hardware
@@ -21,58 +21,67 @@ from llama4sdk.probe.sanity import (
 
 __all__ = ["probe", "timed_probe"]
 
-DEADLINE: Final = 1.0
-"""Seconds for all readers together; they take some ten milliseconds."""
+#: For all readers together; they usually take some ten milliseconds.
+DEADLINE_SECONDS: Final = 1.0
 
-DRIVER_DEADLINE: Final = 1.5
-"""Seconds for the drivers of GPUs: one that sleeps between uses takes its time to wake each of its cards."""
+#: For GPU drivers, which may have to wake each card from sleep first.
+DRIVER_DEADLINE_SECONDS: Final = 1.5
 
 
 def probe(*, deadline: float | None = None) -> Hardware:
     """Describe this machine as it is now.
 
-    Never raises, takes at most ``deadline`` seconds (1.5 unless given), and says what it could not read, or believe.
-    All is read at once, so that one thing that hangs costs no other its time.
+    Never raises and takes at most ``deadline`` seconds (default 1.5). Values that could not be read, or are not
+    plausible, are left out and named in ``Hardware.problems``. Readers run in parallel: one that hangs delays none.
     """
     return timed_probe(deadline=deadline)[0]
 
 
 def timed_probe(*, deadline: float | None = None) -> tuple[Hardware, Mapping[str, float | None]]:
-    """The same, and the seconds that each reader took; ``None`` for one that did not answer in time."""
-    now = time.monotonic()
-    until = now + (DEADLINE if deadline is None else deadline)
-    late = now + (DRIVER_DEADLINE if deadline is None else deadline)
-    gpus = Reader("GPUs through NVML", nvidia.read, nvidia.NVIDIA_ABSENT)
-    radeons = Reader("AMD GPUs", amd.read, amd.AMD_ABSENT)
-    ram = Reader("memory", memory.read, memory.Memory())
-    processor = Reader("the processor", cpu.read, cpu.unknown())
-    macs = Reader("Apple's GPU", lambda: apple.read(ram.result(until).free), apple.APPLE_ABSENT)
-    space = Reader("the disk", lambda: disk.read(settings.home()), disk.DISK_UNKNOWN)
-    libraries = Reader("installed libraries", software.runtimes, software.NO_RUNTIMES)
-    keys = Reader("credentials", software.credentials, software.NO_CREDENTIALS)
-    speeds = Reader("what was measured", lambda: measurements.load(settings.home()), None)
-    cards, other = gpus.result(late), radeons.result(late)
-    readers = (gpus, radeons, ram, processor, macs, space, libraries, keys, speeds)
-    problems = [*cards.problems, *(problem for reader in readers if (problem := reader.problem(until)))]
-    room, store = plausible_memory(ram.result(until), problems), plausible_disk(space.result(until), problems)
-    devices = plausible_devices((*cards.devices, *other.devices, *macs.result(until)), problems)
-    found = Hardware(
+    """Like ``probe``, with the seconds that each reader took; ``None`` for one that did not answer in time."""
+    start = time.monotonic()
+    until = start + (DEADLINE_SECONDS if deadline is None else deadline)
+    readers = _Readers(until)
+    drivers_until = start + (DRIVER_DEADLINE_SECONDS if deadline is None else deadline)
+    nvidia_gpus, amd_gpus = readers.nvidia.result(drivers_until), readers.amd.result(drivers_until)
+    problems = [*nvidia_gpus.problems, *(text for reader in readers.all if (text := reader.problem(until)))]
+    ram = plausible_memory(readers.memory.result(until), problems)
+    weights_disk = plausible_disk(readers.disk.result(until), problems)
+    devices = plausible_devices((*nvidia_gpus.devices, *amd_gpus.devices, *readers.apple.result(until)), problems)
+    hardware = Hardware(
         system=f"{platform.system()} {platform.machine()}",
-        cpu=plausible_cpu(processor.result(until), problems),
-        total_memory=room.total,
-        free_memory=room.free,
-        installed_memory=room.installed if room.installed > room.total else None,
-        free_swap=room.swap,
-        total_swap=room.total_swap,
+        cpu=plausible_cpu(readers.cpu.result(until), problems),
+        total_memory=ram.total,
+        free_memory=ram.free,
+        installed_memory=ram.installed if ram.installed > ram.total else None,
+        free_swap=ram.swap,
+        total_swap=ram.total_swap,
         devices=devices,
-        links=plausible_links((*cards.links, *other.links), devices),
-        hidden_devices=(*cards.hidden, *other.hidden),
-        driver=cards.driver,
-        cuda=cards.cuda,
-        disk_free=store.free,
-        disk_kind=store.kind,
-        runtimes=libraries.result(until),
-        credentials=keys.result(until),
+        links=plausible_links((*nvidia_gpus.links, *amd_gpus.links), devices),
+        hidden_devices=(*nvidia_gpus.hidden, *amd_gpus.hidden),
+        driver=nvidia_gpus.driver,
+        cuda=nvidia_gpus.cuda,
+        disk_free=weights_disk.free,
+        disk_kind=weights_disk.kind,
+        runtimes=readers.runtimes.result(until),
+        credentials=readers.credentials.result(until),
         problems=tuple(problems),
     )
-    return measurements.applied(found, speeds.result(until)), {reader.what: reader.seconds for reader in readers}
+    hardware = measurements.apply_measurements(hardware, readers.measured.result(until))
+    return hardware, {reader.name: reader.seconds for reader in readers.all}
+
+
+class _Readers:
+    """All readers, started; ``all`` lists them in the order of their problems."""
+
+    def __init__(self, until: float) -> None:
+        self.nvidia = Reader("GPUs through NVML", nvidia.read, nvidia.NVIDIA_ABSENT)
+        self.amd = Reader("AMD GPUs", amd.read, amd.AMD_ABSENT)
+        self.memory = Reader("memory", memory.read, memory.Memory())
+        self.cpu = Reader("the processor", cpu.read, cpu.unknown())
+        self.apple = Reader("Apple's GPU", lambda: apple.read(self.memory.result(until).free), apple.APPLE_ABSENT)
+        self.disk = Reader("the disk", lambda: disk.read(settings.home()), disk.DISK_UNKNOWN)
+        self.runtimes = Reader("installed libraries", software.runtimes, software.NO_RUNTIMES)
+        self.credentials = Reader("credentials", software.credentials, software.NO_CREDENTIALS)
+        self.measured = Reader("what was measured", lambda: measurements.load(settings.home()), None)
+        self.all: Sequence[Reader[Any]] = tuple(vars(self).values())

@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from llama4sdk.hardware import Device, Link
-from llama4sdk.probe.visible_devices import select
+from llama4sdk.probe.visible_devices import visible_indices
 
 __all__ = ["AMD_ABSENT", "Amd", "read"]
 
 SYSFS: Final = Path("/sys/class")
-ONE_POOL: Final = ("gfx942",)
-"""Processors with a GPU whose memory nothing is set aside of (MI300A)."""
+#: GPUs that share all memory with the processor, with none set aside (MI300A).
+SHARED_MEMORY_ARCHITECTURES: Final = ("gfx942",)
 
-TRANSFERS: Final = (("gfx94", 4), ("gfx95", 4), ("gfx9", 2), ("gfx10", 16), ("gfx11", 16), ("gfx12", 16))
-"""Bits a line of the bus carries in a cycle of the clock that the driver names: HBM3 four, HBM2 two, GDDR6 sixteen."""
+#: Bits per bus line and cycle of the clock that the driver reports: HBM3 four, HBM2 two, GDDR6 sixteen.
+BITS_PER_CYCLE: Final = (("gfx94", 4), ("gfx95", 4), ("gfx9", 2), ("gfx10", 16), ("gfx11", 16), ("gfx12", 16))
 
-XGMI: Final = "11"
-"""The type of a KFD link that is AMD's own, not PCIe."""
+#: The type of KFD links that are xGMI, not PCIe.
+XGMI_LINK: Final = "11"
 
 
 class Amd(NamedTuple):
-    """The devices this process may use, how they are connected, and the names of the others."""
+    """Devices this process may use, their links, and the names of hidden devices."""
 
     devices: tuple[Device, ...] = ()
     links: tuple[Link, ...] = ()
@@ -34,29 +34,30 @@ class Amd(NamedTuple):
 AMD_ABSENT: Final = Amd()
 
 
-class _Found(NamedTuple):
+class _Gpu(NamedTuple):
     node: Path
     device: Device
 
 
 def read(root: Path = SYSFS, environment: Mapping[str, str] = os.environ) -> Amd:
-    """What lies under ``root``; nothing there is an answer, not an error."""
+    """Read the GPUs under ``root``; ``AMD_ABSENT`` without any."""
     nodes = root / "kfd" / "kfd" / "topology" / "nodes"
     if not nodes.is_dir():
         return AMD_ABSENT
-    found = [
-        part for node in sorted(nodes.iterdir(), key=lambda node: int(node.name)) for part in _gpu(node, root / "drm")
+    gpus = [
+        gpu for node in sorted(nodes.iterdir(), key=lambda node: int(node.name)) for gpu in _gpu(node, root / "drm")
     ]
-    shown = found
-    for variable in ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):  # the one numbers what the other has left
-        shown = [shown[place] for place in select([part.device for part in shown], environment.get(variable))]
-    hidden = tuple(part.device.name for part in found if part not in shown)
-    shown = [part._replace(device=part.device.model_copy(update={"index": place})) for place, part in enumerate(shown)]
-    return Amd(devices=tuple(part.device for part in shown), links=tuple(_links(shown)), hidden=hidden)
+    visible = gpus
+    for variable in ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):  # the second counts what the first leaves
+        indices = visible_indices([gpu.device for gpu in visible], environment.get(variable))
+        visible = [visible[index] for index in indices]
+    hidden = tuple(gpu.device.name for gpu in gpus if gpu not in visible)
+    visible = [gpu._replace(device=gpu.device.model_copy(update={"index": i})) for i, gpu in enumerate(visible)]
+    return Amd(devices=tuple(gpu.device for gpu in visible), links=tuple(_links(visible)), hidden=hidden)
 
 
-def _gpu(node: Path, drm: Path) -> Iterator[_Found]:
-    """The GPU of a node; processors are nodes, too."""
+def _gpu(node: Path, drm: Path) -> Iterator[_Gpu]:
+    """The GPU of a topology node; none for a node that is a processor."""
     facts = _properties(node / "properties")
     if not int(facts.get("simd_count", 0)):
         return
@@ -66,10 +67,10 @@ def _gpu(node: Path, drm: Path) -> Iterator[_Found]:
     sizes = [
         (_number(files / f"mem_info_{pool}_total"), _number(files / f"mem_info_{pool}_used"), pool) for pool in pools
     ]
-    total, used, pool = max(sizes)  # an APU has what was set aside for it, or is lent more of the machine's memory
+    total, used, pool = max(sizes)  # an APU uses its reserved memory, or borrows more of the machine's
     gfx = _architecture(int(facts["gfx_target_version"]))
     name = files / "product_name"
-    yield _Found(
+    yield _Gpu(
         node,
         Device(
             kind="rocm",
@@ -79,36 +80,36 @@ def _gpu(node: Path, drm: Path) -> Iterator[_Found]:
             free_memory=max(0, total - used),
             architecture=gfx,
             uuid=f"GPU-{int(facts['unique_id']):x}" if int(facts.get("unique_id", 0)) else None,
-            unified=shared and (pool == "gtt" or gfx in ONE_POOL),
+            unified=shared and (pool == "gtt" or gfx in SHARED_MEMORY_ARCHITECTURES),
             memory_bandwidth=None if shared else _bandwidth(node, gfx),
         ),
     )
 
 
 def _bandwidth(node: Path, gfx: str) -> int | None:
-    """Bytes per second of its memory: width and clock are the driver's, the rest is the kind of memory."""
+    """Memory bandwidth in bytes per second, from the driver's bus width and clock, and the kind of memory."""
     bank = node / "mem_banks" / "0" / "properties"
-    each = next((bits for name, bits in TRANSFERS if gfx.startswith(name)), 0)
-    if not each or not bank.exists():
+    bits_per_cycle = next((bits for name, bits in BITS_PER_CYCLE if gfx.startswith(name)), 0)
+    if not bits_per_cycle or not bank.exists():
         return None
     facts = _properties(bank)
-    return int(facts.get("width", 0)) * int(facts.get("mem_clk_max", 0)) * 1_000_000 * each // 8 or None
+    return int(facts.get("width", 0)) * int(facts.get("mem_clk_max", 0)) * 1_000_000 * bits_per_cycle // 8 or None
 
 
-def _links(found: list[_Found]) -> Iterator[Link]:
-    """Each pair once."""
-    ids = {part.node.name: part.device.id for part in found}
-    for part in found:
-        for file in sorted((part.node / "io_links").glob("*/properties")):
+def _links(gpus: list[_Gpu]) -> Iterator[Link]:
+    """The xGMI links between these GPUs, each pair once."""
+    ids = {gpu.node.name: gpu.device.id for gpu in gpus}
+    for gpu in gpus:
+        for file in sorted((gpu.node / "io_links").glob("*/properties")):
             facts = _properties(file)
             other = ids.get(facts.get("node_to", ""))
-            if facts.get("type") == XGMI and other is not None and part.device.id < other:
+            if facts.get("type") == XGMI_LINK and other is not None and gpu.device.id < other:
                 speed = int(facts.get("max_bandwidth", 0)) * 1_000_000  # the file has MB/s
-                yield Link(devices=(part.device.id, other), kind="xgmi", bandwidth=speed or None)
+                yield Link(devices=(gpu.device.id, other), kind="xgmi", bandwidth=speed or None)
 
 
 def _architecture(version: int) -> str:
-    """90402 is gfx942, 90010 is gfx90a, 110000 is gfx1100."""
+    """Name a target version: 90402 is gfx942, 90010 is gfx90a, 110000 is gfx1100."""
     return f"gfx{version // 10_000}{version // 100 % 100:x}{version % 100:x}"
 
 

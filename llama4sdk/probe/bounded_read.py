@@ -1,4 +1,4 @@
-"""Reading something that may hang, fail or take long, at no more than the cost of a deadline."""
+"""Run a function that may hang or fail in a thread, and wait for it no longer than a deadline."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ T = TypeVar("T")
 
 
 class Reader(Generic[T]):
-    """Runs in a thread that may be left behind; a hung driver must not hang its caller."""
+    """Calls ``read`` in a daemon thread, which is left behind when it hangs."""
 
-    def __init__(self, what: str, read: Callable[[], T], fallback: T) -> None:
-        self.what = what
+    def __init__(self, name: str, read: Callable[[], T], fallback: T) -> None:
+        self.name = name
+        #: How long ``read`` took; ``None`` while it has not returned.
         self.seconds: float | None = None
-        """What it took; ``None`` while it has not answered."""
         self._read = read
         self._fallback = fallback
-        self._outcome: list[T] = []
-        self._fault: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name=f"llama4sdk-probe-{what}", daemon=True)
+        self._values: list[T] = []
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name=f"llama4sdk-probe-{name}", daemon=True)
         self._thread.start()
 
     def result(self, until: float) -> T:
-        """What was read, or the fallback when that failed or is not there at the monotonic time ``until``."""
+        """The value read, or the fallback when reading failed or has not ended by the monotonic time ``until``."""
         self._thread.join(max(0.0, until - time.monotonic()))
-        return self._outcome[0] if self._outcome else self._fallback
+        return self._values[0] if self._values else self._fallback
 
     def problem(self, until: float) -> str | None:
-        """Why there is no result."""
+        """A sentence saying why there is no result by the time ``until``; ``None`` when there is one."""
         self.result(until)
-        if self._outcome:
+        if self._values:
             return None
-        return f"Could not read {self.what}: {self._cause()}."
+        return f"Could not read {self.name}: {self._cause()}."
 
     def _cause(self) -> str:
-        if isinstance(self._fault, Llama4Error):
-            return self._fault.message
-        return f"{type(self._fault).__name__}: {self._fault}" if self._fault else "it did not answer in time"
+        if isinstance(self._error, Llama4Error):
+            return self._error.message
+        return f"{type(self._error).__name__}: {self._error}" if self._error else "it did not answer in time"
 
     def _run(self) -> None:
-        began = time.monotonic()
+        start = time.monotonic()
         try:
-            self._outcome.append(self._read())
+            self._values.append(self._read())
         except Exception as error:  # noqa: BLE001 - a probe reports, it never raises
-            self._fault = error
-        self.seconds = time.monotonic() - began
+            self._error = error
+        self.seconds = time.monotonic() - start

@@ -1,4 +1,4 @@
-"""The processor, as far as kernels care."""
+"""The processor: name, usable cores, NUMA nodes and the instruction sets that kernels use."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ NODES: Final = Path("/sys/devices/system/node")
 QUOTA_V2: Final = Path("/sys/fs/cgroup/cpu.max")
 QUOTA_V1: Final = tuple(Path(f"/sys/fs/cgroup/cpu/cpu.cfs_{part}_us") for part in ("quota", "period"))
 
+#: The flags of ``/proc/cpuinfo`` that are reported.
 FEATURES: Final = (
     *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
     *("asimd", "i8mm", "bf16", "sve", "sve2"),
 )
-"""The flags of ``/proc/cpuinfo`` that are kept."""
 
 
 def read() -> Cpu:
-    """Name, usable cores and instruction sets of this machine's processor."""
+    """Read the processor of this machine."""
     if CPUINFO.exists():
-        found = parse_cpuinfo(CPUINFO.read_text(errors="replace"), cores=_cores())
-        return found.model_copy(update={"numa_nodes": len(list(NODES.glob("node[0-9]*"))) or 1})
+        cpu = parse_cpuinfo(CPUINFO.read_text(errors="replace"), cores=_cores())
+        return cpu.model_copy(update={"numa_nodes": len(list(NODES.glob("node[0-9]*"))) or 1})
     return unknown()
 
 
 def unknown() -> Cpu:
-    """What can be said without reading anything."""
+    """The processor as Python alone knows it, without instruction sets."""
     return Cpu(name=platform.processor() or platform.machine(), cores=_cores())
 
 
@@ -49,7 +49,7 @@ def parse_cpuinfo(text: str, *, cores: int) -> Cpu:
 
 
 def quota(text: str) -> int | None:
-    """The cores that a control group's ``quota period`` pays for, rounded up; ``None`` where it sets no limit."""
+    """Cores that a control group's ``quota period`` allows, rounded up; ``None`` without a limit."""
     allowed, _, period = text.partition(" ")
     if not allowed.isdecimal() or not period.strip().isdecimal():  # "max", or -1
         return None
@@ -57,7 +57,7 @@ def quota(text: str) -> int | None:
 
 
 def _cores() -> int:
-    """Cores this process may run on and has the time of, not those the machine has."""
+    """Cores that this process may use, by its affinity and its control group's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for files in ((QUOTA_V2,), QUOTA_V1):
         if all(file.exists() for file in files):

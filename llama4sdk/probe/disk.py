@@ -1,4 +1,4 @@
-"""The disk that weights are kept on."""
+"""The disk that weights are stored on: free space and kind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from llama4sdk.hardware import DiskKind
 
-__all__ = ["DISK_UNKNOWN", "Disk", "kind_of", "read"]
+__all__ = ["DISK_UNKNOWN", "Disk", "disk_kind", "read"]
 
 MOUNTS: Final = Path("/proc/self/mountinfo")
 BLOCKS: Final = Path("/sys/dev/block")
@@ -17,7 +17,7 @@ NETWORK: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "lustre", "gl
 
 
 class Disk(NamedTuple):
-    """Free bytes, and what it is made of."""
+    """Free bytes and kind of a disk."""
 
     free: int | None = None
     kind: DiskKind | None = None
@@ -31,11 +31,11 @@ def read(path: Path) -> Disk:
     while not path.exists():
         path = path.parent
     number = path.stat().st_dev
-    return Disk(free=shutil.disk_usage(path).free, kind=kind_of(os.major(number), os.minor(number)))
+    return Disk(free=shutil.disk_usage(path).free, kind=disk_kind(os.major(number), os.minor(number)))
 
 
-def kind_of(major: int, minor: int, *, mounts: Path = MOUNTS, blocks: Path = BLOCKS) -> DiskKind | None:
-    """What stands behind a device number; ``None`` where the system does not say."""
+def disk_kind(major: int, minor: int, *, mounts: Path = MOUNTS, blocks: Path = BLOCKS) -> DiskKind | None:
+    """The kind of disk with this device number; ``None`` where the system does not say."""
     if not mounts.exists():
         return None
     system = _file_system(mounts.read_text(errors="replace"), f"{major}:{minor}")
@@ -51,9 +51,9 @@ def kind_of(major: int, minor: int, *, mounts: Path = MOUNTS, blocks: Path = BLO
         disk = disk.parent
     if disk.name.startswith("nvme"):
         return "nvme"
-    spins = disk / "queue" / "rotational"
-    virtual = disk.name.startswith(("vd", "xvd"))  # what a hypervisor says of its disks means nothing
-    return None if virtual or not spins.exists() else "hdd" if spins.read_text().strip() == "1" else "ssd"
+    rotational = disk / "queue" / "rotational"
+    virtual = disk.name.startswith(("vd", "xvd"))  # a hypervisor's rotational flag is meaningless
+    return None if virtual or not rotational.exists() else "hdd" if rotational.read_text().strip() == "1" else "ssd"
 
 
 def _file_system(mounts: str, number: str) -> str:

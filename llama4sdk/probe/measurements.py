@@ -1,4 +1,4 @@
-"""What was measured of this machine, kept for its plans: ``calibration.json`` beside the weights."""
+"""Speeds measured on this machine, which replace specified ones in plans: ``calibration.json`` beside the weights."""
 
 from __future__ import annotations
 
@@ -13,94 +13,95 @@ from pydantic import Field, ValidationError
 
 from llama4sdk._text import in_words
 from llama4sdk._values import Value
-from llama4sdk.errors import CheckpointError, Llama4Error
+from llama4sdk.errors import CheckpointError, ConfigurationError, Llama4Error
 from llama4sdk.hardware import Hardware
-from llama4sdk.weights.disk import failed_write
 
-__all__ = ["Measured", "applied", "downloaded", "file", "load", "save", "this_machine"]
+__all__ = ["Measured", "apply_measurements", "load", "machine_id", "measurements_file", "record_download", "save"]
 
 NAME: Final = "calibration.json"
-ENOUGH: Final = 16_000_000
-"""Bytes of a download that tell how fast it is: of less, most of the time goes into beginning."""
+#: A smaller download says little about the network's speed: most of its time goes into connecting.
+MIN_DOWNLOAD_BYTES: Final = 16_000_000
+HINT: Final = "Run 'llama4sdk doctor --bench' again."
 
 
 class Measured(Value):
     """Bytes per second; ``None`` is what could not be measured."""
 
     version: Literal[1] = 1
+    #: The ``machine_id`` of the machine that was measured.
     machine: str
-    """Where: its name and kind, for a directory that several machines share."""
     day: str = Field(pattern=r"^\d{4}-\d\d-\d\d$")
     memory: int | None = Field(default=None, gt=0, lt=10**14)
     disk: int | None = Field(default=None, gt=0, lt=10**13)
+    #: Speed of the last download of weights.
     download: int | None = Field(default=None, gt=0, lt=10**13)
-    """As fast as weights came the last time."""
+    #: From main memory to each device, by the device's id.
     devices: dict[str, Annotated[int, Field(gt=0, lt=10**14)]] = Field(default_factory=dict)
-    """From main memory to each device, by its id."""
 
 
-def this_machine() -> str:
-    """What tells machines with one home apart."""
+def machine_id() -> str:
+    """Name, architecture and cores of this machine, which tell machines that share a home directory apart."""
     return f"{platform.node()} {platform.machine()} {os.cpu_count()}"
 
 
-def file(home: Path) -> Path:
-    """Where it is kept."""
+def measurements_file(home: Path) -> Path:
+    """The path of the file under the home directory."""
     return home / NAME
 
 
 def load(home: Path) -> Measured | None:
-    """What was measured here; ``None`` where nothing was, or on another machine.
+    """Read the measurements of this machine; ``None`` without any, or with another machine's.
 
     Raises CheckpointError for a file that cannot be read.
     """
+    file = measurements_file(home)
     try:
-        found = Measured.model_validate_json(file(home).read_bytes())
+        measured = Measured.model_validate_json(file.read_bytes())
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise CheckpointError(f"{file(home)} is damaged ({in_words(error)})", hint=HINT) from error
+        raise CheckpointError(f"{file} is damaged ({in_words(error)})", hint=HINT) from error
     except OSError as error:
-        raise CheckpointError(f"{file(home)} cannot be read ({error.strerror})", hint=HINT) from error
-    return found if found.machine == this_machine() else None
-
-
-HINT: Final = "Run 'llama4sdk doctor --bench' again."
+        raise CheckpointError(f"{file} cannot be read ({error.strerror})", hint=HINT) from error
+    return measured if measured.machine == machine_id() else None
 
 
 def save(home: Path, measured: Measured) -> Path:
-    """Keep it, whole or not at all. Raises DownloadError when it cannot be written."""
-    target = file(home)
+    """Write the measurements atomically and return the file. Raises ConfigurationError when it cannot be written."""
+    target = measurements_file(home)
     try:
         home.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=home, prefix=NAME)
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
                 stream.write(measured.model_dump_json(indent=2) + "\n")
-            Path(name).chmod(0o644)  # whoever shares the weights plans with it, too
+            Path(name).chmod(0o644)  # readable by everyone who shares the weights
             Path(name).replace(target)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise failed_write(target, error) from error
+        raise ConfigurationError(
+            f"{target} could not be written: {error.strerror or error}.",
+            hint="Check the directory's permissions, or set LLAMA4SDK_HOME to another directory.",
+        ) from error
     return target
 
 
-def downloaded(home: Path, size: int, seconds: float) -> None:
-    """Keep how fast weights came, where they were enough to tell; what cannot be kept costs nobody the download."""
-    if size < ENOUGH or seconds <= 0:
+def record_download(home: Path, size: int, seconds: float) -> None:
+    """Save the speed of a download of ``size`` bytes, if it was large enough; errors in saving are ignored."""
+    if size < MIN_DOWNLOAD_BYTES or seconds <= 0:
         return
     try:
         day = datetime.now(UTC).date().isoformat()
-        before = load(home) or Measured(machine=this_machine(), day=day)
+        before = load(home) or Measured(machine=machine_id(), day=day)
         save(home, before.model_copy(update={"download": int(size / seconds)}))
     except Llama4Error:
         return
 
 
-def applied(hardware: Hardware, measured: Measured | None) -> Hardware:
-    """The machine with what was measured of it."""
+def apply_measurements(hardware: Hardware, measured: Measured | None) -> Hardware:
+    """The hardware with measured speeds in place of specified ones."""
     if measured is None:
         return hardware
     devices = tuple(

@@ -8,11 +8,11 @@ from typing import Final, NamedTuple
 
 import psutil
 
-__all__ = ["Memory", "cgroup", "limits", "read"]
+__all__ = ["Memory", "cgroup_limit", "limits", "read"]
 
 CGROUP_V2: Final = Path("/sys/fs/cgroup")
 CGROUP_V1: Final = Path("/sys/fs/cgroup/memory")
-OWN: Final = Path("/proc/self/cgroup")
+OWN_CGROUPS: Final = Path("/proc/self/cgroup")
 
 
 class Memory(NamedTuple):
@@ -26,7 +26,7 @@ class Memory(NamedTuple):
 
 
 def read() -> Memory:
-    """The smallest of the machine's memory and the limits of the control groups this process is in."""
+    """The machine's memory, or the tightest limit of the control groups this process is in."""
     machine = psutil.virtual_memory()
     total, free = machine.total, machine.available
     for limit, used in limits():
@@ -36,22 +36,22 @@ def read() -> Memory:
     return Memory(total=total, free=free, installed=machine.total, swap=swap.free, total_swap=swap.total)
 
 
-def limits(*, v2: Path = CGROUP_V2, v1: Path = CGROUP_V1, own: Path = OWN) -> Iterator[tuple[int, int]]:
-    """Limit and use in bytes of each control group from this process's own up to the root, where one is set."""
+def limits(*, v2: Path = CGROUP_V2, v1: Path = CGROUP_V1, own: Path = OWN_CGROUPS) -> Iterator[tuple[int, int]]:
+    """Limit and usage in bytes of each limited control group, from this process's own up to the root."""
     groups = dict(_groups(own))
     for root, group, files in (
         (v2, groups.get(""), ("memory.max", "memory.current")),
         (v1, groups.get("memory"), ("memory.limit_in_bytes", "memory.usage_in_bytes")),
     ):
-        place = root / (group or "").lstrip("/")
-        while place != root.parent:
-            if found := cgroup(place, *files):
-                yield found
-            place = place.parent
+        folder = root / (group or "").lstrip("/")
+        while folder != root.parent:
+            if limit := cgroup_limit(folder, *files):
+                yield limit
+            folder = folder.parent
 
 
 def _groups(own: Path) -> Iterator[tuple[str, str]]:
-    """Controller and path, such as ``memory`` and ``/docker/1f``; version 2 has no controller's name."""
+    """Controller and path, such as ``memory`` and ``/docker/1f``; the controller is empty in version 2."""
     try:
         text = own.read_text()
     except OSError:
@@ -62,10 +62,10 @@ def _groups(own: Path) -> Iterator[tuple[str, str]]:
             yield controller, path.removeprefix("/..")
 
 
-def cgroup(group: Path, limit: str, usage: str) -> tuple[int, int] | None:
-    """Limit and use in bytes of one control group; ``None`` without a limit.
+def cgroup_limit(group: Path, limit: str, usage: str) -> tuple[int, int] | None:
+    """Limit and usage in bytes of one control group; ``None`` without a limit.
 
-    What is used counts the page cache that the kernel would drop first, so that is taken off.
+    Usage excludes the page cache that the kernel would drop first.
     """
     try:
         maximum = (group / limit).read_text().strip()

@@ -1,6 +1,6 @@
 """NVIDIA GPUs through NVML, which opens no CUDA context. NVML's sizes are bytes; its clocks and links are as specified.
 
-Only memory and name are needed. Whatever else a driver cannot tell (old ones, virtual GPUs, Jetson) is left out.
+Only memory and name are required. Other values that a driver does not report (old ones, virtual GPUs, Jetson) are None.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ import pynvml
 
 from llama4sdk.hardware import Device, Link
 from llama4sdk.probe import memory
-from llama4sdk.probe.visible_devices import select
+from llama4sdk.probe.visible_devices import visible_indices
 
-__all__ = ["NVIDIA_ABSENT", "OUT_OF_REACH", "Nvidia", "read"]
+__all__ = ["LIBRARY_MISSING", "NVIDIA_ABSENT", "Nvidia", "read"]
 
 T = TypeVar("T")
 
+#: Bytes per second and link in one direction, by NVLink version.
 NVLINK_BANDWIDTH: Final = {1: 20e9, 2: 25e9, 3: 25e9, 4: 25e9, 5: 50e9}
-"""Bytes per second and link, one way, by NVLink's version."""
 
-PCIE_LANE: Final = {1: 0.25e9, 2: 0.5e9, 3: 1e9, 4: 2e9, 5: 4e9, 6: 8e9}
-"""Bytes per second and lane, one way, by PCIe's generation."""
+#: Bytes per second and lane in one direction, by PCIe generation.
+PCIE_LANE_BANDWIDTH: Final = {1: 0.25e9, 2: 0.5e9, 3: 1e9, 4: 2e9, 5: 4e9, 6: 8e9}
 
-KERNEL_DRIVER: Final = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"))
-"""What the kernel shows of NVIDIA's driver, inside containers as well."""
+#: Files that exist while NVIDIA's driver is loaded, inside containers as well.
+DRIVER_FILES: Final = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"))
 
-OUT_OF_REACH: Final = (
+LIBRARY_MISSING: Final = (
     "NVIDIA's driver is loaded, but its library libnvidia-ml.so.1 is not here: start the container with --gpus all "
     "(NVIDIA Container Toolkit), or install the driver's libraries."
 )
 
+#: A driver that reports more is not believed.
 MAX_CARDS: Final = 256
-"""More in one machine are not believed."""
 
-MAX_LINKS: Final = 18
-"""NVLinks of one device, at most."""
+#: Of one device.
+MAX_NVLINKS: Final = 18
 
 
 class Nvidia(NamedTuple):
-    """The driver, the devices this process may use and their connections; the names of the others, and what failed."""
+    """Driver and CUDA version, devices this process may use, their links, names of hidden devices, and problems."""
 
     driver: str | None = None
     cuda: tuple[int, int] | None = None
@@ -56,38 +56,38 @@ class Nvidia(NamedTuple):
 NVIDIA_ABSENT: Final = Nvidia()
 
 
-class _Found(NamedTuple):
+class _Gpu(NamedTuple):
     handle: Any
     device: Device
 
 
-def read(environment: Mapping[str, str] = os.environ, places: Sequence[Path] = KERNEL_DRIVER) -> Nvidia:
-    """What NVML reports; no driver on the machine is an answer, not an error."""
+def read(environment: Mapping[str, str] = os.environ, driver_files: Sequence[Path] = DRIVER_FILES) -> Nvidia:
+    """Read all GPUs; ``NVIDIA_ABSENT`` without a driver."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError_LibraryNotFound:
-        return Nvidia(problems=(OUT_OF_REACH,)) if any(place.exists() for place in places) else NVIDIA_ABSENT
+        return Nvidia(problems=(LIBRARY_MISSING,)) if any(file.exists() for file in driver_files) else NVIDIA_ABSENT
     except pynvml.NVMLError_DriverNotLoaded:
         return NVIDIA_ABSENT
     try:
-        found: list[_Found] = []
+        gpus: list[_Gpu] = []
         problems: list[str] = []
         for index in range(_count(problems)):
             try:
-                found += _usable(index)
+                gpus += _usable_gpus(index)
             except pynvml.NVMLError as error:  # one lost card leaves the others
                 problems.append(f"Could not read GPU {index}: {error}.")
-        visible = select([part.device for part in found], environment.get("CUDA_VISIBLE_DEVICES"))
-        shown = [
-            part._replace(device=part.device.model_copy(update={"index": place}))
-            for place, part in enumerate(found[number] for number in visible)
+        indices = visible_indices([gpu.device for gpu in gpus], environment.get("CUDA_VISIBLE_DEVICES"))
+        visible = [
+            gpu._replace(device=gpu.device.model_copy(update={"index": index}))
+            for index, gpu in enumerate(gpus[number] for number in indices)
         ]
         return Nvidia(
             driver=_text(pynvml.nvmlSystemGetDriverVersion()),
-            cuda=_asked(_cuda),
-            devices=tuple(part.device for part in shown),
-            links=tuple(_links(shown)),
-            hidden=tuple(part.device.name for number, part in enumerate(found) if number not in visible),
+            cuda=_query(_cuda_version),
+            devices=tuple(gpu.device for gpu in visible),
+            links=tuple(_links(visible)),
+            hidden=tuple(gpu.device.name for number, gpu in enumerate(gpus) if number not in indices),
             problems=tuple(problems),
         )
     finally:
@@ -95,7 +95,7 @@ def read(environment: Mapping[str, str] = os.environ, places: Sequence[Path] = K
 
 
 def _count(problems: list[str]) -> int:
-    """How many cards there are; none where more are claimed than can be."""
+    """The number of cards; 0 when the driver reports an implausible one."""
     count = int(pynvml.nvmlDeviceGetCount())
     if 0 <= count <= MAX_CARDS:
         return count
@@ -103,43 +103,43 @@ def _count(problems: list[str]) -> int:
     return 0
 
 
-def _usable(index: int) -> Iterator[_Found]:
-    """A card, or the slices of one that was divided: then the card itself runs nothing."""
+def _usable_gpus(index: int) -> Iterator[_Gpu]:
+    """The card, or its MIG slices where it is divided: a divided card itself runs nothing."""
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    divided, _ = _asked(pynvml.nvmlDeviceGetMigMode, handle) or (0, 0)
-    if not divided:
-        yield _Found(handle, _device(handle, handle))
+    mig_mode, _ = _query(pynvml.nvmlDeviceGetMigMode, handle) or (0, 0)
+    if not mig_mode:
+        yield _Gpu(handle, _device(handle, handle))
         return
     for number in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-        part = _asked(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, number)
-        if part is not None:  # numbers may have gaps
-            yield _Found(part, _device(part, handle, slice=True))
+        slice_handle = _query(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, number)
+        if slice_handle is not None:  # numbers may have gaps
+            yield _Gpu(slice_handle, _device(slice_handle, handle, slice=True))
 
 
 def _device(handle: Any, card: Any, *, slice: bool = False) -> Device:  # noqa: A002 - the field's name
-    """``card`` is the whole of which ``handle`` may be a slice. The index is given later, among the visible."""
+    """Describe the device of ``handle``, which may be a slice of ``card``; its index is set later."""
     try:
-        own = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        sizes = memory.Memory(total=int(own.total), free=int(own.free))
+        info = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        sizes = memory.Memory(total=int(info.total), free=int(info.free))
     except pynvml.NVMLError_NotSupported:  # a chip without memory of its own: GB10, Jetson
-        own, sizes = None, memory.read()
-    share = (_asked(_share_of, handle, card) or 1.0) if slice else 1.0
-    speed = None if own is None else _asked(_bandwidth, card)
+        info, sizes = None, memory.read()
+    fraction = (_query(_slice_fraction, handle, card) or 1.0) if slice else 1.0
+    bandwidth = None if info is None else _query(_memory_bandwidth, card)
     return Device(
         kind="cuda",
         index=0,
         name=_text(pynvml.nvmlDeviceGetName(handle)),
         total_memory=sizes.total,
         free_memory=sizes.free,
-        compute_capability=_asked(_capability, card),
-        uuid=_asked(_uuid, handle),
+        compute_capability=_query(_capability, card),
+        uuid=_query(_uuid, handle),
         slice=slice,
-        unified=own is None,
-        processes=_asked(_others, handle) or 0,
-        memory_bandwidth=None if speed is None else int(speed * share),
-        host_bandwidth=_asked(_pcie, card),
-        power_limit=_asked(_watts, card),
-        ecc=_asked(_ecc, card),
+        unified=info is None,
+        processes=_query(_other_processes, handle) or 0,
+        memory_bandwidth=None if bandwidth is None else int(bandwidth * fraction),
+        host_bandwidth=_query(_pcie_bandwidth, card),
+        power_limit=_query(_power_limit, card),
+        ecc=_query(_ecc, card),
     )
 
 
@@ -152,7 +152,7 @@ def _capability(card: Any) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def _watts(card: Any) -> float:
+def _power_limit(card: Any) -> float:
     return float(pynvml.nvmlDeviceGetPowerManagementLimit(card) / 1000)
 
 
@@ -160,64 +160,66 @@ def _ecc(card: Any) -> bool:
     return bool(pynvml.nvmlDeviceGetEccMode(card)[0])
 
 
-def _others(handle: Any) -> int:
-    """Inside a container the numbers of processes mean nothing; how many there are still does."""
+def _other_processes(handle: Any) -> int:
+    """The number of other processes on the device. Inside a container only the count means anything, not the ids."""
     return sum(process.pid != os.getpid() for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle))
 
 
-def _bandwidth(card: Any) -> int:
-    """Bytes per second of its memory: two transfers in a cycle of the clock that NVML names, of any kind of memory.
+def _memory_bandwidth(card: Any) -> int:
+    """Memory bandwidth in bytes per second: two transfers per cycle of the clock that NVML reports, in any memory type.
 
-    HBM does that; GDDR makes more of its own clock, and is named by one that is as much higher.
+    HBM has two; GDDR has more per cycle of its own clock, but NVML reports a clock that is higher by the same factor.
     Source: forums.developer.nvidia.com/t/rtx-3090-a100-memory-frequency/198730.
     """
     clock = pynvml.nvmlDeviceGetMaxClockInfo(card, pynvml.NVML_CLOCK_MEM)  # in MHz
     return int(pynvml.nvmlDeviceGetMemoryBusWidth(card) * clock * 1_000_000 * 2 // 8)
 
 
-def _share_of(part: Any, card: Any) -> float:
-    """What a slice has of its card's memory, and so of its speed."""
-    sizes = [int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in (part, card)]
+def _slice_fraction(slice_handle: Any, card: Any) -> float:
+    """The fraction of its card's memory, and so of its bandwidth, that a slice has."""
+    sizes = [int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in (slice_handle, card)]
     return min(1.0, sizes[0] / sizes[1]) if sizes[1] else 1.0
 
 
-def _pcie(card: Any) -> int:
-    """By the greatest generation: an idle card runs its link at a lower one."""
+def _pcie_bandwidth(card: Any) -> int:
+    """PCIe bandwidth at the link's highest generation: an idle card runs at a lower one."""
     lanes = pynvml.nvmlDeviceGetCurrPcieLinkWidth(card)
-    return int(lanes * PCIE_LANE[pynvml.nvmlDeviceGetMaxPcieLinkGeneration(card)])
+    return int(lanes * PCIE_LANE_BANDWIDTH[pynvml.nvmlDeviceGetMaxPcieLinkGeneration(card)])
 
 
-def _links(found: Sequence[_Found]) -> Iterator[Link]:
-    """The pairs that reach each other directly; slices never do."""
-    for one, other in combinations([part for part in found if not part.device.slice], 2):
-        pair = (one.device.id, other.device.id)
-        if _peers(one, other, pynvml.NVML_P2P_CAPS_INDEX_NVLINK):
-            yield Link(devices=pair, kind="nvlink", bandwidth=_asked(_nvlink, one.handle))
-        elif _peers(one, other, pynvml.NVML_P2P_CAPS_INDEX_READ):
-            speeds = [part.device.host_bandwidth for part in (one, other)]
-            yield Link(devices=pair, kind="peer", bandwidth=min((s for s in speeds if s is not None), default=None))
+def _links(gpus: Sequence[_Gpu]) -> Iterator[Link]:
+    """The pairs of devices with direct access to each other; slices have none."""
+    for first, second in combinations([gpu for gpu in gpus if not gpu.device.slice], 2):
+        pair = (first.device.id, second.device.id)
+        if _can_access(first, second, pynvml.NVML_P2P_CAPS_INDEX_NVLINK):
+            yield Link(devices=pair, kind="nvlink", bandwidth=_query(_nvlink_bandwidth, first.handle))
+        elif _can_access(first, second, pynvml.NVML_P2P_CAPS_INDEX_READ):
+            speeds = [gpu.device.host_bandwidth for gpu in (first, second)]
+            yield Link(
+                devices=pair, kind="peer", bandwidth=min((speed for speed in speeds if speed is not None), default=None)
+            )
 
 
-def _peers(one: _Found, other: _Found, way: int) -> bool:
-    status = _asked(pynvml.nvmlDeviceGetP2PStatus, one.handle, other.handle, way)
+def _can_access(first: _Gpu, second: _Gpu, capability: int) -> bool:
+    status = _query(pynvml.nvmlDeviceGetP2PStatus, first.handle, second.handle, capability)
     return bool(status == pynvml.NVML_P2P_STATUS_OK)
 
 
-def _nvlink(handle: Any) -> int | None:
-    """All links of a device together: with a switch between them, any two devices can use all of theirs."""
-    active = [link for link in range(MAX_LINKS) if _asked(pynvml.nvmlDeviceGetNvLinkState, handle, link)]
+def _nvlink_bandwidth(handle: Any) -> int | None:
+    """Bandwidth of all active NVLinks of a device: through a switch, any two devices can use all of theirs."""
+    active = [link for link in range(MAX_NVLINKS) if _query(pynvml.nvmlDeviceGetNvLinkState, handle, link)]
     return int(sum(NVLINK_BANDWIDTH[pynvml.nvmlDeviceGetNvLinkVersion(handle, link)] for link in active)) or None
 
 
-def _cuda() -> tuple[int, int]:
+def _cuda_version() -> tuple[int, int]:
     version = pynvml.nvmlSystemGetCudaDriverVersion_v2()
     return version // 1000, version % 1000 // 10
 
 
-def _asked(question: Callable[..., T], *about: Any) -> T | None:
-    """The answer, or ``None`` where this driver or device has none."""
+def _query(function: Callable[..., T], *arguments: Any) -> T | None:
+    """The result of an NVML function; ``None`` where this driver or device does not support it."""
     try:
-        return question(*about)
+        return function(*arguments)
     except (pynvml.NVMLError, KeyError):
         return None
 

@@ -1,4 +1,4 @@
-"""Libraries that run models, and keys to services: what is installed and present. Nothing of it is imported or read."""
+"""Installed runtimes and present credentials; no runtime is imported and no secret is read."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ FILES: Final = ("~/.aws/credentials", "~/.aws/config")
 
 
 def runtimes() -> tuple[Runtime, ...]:
-    """The installed ones with their versions and what they were built for."""
+    """Installed runtimes with their versions and the platform they were built for."""
     return tuple(_runtimes())
 
 
 def credentials(environment: Mapping[str, str] = os.environ, home: Path | None = None) -> tuple[str, ...]:
-    """Names of the variables that are set and of the files that exist; their contents are not looked at."""
+    """Names of credential variables that are set and of credential files that exist."""
     base = home or Path.home()
     files = (file for file in FILES if (base / file.removeprefix("~/")).is_file())
     hub = (base / HUB_TOKEN.removeprefix("~/")) if home else settings.hub_token_file()
@@ -48,22 +48,22 @@ def credentials(environment: Mapping[str, str] = os.environ, home: Path | None =
 
 
 def outdated(distribution: str) -> Iterator[tuple[str, str, str]]:
-    """What a distribution requires and has too old: the name, the version that is installed, the least it needs."""
+    """Requirements of a distribution that are too old: name, installed version, lowest version allowed."""
     for line in importlib.metadata.requires(distribution) or ():
         name = re.match(r"[\w.-]+", line)
-        least = re.search(r">=\s*(\d[\d.]*)", line.partition(";")[0])
-        if name is None or least is None or "extra" in line.partition(";")[2]:
+        minimum = re.search(r">=\s*(\d[\d.]*)", line.partition(";")[0])
+        if name is None or minimum is None or "extra" in line.partition(";")[2]:
             continue
         try:
-            have = importlib.metadata.version(name[0])
+            installed = importlib.metadata.version(name[0])
         except importlib.metadata.PackageNotFoundError:
             continue
-        if _release(have) < _release(least[1]):
-            yield name[0], have, least[1]
+        if _release(installed) < _release(minimum[1]):
+            yield name[0], installed, minimum[1]
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """``2.9.1+cpu`` is ``(2, 9, 1)``, as ``2.9`` is ``(2, 9)``; zeros at the end say nothing."""
+    """The numbers of a version without trailing zeros: ``2.9.1+cpu`` is ``(2, 9, 1)``."""
     digits = re.match(r"[\d.]*", version)
     numbers = [int(part) for part in (digits[0] if digits else "").split(".") if part]
     while numbers and not numbers[-1]:
@@ -89,8 +89,8 @@ def _torch_build() -> str | None:
 
 
 def torch_build(source: str) -> str | None:
-    """What torch's ``version.py`` says it was built for. Importing torch to ask it would take seconds."""
+    """The platform torch was built for, from the source of its ``version.py``: importing torch would take seconds."""
     for kind, name in (("cuda", "cuda"), ("rocm", "hip"), ("xpu", "xpu")):
-        if found := re.search(rf"^{name}\b[^=\n]*=\s*['\"]([\d.]+)", source, re.MULTILINE):
-            return f"{kind} {found[1]}"
+        if match := re.search(rf"^{name}\b[^=\n]*=\s*['\"]([\d.]+)", source, re.MULTILINE):
+            return f"{kind} {match[1]}"
     return "cpu"

@@ -66,13 +66,13 @@ class Checkpoint(ABC):
     ``dtype`` names how most weights are stored: ``F32``, ``BF16``, ``F16`` or a GGUF quantization such as ``Q4_1``.
     """
 
+    #: What people call this kind of checkpoint.
     format: ClassVar[str]
-    """What people call this kind of checkpoint."""
     path: Path
     name: str
     config: TextConfig
+    #: The vision network; ``None`` when there is none among the weights.
     vision: VisionConfig | None = None
-    """The vision network; ``None`` when there is none among the weights."""
     dtype: str
     tensors: Mapping[str, TensorInfo]
     generation_defaults: GenerationDefaults
@@ -171,8 +171,8 @@ def commonest_dtype(tensors: Mapping[str, TensorInfo]) -> str:
     return sizes.most_common(1)[0][0] if sizes else "F32"
 
 
+#: The vision network's tensors. Where nothing describes the network, they are left alone.
 _VISION: Final = re.compile(r"(vision_model|multi_modal_projector|vision_tower)\.")
-"""The vision network's tensors. Where nothing describes the network, they are left alone."""
 
 
 def _spell(shape: tuple[int, ...]) -> str:

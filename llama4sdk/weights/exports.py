@@ -15,8 +15,8 @@ __all__ = ["JOURNAL", "MANIFEST", "export_format", "refuse_export"]
 
 MANIFEST: Final = "manifest.json"
 JOURNAL: Final = "export.journal"
+#: How the formats begin of what this SDK's exporters write.
 OURS: Final = "llama4sdk-"
-"""How the formats begin of what this SDK's exporters write."""
 
 
 def export_format(path: Path) -> str | None:

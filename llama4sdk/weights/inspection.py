@@ -51,10 +51,10 @@ class Inspection(Value):
     parameters: int
     nbytes: int
     parts: tuple[Part, ...]
+    #: The vision network; ``None`` when it cannot see.
     vision: VisionConfig | None
-    """The vision network; ``None`` when it cannot see."""
+    #: How many tokens it knows; ``None`` without a usable one.
     tokenizer: int | None
-    """How many tokens it knows; ``None`` without a usable one."""
     chat_template: bool
     problems: tuple[str, ...]
     notes: tuple[str, ...]

@@ -19,11 +19,11 @@ __all__ = ["MatrixPlan", "QuantizationPlan", "expert_names", "stored_quantizatio
 
 FULL: Final = ("F32", "BF16", "F16")
 
+#: Bytes that taking over a code needs for a moment, in a matrix: packed, in halves, packed anew.
 KEPT: Final = 3
-"""Bytes that taking over a code needs for a moment, in a matrix: packed, in halves, packed anew."""
 
+#: The same for a code that becomes a float32: values twice; the third of other formats is the code as a number.
 UNPACKED: Final = {"GGUF": 8, "Hugging Face": 12}
-"""The same for a code that becomes a float32: values twice; the third of other formats is the code as a number."""
 
 
 class MatrixPlan(NamedTuple):

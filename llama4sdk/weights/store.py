@@ -23,14 +23,14 @@ __all__ = ["DEMO", "DEMO_FILE", "DEMO_SIZE", "is_plain_name", "is_whole", "kept"
 
 DEMO: Final = "demo"
 DEMO_FILE: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
+#: In bytes.
 DEMO_SIZE: Final = 98_362_432
-"""In bytes."""
 
+#: How files of weights end; those of the Hugging Face cache are named by their hash alone.
 WEIGHTS: Final = frozenset({".safetensors", ".gguf", ".pth", ".part", ".incomplete", ""})
-"""How files of weights end; those of the Hugging Face cache are named by their hash alone."""
 
+#: Bytes below which nothing but small files has arrived.
 BEGUN: Final = 1_000_000
-"""Bytes below which nothing but small files has arrived."""
 
 
 def model_dir(name: str) -> Path:

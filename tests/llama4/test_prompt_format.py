@@ -122,6 +122,7 @@ def picture(height: int, width: int) -> ImagePart:
 
 
 ASK = "Describe this image in two sentences"
+#: One conversation of the form of each example in Meta's description of the format, and one that goes on from it.
 PUBLISHED = {
     "simple-conversation": [say("system", "You are a helpful assistant"), say("user", "Who are you?")],
     "small-image": [say("user", (picture(300, 200), TextPart(text=ASK)))],
@@ -139,7 +140,6 @@ PUBLISHED = {
         say("tool", "[false, true]"),
     ],
 }
-"""One conversation of the form of each example in Meta's description of the format, and one that goes on from it."""
 
 
 @pytest.mark.parametrize("messages", PUBLISHED.values(), ids=PUBLISHED)

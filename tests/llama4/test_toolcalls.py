@@ -85,6 +85,7 @@ def test_values_may_be_nested() -> None:
     assert found(text) == ("", [("get_weather", arguments)])
 
 
+#: By what others' parsers have failed at: in Python, in JSON, and what it means.
 ARGUMENTS: dict[str, tuple[str, str, JsonValue]] = {
     "nested-lists": ("[[1, 2], [[3], []]]", "[[1, 2], [[3], []]]", [[1, 2], [[3], []]]),
     "nested-dicts": ('{"a": {"b": {"c": 1}}}', '{"a": {"b": {"c": 1}}}', {"a": {"b": {"c": 1}}}),
@@ -102,7 +103,6 @@ ARGUMENTS: dict[str, tuple[str, str, JsonValue]] = {
     "empty": ("[[], {}, '']", '[[], {}, ""]', [[], {}, ""]),
     "beyond-ascii": ('"日本 🦙 é"', '"日本 🦙 é"', "日本 🦙 é"),
 }
-"""By what others' parsers have failed at: in Python, in JSON, and what it means."""
 
 
 @pytest.mark.parametrize(

@@ -24,17 +24,17 @@ class Card:
     free: int = 84_900_000_000
     uuid: str = "GPU-0"
     capability: tuple[int, int] = (9, 0)
+    #: The greatest clock of its memory in MHz, and the width of its bus in bits.
     memory: tuple[int, int] | None = (2619, 5120)
-    """The greatest clock of its memory in MHz, and the width of its bus in bits."""
     pcie: tuple[int, int] | None = (5, 16)
     watts: float | None = 700
     ecc: bool | None = True
+    #: How many are active, and their version.
     nvlinks: tuple[int, int] = (0, 4)
-    """How many are active, and their version."""
     pids: tuple[int, ...] = ()
     lost: bool = False
+    #: Where it was divided, its slices; numbers may have gaps.
     slices: tuple[Card | None, ...] = ()
-    """Where it was divided, its slices; numbers may have gaps."""
 
 
 @dataclass

@@ -11,13 +11,21 @@ import pytest
 from llama4sdk import weights
 from llama4sdk.cli.fetching import fetch
 from llama4sdk.diagnostics.runnable import outlook
-from llama4sdk.errors import CheckpointError, DownloadError
+from llama4sdk.errors import CheckpointError, ConfigurationError
 from llama4sdk.probe import probe
-from llama4sdk.probe.measurements import Measured, applied, downloaded, file, load, save, this_machine
+from llama4sdk.probe.measurements import (
+    Measured,
+    apply_measurements,
+    load,
+    machine_id,
+    measurements_file,
+    record_download,
+    save,
+)
 from llama4sdk.progress import Progress
 from llama4sdk.testing.machines import H100_X8, LAPTOP
 
-FOUND = Measured(machine=this_machine(), day="2026-11-21", memory=31 * 10**9, disk=2 * 10**9, devices={"cuda:1": 5})
+FOUND = Measured(machine=machine_id(), day="2026-11-21", memory=31 * 10**9, disk=2 * 10**9, devices={"cuda:1": 5})
 
 
 @pytest.fixture
@@ -55,14 +63,14 @@ def test_another_machine_s_is_not_taken(home: Path) -> None:
 )
 def test_a_damaged_file_is_left_out_and_told(home: Path, text: str) -> None:
     """Predictions guess again, and the doctor says why."""
-    file(home).write_text(text)
+    measurements_file(home).write_text(text)
     with pytest.raises(CheckpointError, match=r"calibration\.json is damaged") as caught:
         load(home)
     assert "doctor --bench" in (caught.value.hint or "")
     found = probe()
     assert found.memory_bandwidth is None
     (problem,) = found.problems
-    assert problem.startswith(f"Could not read what was measured: {file(home)} is damaged (")
+    assert problem.startswith(f"Could not read what was measured: {measurements_file(home)} is damaged (")
     assert "Hint" not in problem
 
 
@@ -83,7 +91,7 @@ def test_a_write_that_fails_leaves_the_old_file(home: Path, monkeypatch: pytest.
 def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
     """It is an error with a way out."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(DownloadError, match="could not be written") as caught:
+    with pytest.raises(ConfigurationError, match="could not be written") as caught:
         save(tmp_path / "file" / "home", FOUND)
     assert caught.value.hint
 
@@ -93,14 +101,14 @@ def test_devices_are_found_by_their_names() -> None:
     before = H100_X8.model_copy(
         update={"devices": tuple(d.model_copy(update={"host_bandwidth": 9}) for d in H100_X8.devices)}
     )
-    assert [device.host_bandwidth for device in applied(before, FOUND).devices[:3]] == [9, 5, 9]
-    assert applied(before, None) == before
+    assert [device.host_bandwidth for device in apply_measurements(before, FOUND).devices[:3]] == [9, 5, 9]
+    assert apply_measurements(before, None) == before
 
 
 def test_what_is_measured_is_no_longer_guessed() -> None:
     """The interval of a processor's speed narrows, and a disk's is there at all."""
     before = {(row.model, row.bits): row for row in outlook(LAPTOP, usable=("torch",))}
-    after = {(row.model, row.bits): row for row in outlook(applied(LAPTOP, FOUND), usable=("torch",))}
+    after = {(row.model, row.bits): row for row in outlook(apply_measurements(LAPTOP, FOUND), usable=("torch",))}
     guess, known = before["demo", 16].decode, after["demo", 16].decode
     assert guess is not None
     assert known is not None
@@ -111,15 +119,15 @@ def test_what_is_measured_is_no_longer_guessed() -> None:
 
 def test_a_download_tells_how_fast_the_next_will_be(home: Path) -> None:
     """Beside what else was measured, if it was long enough to tell; it says nothing of memory and disk."""
-    downloaded(home, 10**6, 1.0)
+    record_download(home, 10**6, 1.0)
     assert load(home) is None
-    downloaded(home, 10**9, 20.0)
+    record_download(home, 10**9, 20.0)
     (alone,) = (load(home),)
     assert alone is not None
-    machine = applied(LAPTOP, alone)
+    machine = apply_measurements(LAPTOP, alone)
     assert (machine.download_bandwidth, machine.memory_bandwidth, machine.measured) == (50_000_000, None, None)
     save(home, FOUND)
-    downloaded(home, 10**9, 10.0)
+    record_download(home, 10**9, 10.0)
     assert load(home) == FOUND.model_copy(update={"download": 10**8})
 
 
@@ -143,7 +151,7 @@ def test_pulling_notes_how_fast_it_went(home: Path, monkeypatch: pytest.MonkeyPa
 def test_a_download_that_cannot_be_noted_is_still_one(tmp_path: Path) -> None:
     """Neither a home that cannot be written nor a damaged file is a reason to fail."""
     (tmp_path / "file").write_text("")
-    downloaded(tmp_path / "file" / "home", 10**9, 1.0)
-    file(tmp_path).write_text("{")
-    downloaded(tmp_path, 10**9, 1.0)
-    assert file(tmp_path).read_text() == "{"
+    record_download(tmp_path / "file" / "home", 10**9, 1.0)
+    measurements_file(tmp_path).write_text("{")
+    record_download(tmp_path, 10**9, 1.0)
+    assert measurements_file(tmp_path).read_text() == "{"

@@ -35,7 +35,7 @@ def test_a_container_without_the_driver_s_library_is_told_of(tmp_path: Path) -> 
     place = tmp_path / "version"
     place.touch()
     with installed(None):
-        assert nvidia.read({}, [place]) == nvidia.Nvidia(problems=(nvidia.OUT_OF_REACH,))
+        assert nvidia.read({}, [place]) == nvidia.Nvidia(problems=(nvidia.LIBRARY_MISSING,))
         assert nvidia.read({}, [tmp_path / "absent"]) == nvidia.NVIDIA_ABSENT
 
 

@@ -162,7 +162,7 @@ def test_kinds_of_disks(number: str, expected: str | None, tmp_path: Path) -> No
         (place.parent / "queue/rotational").write_text("1\n")
         (blocks / device).symlink_to(place)
     major, minor = map(int, number.split(":"))
-    assert disk.kind_of(major, minor, mounts=mounts, blocks=blocks) == expected
+    assert disk.disk_kind(major, minor, mounts=mounts, blocks=blocks) == expected
 
 
 def test_a_disk_is_found_under_a_folder_that_does_not_exist_yet(tmp_path: Path) -> None:

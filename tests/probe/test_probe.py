@@ -133,7 +133,7 @@ def test_a_container_s_limit_is_read(files: dict[str, str], expected: tuple[int,
     """Limit and use, less the page cache that can be dropped; nonsense means no limit."""
     for name, content in files.items():
         (tmp_path / name).write_text(content)
-    assert memory.cgroup(tmp_path, "memory.max", "memory.current") == expected
+    assert memory.cgroup_limit(tmp_path, "memory.max", "memory.current") == expected
 
 
 def test_cpu_features_are_those_kernels_use() -> None:

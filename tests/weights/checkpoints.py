@@ -42,6 +42,7 @@ class Sizes:
 
 TINY = Sizes()
 
+#: A ``tokenizer.json`` of ``VOCABULARY``.
 TOKENIZER: dict[str, object] = {
     "version": "1.0",
     "added_tokens": [
@@ -58,7 +59,6 @@ TOKENIZER: dict[str, object] = {
         "merges": [["a", "b"]],
     },
 }
-"""A ``tokenizer.json`` of ``VOCABULARY``."""
 
 
 def hf_config(sizes: Sizes = TINY) -> dict[str, object]:
@@ -83,10 +83,10 @@ def hf_config(sizes: Sizes = TINY) -> dict[str, object]:
 
 
 HF_CONFIG = hf_config()
+#: A vision network that eight ranks can share.
 VISION = VisionConfig(
     hidden_size=32, num_layers=2, num_heads=8, mlp_size=128, tile_size=12, patch_size=3, adapter_size=24
 )
-"""A vision network that eight ranks can share."""
 
 
 def seeing_config(sizes: Sizes = TINY) -> dict[str, object]:

@@ -20,13 +20,13 @@ from tests.weights.checkpoints import Sizes, write_gguf
 Floats = npt.NDArray[np.float32]
 
 BATCH = 512
+#: K-quants cut rows into blocks of 256.
 WIDE = Sizes(hidden=256, heads=4, kv_heads=2, dim=64, dense=512, expert=256)
-"""K-quants cut rows into blocks of 256."""
 
 BLOCKS = Path(__file__).with_name("k_quants.npz")
 ROW = "blk.0.attn_q.weight", "model.layers.0.self_attn.q_proj.weight"
+#: GGML's number of float32: keys and values are kept as they are, not rounded to float16.
 EXACT = 0
-"""GGML's number of float32: keys and values are kept as they are, not rounded to float16."""
 
 
 class LlamaCpp:

@@ -30,8 +30,8 @@ CASES = settings(
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+#: Bytes that Python, jinja2 and numpy take for themselves.
 SPARE = 4_000_000
-"""Bytes that Python, jinja2 and numpy take for themselves."""
 
 
 def _look(path: Path) -> None:
@@ -86,8 +86,8 @@ VALUES: st.SearchStrategy[Any] = st.one_of(
     st.lists(st.one_of(st.integers(-2, 10**18), st.text(max_size=3), st.none()), max_size=3),
     st.dictionaries(st.text(max_size=4), st.integers(), max_size=2),
 )
+#: Bytes that the pickles of these files take, and their archives' directories at most.
 HEADS = {"consolidated.00.pth": 11_000, "fp8_scales_0.pt": 1000}
-"""Bytes that the pickles of these files take, and their archives' directories at most."""
 
 CHANGES = st.lists(st.tuples(st.integers(0, 10**6), VALUES), min_size=1, max_size=3)
 

@@ -28,8 +28,8 @@ from tests.weights.llama_cpp_peer import BATCH, WIDE, Floats, LlamaCpp, Vocabula
 
 pytest.importorskip("llama_cpp", reason="llama.cpp is not installed: 'tox run -e llamacpp' builds it")
 
+#: GGUF does not say how long chunks are; llama.cpp takes this, and so do we.
 CHUNK = 8192
-"""GGUF does not say how long chunks are; llama.cpp takes this, and so do we."""
 
 NETWORKS = {
     "scout": Sizes(step=1),

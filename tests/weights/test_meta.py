@@ -29,8 +29,8 @@ from tests.weights.checkpoints import (
 )
 from tests.weights.meta import params, quantized, write_meta
 
+#: A network that eight ranks can share, as they share Scout and Maverick.
 EIGHTFOLD = Sizes(hidden=64, heads=16, kv_heads=8, dim=4)
-"""A network that eight ranks can share, as they share Scout and Maverick."""
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 8])

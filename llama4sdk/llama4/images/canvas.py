@@ -8,11 +8,11 @@ from typing import Final
 
 __all__ = ["IMAGE", "PATCH", "TILE", "TILES", "Canvas", "choose_canvas", "image_tokens"]
 
+#: Side of a tile in pixels, in every published Llama 4.
 TILE: Final = 336
-"""Side of a tile in pixels, in every published Llama 4."""
 
+#: At most so many tiles, not counting the one that shows the whole image.
 TILES: Final = 16
-"""At most so many tiles, not counting the one that shows the whole image."""
 
 START: Final = "<|image_start|>"
 END: Final = "<|image_end|>"

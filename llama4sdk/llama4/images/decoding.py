@@ -13,11 +13,11 @@ from llama4sdk.errors import InvalidRequestError
 
 __all__ = ["FORMATS", "MOST_PIXELS", "decode", "encode", "from_array", "to_rgb", "video_too_long"]
 
+#: What is decoded. Pillow knows more, among them formats that run other programs.
 FORMATS: Final = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""What is decoded. Pillow knows more, among them formats that run other programs."""
 
+#: An image is refused beyond this: a file of a few bytes can claim any size, and would be given the memory for it.
 MOST_PIXELS: Final = 89_478_485
-"""An image is refused beyond this: a file of a few bytes can claim any size, and would be given the memory for it."""
 
 _WHITE: Final = (255, 255, 255, 255)
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits", "Resolver", "addresses_of", "fetch", "read_image"]
 
+#: Gives the IP addresses of a host and port. May raise OSError.
 Resolver: TypeAlias = Callable[[str, int], Sequence[str]]
-"""Gives the IP addresses of a host and port. May raise OSError."""
 
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 

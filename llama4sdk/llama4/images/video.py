@@ -19,16 +19,16 @@ from llama4sdk.llama4.images.decoding import FORMATS, check_size, to_rgb, video_
 
 __all__ = ["MOST_FRAMES_READ", "MOST_SIDE", "evenly", "read_frames"]
 
+#: Frames are scaled down to so many pixels a side: four tiles, and more than a single one shows.
 MOST_SIDE: Final = 1344
-"""Frames are scaled down to so many pixels a side: four tiles, and more than a single one shows."""
 
 READ_WHOLE: Final = ("AVIF", "WEBP")
+#: Pillow takes these formats into memory as they are, and so not beyond this size.
 MOST_BYTES: Final = 256 * 2**20
-"""Pillow takes these formats into memory as they are, and so not beyond this size."""
 
 MOST_FRAMES_READ: Final = 10_000
+#: An animation's frames build on each other: to see the last one, all are decoded, whatever their number.
 MOST_PIXELS_READ: Final = 2**30
-"""An animation's frames build on each other: to see the last one, all are decoded, whatever their number."""
 
 
 def read_frames(file: BinaryIO | bytes, count: int) -> Iterator[Image.Image]:

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 __all__ = ["frames_of_clip"]
 
+#: FFmpeg knows others, among them playlists, which make it open whatever files and addresses they name.
 CONTAINERS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg"
-"""FFmpeg knows others, among them playlists, which make it open whatever files and addresses they name."""
 
 KNOWN: Final = (
     "Known: animated GIF and PNG, WebP and AVIF up to 256 MiB, MP4, MOV, WebM, Matroska, AVI, MPEG, FLV, Ogg."
 )
 
 MOST_FRAMES: Final = 20_000
+#: Decoded in all: to see one frame, all since the last complete one are decoded.
 MOST_PIXELS: Final = 2**34
-"""Decoded in all: to see one frame, all since the last complete one are decoded."""
 
 
 def frames_of_clip(file: BinaryIO, count: int) -> Iterator[Image.Image]:

@@ -37,8 +37,8 @@ SCHEMES: Final = {
     "I4": Quantization.INT4,
 }
 FLOATS: Final = {"F32": Quantization.FP32, "BF16": Quantization.BF16, "F16": Quantization.FP16}
+#: Bits of the integers that narrower ones are packed into.
 WORD: Final = 32
-"""Bits of the integers that narrower ones are packed into."""
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float32]

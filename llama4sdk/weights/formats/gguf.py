@@ -30,10 +30,10 @@ from llama4sdk.weights.formats.quantized import GGUF_FORMATS, QuantizedTensor, f
 __all__ = ["GGUFCheckpoint"]
 
 ROPE_FACTORS: Final = "rope_freqs.weight"
+#: More rotated pairs than any head has.
 LARGEST_HEAD: Final = 4096
-"""More rotated pairs than any head has."""
+#: Token types control, user-defined and unused; all others are pieces of text.
 NOT_TEXT: Final = (3, 4, 5)
-"""Token types control, user-defined and unused; all others are pieces of text."""
 
 NATIVE: Final = {
     GGMLQuantizationType.F32: np.dtype(np.float32),
@@ -63,11 +63,11 @@ LAYER_NAMES: Final = {
 }
 EXPERT_NAMES: Final = {"ffn_gate_exps": "gate_proj", "ffn_up_exps": "up_proj", "ffn_down_exps": "down_proj"}
 
+#: Control tokens that end an answer whether or not the metadata say so; converters name only one of them.
 TURN_ENDS: Final = (
     *("<|eot|>", "<|eom|>", "<|end_of_text|>"),
     *("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|endoftext|>"),
 )
-"""Control tokens that end an answer whether or not the metadata say so; converters name only one of them."""
 
 
 class GGUFCheckpoint(Checkpoint):

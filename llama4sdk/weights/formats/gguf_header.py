@@ -24,8 +24,8 @@ from llama4sdk.errors import CheckpointError
 __all__ = ["Array", "Header", "Tensor", "read_header", "read_parts", "split_files"]
 
 MAGIC: Final = b"GGUF"
+#: What llama.cpp calls the files that it splits a large one into.
 PART: Final = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
-"""What llama.cpp calls the files that it splits a large one into."""
 VERSIONS: Final = (2, 3)
 NUMBERS: Final = {
     GGUFValueType.UINT8: "<B",

@@ -34,11 +34,11 @@ __all__ = ["HuggingFaceCheckpoint"]
 
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
+#: Storage types of weights as they are.
 READABLE: Final = ("F32", "F16", "BF16")
-"""Storage types of weights as they are."""
 
+#: What multimodal checkpoints put before the names of their parts.
 _WRAPPER: Final = re.compile(r"^(language_model\.|model\.(?=vision_|multi_modal_))")
-"""What multimodal checkpoints put before the names of their parts."""
 
 _SHARDS: Final = TypeAdapter(dict[str, str])
 

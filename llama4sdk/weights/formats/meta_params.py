@@ -17,11 +17,11 @@ __all__ = ["CONTEXTS", "OTHER_CONTEXT", "heads_of", "text_config", "vision_confi
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+#: The longest context, in tokens, that Meta published for a network of so many experts: those of Scout and Maverick
+#: Instruct, and Llama Guard 4. The file says nothing of it.
 CONTEXTS: Final = {16: 10_485_760, 128: 1_048_576, 0: 8192}
-"""The longest context, in tokens, that Meta published for a network of so many experts: those of Scout and Maverick
-Instruct, and Llama Guard 4. The file says nothing of it."""
+#: Of Llama 4's base models, whatever their experts.
 OTHER_CONTEXT: Final = 262_144
-"""Of Llama 4's base models, whatever their experts."""
 
 
 def heads_of(params: Mapping[str, JsonValue]) -> tuple[int, int]:

@@ -26,13 +26,14 @@ Array = npt.NDArray[np.generic]
 
 ENCODER: Final = "vision_embeddings.vision_encoder."
 ADAPTER: Final = "vision_embeddings.vision_adapter.mlp."
+#: How the tensors of a layer begin; their common beginning; and what tells the two kinds apart below.
 LAYERS: Final = (
     (re.compile(r"layers\.(\d+)\."), "model.layers.{}.", ""),
     (re.compile(re.escape(ENCODER) + r"transformer\.resblocks\.(\d+)\."), "vision_model.model.layers.{}.", "block."),
 )
-"""How the tensors of a layer begin; their common beginning; and what tells the two kinds apart below."""
 
 BOTH: Final = ("weight", "bias")
+#: Every rank has all of these.
 WHOLE: Final = {
     "norm.weight": "model.norm.weight",
     "attention.wqkv.layer_norm_weight": "input_layernorm.weight",
@@ -46,7 +47,7 @@ WHOLE: Final = {
     f"{ENCODER}class_embedding": "vision_model.class_embedding",
     f"{ENCODER}positional_embedding_vlm": "vision_model.positional_embedding_vlm",
 }
-"""Every rank has all of these."""
+#: Cut along this axis.
 CUT: Final = {
     "tok_embeddings.weight": ("model.embed_tokens.weight", 0),
     "output.weight": ("lm_head.weight", 0),
@@ -64,18 +65,17 @@ CUT: Final = {
     f"{ADAPTER}c_proj.weight": ("vision_model.vision_adapter.mlp.fc2.weight", 1),
     "vision_projection.weight": ("multi_modal_projector.linear_1.weight", 0),
 }
-"""Cut along this axis."""
+#: Each rank's slices of several matrices, one below the other.
 STACKED: Final = {
     "attention.wqkv.weight": tuple(f"self_attn.{part}_proj.weight" for part in "qkv"),
     "feed_forward.mlp.fc1_weight": ("feed_forward.gate_proj.weight", "feed_forward.up_proj.weight"),
 }
-"""Each rank's slices of several matrices, one below the other."""
+#: All experts' [in, out] matrices, one below the other: which they are, the axis cut, what their scales are called.
 EXPERTS: Final = {
     "feed_forward.experts.moe_w_in_eD_F": ("gate_proj", 1, "feed_forward.experts.w1"),
     "feed_forward.experts.moe_w_swiglu_eD_F": ("up_proj", 1, "feed_forward.experts.w3"),
     "feed_forward.experts.moe_w_out_eF_D": ("down_proj", 0, "feed_forward.experts.w2"),
 }
-"""All experts' [in, out] matrices, one below the other: which they are, the axis cut, what their scales are called."""
 ROUTER: Final = "feed_forward.router_DE"
 IGNORED: Final = re.compile(r".*_extra_state$|rope\.freqs$|freqs?_cis$|.*(gate_stats_3E|expert_activation_DE)$")
 

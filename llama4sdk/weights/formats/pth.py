@@ -26,8 +26,9 @@ from llama4sdk.weights.disk import release
 
 __all__ = ["EIGHT_BITS", "TorchFile"]
 
+#: What 8-bit floats are called here, as safetensors calls them.
 EIGHT_BITS: Final = "F8_E4M3"
-"""What 8-bit floats are called here, as safetensors calls them."""
+#: By the name of a storage, or of a type that is too new to have a storage of its own.
 DTYPES: Final[Mapping[str, tuple[str, np.dtype[np.generic]]]] = {
     "BFloat16Storage": ("BF16", np.dtype(ml_dtypes.bfloat16)),
     "HalfStorage": ("F16", np.dtype(np.float16)),
@@ -39,16 +40,15 @@ DTYPES: Final[Mapping[str, tuple[str, np.dtype[np.generic]]]] = {
     "BoolStorage": ("BOOL", np.dtype(np.bool_)),
     "float8_e4m3fn": (EIGHT_BITS, np.dtype(ml_dtypes.float8_e4m3fn)),
 }
-"""By the name of a storage, or of a type that is too new to have a storage of its own."""
 TENSOR: Final = "torch._utils _rebuild_tensor_v2"
 NEWER_TENSOR: Final = "torch._utils _rebuild_tensor_v3"
 UNTYPED: Final = "torch.storage UntypedStorage"
 PARAMETER: Final = "torch._utils _rebuild_parameter"
+#: What else torch's files name: containers of settings, of which nothing is kept but an empty dictionary.
 OPAQUE: Final = ("collections OrderedDict", "_io BytesIO", "_codecs encode")
-"""What else torch's files name: containers of settings, of which nothing is kept but an empty dictionary."""
 NAMES: Final = {TENSOR, NEWER_TENSOR, UNTYPED, PARAMETER, *OPAQUE, *(f"torch {name}" for name in DTYPES)}
+#: Signature, then the lengths of the name and of the extra field, behind which the data begin.
 LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
-"""Signature, then the lengths of the name and of the extra field, behind which the data begin."""
 
 
 class _Global(NamedTuple):

@@ -15,6 +15,7 @@ __all__ = ["GGUF_FORMATS", "QuantizedTensor", "from_gguf"]
 Array = npt.NDArray[np.generic]
 
 GGUF_GROUP: Final = 32
+#: The kinds of GGUF tensors whose codes can be held as they are.
 GGUF_FORMATS: Final = {
     kind: MatrixFormat(scheme=scheme, group_size=GGUF_GROUP, scale=Quantization.FP16, minimum=minimum)
     for kind, scheme, minimum in (
@@ -23,7 +24,6 @@ GGUF_FORMATS: Final = {
         ("Q4_1", Quantization.INT4, True),
     )
 }
-"""The kinds of GGUF tensors whose codes can be held as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
