@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llama4sdk.errors import InvalidRequestError, UnsupportedFeatureError
-from llama4sdk.llama4.images.canvas import TILES
+from llama4sdk.llama4.images.canvas import MAX_TILES
 from llama4sdk.llama4.images.fetching import read_image
 from llama4sdk.llama4.images.placement import place_images
 from llama4sdk.llama4.images.tiling import cut_tiles
@@ -49,7 +49,8 @@ class ImagePrompts:
         """
         side, patches = self._config.tile_size, self._config.tokens_per_tile
         tiles = [
-            cut_tiles(read_image(image.data, image.url), tile=side, most=image.max_tiles or TILES) for image in images
+            cut_tiles(read_image(image.data, image.url), tile=side, most=image.max_tiles or MAX_TILES)
+            for image in images
         ]
         return Prompt(
             ids=place_images(ids, [tiled.canvas for tiled in tiles], self._control, patches=patches),

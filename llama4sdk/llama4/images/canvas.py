@@ -1,4 +1,4 @@
-"""The canvas of tiles an image is laid on, and the tokens that stand for it. Pure."""
+"""The grid of tiles that an image is scaled to, and its tokens. Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["IMAGE", "PATCH", "TILE", "TILES", "Canvas", "choose_canvas", "image_tokens"]
+__all__ = ["IMAGE", "MAX_TILES", "PATCH", "TILE_PIXELS", "Canvas", "choose_canvas", "image_tokens"]
 
 #: Side of a tile in pixels, in every published Llama 4.
-TILE: Final = 336
+TILE_PIXELS: Final = 336
 
-#: At most so many tiles, not counting the one that shows the whole image.
-TILES: Final = 16
+#: Of one image, without the one that shows the whole image.
+MAX_TILES: Final = 16
 
 START: Final = "<|image_start|>"
 END: Final = "<|image_end|>"
@@ -24,7 +24,7 @@ NEXT_ROW: Final = "<|tile_y_separator|>"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canvas:
-    """A grid of tiles; ``height`` and ``width`` are the pixels of it that the image takes, from the upper left."""
+    """A grid of tiles, of which the image covers ``height`` x ``width`` pixels from the upper left."""
 
     rows: int
     columns: int
@@ -33,16 +33,16 @@ class Canvas:
 
     @property
     def tiles(self) -> int:
-        """How many tiles are looked at: those of the grid, and a last one of the whole image if there are several."""
+        """Number of tiles: those of the grid, and one of the whole image if the grid has several."""
         grid = self.rows * self.columns
         return grid if grid == 1 else grid + 1
 
 
-def choose_canvas(height: int, width: int, *, tile: int = TILE, most: int = TILES) -> Canvas:
-    """Meta's rule: enlarge as little as possible if the image fits as it is, else shrink as little as possible.
+def choose_canvas(height: int, width: int, *, tile: int = TILE_PIXELS, most: int = MAX_TILES) -> Canvas:
+    """Choose the grid by Meta's rule: the one that enlarges an image least or, if none can hold it, shrinks it least.
 
-    Of canvases that scale alike the smallest is taken. An image smaller than a tile grows to one, a larger one never
-    grows. Sizes are pixels.
+    Of grids with the same scale the smallest is taken. An image smaller than a tile is enlarged to one, a larger one is
+    never enlarged. Sizes are pixels.
     """
     grids = [(rows, columns) for rows in range(1, most + 1) for columns in range(1, most // rows + 1)]
 
@@ -55,7 +55,7 @@ def choose_canvas(height: int, width: int, *, tile: int = TILE, most: int = TILE
     return Canvas(
         rows=rows,
         columns=columns,
-        **_fitted(
+        **_scaled_size(
             height,
             width,
             most_height=min(max(height, tile), rows * tile),
@@ -64,18 +64,18 @@ def choose_canvas(height: int, width: int, *, tile: int = TILE, most: int = TILE
     )
 
 
-def _fitted(height: int, width: int, *, most_height: int, most_width: int) -> dict[str, int]:
-    """The largest size of these proportions; the side that does not limit is rounded down."""
-    across, down = most_width / width, most_height / height
-    if across < down:
-        return {"height": max(1, min(math.floor(height * across), most_height)), "width": most_width}
-    return {"height": most_height, "width": max(1, min(math.floor(width * down), most_width))}
+def _scaled_size(height: int, width: int, *, most_height: int, most_width: int) -> dict[str, int]:
+    """The largest size of the same proportions within limits; the side that is not limited is rounded down."""
+    x_scale, y_scale = most_width / width, most_height / height
+    if x_scale < y_scale:
+        return {"height": max(1, min(math.floor(height * x_scale), most_height)), "width": most_width}
+    return {"height": most_height, "width": max(1, min(math.floor(width * y_scale), most_width))}
 
 
 def image_tokens(canvas: Canvas, patches: int) -> tuple[str, ...]:
-    """The control tokens an image is written as, with ``patches`` of them (144) for the content of each tile.
+    """Control tokens of an image in a prompt, with ``patches`` patch tokens (144) for each tile.
 
-    A single tile takes ``patches + 3`` tokens, n of them n * (patches + 1) more.
+    A single tile takes ``patches + 3`` tokens, a grid of n tiles n * (patches + 1) more.
     """
     tile = (PATCH,) * patches
     row = (*tile, *(NEXT_COLUMN, *tile) * (canvas.columns - 1), NEXT_ROW)

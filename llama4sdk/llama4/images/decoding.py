@@ -1,4 +1,4 @@
-"""Encoded images, arrays and Pillow's images as upright RGB."""
+"""Convert encoded images, arrays and Pillow images to upright RGB."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from llama4sdk.errors import InvalidRequestError
 
-__all__ = ["FORMATS", "MOST_PIXELS", "decode", "encode", "from_array", "to_rgb", "video_too_long"]
+__all__ = ["FORMATS", "MAX_PIXELS", "decode", "encode", "from_array", "to_rgb", "video_too_long"]
 
-#: What is decoded. Pillow knows more, among them formats that run other programs.
+#: Formats that are decoded. Pillow has others, some of which run external programs.
 FORMATS: Final = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
-#: An image is refused beyond this: a file of a few bytes can claim any size, and would be given the memory for it.
-MOST_PIXELS: Final = 89_478_485
+#: A larger image is refused: a file of a few bytes can claim any size, and would be given the memory for it.
+MAX_PIXELS: Final = 89_478_485
 
 _WHITE: Final = (255, 255, 255, 255)
 
 
 def decode(data: bytes) -> Image.Image:
-    """The image in an encoded file, as RGB, upright, transparency on white; of an animation the first frame.
+    """Decode an image file as upright RGB, transparency on white; of an animation the first frame.
 
-    Raises InvalidRequestError for what is no image, damaged, truncated or too large.
+    Raises InvalidRequestError for data that is no image, damaged, truncated or too large.
     """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -39,14 +39,14 @@ def decode(data: bytes) -> Image.Image:
         raise InvalidRequestError(
             f"The {len(data)} bytes given as an image are none.", hint=f"Known formats: {', '.join(FORMATS)}."
         ) from error
-    except Exception as error:  # decoders raise whatever a damaged file makes them trip over
+    except Exception as error:  # decoders raise errors of any type for damaged files
         raise InvalidRequestError(
             f"The image cannot be decoded: {error}.", hint="The file is damaged or truncated; save or send it again."
         ) from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """The same picture in 8-bit RGB: turned as its EXIF data says, 16 bits scaled down, transparency on white.
+    """Convert an image to 8-bit RGB: rotated by its EXIF data, 16 bits scaled down, transparency on white.
 
     Raises InvalidRequestError for pixels whose range is unknown (Pillow's mode F), and for an image too large.
     """
@@ -62,16 +62,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def check_size(image: Image.Image) -> None:
-    """Raise InvalidRequestError for an image that is empty or has more than ``MOST_PIXELS``. Decodes nothing."""
+    """Raise InvalidRequestError for an image that is empty or has more than ``MAX_PIXELS``. Decodes nothing."""
     width, height = image.size
     if not width or not height:
         raise InvalidRequestError("The image has no pixels.", hint="Give an image of at least 1x1 pixels.")
-    if width * height > MOST_PIXELS:
+    if width * height > MAX_PIXELS:
         raise _too_large(f"It is {width}x{height} pixels.")
 
 
 def from_array(array: npt.NDArray[np.generic]) -> Image.Image:
-    """An RGB image of an array: [height, width], or with 1, 3 or 4 channels last (grey, RGB, RGBA).
+    """Make an RGB image of an array [height, width], or with 1, 3 or 4 channels last (grey, RGB, RGBA).
 
     Values are uint8, uint16, bool, or floats from 0 to 1. Raises InvalidRequestError for anything else.
     """
@@ -81,11 +81,11 @@ def from_array(array: npt.NDArray[np.generic]) -> Image.Image:
         raise InvalidRequestError(
             f"An array of shape {array.shape} is no image.", hint="Give [height, width] or [height, width, 3 or 4]."
         )
-    return to_rgb(Image.fromarray(np.ascontiguousarray(_bytes_of(array))))
+    return to_rgb(Image.fromarray(np.ascontiguousarray(_as_bytes(array))))
 
 
 def encode(image: Image.Image) -> bytes:
-    """An RGB image as a PNG file: nothing is lost."""
+    """Encode an RGB image as PNG, without loss."""
     file = io.BytesIO()
     image.save(file, format="PNG")
     return file.getvalue()
@@ -99,7 +99,7 @@ def video_too_long(reason: str) -> InvalidRequestError:
     )
 
 
-def _bytes_of(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+def _as_bytes(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     if array.dtype == np.uint8:
         return array.astype(np.uint8, copy=False)
     if array.dtype == np.uint16:
@@ -119,7 +119,7 @@ def _from_16_bit(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     return ((np.clip(values.astype(np.int64), 0, 65535) + 128) // 257).astype(np.uint8)
 
 
-def _too_large(what: str) -> InvalidRequestError:
+def _too_large(reason: str) -> InvalidRequestError:
     return InvalidRequestError(
-        f"The image is too large to decode. {what}", hint=f"Scale it down to at most {MOST_PIXELS} pixels."
+        f"The image is too large to decode. {reason}", hint=f"Scale it down to at most {MAX_PIXELS} pixels."
     )

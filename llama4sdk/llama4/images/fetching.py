@@ -1,7 +1,7 @@
-"""Images behind a URL, fetched so that a prompt's author cannot reach what only this machine can.
+"""Fetch images by URL, safe against requests to this machine's private network (SSRF).
 
-Only https; every address a name stands for must be public, at every redirect, and the connection goes to the very
-address that was checked. Size and time are bounded.
+Only https; every address of a host must be public, at every redirect, and the connection goes to the address that was
+checked. Size and time are bounded.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from llama4sdk.llama4.images.decoding import decode
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Limits", "Resolver", "addresses_of", "fetch", "read_image"]
+__all__ = ["Limits", "Resolver", "fetch", "read_image", "resolve_host"]
 
-#: Gives the IP addresses of a host and port. May raise OSError.
+#: Returns the IP addresses of a host and port. May raise OSError.
 Resolver: TypeAlias = Callable[[str, int], Sequence[str]]
 
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -34,15 +34,15 @@ _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one image may cost: bytes, seconds altogether, and redirects."""
+    """Limits of fetching one image: bytes, seconds in all, and redirects."""
 
     size: int = 20 * 2**20
     seconds: float = 15.0
     redirects: int = 5
 
 
-def addresses_of(host: str, port: int) -> list[str]:
-    """What the system's resolver says."""
+def resolve_host(host: str, port: int) -> list[str]:
+    """Resolve a host by the system's resolver."""
     return [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
@@ -51,18 +51,18 @@ def fetch(
     *,
     limits: Limits = Limits(),
     allow_private: bool = False,
-    resolve: Resolver = addresses_of,
+    resolve: Resolver = resolve_host,
     transport: httpx.BaseTransport | None = None,
 ) -> bytes:
-    """The bytes at an https URL. ``allow_private`` also lets it lead into this machine's own network.
+    """Return the bytes at an https URL; ``allow_private`` permits addresses of this machine's own network.
 
-    Raises InvalidRequestError for other schemes, private addresses, and whatever fails or exceeds the limits.
+    Raises InvalidRequestError for other schemes, private addresses, network errors and exceeded limits.
     """
     import httpx
 
-    target = _parsed(url)
+    target = _parse_url(url)
     deadline = time.monotonic() + limits.seconds
-    # No proxy: it would be asked for the bare address. Redirects are followed here, each checked like the first.
+    # No proxy: it would receive the bare address. Redirects are followed here, so that each is checked.
     verify = httpx.create_ssl_context() if transport is None else True
     try:
         with httpx.Client(transport=transport, trust_env=False, follow_redirects=False, verify=verify) as client:
@@ -80,7 +80,7 @@ def fetch(
     raise _failed(target, f"it was redirected more than {limits.redirects} times")
 
 
-def _parsed(url: str) -> httpx.URL:
+def _parse_url(url: str) -> httpx.URL:
     import httpx
 
     try:
@@ -94,14 +94,14 @@ def _request(
 ) -> httpx.Request:
     if target.scheme != "https" or not target.host or target.userinfo:
         raise InvalidRequestError(
-            f"An image can be fetched by https only, without a password, not from {_shown(target)}.",
+            f"An image can be fetched by https only, without a password, not from {_printable(target)}.",
             hint="Read the image yourself and pass its bytes, or use ImagePart.from_path.",
         )
     addresses = resolve(target.host, target.port or 443)
     private = [address for address in addresses if not _is_public(ipaddress.ip_address(address.partition("%")[0]))]
     if not addresses or (private and not allow_private):
         raise InvalidRequestError(
-            f"{_shown(target)} leads to {private[0] if private else 'nowhere'}, which is no public address.",
+            f"{_printable(target)} leads to {private[0] if private else 'nowhere'}, which is no public address.",
             hint="Pass the image's bytes, or allow private addresses with LLAMA4SDK_PRIVATE_IMAGE_URLS=1.",
         )
     return client.build_request(
@@ -114,7 +114,7 @@ def _request(
 
 
 def _is_public(address: _Address) -> bool:
-    """Whether it is out in the internet; of an IPv6 address that stands for an IPv4 one, whether that is."""
+    """Whether an address is in the public internet; an IPv6 address that embeds an IPv4 one is judged by that."""
     if isinstance(address, ipaddress.IPv6Address):
         translated = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF) if address in _NAT64 else None
         inner = address.ipv4_mapped or address.sixtofour or translated
@@ -138,12 +138,12 @@ def _body(response: httpx.Response, target: httpx.URL, limits: Limits, deadline:
 
 def _failed(target: httpx.URL, why: str) -> InvalidRequestError:
     return InvalidRequestError(
-        f"The image at {_shown(target)} could not be fetched: {why}.", hint="Pass the image's bytes instead."
+        f"The image at {_printable(target)} could not be fetched: {why}.", hint="Pass the image's bytes instead."
     )
 
 
-def _shown(target: httpx.URL) -> str:
-    """Without the query, which may be a signature, and without a password."""
+def _printable(target: httpx.URL) -> str:
+    """The URL without its password and its query, which may be a signature."""
     return str(target.copy_with(query=None, fragment=None, userinfo=b""))
 
 

@@ -1,4 +1,4 @@
-"""Images in their places in a prompt of token ids."""
+"""Expand the image tokens of a prompt."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ __all__ = ["place_images"]
 def place_images(
     ids: Sequence[int], canvases: Sequence[Canvas], control: Mapping[str, int], *, patches: int
 ) -> list[int]:
-    """Put the tokens of each image where the chat template left one ``<|image|>``, in order.
+    """Replace each ``<|image|>`` that the chat template wrote by the tokens of an image, in order.
 
-    ``control`` are the tokenizer's control tokens; ``patches`` is the number of features of a tile. Raises
-    InvalidRequestError when the template shows more or fewer images than there are, CheckpointError when the
-    tokenizer knows no image tokens.
+    ``control`` maps control tokens to their ids; ``patches`` is the number of features of a tile. Raises
+    InvalidRequestError when the numbers of ``<|image|>`` and of images differ, CheckpointError when the tokenizer has
+    no image tokens.
     """
-    shown = list(ids).count(control.get(IMAGE, -1))
-    if shown != len(canvases):
+    count = list(ids).count(control.get(IMAGE, -1))
+    if count != len(canvases):
         raise InvalidRequestError(
-            f"The model's chat template shows {shown} of {len(canvases)} images.", hint="Put images into user messages."
+            f"The model's chat template shows {count} of {len(canvases)} images.", hint="Put images into user messages."
         )
-    left = iter(canvases)
+    remaining = iter(canvases)
     return [
         token
-        for number in ids
-        for token in (_written(next(left), control, patches) if number == control[IMAGE] else (number,))
+        for token_id in ids
+        for token in (_image_ids(next(remaining), control, patches) if token_id == control[IMAGE] else (token_id,))
     ]
 
 
-def _written(canvas: Canvas, control: Mapping[str, int], patches: int) -> Iterator[int]:
+def _image_ids(canvas: Canvas, control: Mapping[str, int], patches: int) -> Iterator[int]:
     try:
         yield from [control[name] for name in image_tokens(canvas, patches)]
     except KeyError as error:

@@ -1,4 +1,4 @@
-"""A video as the few pictures that are looked at, taken at even times. What a file may cost is bounded.
+"""Sample frames of a video at even times, within limits of memory and work.
 
 Pillow reads animated GIF, PNG, WebP and AVIF images; PyAV, where it is installed, MP4, WebM and the like.
 """
@@ -17,46 +17,46 @@ from PIL import Image, UnidentifiedImageError
 from llama4sdk.errors import InvalidRequestError
 from llama4sdk.llama4.images.decoding import FORMATS, check_size, to_rgb, video_too_long
 
-__all__ = ["MOST_FRAMES_READ", "MOST_SIDE", "evenly", "read_frames"]
+__all__ = ["MAX_FRAMES_READ", "MAX_SIDE", "even_frames", "read_frames"]
 
-#: Frames are scaled down to so many pixels a side: four tiles, and more than a single one shows.
-MOST_SIDE: Final = 1344
+#: Frames are scaled down to this many pixels a side: four tiles, more than a single tile shows.
+MAX_SIDE: Final = 1344
 
-READ_WHOLE: Final = ("AVIF", "WEBP")
-#: Pillow takes these formats into memory as they are, and so not beyond this size.
-MOST_BYTES: Final = 256 * 2**20
+#: Formats that Pillow reads into memory as a whole, which limits their size.
+WHOLE_FILE_FORMATS: Final = ("AVIF", "WEBP")
+MAX_WHOLE_FILE_BYTES: Final = 256 * 2**20
 
-MOST_FRAMES_READ: Final = 10_000
-#: An animation's frames build on each other: to see the last one, all are decoded, whatever their number.
-MOST_PIXELS_READ: Final = 2**30
+#: Limits of an animation: its frames build on each other, so that all before the last one taken are decoded.
+MAX_FRAMES_READ: Final = 10_000
+MAX_PIXELS_READ: Final = 2**30
 
 
 def read_frames(file: BinaryIO | bytes, count: int) -> Iterator[Image.Image]:
-    """At most ``count`` frames as upright RGB, in their order: those shown at the middle of as many equal times.
+    """Yield at most ``count`` frames as upright RGB: those shown in the middle of ``count`` equal parts of the time.
 
-    Of an animation with no more frames, all of them; a still image is one. Raises InvalidRequestError for what is no
-    video, damaged, or too large to be looked through.
+    A shorter animation gives all its frames, a still image itself. Raises InvalidRequestError for a file that is no
+    video, damaged, or too large.
     """
     if isinstance(file, bytes):
         file = io.BytesIO(file)
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    formats = [name for name in FORMATS if size <= MOST_BYTES or name not in READ_WHOLE]
+    formats = [name for name in FORMATS if size <= MAX_WHOLE_FILE_BYTES or name not in WHOLE_FILE_FORMATS]
     try:
-        with _reading("animation"), Image.open(file, formats=formats) as image:
-            yield from _of_animation(image, count)
+        with _decoding_errors("animation"), Image.open(file, formats=formats) as image:
+            yield from _animation_frames(image, count)
     except UnidentifiedImageError:
-        from llama4sdk.llama4.images.video_av import frames_of_clip
+        from llama4sdk.llama4.images.video_av import clip_frames
 
         file.seek(0)
-        with _reading("video"):
-            yield from map(_scaled, frames_of_clip(file, count))
+        with _decoding_errors("video"):
+            yield from map(_scale_down, clip_frames(file, count))
 
 
-def evenly(durations: Sequence[float], count: int) -> list[int]:
-    """The frames shown at the middle of ``count`` equal parts of the time that all take; each only once.
+def even_frames(durations: Sequence[float], count: int) -> list[int]:
+    """Indices of the frames shown in the middle of ``count`` equal parts of the whole duration, each only once.
 
-    Where no frame takes any time, all take as long.
+    If all durations are 0, they count as equal.
     """
     if len(durations) <= count:
         return list(range(len(durations)))
@@ -65,27 +65,27 @@ def evenly(durations: Sequence[float], count: int) -> list[int]:
     return sorted({min(bisect_right(ends, time), len(ends) - 1) for time in times})
 
 
-def _scaled(image: Image.Image) -> Image.Image:
-    """At most ``MOST_SIDE`` pixels a side, in the same proportions."""
-    image.thumbnail((MOST_SIDE, MOST_SIDE))
+def _scale_down(image: Image.Image) -> Image.Image:
+    """Scale down to at most ``MAX_SIDE`` pixels a side, keeping the proportions."""
+    image.thumbnail((MAX_SIDE, MAX_SIDE))
     return image
 
 
-def _of_animation(image: Image.Image, count: int) -> Iterator[Image.Image]:
+def _animation_frames(image: Image.Image, count: int) -> Iterator[Image.Image]:
     check_size(image)
     durations: list[float] = []
-    for _ in _frames(image, until=None):
-        if len(durations) == MOST_FRAMES_READ or (len(durations) + 1) * image.width * image.height > MOST_PIXELS_READ:
+    for _ in _decode_frames(image, until=None):
+        if len(durations) == MAX_FRAMES_READ or (len(durations) + 1) * image.width * image.height > MAX_PIXELS_READ:
             raise video_too_long(f"It has more than {len(durations)} frames of {image.width}x{image.height} pixels.")
         durations.append(max(0.0, float(image.info.get("duration") or 0)))
-    chosen = evenly(durations, count)
-    for number in _frames(image, until=chosen[-1]):
+    chosen = even_frames(durations, count)
+    for number in _decode_frames(image, until=chosen[-1]):
         if number in chosen:
-            yield _scaled(to_rgb(image))
+            yield _scale_down(to_rgb(image))
 
 
-def _frames(image: Image.Image, *, until: int | None) -> Iterator[int]:
-    """Decode one frame after the other; how long it is shown is known only then."""
+def _decode_frames(image: Image.Image, *, until: int | None) -> Iterator[int]:
+    """Decode frame after frame, yielding its number; its duration is known only then."""
     number = 0
     while until is None or number <= until:
         try:
@@ -98,14 +98,14 @@ def _frames(image: Image.Image, *, until: int | None) -> Iterator[int]:
 
 
 @contextmanager
-def _reading(what: str) -> Iterator[None]:
+def _decoding_errors(kind: str) -> Iterator[None]:
     try:
         yield
     except (InvalidRequestError, UnidentifiedImageError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise video_too_long(str(error)) from error
-    except Exception as error:  # decoders raise whatever a damaged file makes them trip over
+    except Exception as error:  # decoders raise errors of any type for damaged files
         raise InvalidRequestError(
-            f"The {what} cannot be decoded: {error}.", hint="The file is damaged or truncated; save or send it again."
+            f"The {kind} cannot be decoded: {error}.", hint="The file is damaged or truncated; save or send it again."
         ) from error

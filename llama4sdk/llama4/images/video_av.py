@@ -1,4 +1,4 @@
-"""Frames of MP4, WebM and other video files, by PyAV. Only containers that refer to nothing outside are opened."""
+"""Sample frames of MP4, WebM and other video files by PyAV. Only self-contained formats are opened."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from PIL import Image
 
 from llama4sdk.errors import InvalidRequestError
-from llama4sdk.llama4.images.decoding import MOST_PIXELS as MOST_PIXELS_OF_A_FRAME
+from llama4sdk.llama4.images.decoding import MAX_PIXELS as MAX_FRAME_PIXELS
 from llama4sdk.llama4.images.decoding import to_rgb, video_too_long
 
 if TYPE_CHECKING:
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-__all__ = ["frames_of_clip"]
+__all__ = ["clip_frames"]
 
-#: FFmpeg knows others, among them playlists, which make it open whatever files and addresses they name.
+#: FFmpeg has others, such as playlists, which make it open any file or address they name.
 CONTAINERS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg"
 
-KNOWN: Final = (
+KNOWN_FORMATS: Final = (
     "Known: animated GIF and PNG, WebP and AVIF up to 256 MiB, MP4, MOV, WebM, Matroska, AVI, MPEG, FLV, Ogg."
 )
 
-MOST_FRAMES: Final = 20_000
-#: Decoded in all: to see one frame, all since the last complete one are decoded.
-MOST_PIXELS: Final = 2**34
+#: Limits of decoding: for each frame taken, all since the last key frame are decoded.
+MAX_DECODED_FRAMES: Final = 20_000
+MAX_DECODED_PIXELS: Final = 2**34
 
 
-def frames_of_clip(file: BinaryIO, count: int) -> Iterator[Image.Image]:
-    """The frames shown at the middle of ``count`` equal parts of a clip, upright; none twice.
+def clip_frames(file: BinaryIO, count: int) -> Iterator[Image.Image]:
+    """Yield the frames shown in the middle of ``count`` equal parts of a clip, upright, each only once.
 
-    Raises InvalidRequestError for what is no video, and where PyAV is not installed.
+    Raises InvalidRequestError for a file that is no video, and where PyAV is not installed.
     """
     try:
         import av
@@ -45,7 +45,7 @@ def frames_of_clip(file: BinaryIO, count: int) -> Iterator[Image.Image]:
     try:
         container = av.open(file, mode="r", options={"format_whitelist": CONTAINERS})
     except (av.FFmpegError, ValueError) as error:
-        raise InvalidRequestError("What was given as a video is none.", hint=KNOWN) from error
+        raise InvalidRequestError("What was given as a video is none.", hint=KNOWN_FORMATS) from error
     with container:
         if not container.streams.video:
             raise InvalidRequestError("The file has no pictures, only sound.", hint="Pass a video.")
@@ -60,48 +60,48 @@ class _Clip:
         self._pixels = 0
 
     def sample(self, count: int) -> Iterator[Image.Image]:
-        """See ``frames_of_clip``."""
-        if self._stream.width * self._stream.height > MOST_PIXELS_OF_A_FRAME:
+        """See ``clip_frames``."""
+        if self._stream.width * self._stream.height > MAX_FRAME_PIXELS:
             raise video_too_long(f"Its frames have {self._stream.width}x{self._stream.height} pixels.")
-        begin, length = self._times()
-        shown: float | None = None
+        start, duration = self._start_and_duration()
+        last_time: float | None = None
         for part in range(count):
-            frame = self._at(begin + length * (2 * part + 1) / (2 * count), begin)
-            if frame is not None and frame.time != shown:
-                shown = frame.time
-                # The matrix that phones write beside a picture says how far it is to be turned, counterclockwise.
+            frame = self._frame_at(start + duration * (2 * part + 1) / (2 * count), start)
+            if frame is not None and frame.time != last_time:
+                last_time = frame.time
+                # Phones store the rotation in degrees, counterclockwise, beside the picture.
                 yield to_rgb(frame.to_image().rotate(frame.rotation, expand=True))
 
-    def _times(self) -> tuple[float, float]:
-        """When the clip begins and how long it is, in seconds."""
+    def _start_and_duration(self) -> tuple[float, float]:
+        """Start and duration of the clip in seconds."""
         stream, base = self._stream, self._stream.time_base
-        length = float(stream.duration * base) if stream.duration and base else (self._container.duration or 0) / 1e6
-        if length <= 0 or not base:
+        duration = float(stream.duration * base) if stream.duration and base else (self._container.duration or 0) / 1e6
+        if duration <= 0 or not base:
             raise InvalidRequestError("The video does not say how long it is.", hint="Convert it to MP4.")
-        return float((stream.start_time or 0) * base), length
+        return float((stream.start_time or 0) * base), duration
 
-    def _at(self, time: float, begin: float) -> av.VideoFrame | None:
-        """The frame that is shown at ``time``. Seeking may overshoot (MPEG-TS): then all are decoded up to there."""
-        shown = self._from(time, time)
-        return shown if shown is not None and shown.time <= time else self._from(begin - 1, time)
+    def _frame_at(self, time: float, start: float) -> av.VideoFrame | None:
+        """The frame shown at ``time``. Seeking may overshoot (MPEG-TS): then all from the start on are decoded."""
+        frame = self._last_frame(time, time)
+        return frame if frame is not None and frame.time <= time else self._last_frame(start - 1, time)
 
-    def _from(self, start: float, time: float) -> av.VideoFrame | None:
-        """The last frame up to ``time``, or the first, of those from the last complete one before ``start`` on."""
+    def _last_frame(self, seek_time: float, time: float) -> av.VideoFrame | None:
+        """The last frame up to ``time``, or else the first one, of those from the key frame before ``seek_time`` on."""
         base = self._stream.time_base
-        assert base is not None  # noqa: S101 - _times has refused the rest
-        self._container.seek(int(start / base), stream=self._stream)
-        shown: av.VideoFrame | None = None
+        assert base is not None  # noqa: S101 - _start_and_duration has refused others
+        self._container.seek(int(seek_time / base), stream=self._stream)
+        last: av.VideoFrame | None = None
         for frame in self._container.decode(self._stream):
             self._count(frame)
             if frame.time is None:
                 continue
-            if shown is not None and frame.time > time:
+            if last is not None and frame.time > time:
                 break
-            shown = frame
-        return shown
+            last = frame
+        return last
 
     def _count(self, frame: av.VideoFrame) -> None:
         self._frames += 1
         self._pixels += frame.width * frame.height
-        if self._frames > MOST_FRAMES or self._pixels > MOST_PIXELS:
+        if self._frames > MAX_DECODED_FRAMES or self._pixels > MAX_DECODED_PIXELS:
             raise video_too_long(f"{self._frames} frames had to be decoded for those that are to be seen.")

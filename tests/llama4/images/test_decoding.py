@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from llama4sdk.errors import InvalidRequestError
-from llama4sdk.llama4.images.decoding import MOST_PIXELS, decode, from_array, to_rgb
+from llama4sdk.llama4.images.decoding import MAX_PIXELS, decode, from_array, to_rgb
 from llama4sdk.llama4.images.tiling import cut_tiles
 from llama4sdk.messages import ImagePart
 
@@ -153,7 +153,7 @@ def test_a_bomb_is_refused_before_it_takes_memory() -> None:
     with pytest.raises(InvalidRequestError, match="too large"):
         decode(b"\x89PNG\r\n\x1a\n" + body)
     with pytest.raises(InvalidRequestError, match="too large"):
-        to_rgb(Image.new("1", (MOST_PIXELS // 100, 101)))
+        to_rgb(Image.new("1", (MAX_PIXELS // 100, 101)))
 
 
 def test_arrays_of_every_kind_are_taken() -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from llama4sdk.errors import ConfigurationError, InvalidRequestError
 from llama4sdk.llama4.images import video as reading
 from llama4sdk.llama4.images.fetching import read_image
-from llama4sdk.llama4.images.video import MOST_SIDE, evenly
+from llama4sdk.llama4.images.video import MAX_SIDE, even_frames
 from llama4sdk.messages import Frame, ImagePart, Message, TextPart, VideoPart
 
 FORMS = ["GIF", "PNG", "WEBP", "AVIF"]
@@ -50,24 +50,24 @@ def levels(frames: Sequence[Image.Image] | VideoPart) -> list[int]:
 
 def test_frames_are_taken_at_even_times() -> None:
     """The frames in the middle of equal times, by hand: a frame that is shown long stands for more of them, once."""
-    assert evenly([1] * 10, 5) == [1, 3, 5, 7, 9]
-    assert evenly([1] * 10, 1) == [5]
-    assert evenly([1, 1, 1, 97], 2) == [3]
-    assert evenly([10, 1, 1, 1, 10], 3) == [0, 2, 4]
-    assert evenly([0, 0, 0, 0], 2) == [1, 3]
-    assert evenly([5, 1], 8) == [0, 1]
+    assert even_frames([1] * 10, 5) == [1, 3, 5, 7, 9]
+    assert even_frames([1] * 10, 1) == [5]
+    assert even_frames([1, 1, 1, 97], 2) == [3]
+    assert even_frames([10, 1, 1, 1, 10], 3) == [0, 2, 4]
+    assert even_frames([0, 0, 0, 0], 2) == [1, 3]
+    assert even_frames([5, 1], 8) == [0, 1]
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 12))
 def test_the_frame_at_each_time_is_taken(durations: list[int], count: int) -> None:
     """For any durations, what is taken is what a player would show at these times."""
     if len(durations) <= count:
-        assert evenly(durations, count) == list(range(len(durations)))
+        assert even_frames(durations, count) == list(range(len(durations)))
         return
     shown = durations if any(durations) else [1] * len(durations)
     times = [Fraction(sum(shown) * (2 * part + 1), 2 * count) for part in range(count)]
     expected = {next(n for n in range(len(shown)) if time < sum(shown[: n + 1])) for time in times}
-    assert evenly(durations, count) == sorted(expected)
+    assert even_frames(durations, count) == sorted(expected)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -114,9 +114,9 @@ def test_transparent_frames_show_white() -> None:
 def test_large_frames_are_scaled_down() -> None:
     """To a side of four tiles, in their proportions; a sliver keeps a pixel."""
     (wide,) = frames_of(animation("PNG", [grey(9, (4000, 1000))]), 1)
-    assert wide.size == (MOST_SIDE, MOST_SIDE // 4)
+    assert wide.size == (MAX_SIDE, MAX_SIDE // 4)
     (sliver,) = frames_of(animation("PNG", [grey(9, (20_000, 1))]), 1)
-    assert sliver.size == (MOST_SIDE, 1)
+    assert sliver.size == (MAX_SIDE, 1)
     (pixel,) = frames_of(animation("PNG", [grey(9, (1, 1))]), 1)
     assert pixel.size == (1, 1)
 
@@ -162,7 +162,7 @@ def test_endless_animations_are_refused() -> None:
 
 def test_many_large_frames_are_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """What counts is all pixels that would be decoded; a canvas beyond any image's limit is refused at once."""
-    monkeypatch.setattr(reading, "MOST_PIXELS_READ", 16 * 16 * 5)
+    monkeypatch.setattr(reading, "MAX_PIXELS_READ", 16 * 16 * 5)
     assert len(frames_of(animation("GIF", [grey(n * 40) for n in range(5)]), 8)) == 5
     with pytest.raises(InvalidRequestError, match="more than 5 frames of 16x16"):
         frames_of(animation("GIF", [grey(n * 40) for n in range(6)]), 8)
@@ -172,7 +172,7 @@ def test_many_large_frames_are_refused_before_they_are_read(monkeypatch: pytest.
 
 def test_large_files_are_not_taken_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow reads WebP whole: its size is looked at first. GIF is read as it is needed."""
-    monkeypatch.setattr(reading, "MOST_BYTES", 100)
+    monkeypatch.setattr(reading, "MAX_WHOLE_FILE_BYTES", 100)
     gif, webp = (animation(form, [grey(0), grey(90)]) for form in ("GIF", "WEBP"))
     assert min(len(gif), len(webp)) > 100
     assert len(frames_of(gif, 2)) == 2

@@ -126,7 +126,11 @@ def test_sound_alone_is_refused() -> None:
 def test_what_has_to_be_decoded_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """By frames and by pixels, over all that is looked at, and by the size of a frame."""
     data = clip()
-    for name, most in (("MOST_FRAMES", 30), ("MOST_PIXELS", 64 * 48 * 30), ("MOST_PIXELS_OF_A_FRAME", 64 * 48 - 1)):
+    for name, most in (
+        ("MAX_DECODED_FRAMES", 30),
+        ("MAX_DECODED_PIXELS", 64 * 48 * 30),
+        ("MAX_FRAME_PIXELS", 64 * 48 - 1),
+    ):
         with monkeypatch.context() as patch, pytest.raises(InvalidRequestError, match="too long or too large"):
             patch.setattr(video_av, name, most)
             frames_of(data, 8)
