@@ -44,12 +44,10 @@ def chat_messages(messages: Sequence[Message], backend: str, *, image_urls: bool
 
 
 def function_tool(tool: Tool) -> Body:
-    """Return a tool as an entry of ``tools``."""
-    function: Body = {
-        "name": tool.name,
-        **({"description": tool.description} if tool.description else {}),
-        "parameters": tool.parameters or {"type": "object", "properties": {}},
-    }
+    """Return a tool as an entry of ``tools``; its parameters are always an object's schema."""
+    function: Body = {"name": tool.name, "parameters": {"type": "object", "properties": {}, **tool.parameters}}
+    if tool.description:
+        function["description"] = tool.description
     return {"type": "function", "function": function}
 
 

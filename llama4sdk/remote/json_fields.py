@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import JsonValue
+from pydantic_core import from_json
 
 from llama4sdk.errors import InvalidRequestError
 
@@ -24,11 +25,8 @@ def as_objects(value: object) -> list[dict[str, Any]]:
 
 
 def decode_object(data: bytes) -> dict[str, Any]:
-    """Decode a JSON object. Raises ValueError for anything else."""
-    try:
-        value = json.loads(data)
-    except RecursionError as error:
-        raise ValueError("JSON that is nested too deeply") from error
+    """Decode a JSON object. Raises ValueError for anything else, unpaired surrogates included."""
+    value = from_json(data)
     if not isinstance(value, dict):
         raise ValueError("JSON that is no object")
     return value

@@ -9,7 +9,7 @@ import pytest
 from llama4sdk import Client
 from llama4sdk.testing.machines import LAPTOP
 
-from .fake import SCOUT, Fake
+from .fake_server import SCOUT, Fake
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from llama4sdk_ollama.address import Settings, headers_of, parse_host, url_of
+from llama4sdk_ollama.address import parse_host, parse_options, server_headers, server_url
 from ollama._client import _parse_host
 from pydantic import SecretStr
 
@@ -44,12 +44,14 @@ def test_an_endpoint_comes_before_the_environment(monkeypatch: pytest.MonkeyPatc
     """Address and key; what others end the address with is left out."""
     monkeypatch.setenv("OLLAMA_HOST", "there:1")
     monkeypatch.setenv("OLLAMA_API_KEY", " from-outside ")
-    assert url_of(Endpoint()) == "http://there:1"
-    assert url_of(Endpoint(url="http://here:2/v1")) == url_of(Endpoint(url="http://here:2/api")) == "http://here:2"
-    assert headers_of(Endpoint()) == {"Authorization": "Bearer from-outside"}
-    assert headers_of(Endpoint(api_key=SecretStr("mine"))) == {"Authorization": "Bearer mine"}
+    assert server_url(Endpoint()) == "http://there:1"
+    assert (
+        server_url(Endpoint(url="http://here:2/v1")) == server_url(Endpoint(url="http://here:2/api")) == "http://here:2"
+    )
+    assert server_headers(Endpoint()) == {"Authorization": "Bearer from-outside"}
+    assert server_headers(Endpoint(api_key=SecretStr("mine"))) == {"Authorization": "Bearer mine"}
     own = Endpoint(headers={"authorization": SecretStr("Basic x"), "x_team": SecretStr("y")})
-    assert headers_of(own) == {"authorization": "Basic x", "x_team": "y"}
+    assert server_headers(own) == {"authorization": "Basic x", "x_team": "y"}
 
 
 @pytest.mark.parametrize(
@@ -64,5 +66,5 @@ def test_an_endpoint_comes_before_the_environment(monkeypatch: pytest.MonkeyPatc
 def test_wrong_settings_are_told(options: dict[str, object], told: str) -> None:
     """With what there is instead."""
     with pytest.raises(ConfigurationError, match=told) as caught:
-        Settings.of(Endpoint.model_validate({"options": options}))
+        parse_options(Endpoint.model_validate({"options": options}))
     assert caught.value.hint

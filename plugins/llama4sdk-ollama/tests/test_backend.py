@@ -20,7 +20,7 @@ from llama4sdk.hardware import Hardware
 from llama4sdk.testing.child import Question, offer_report
 from llama4sdk.testing.machines import LAPTOP
 
-from .fake import EMBEDDER, SCOUT, Fake, entry
+from .fake_server import EMBEDDER, SCOUT, Fake, entry
 
 Connect = Callable[..., Client]
 

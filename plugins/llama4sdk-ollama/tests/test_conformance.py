@@ -10,7 +10,7 @@ from llama4sdk_ollama.backend import OllamaBackend
 from llama4sdk.backend import Need
 from llama4sdk.testing import BackendConformance
 
-from .fake import ABLE, Fake
+from .fake_server import ABLE, Fake
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,7 +10,7 @@ import pytest
 from llama4sdk.endpoint import Endpoint, RetryPolicy
 from llama4sdk.errors import APIConnectionError, AuthenticationError, DownloadError
 
-from .fake import Fake
+from .fake_server import Fake
 
 AT_ONCE = Endpoint(retry=RetryPolicy(base=0.001, retries=2))
 

@@ -27,7 +27,7 @@ ANSWER = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in LINES).
 
 
 def reader() -> OllamaReader:
-    return OllamaReader(context=100, fewest=1, first=5, top=None)
+    return OllamaReader(context_length=100, min_prompt_tokens=1, earlier_calls=5, max_alternatives=0)
 
 
 def read(*pieces: bytes) -> list[Event]:

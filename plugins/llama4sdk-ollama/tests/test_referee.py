@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import ollama
 import pytest
 
-from .fake import ABLE, EMBEDDER, SCOUT, Fake
+from .fake_server import ABLE, EMBEDDER, SCOUT, Fake
 
 TOOL = {
     "type": "function",

@@ -25,7 +25,7 @@ from llama4sdk.errors import (
 )
 from llama4sdk.testing.machines import LAPTOP
 
-from .fake import ABLE, SCOUT, TOO_LONG, Fake
+from .fake_server import ABLE, SCOUT, TOO_LONG, Fake
 
 Connect = Callable[..., Client]
 

@@ -1,14 +1,14 @@
-"""Ollama as a backend, by its native API: ``/v1`` ignores the context length that is asked for.
+"""Ollama as a backend, by its native API: its ``/v1`` ignores the context length that is asked for.
 
-    address     where the server is, as Ollama's own client reads ``OLLAMA_HOST``; what may be set
-    native      what all calls have in common
-    server      what a server says it has, asked for a second at most
-    names       which of its models is meant
-    backend     offers, and engines
-    dialect     requests to bytes
-    reader      bytes to events, and the check that nothing of a prompt was dropped
-    counting    the fewest tokens that a request can have
-    pulling     fetching a model, with progress
+    address        the server's address and headers, by the rules of ``OLLAMA_HOST``; ``Endpoint.options``
+    http_calls     calls and errors of the API
+    server         lists a server's models and shows one, within a second
+    model_names    matches the SDK's model names to the server's
+    backend        offers, and engines
+    dialect        requests to bytes
+    reader         bytes to events, and the check that the server dropped nothing of a prompt
+    token_bounds   a lower bound of a prompt's tokens
+    pulling        downloads a model to the server, with progress
 
 Importing this loads no HTTP client.
 """
@@ -33,7 +33,7 @@ CAPABILITIES = Capabilities(
 
 @hookimpl
 def llama4sdk_backends() -> list[BackendInfo]:
-    """Ollama's card."""
+    """Describe the backend."""
     return [
         BackendInfo(
             name="ollama",

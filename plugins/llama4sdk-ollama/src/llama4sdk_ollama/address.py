@@ -1,4 +1,4 @@
-"""Where the server is, and what may be set: ``OLLAMA_HOST``, ``OLLAMA_API_KEY``, ``Endpoint(options=...)``."""
+"""The server's address, headers and options: ``OLLAMA_HOST``, ``OLLAMA_API_KEY``, ``Endpoint(options=...)``."""
 
 from __future__ import annotations
 
@@ -14,65 +14,71 @@ from llama4sdk._values import Value
 from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import ConfigurationError
 
-__all__ = ["BACKEND", "Settings", "headers_of", "parse_host", "url_of"]
+__all__ = ["BACKEND", "OllamaOptions", "parse_host", "parse_options", "server_headers", "server_url"]
 
 BACKEND: Final = "ollama"
-PORT: Final = 11434
-CLOUD: Final = "ollama.com"
-ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a server listens is no place to connect to
-OWN: Final = ("num_ctx", "num_predict", "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed", "stop")
+DEFAULT_PORT: Final = 11434
+CLOUD_HOST: Final = "ollama.com"
+
+#: Addresses on which a server listens, and those at which it is reached.
+WILDCARD_ADDRESSES: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound to it here
+
+#: Options of a request that the SDK sets itself.
+RESERVED_OPTIONS: Final = (
+    *("num_ctx", "num_predict", "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed", "stop"),
+)
 
 
-class Settings(Value):
-    """What ``Endpoint(options=...)`` may hold."""
+class OllamaOptions(Value):
+    """The ``Endpoint.options`` of this backend."""
 
+    #: How long the server keeps the model in memory after an answer: "30m", seconds, -1 for ever.
     keep_alive: str | float | None = None
-    """How long the server keeps the model in memory after an answer: "30m", seconds, -1 for ever."""
+    #: Whether making the engine loads the model, instead of the first request.
     preload: bool = True
-    """Whether making the engine loads the model, instead of the first request."""
+    #: Seconds that loading may take.
     load_timeout: Annotated[float, Field(gt=0)] = 1800.0
-    """Seconds that loading may take."""
+    #: Ollama's own options for every request, such as ``num_gpu`` and ``num_thread``.
     options: dict[str, JsonValue] = Field(default_factory=dict)
-    """Ollama's own options for every request, such as ``num_gpu`` and ``num_thread``."""
 
-    @classmethod
-    def of(cls, endpoint: Endpoint) -> Settings:
-        """Raises ConfigurationError for what there is not, and for what a request or a client says itself."""
-        try:
-            settings = cls.model_validate(endpoint.options)
-        except ValidationError as error:
-            known = ", ".join(cls.model_fields)
-            raise ConfigurationError(
-                f"Endpoint(options=...) of Ollama: {in_words(error)}.", hint=f"There are {known}."
-            ) from error
-        if taken := sorted(set(settings.options) & set(OWN)):
-            raise ConfigurationError(
-                f"Endpoint(options=...) of Ollama sets {', '.join(taken)}, which the client says itself.",
-                hint="Pass context_length= to the client, the rest with each request.",
-            )
-        return settings
+
+def parse_options(endpoint: Endpoint) -> OllamaOptions:
+    """Validate an endpoint's options. Raises ConfigurationError for unknown ones and those that the SDK sets itself."""
+    try:
+        options = OllamaOptions.model_validate(endpoint.options)
+    except ValidationError as error:
+        known = ", ".join(OllamaOptions.model_fields)
+        raise ConfigurationError(
+            f"Endpoint(options=...) of Ollama: {in_words(error)}.", hint=f"There are {known}."
+        ) from error
+    if reserved := sorted(set(options.options) & set(RESERVED_OPTIONS)):
+        raise ConfigurationError(
+            f"Endpoint(options=...) of Ollama sets {', '.join(reserved)}, which the client says itself.",
+            hint="Pass context_length= to the client, the rest with each request.",
+        )
+    return options
 
 
 def parse_host(host: str | None) -> str:
-    """The address that a value of ``OLLAMA_HOST`` means, as Ollama's own client has it.
+    """Return the address that a value of ``OLLAMA_HOST`` means, by the rules of Ollama's own client.
 
-    Raises ConfigurationError for one that means nothing.
+    Raises ConfigurationError for a value that is no address.
     """
     text = (host or "").strip()
-    scheme, found, rest = text.partition("://")
-    if text == CLOUD:
-        return f"https://{CLOUD}:443"
-    if not found:
+    scheme, separator, rest = text.partition("://")
+    if text == CLOUD_HOST:
+        return f"https://{CLOUD_HOST}:443"
+    if not separator:
         scheme, rest = "http", text
-    port = {"http": 80, "https": 443}.get(scheme, PORT) if found else PORT
+    port = {"http": 80, "https": 443}.get(scheme, DEFAULT_PORT) if separator else DEFAULT_PORT
     try:
         parts = urlsplit(f"{scheme}://{rest}")
         name, port = parts.hostname or "127.0.0.1", parts.port or port
     except ValueError as error:
-        raise _no_address() from error
+        raise _invalid_host() from error
     if scheme not in ("http", "https") or parts.username or parts.password:
-        raise _no_address()
-    name = ANYWHERE.get(name, name)
+        raise _invalid_host()
+    name = WILDCARD_ADDRESSES.get(name, name)
     try:
         if isinstance(ipaddress.ip_address(name), ipaddress.IPv6Address):
             name = f"[{name}]"
@@ -82,14 +88,14 @@ def parse_host(host: str | None) -> str:
     return f"{scheme}://{name}:{port}" + (f"/{path}" if path else "")
 
 
-def url_of(endpoint: Endpoint) -> str:
-    """The server's address: the endpoint's, or that of ``OLLAMA_HOST``, or this machine's."""
+def server_url(endpoint: Endpoint) -> str:
+    """Return the endpoint's address, else that of ``OLLAMA_HOST``, else this machine's."""
     url = endpoint.url or parse_host(os.environ.get("OLLAMA_HOST"))
     return url.removesuffix("/v1").removesuffix("/api")
 
 
-def headers_of(endpoint: Endpoint) -> dict[str, str]:
-    """What every request carries: the endpoint's headers, and its key or that of ``OLLAMA_API_KEY``."""
+def server_headers(endpoint: Endpoint) -> dict[str, str]:
+    """Return the headers of every request: the endpoint's, and its key or that of ``OLLAMA_API_KEY``."""
     headers = {name: value.get_secret_value() for name, value in endpoint.headers.items()}
     key = endpoint.api_key.get_secret_value() if endpoint.api_key else os.environ.get("OLLAMA_API_KEY", "").strip()
     if key and "authorization" not in map(str.lower, headers):
@@ -97,7 +103,7 @@ def headers_of(endpoint: Endpoint) -> dict[str, str]:
     return headers
 
 
-def _no_address() -> ConfigurationError:
+def _invalid_host() -> ConfigurationError:
     return ConfigurationError(
         "OLLAMA_HOST is no address.", hint="Write it as host, host:port or https://host:port; a key is OLLAMA_API_KEY."
     )

@@ -1,161 +1,135 @@
-"""Makes events of the lines of JSON that Ollama answers with."""
+"""Reads the lines of JSON that Ollama answers with as events."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from typing import Final
-
-from pydantic import JsonValue
-from pydantic_core import from_json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from llama4sdk.errors import APIError, APIStatusError, ContextLengthError, Llama4Error, StreamInterruptedError
-from llama4sdk.events import Event, Finish, FinishReason, TextDelta, TokenLogprob, ToolCallDelta, TopLogprob, Usage
+from llama4sdk.events import Event, Finish, FinishReason, TextDelta, TokenLogprob, ToolCallDelta, Usage
 from llama4sdk.remote.dialect import Reader
+from llama4sdk.remote.json_fields import as_object, decode_object, token_count
+from llama4sdk.remote.logprobs import parse_logprobs
 from llama4sdk.remote.sse import LineDecoder
 from llama4sdk.remote.status_errors import TOO_LONG, said, too_long
 from llama4sdk_ollama.address import BACKEND
 
-__all__ = ["OllamaReader", "count_in", "read_line"]
+__all__ = ["OllamaReader", "decode_line"]
 
-SLACK: Final = 16
-"""Tokens that may be missing all the same: templates drop blanks and old thoughts."""
+#: Tokens that a server may read less than the lower bound: templates drop blanks and earlier reasoning.
+MISSING_TOKENS_ALLOWED: Final = 16
 
 
 class OllamaReader(Reader):
-    """Of one answer. ``fewest`` tokens at least are in its prompt; ``first`` calls of tools came before it."""
+    """Reads one answer.
 
-    def __init__(self, *, context: int, fewest: int, first: int, top: int | None) -> None:
-        self._context = context
-        self._fewest = fewest
-        self._first = first
-        self._top = top or 0
+    ``min_prompt_tokens`` is a lower bound of its prompt, ``earlier_calls`` the number of tool calls in the conversation
+    before it, ``max_alternatives`` the number of logprobs that were asked for at each token.
+    """
+
+    def __init__(
+        self, *, context_length: int, min_prompt_tokens: int, earlier_calls: int, max_alternatives: int
+    ) -> None:
+        self._context_length = context_length
+        self._min_prompt_tokens = min_prompt_tokens
+        self._earlier_calls = earlier_calls
+        self._max_alternatives = max_alternatives
         self._lines = LineDecoder()
         self._calls = 0
-        self._logprobs: list[TokenLogprob] = []
-        self._last: dict[str, JsonValue] = {}
+        self._logprobs: tuple[TokenLogprob, ...] = ()
+        self._last: dict[str, Any] = {}
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        """Text, and calls of tools, each whole."""
+        """Yield text, and tool calls, each whole."""
         for line in self._lines.feed(data):
-            yield from self._line(line)
+            yield from self._read_line(line)
 
     def end(self) -> Iterable[Event]:
-        """Raises ContextLengthError where the server read less of the prompt than there was."""
-        events = list(self._line(self._lines.end()))
+        """Return what is left and the ``Finish``. Raises ContextLengthError where the prompt was not read whole."""
+        events = list(self._read_line(self._lines.end()))
         if not self.done:
             raise StreamInterruptedError("Ollama's answer ended in its middle.", hint="Ask again for a new answer.")
-        read, written = count_in(self._last, "prompt_eval_count"), count_in(self._last, "eval_count")
-        if error := _dropped(read, self._fewest, self._context):
-            raise error
+        prompt_tokens = token_count(self._last, "prompt_eval_count")
+        self._check_prompt(prompt_tokens)
         if self._logprobs:
-            events.append(TextDelta(text="", logprobs=tuple(self._logprobs)))
+            events.append(TextDelta(text="", logprobs=self._logprobs))
         reason: FinishReason = "length" if self._last.get("done_reason") == "length" else "stop"
         if self._calls and reason == "stop":
             reason = "tool_calls"
-        return [*events, Finish(reason=reason, usage=Usage(input_tokens=read, output_tokens=written))]
+        usage = Usage(input_tokens=prompt_tokens, output_tokens=token_count(self._last, "eval_count"))
+        return [*events, Finish(reason=reason, usage=usage)]
 
-    def _line(self, line: bytes) -> Iterator[Event]:
+    def _read_line(self, line: bytes) -> Iterator[Event]:
         if self.done or not line.strip():
             return
-        told = read_line(line)
-        if "error" in told:
-            raise _failed(line, self._context)
-        message = told.get("message")
-        message = message if isinstance(message, dict) else {}
-        self._logprobs += _logprobs(told.get("logprobs"), self._top)
-        text = message.get("content") or told.get("response")
+        fields = decode_line(line)
+        if "error" in fields:
+            raise _error_in_answer(line, self._context_length)
+        message = as_object(fields.get("message"))
+        try:
+            self._logprobs += parse_logprobs(fields.get("logprobs"), self._max_alternatives)
+        except ValueError as error:
+            raise _damaged_line() from error
+        text = message.get("content") or fields.get("response")
         if isinstance(text, str) and text:
-            yield TextDelta(text=text, logprobs=tuple(self._logprobs))
-            self._logprobs = []
+            yield TextDelta(text=text, logprobs=self._logprobs)
+            self._logprobs = ()
         calls = message.get("tool_calls")
         for call in calls if isinstance(calls, list) else ():
-            yield self._call(call)
-        if told.get("done") is True:
-            self.done, self._last = True, told
+            yield self._tool_call(as_object(call))
+        if fields.get("done") is True:
+            self.done, self._last = True, fields
 
-    def _call(self, call: JsonValue) -> ToolCallDelta:
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(call, dict) or not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise _damaged()
+    def _tool_call(self, call: Mapping[str, Any]) -> ToolCallDelta:
+        function = as_object(call.get("function"))
+        if not isinstance(function.get("name"), str):
+            raise _damaged_line()
         index, self._calls = self._calls, self._calls + 1
         arguments = function.get("arguments")
         return ToolCallDelta(
             index=index,
-            id=str(call.get("id") or f"call_{self._first + index}"),
-            name=str(function["name"]),
+            id=str(call.get("id") or f"call_{self._earlier_calls + index}"),
+            name=function["name"],
             arguments=arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False),
         )
 
+    def _check_prompt(self, prompt_tokens: int | None) -> None:
+        """Raise ContextLengthError where the tokens read cannot be the whole prompt, or leave no room for an answer."""
+        minimum = self._min_prompt_tokens
+        if prompt_tokens is None:
+            return
+        if prompt_tokens >= self._context_length:
+            fault = f"{prompt_tokens} tokens, all that its context holds: the prompt was cut, or leaves no room"
+        elif prompt_tokens < minimum - MISSING_TOKENS_ALLOWED:
+            fault = f"{prompt_tokens} tokens of a prompt of {minimum} or more, and dropped the rest without a word"
+        else:
+            return
+        raise ContextLengthError(
+            f"Ollama read {fault}.",
+            limit=self._context_length,
+            requested=max(minimum, prompt_tokens + 1),
+            hint="Shorten the prompt, or ask for a larger context_length. Ollama says so itself since 0.12.6.",
+        )
 
-def read_line(line: bytes) -> dict[str, JsonValue]:
-    """One line of an answer. Raises APIError for what is no JSON object."""
+
+def decode_line(line: bytes) -> dict[str, Any]:
+    """Decode one line of an answer. Raises APIError for anything but a JSON object."""
     try:
-        told = from_json(line)
+        return decode_object(line)
     except ValueError as error:
-        raise _damaged() from error
-    if not isinstance(told, dict):
-        raise _damaged()
-    return told
+        raise _damaged_line() from error
 
 
-def count_in(told: dict[str, JsonValue], name: str) -> int | None:
-    """A number of tokens, where there is one."""
-    value = told.get(name)
-    return value if isinstance(value, int) and value >= 0 else None
-
-
-def _failed(line: bytes, context: int) -> Llama4Error:
-    """What an error within an answer means."""
+def _error_in_answer(line: bytes, context_length: int) -> Llama4Error:
     words = said(line)
-    what = f"Ollama failed while it answered: {words.message or 'it does not say why'}."
+    message = f"Ollama failed while it answered: {words.message or 'it does not say why'}."
     if TOO_LONG.search(words.message):
-        return too_long(what, words, context)
-    return APIStatusError(what, backend=BACKEND, retryable=True, hint="The server's log says more.")
+        return too_long(message, words, context_length)
+    return APIStatusError(message, backend=BACKEND, retryable=True, hint="The server's log says more.")
 
 
-def _dropped(read: int | None, fewest: int, context: int) -> ContextLengthError | None:
-    """The error where ``read`` tokens cannot be all of at least ``fewest``, or are all there was room for."""
-    if read is None:
-        return None
-    if read >= context:
-        told = f"Ollama read {read} tokens, all that its context holds: the prompt was cut, or leaves no room."
-    elif read < fewest - SLACK:
-        told = f"Ollama read {read} tokens of a prompt of {fewest} or more, and dropped the rest without a word."
-    else:
-        return None
-    return ContextLengthError(
-        told,
-        limit=context,
-        requested=max(fewest, read + 1),
-        hint="Shorten the prompt, or ask for a larger context_length. Ollama says so itself since 0.12.6.",
-    )
-
-
-def _logprobs(told: JsonValue, top: int) -> list[TokenLogprob]:
-    return [
-        TokenLogprob(token=token, logprob=value, top=tuple(_top(entry.get("top_logprobs"), top)))
-        for entry in (told if isinstance(told, list) else ())
-        if isinstance(entry, dict)
-        for token, value in (_likelihood(entry),)
-    ]
-
-
-def _top(told: JsonValue, most: int) -> Iterator[TopLogprob]:
-    for entry in (told if isinstance(told, list) else [])[:most]:
-        if isinstance(entry, dict):
-            token, value = _likelihood(entry)
-            yield TopLogprob(token=token, logprob=value)
-
-
-def _likelihood(entry: dict[str, JsonValue]) -> tuple[str, float]:
-    value = entry.get("logprob")
-    if not isinstance(value, int | float):
-        raise _damaged()
-    return str(entry.get("token", "")), min(0.0, float(value))
-
-
-def _damaged() -> APIError:
+def _damaged_line() -> APIError:
     return APIError(
         "What answers as Ollama sent a line that is none of Ollama's.",
         backend=BACKEND,

@@ -1,146 +1,110 @@
-"""What a server says it has. It answers each question within a second, or counts as not there."""
+"""Asks a server for its models. It answers each call within a second, or counts as unreachable."""
 
 from __future__ import annotations
 
 import re
-import threading
-import time
-from collections.abc import Callable, Mapping
-from typing import Final, Generic, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final
 
 from pydantic import JsonValue
-from pydantic_core import from_json
 
 from llama4sdk._values import Value
-from llama4sdk.endpoint import Endpoint, RetryPolicy, Timeouts
-from llama4sdk.errors import APIError, Llama4Error
+from llama4sdk.endpoint import Endpoint
+from llama4sdk.errors import APIError
+from llama4sdk.remote.discovery import impatient
+from llama4sdk.remote.json_fields import as_object, as_objects, decode_object, token_count
 from llama4sdk_ollama.address import BACKEND
-from llama4sdk_ollama.http_calls import Native, line_to
+from llama4sdk_ollama.http_calls import OllamaApi, api_engine
 
-__all__ = ["Kept", "Model", "Server", "Shown", "look", "show"]
+__all__ = ["ModelDetails", "ServerModel", "ServerState", "inspect_server", "show_model"]
 
-T = TypeVar("T")
-
-PATIENCE: Final = Timeouts(connect=1.0, first_byte=1.0, between=1.0, total=1.0)
-FRESH: Final = 3.0
-"""Seconds for which an answer is taken to hold: about as long as one plan takes."""
+MAX_SECONDS_PER_CALL: Final = 1.0
 
 
-class Model(Value):
-    """One that the server has, on its disk or in memory."""
+class ServerModel(Value):
+    """A model that the server has, on its disk or in memory."""
 
     name: str
+    #: Bytes.
     size: int = 0
-    """Bytes."""
     family: str = ""
+    #: As Ollama writes it: ``108.6B``.
     parameter_size: str = ""
-    """As Ollama writes it: ``108.6B``."""
+    #: The context it was loaded with, where it is in memory, else 0.
     context_length: int = 0
-    """What it was loaded with, where it is in memory."""
 
 
-class Server(Value):
-    """A server at one moment."""
+class ServerState(Value):
+    """A server at one moment; ``version`` is empty where the server does not say it."""
 
     version: tuple[int, ...]
-    """Empty where it does not say."""
-    models: tuple[Model, ...]
-    running: tuple[Model, ...]
+    models: tuple[ServerModel, ...]
+    running: tuple[ServerModel, ...]
 
-    def loaded(self, name: str) -> Model | None:
-        """The model as it is in memory, if it is."""
+    def loaded(self, name: str) -> ServerModel | None:
+        """Return the model as it is in memory, if it is."""
         return next((model for model in self.running if model.name == name), None)
 
 
-class Shown(Value):
-    """What the server says of one model."""
+class ModelDetails(Value):
+    """The server's description of one model."""
 
+    #: The longest context the model has; ``None`` where the server does not say.
     context_length: int | None
-    """The model's own; ``None`` where it is not said."""
+    #: ``completion``, ``tools``, ``vision``, ``embedding``, …; none where the server is too old to say.
     capabilities: frozenset[str]
-    """``completion``, ``tools``, ``vision``, ``embedding``, …; none where the server is too old to say."""
 
 
-class Kept(Generic[T]):
-    """Answers for as long as they are fresh, errors included: a server that is not there is waited for only once."""
-
-    def __init__(self) -> None:
-        self._answers: dict[tuple[str, ...], tuple[float, T | Llama4Error]] = {}
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[str, ...], ask: Callable[[], T]) -> T:
-        """The answer to this question."""
-        with self._lock:
-            until, answer = self._answers.get(key, (0.0, None))
-        if answer is None or time.monotonic() > until:
-            try:
-                answer = ask()
-            except Llama4Error as error:
-                answer = error
-            with self._lock:
-                self._answers[key] = (time.monotonic() + FRESH, answer)
-        if isinstance(answer, Llama4Error):
-            raise answer
-        return answer
-
-
-def look(endpoint: Endpoint) -> Server:
-    """What the server has. Raises APIError where nothing answers, or something that is no Ollama."""
-    tags, running, version = _ask(
+def inspect_server(endpoint: Endpoint) -> ServerState:
+    """Ask for the server's models and version. Raises APIError where no Ollama answers."""
+    tags, running, version = _call_all(
         endpoint, ("GET", "/api/tags", None), ("GET", "/api/ps", None), ("GET", "/api/version", None)
     )
     numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", str(version.get("version")))
-    return Server(
-        version=tuple(map(int, numbers.groups())) if numbers else (), models=_models(tags), running=_models(running)
+    return ServerState(
+        version=tuple(map(int, numbers.groups())) if numbers else (),
+        models=tuple(map(_server_model, as_objects(tags.get("models")))),
+        running=tuple(map(_server_model, as_objects(running.get("models")))),
     )
 
 
-def show(endpoint: Endpoint, name: str) -> Shown:
-    """What one model is; the question is a POST by its protocol, and changes nothing. Raises the same."""
-    (told,) = _ask(endpoint, ("POST", "/api/show", {"model": name}))
-    info, abilities = told.get("model_info"), told.get("capabilities")
-    info = info if isinstance(info, dict) else {}
-    context = info.get(f"{info.get('general.architecture')}.context_length")
-    return Shown(
-        context_length=context if isinstance(context, int) and context > 0 else None,
-        capabilities=frozenset(map(str, abilities if isinstance(abilities, list) else ())),
+def show_model(endpoint: Endpoint, name: str) -> ModelDetails:
+    """Ask for one model's description, with a POST that changes nothing. Raises APIError."""
+    (answer,) = _call_all(endpoint, ("POST", "/api/show", {"model": name}))
+    info, capabilities = as_object(answer.get("model_info")), answer.get("capabilities")
+    return ModelDetails(
+        context_length=token_count(info, f"{info.get('general.architecture')}.context_length") or None,
+        capabilities=frozenset(map(str, capabilities if isinstance(capabilities, list) else ())),
     )
 
 
-def _ask(endpoint: Endpoint, *questions: tuple[str, str, Mapping[str, JsonValue] | None]) -> list[dict[str, JsonValue]]:
-    """The answers, in order, within a second each."""
-    impatient = endpoint.model_copy(update={"timeouts": PATIENCE, "retry": RetryPolicy(retries=0), "on_attempt": None})
-    native = Native(impatient)
-    line = line_to(impatient, native)
+def _call_all(endpoint: Endpoint, *calls: tuple[str, str, Mapping[str, JsonValue] | None]) -> list[dict[str, Any]]:
+    """Return the answers in order."""
+    endpoint = impatient(endpoint, MAX_SECONDS_PER_CALL)
+    api = OllamaApi(endpoint)
+    engine = api_engine(endpoint, api)
     try:
-        return [_object(line.fetch(native.call(*question))[1], native.url) for question in questions]
+        return [_decode(engine.fetch(api.call(*call))[1], api.url) for call in calls]
     finally:
-        line.close()
+        engine.close()
 
 
-def _object(answer: bytes, url: str) -> dict[str, JsonValue]:
+def _decode(answer: bytes, url: str) -> dict[str, Any]:
     try:
-        told = from_json(answer)
+        return decode_object(answer)
     except ValueError:
-        told = None
-    if not isinstance(told, dict):
-        raise APIError(f"What answers at {url} is no Ollama server.", backend=BACKEND, hint="Check the address.")
-    return told
+        raise APIError(
+            f"What answers at {url} is no Ollama server.", backend=BACKEND, hint="Check the address."
+        ) from None
 
 
-def _models(told: dict[str, JsonValue]) -> tuple[Model, ...]:
-    found = told.get("models")
-    return tuple(_model(entry) for entry in (found if isinstance(found, list) else ()) if isinstance(entry, dict))
-
-
-def _model(entry: dict[str, JsonValue]) -> Model:
-    details = entry.get("details")
-    details = details if isinstance(details, dict) else {}
-    size, context = entry.get("size"), entry.get("context_length")
-    return Model(
+def _server_model(entry: Mapping[str, Any]) -> ServerModel:
+    details = as_object(entry.get("details"))
+    size, context_length = entry.get("size"), entry.get("context_length")
+    return ServerModel(
         name=str(entry.get("model") or entry.get("name") or ""),
         size=size if isinstance(size, int) else 0,
         family=str(details.get("family") or ""),
         parameter_size=str(details.get("parameter_size") or ""),
-        context_length=context if isinstance(context, int) else 0,
+        context_length=context_length if isinstance(context_length, int) else 0,
     )

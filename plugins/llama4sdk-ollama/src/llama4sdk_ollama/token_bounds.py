@@ -1,8 +1,8 @@
-"""The fewest tokens that texts can have. Pure.
+"""A lower bound of the tokens in texts. Pure.
 
-Ollama counts nothing beforehand, and its model's tokenizer is elsewhere. But tokenizers cut a text into words, numbers
-of three digits and rows of signs before anything else, and no token reaches over such a cut. Each of these pieces has a
-token at least, and a long one several.
+Ollama counts nothing beforehand, and its model's tokenizer is on the server. But tokenizers split a text into words,
+numbers of three digits and runs of punctuation before anything else, and no token reaches across such a split: each of
+these pieces has at least one token, and a long one several.
 """
 
 from __future__ import annotations
@@ -12,36 +12,39 @@ from typing import Final
 
 from llama4sdk.requests import Request
 
-__all__ = ["fewest_in", "fewest_tokens"]
+__all__ = ["min_prompt_tokens", "min_text_tokens"]
 
-SIGN: Final = r"!-/:-@\[-`{-~"
-DENSE: Final = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-"""Chinese, Japanese and Korean, whose tokens have few characters."""
-ROW: Final = re.compile(r"(\S)\1{3,}")
+PUNCTUATION: Final = r"!-/:-@\[-`{-~"
+
+#: Chinese, Japanese and Korean characters, of which a token has few.
+CJK: Final = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+REPEATED_CHARACTER: Final = re.compile(r"(\S)\1{3,}")
 PIECE: Final = re.compile(
-    rf"[{SIGN}]?(?:[a-zA-Z]|[^\x00-\x7f{DENSE}])+(?:'[a-zA-Z]{{1,2}})?|[0-9]{{1,3}}|[{SIGN}]+", re.ASCII
+    rf"[{PUNCTUATION}]?(?:[a-zA-Z]|[^\x00-\x7f{CJK}])+(?:'[a-zA-Z]{{1,2}})?|[0-9]{{1,3}}|[{PUNCTUATION}]+", re.ASCII
 )
-DENSE_PIECE: Final = re.compile(f"[{DENSE}]+")
-LONGEST: Final = 16
-LONGEST_DENSE: Final = 4
-"""Characters that a token is taken to have at most."""
-SURE: Final = 0.9
-"""Of the pieces this share is counted on: some tokenizers cut a little otherwise than Llama 4's."""
+CJK_PIECE: Final = re.compile(f"[{CJK}]+")
+
+#: Characters that a token is assumed to have at most.
+MAX_TOKEN_CHARACTERS: Final = 16
+MAX_CJK_TOKEN_CHARACTERS: Final = 4
+
+#: The share of the pieces that is counted: some tokenizers split slightly differently from Llama 4's.
+COUNTED_SHARE: Final = 0.9
 
 
-def fewest_tokens(request: Request) -> int:
-    """So many tokens, or more, are in the prompt or the messages. Images and tools are not counted."""
+def min_prompt_tokens(request: Request) -> int:
+    """Return how many tokens the prompt or the messages have at least. Images and tools are not counted."""
     if request.prompt is not None:
-        return fewest_in(request.prompt)
-    return sum(fewest_in(message.text) for message in request.messages)
+        return min_text_tokens(request.prompt)
+    return sum(min_text_tokens(message.text) for message in request.messages)
 
 
-def fewest_in(text: str) -> int:
-    """The same of one text, about seven in ten that it has. A row of one sign counts as the sign."""
-    text = ROW.sub(r"\1", text)
-    dense = 0 if text.isascii() else _tokens(DENSE_PIECE.findall(text), LONGEST_DENSE)
-    return int(SURE * (dense + _tokens(PIECE.findall(text), LONGEST)))
+def min_text_tokens(text: str) -> int:
+    """Return the same of one text: about 70 % of its tokens. A run of one character counts as the character."""
+    text = REPEATED_CHARACTER.sub(r"\1", text)
+    cjk_tokens = 0 if text.isascii() else _tokens(CJK_PIECE.findall(text), MAX_CJK_TOKEN_CHARACTERS)
+    return int(COUNTED_SHARE * (cjk_tokens + _tokens(PIECE.findall(text), MAX_TOKEN_CHARACTERS)))
 
 
-def _tokens(pieces: list[str], longest: int) -> int:
-    return sum(-(-len(piece) // longest) for piece in pieces)
+def _tokens(pieces: list[str], token_characters: int) -> int:
+    return sum(-(-len(piece) // token_characters) for piece in pieces)

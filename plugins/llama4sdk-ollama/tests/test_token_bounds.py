@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llama4sdk_ollama.token_bounds import fewest_in, fewest_tokens
+from llama4sdk_ollama.token_bounds import min_prompt_tokens, min_text_tokens
 from llama_models.llama4.tokenizer import Tokenizer
 
 from llama4sdk.messages import ImagePart, Message, TextPart
@@ -41,25 +41,25 @@ def tokenizer() -> Tokenizer:
 @pytest.mark.parametrize("text", [*SAMPLES.values(), *(page.read_text("utf-8") for page in PAGES)])
 def test_no_text_has_fewer(tokenizer: Tokenizer, text: str) -> None:
     """In any script, in prose, tables and code."""
-    assert fewest_in(text) <= len(tokenizer.encode(text, bos=False, eos=False))
+    assert min_text_tokens(text) <= len(tokenizer.encode(text, bos=False, eos=False))
 
 
 @given(st.text() | st.text("aZ'0.-= \n\tüж漢字日", max_size=60))
 def test_nothing_one_can_write_has_fewer(text: str) -> None:
     """Whatever it is."""
-    assert fewest_in(text) <= len(Tokenizer.get_instance().encode(text, bos=False, eos=False))
+    assert min_text_tokens(text) <= len(Tokenizer.get_instance().encode(text, bos=False, eos=False))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_most_tokens_are_counted(tokenizer: Tokenizer, page: Path) -> None:
     """Enough of them to notice that a third of a page is missing."""
     text = page.read_text("utf-8")
-    assert fewest_in(text) > 0.6 * len(tokenizer.encode(text, bos=False, eos=False))
+    assert min_text_tokens(text) > 0.6 * len(tokenizer.encode(text, bos=False, eos=False))
 
 
 def test_a_request_has_what_its_texts_have() -> None:
     """Of all messages; images add nothing."""
     parts = (TextPart(text="a b c d e "), ImagePart(data=b"x"), TextPart(text="f g h i j"))
     messages = (Message(role="system", content="a b c d e f g h i j"), Message(role="user", content=parts))
-    assert fewest_tokens(Request(messages=messages)) == 18
-    assert fewest_tokens(Request(prompt="a b c d e f g h i j")) == 9
+    assert min_prompt_tokens(Request(messages=messages)) == 18
+    assert min_prompt_tokens(Request(prompt="a b c d e f g h i j")) == 9
