@@ -1,4 +1,4 @@
-"""Which modules are installed, found without importing any."""
+"""Look up whether modules are installed, without importing them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["missing"]
 
 
 def missing(modules: Iterable[str]) -> tuple[str, ...]:
-    """Those that are not installed."""
+    """The modules among these that are not installed."""
     return tuple(name for name in modules if not _installed(name))
 
 

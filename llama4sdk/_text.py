@@ -1,4 +1,4 @@
-"""Words for people: nearest names, byte counts, what is wrong with a value."""
+"""Text for people: nearest names, byte counts, amounts of money, validation errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["dollars", "gb", "in_words", "nearest"]
 
 
 def nearest(name: str, known: Iterable[str], label: str) -> str:
-    """A hint that guesses what was meant and lists what exists."""
+    """A hint with the most similar known name, if one is similar, and the list of all."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     guess = f"Did you mean '{near[0]}'? " if near else ""
@@ -21,20 +21,20 @@ def nearest(name: str, known: Iterable[str], label: str) -> str:
 
 
 def gb(size: int) -> str:
-    """Bytes as decimal gigabytes, or less where there are fewer: ``217.3 GB``, ``98 MB``, ``12 kB``."""
+    """Format bytes in decimal units, GB at most: ``217.3 GB``, ``98 MB``, ``12 kB``."""
     if size >= 1e9:
         return f"{size / 1e9:.1f} GB"
     return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 def dollars(amount: float) -> str:
-    """An amount, to the cent or as far as a millionth of a dollar tells: ``$1.50``, ``$0.000044``."""
+    """Format US dollars with two to six decimals: ``$1.50``, ``$0.000044``."""
     whole, _, cents = f"{amount:.6f}".partition(".")
     return f"${whole}.{cents[:2]}{cents[2:].rstrip('0')}"
 
 
 def in_words(error: ValidationError) -> str:
-    """``max_tokens is -5: input should be greater than or equal to 1``."""
+    """Describe a validation error in one line: ``max_tokens is -5: input should be greater than or equal to 1``."""
     faults = []
     for fault in error.errors(include_url=False, include_context=False):
         where = ".".join(str(part) for part in fault["loc"])

@@ -1,4 +1,4 @@
-"""The base of all public data: frozen, keyword-only, and closed to unknown fields; and text that strangers wrote."""
+"""Base class of all public data (frozen, keyword-only, no unknown fields), and text from untrusted sources."""
 
 from typing import Annotated, Final, TypeAlias
 
@@ -6,17 +6,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 __all__ = ["Label", "Value"]
 
-LONGEST: Final = 500
+MAX_LABEL_LENGTH: Final = 500
 
 
 def _label(text: str) -> str:
-    """In one line, without what a terminal would obey."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in text[: LONGEST + 1])
-    return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
+    """Replace control characters, which a terminal would interpret, by spaces, and shorten."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in text[: MAX_LABEL_LENGTH + 1])
+    return printable if len(printable) <= MAX_LABEL_LENGTH else printable[: MAX_LABEL_LENGTH - 1] + "…"
 
 
+#: A name read from a driver, a kernel or a file: printable, at most 500 characters.
 Label: TypeAlias = Annotated[str, AfterValidator(_label)]
-"""A name that a driver, a kernel or a file gave: printable, and not longer than a paragraph."""
 
 
 class Value(BaseModel):

@@ -1,7 +1,7 @@
-"""The contract between the core and every exporter: what writes a checkpoint as files of another engine.
+"""The contract between the core and every exporter: a program that writes a checkpoint in another engine's format.
 
-A plugin's hook ``llama4sdk_exporters`` returns ``ExporterInfo`` values. The class that one names is imported when the
-exporter is asked for, and no earlier.
+A plugin's hook ``llama4sdk_exporters`` returns ``ExporterInfo`` values; the class that one names is imported on first
+use.
 """
 
 from __future__ import annotations
@@ -20,63 +20,62 @@ from llama4sdk.progress import Progress
 
 __all__ = ["ExportOptions", "ExportReport", "Exporter", "ExporterInfo", "Notice"]
 
+#: Receives sentences for the user who waits, such as what is being resumed.
 Notice: TypeAlias = Callable[[str], None]
-"""Told, in a sentence, what somebody who waits should know."""
 
 
 class ExporterInfo(Value):
-    """An exporter's visiting card. Making one must import nothing heavy."""
+    """The description of an exporter. Building one must import nothing heavy."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     summary: str
+    #: Dotted path of the ``Exporter`` subclass: ``package.module:Class``.
     cls: str = Field(pattern=r"^[\w.]+:\w+$")
-    """Where the ``Exporter`` subclass is: ``package.module:Class``."""
+    #: Modules that must be installed to export.
     requires: tuple[str, ...] = ()
-    """Modules that must be installed to export."""
+    #: The command that installs what ``requires`` names.
     install: str | None = None
-    """The command that installs what ``requires`` names."""
     contract: int = CONTRACT_VERSION
 
     def missing_modules(self) -> tuple[str, ...]:
-        """Those of ``requires`` that are not installed. Imports none of them."""
+        """The modules in ``requires`` that are not installed. Imports none of them."""
         return missing(self.requires)
 
 
 class ExportOptions(Value):
-    """How to export. ``None`` leaves the choice to the exporter."""
+    """Options of one export. ``None`` leaves the choice to the exporter."""
 
+    #: Name of the model, for reports.
     model: str
-    """What the checkpoint is called: what a report names."""
+    #: Quantization, in the notation that ``QuantizationConfig.of`` reads.
     quantization: str | None = None
-    """As ``QuantizationConfig.of`` reads it."""
+    #: Version of the operator set that graphs use.
     opset: int | None = None
-    """The version of the operators that a graph is made of."""
+    #: Use standard operators only, for engines that lack the fast ones.
     portable: bool = False
-    """Nothing but standard operators, for engines that lack the fast ones."""
+    #: Run the result and compare its logits with the source model's.
     verify: bool = True
-    """Whether to run what was written, and compare with the model that it was made from."""
 
 
 class ExportReport(Value):
-    """What lies in the target now."""
+    """The result of an export."""
 
     path: str
+    #: Bytes of all files.
     size: int
-    """In bytes, of all files."""
     files: int
     quantization: str
     opset: int | None = None
+    #: Difference of the logits from the source model's, divided by their spread, at the median token of a test prompt.
     verified: float | None = None
-    """How much logits differ from the original's, as a share of how far they are from each other: at the median token
-    of the prompt that was tried."""
+    #: The reason why nothing was verified; ``None`` where it was.
     unverified: str | None = None
-    """Why nothing was tried, in a sentence's rest; ``None`` where it was."""
+    #: The target already contained the same export, so nothing was written.
     already: bool = False
-    """Whether the same was exported before, so that there was nothing to do."""
 
 
 class Exporter(ABC):
-    """A way to write models. Constructed without arguments, with no work done."""
+    """Writes checkpoints in one format. The constructor takes no arguments and does no work."""
 
     name: ClassVar[str]
 
@@ -92,8 +91,8 @@ class Exporter(ABC):
     ) -> ExportReport:
         """Write the checkpoint into the directory ``target``.
 
-        Interrupted at any point, the next call with the same arguments resumes, and nobody can take what is there
-        meanwhile for a whole export. ``progress`` counts bytes of the checkpoint. Raises ConfigurationError for options
-        that cannot be had and for a target that holds something else, before any work; CheckpointError for a damaged
-        checkpoint; ExportError when the target cannot be written, or what was written does not compute the same.
+        After an interruption the next call with the same arguments resumes; until then the target cannot be mistaken
+        for a complete export. ``progress`` counts bytes of the checkpoint. Raises ConfigurationError for unsupported
+        options and for a target that contains something else, before any work; CheckpointError for a damaged
+        checkpoint; ExportError when the target cannot be written, or when the export computes something else.
         """

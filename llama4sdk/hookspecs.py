@@ -1,4 +1,4 @@
-"""The hooks of a plugin, which implements one or both.
+"""The hooks that a plugin implements: one or both.
 
 # pyproject.toml                          # my_package/plugin.py
 [project.entry-points.llama4sdk]          from llama4sdk.backend import BackendInfo
@@ -28,9 +28,9 @@ hookimpl = pluggy.HookimplMarker("llama4sdk")
 
 @hookspec
 def llama4sdk_backends() -> list[BackendInfo]:  # type: ignore[empty-body]
-    """The backends this plugin brings. Must be quick and import nothing heavy."""
+    """Return the backends of this plugin. Must be quick and import nothing heavy."""
 
 
 @hookspec
 def llama4sdk_exporters() -> list[ExporterInfo]:  # type: ignore[empty-body]
-    """What this plugin can export checkpoints to. Must be quick and import nothing heavy."""
+    """Return the exporters of this plugin. Must be quick and import nothing heavy."""

@@ -1,4 +1,4 @@
-"""Finding plugins without trusting them: each is loaded guarded, and a failure is a value, not a crash."""
+"""Discovery of plugins. Each is loaded guarded: a failure is a value that the doctor shows, not a crash."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["PluginFailure", "Registered", "RegisteredExporter", "Registry"]
 
 
 class Registered(Value):
-    """A backend and where it comes from."""
+    """A backend and the distribution that brings it."""
 
     info: BackendInfo
     plugin: str
@@ -29,7 +29,7 @@ class Registered(Value):
 
 
 class RegisteredExporter(Value):
-    """An exporter and where it comes from."""
+    """An exporter and the distribution that brings it."""
 
     info: ExporterInfo
     plugin: str
@@ -38,7 +38,7 @@ class RegisteredExporter(Value):
 
 
 class PluginFailure(Value):
-    """A plugin, or one of its backends or exporters, that cannot be used, and the cause."""
+    """A plugin, or one of its backends or exporters, that cannot be used, with the reason."""
 
     plugin: str
     distribution: str
@@ -47,7 +47,7 @@ class PluginFailure(Value):
 
 
 class Registry:
-    """The backends and exporters of this environment. Built once per client; nothing is remembered between two."""
+    """The installed backends and exporters. Each client builds its own; there is no global state."""
 
     def __init__(
         self,
@@ -62,22 +62,23 @@ class Registry:
 
     @classmethod
     def discover(cls) -> Registry:
-        """Load every allowed plugin of the entry point group ``llama4sdk``. Never raises because of one."""
+        """Load every allowed plugin of the entry point group ``llama4sdk``; a broken one becomes a ``PluginFailure``."""
         backends: dict[str, Registered] = {}
         exporters: dict[str, RegisteredExporter] = {}
         failures: list[PluginFailure] = []
         for point in _allowed_entry_points():
-            for found in _load(point):
-                if isinstance(found, PluginFailure):
-                    failures.append(found)
+            for entry in _load(point):
+                if isinstance(entry, PluginFailure):
+                    failures.append(entry)
                     continue
                 first: Registered | RegisteredExporter
-                if isinstance(found, Registered):
-                    kind, first = "backend", backends.setdefault(found.info.name, found)
+                if isinstance(entry, Registered):
+                    kind, first = "backend", backends.setdefault(entry.info.name, entry)
                 else:
-                    kind, first = "exporter", exporters.setdefault(found.info.name, found)
-                if first is not found:
-                    failures.append(_refuse(point, f"{kind} '{found.info.name}' is already provided by {_who(first)}"))
+                    kind, first = "exporter", exporters.setdefault(entry.info.name, entry)
+                if first is not entry:
+                    provider = f"{first.distribution} {first.version}"
+                    failures.append(_failure(point, f"{kind} '{entry.info.name}' is already provided by {provider}"))
         return cls(backends.values(), failures, exporters.values())
 
     @property
@@ -86,52 +87,55 @@ class Registry:
         return tuple(entry.info.name for entry in self.backends)
 
     def info(self, name: str) -> BackendInfo:
-        """A backend's card. Raises UnknownBackendError with the nearest name, or with why its plugin failed."""
+        """The description of a backend.
+
+        Raises UnknownBackendError with the nearest name, or with the reason why its plugin failed to load.
+        """
         for entry in self.backends:
             if entry.info.name == name:
                 return entry.info
-        self._refuse_broken(name, UnknownBackendError)
+        self._raise_if_broken(name, UnknownBackendError)
         raise UnknownBackendError(
             f"There is no backend '{name}'.",
             hint=nearest(name, self.names, "Installed backends"),
         )
 
     def backend(self, name: str) -> Backend:
-        """The backend itself; its class is imported here and nowhere earlier.
+        """The backend itself, whose class is imported on first use.
 
         Raises UnknownBackendError, PluginLoadError or PluginContractError.
         """
         if name not in self._instances:
             info = self.info(name)
-            made = _instantiate(f"Backend '{name}'", info.cls, info.install)
-            if not isinstance(made, Backend):
+            instance = _instantiate(f"Backend '{name}'", info.cls, info.install)
+            if not isinstance(instance, Backend):
                 raise PluginContractError(f"Backend '{name}': {info.cls} is no subclass of llama4sdk.backend.Backend.")
-            self._instances[name] = made
+            self._instances[name] = instance
         return self._instances[name]
 
     def exporter(self, name: str) -> Exporter:
-        """An exporter; its class is imported here and nowhere earlier.
+        """An exporter, whose class is imported on first use.
 
-        Raises ConfigurationError for a name that nobody brings, PluginLoadError where something that it needs is not
-        installed or it cannot be imported, PluginContractError.
+        Raises ConfigurationError for an unknown name, PluginLoadError where a module that it requires is missing or its
+        own cannot be imported, PluginContractError where the class is no ``Exporter``.
         """
         info = next((entry.info for entry in self.exporters if entry.info.name == name), None)
         if info is None:
-            self._refuse_broken(name, ConfigurationError)
+            self._raise_if_broken(name, ConfigurationError)
             known = nearest(name, (entry.info.name for entry in self.exporters), "Installed exporters")
-            raise ConfigurationError(f"There is no exporter '{name}'.", hint=known + _extra(name))
-        if lacking := info.missing_modules():
+            raise ConfigurationError(f"There is no exporter '{name}'.", hint=known + _extra_hint(name))
+        if missing := info.missing_modules():
             raise PluginLoadError(
-                f"Exporter '{name}' needs {', '.join(lacking)}, which {'is' if len(lacking) == 1 else 'are'} not "
+                f"Exporter '{name}' needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
                 "installed.",
                 hint=info.install,
             )
-        made = _instantiate(f"Exporter '{name}'", info.cls, info.install)
-        if not isinstance(made, Exporter):
+        instance = _instantiate(f"Exporter '{name}'", info.cls, info.install)
+        if not isinstance(instance, Exporter):
             raise PluginContractError(f"Exporter '{name}': {info.cls} is no subclass of llama4sdk.exporter.Exporter.")
-        return made
+        return instance
 
-    def _refuse_broken(self, name: str, kind: type[ConfigurationError]) -> None:
+    def _raise_if_broken(self, name: str, kind: type[ConfigurationError]) -> None:
         for failure in self.failures:
             if name in (failure.plugin, failure.distribution):
                 raise kind(
@@ -141,7 +145,7 @@ class Registry:
 
 
 def _allowed_entry_points() -> list[EntryPoint]:
-    """In a fixed order: the core's own first, then by distribution and name."""
+    """Entry points of the enabled plugins: the core's own first, then by distribution and name."""
     allowed, denied = settings.enabled_plugins(), settings.disabled_plugins()
     points = entry_points(group=hookspecs.ENTRY_POINT_GROUP)
     unique = {(_distribution(point), point.name): point for point in points}
@@ -151,33 +155,33 @@ def _allowed_entry_points() -> list[EntryPoint]:
 
 def _load(point: EntryPoint) -> Iterator[Registered | RegisteredExporter | PluginFailure]:
     try:
-        found = list(_ask(point))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a stranger's code raises stays his
-        yield _refuse(point, _cause(error))
+        infos = list(_call_hooks(point))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
+        yield _failure(point, _cause(error))
         return
-    for kind, card in found:
-        if not isinstance(card, kind):
-            yield _refuse(point, f"its hook returned {type(card).__name__!r} where {_a(kind)} belongs")
-        elif card.contract != CONTRACT_VERSION:
-            what = "backend" if isinstance(card, BackendInfo) else "exporter"
-            yield _refuse(
+    for kind, info in infos:
+        if not isinstance(info, kind):
+            yield _failure(point, f"its hook returned {type(info).__name__!r} where {_with_article(kind)} belongs")
+        elif info.contract != CONTRACT_VERSION:
+            noun = "backend" if isinstance(info, BackendInfo) else "exporter"
+            yield _failure(
                 point,
-                f"{what} '{card.name}' was written for contract {card.contract}, this core speaks {CONTRACT_VERSION}; "
+                f"{noun} '{info.name}' was written for contract {info.contract}, this core speaks {CONTRACT_VERSION}; "
                 f"install a version of {_distribution(point)} that fits",
             )
         else:
-            yield _entry(point, card)
+            yield _register(point, info)
 
 
-def _entry(point: EntryPoint, card: BackendInfo | ExporterInfo) -> Registered | RegisteredExporter:
-    who = {"plugin": point.name, "distribution": _distribution(point), "version": _version(point)}
-    return Registered(info=card, **who) if isinstance(card, BackendInfo) else RegisteredExporter(info=card, **who)
+def _register(point: EntryPoint, info: BackendInfo | ExporterInfo) -> Registered | RegisteredExporter:
+    origin = {"plugin": point.name, "distribution": _distribution(point), "version": _version(point)}
+    return Registered(info=info, **origin) if isinstance(info, BackendInfo) else RegisteredExporter(info=info, **origin)
 
 
-def _ask(point: EntryPoint) -> Iterator[tuple[type[BackendInfo | ExporterInfo], object]]:
-    """Register one plugin with a manager of its own, so that pluggy's blame names this plugin alone.
+def _call_hooks(point: EntryPoint) -> Iterator[tuple[type[BackendInfo | ExporterInfo], object]]:
+    """The values that a plugin's hooks return, each with the type that it should have.
 
-    Gives what its hooks returned, each with what it should be.
+    Every plugin gets a manager of its own, so that pluggy's errors name this plugin alone.
     """
     plugin = point.load()
     manager = pluggy.PluginManager("llama4sdk")
@@ -187,45 +191,42 @@ def _ask(point: EntryPoint) -> Iterator[tuple[type[BackendInfo | ExporterInfo], 
     hooks = (BackendInfo, manager.hook.llama4sdk_backends), (ExporterInfo, manager.hook.llama4sdk_exporters)
     kinds = [(kind, hook) for kind, hook in hooks if hook.get_hookimpls()]
     if not kinds:
-        what = "module" if isinstance(plugin, ModuleType) else "object"
+        noun = "module" if isinstance(plugin, ModuleType) else "object"
         raise PluginContractError(
-            f"its {what} {point.value} implements no hook, neither llama4sdk_backends nor llama4sdk_exporters"
+            f"its {noun} {point.value} implements no hook, neither llama4sdk_backends nor llama4sdk_exporters"
         )
     for kind, hook in kinds:
         for result in hook() or [None]:
             if not isinstance(result, (list, tuple)):
                 raise PluginContractError(f"its hook returned {type(result).__name__!r}, not a list of {kind.__name__}")
-            yield from ((kind, card) for card in result)
+            yield from ((kind, info) for info in result)
 
 
-def _a(kind: type[object]) -> str:
+def _with_article(kind: type[object]) -> str:
     return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
 
 
-def _instantiate(what: str, place: str, install: str | None) -> object:
-    module, _, name = place.partition(":")
+def _instantiate(label: str, path: str, install: str | None) -> object:
+    """An instance of the class at ``path``, written ``package.module:Class``. Raises PluginLoadError."""
+    module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)()
-    except (Exception, SystemExit) as error:  # a stranger's code again
-        raise PluginLoadError(f"{what} cannot be imported: {_cause(error)}.", hint=install) from error
+    except (Exception, SystemExit) as error:  # a plugin may raise anything
+        raise PluginLoadError(f"{label} cannot be imported: {_cause(error)}.", hint=install) from error
 
 
-def _extra(name: str) -> str:
-    """How to install what a part of this package's own is named for; nothing for other names."""
+def _extra_hint(name: str) -> str:
+    """The command that installs the extra of this name; empty where there is none."""
     extras = metadata("llama4sdk").get_all("Provides-Extra") or []
     return f" 'pip install llama4sdk[{name}]' may bring it." if name in extras else ""
 
 
-def _refuse(point: EntryPoint, reason: str) -> PluginFailure:
+def _failure(point: EntryPoint, reason: str) -> PluginFailure:
     return PluginFailure(plugin=point.name, distribution=_distribution(point), version=_version(point), reason=reason)
 
 
 def _cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _who(entry: Registered | RegisteredExporter) -> str:
-    return f"{entry.distribution} {entry.version}"
 
 
 def _distribution(point: EntryPoint) -> str:

@@ -80,13 +80,16 @@ UNUSABLE = {
     "offer_raises": (BACKEND + "        raise KeyError('vram')", "its offer() raised KeyError: 'vram'"),
     "offer_exits": (BACKEND + "        sys.exit('no GPU')", "its offer() raised SystemExit: no GPU"),
     "offer_garbage": (BACKEND + "        return 'cuda:0'", "its offer() returned 'str'"),
-    "offer_sleeps": (BACKEND + "        time.sleep(30)", "it did not answer within 1 s"),
+    "offer_sleeps": (BACKEND + "        time.sleep(60)", "it did not answer within"),
 }
 """Plugins whose backend is listed, but cannot be used."""
 
 ALL = {**UNLOADABLE, **UNUSABLE}
 
 QUESTION = "Is anybody there?"
+
+#: Seconds that backends have to make offers where those that work must not be late, however busy the machine is.
+PATIENT = "8"
 
 
 class Done(NamedTuple):
@@ -135,7 +138,7 @@ def run(site: Path, arguments: Sequence[str], **settings: str) -> Done:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LLAMA4SDK_")} | {
         "PYTHONPATH": str(site),
         "LLAMA4SDK_HOME": str(site / "home"),
-        "LLAMA4SDK_DISABLE_PLUGINS": "torch",
+        "LLAMA4SDK_DISABLE_PLUGINS": "torch,onnx,openai,ollama,aws",
         "LLAMA4SDK_OFFER_DEADLINE": "1",
         "COLUMNS": "1000",
         **settings,
@@ -162,7 +165,7 @@ def command(site: Path, *arguments: str, **settings: str) -> Done:
 @pytest.fixture(scope="module")
 def diagnosis(broken: Path) -> Mapping[str, str]:
     """What ``doctor`` says about each backend and plugin that is broken."""
-    done = command(broken, "doctor", "--json")
+    done = command(broken, "doctor", "--json", LLAMA4SDK_OFFER_DEADLINE=PATIENT)
     checks = json.loads(done.stdout)["checks"]
     assert done.status == 2
     return {
@@ -186,7 +189,7 @@ def test_doctor_blames_nobody_else(diagnosis: Mapping[str, str]) -> None:
 
 def test_doctor_shows_them_to_people_too(broken: Path) -> None:
     """The report for people has the same causes, and one count."""
-    done = command(broken, "doctor")
+    done = command(broken, "doctor", LLAMA4SDK_OFFER_DEADLINE=PATIENT)
     assert done.status == 2
     assert f"{len(ALL)} things are broken" in done.stdout
     for _, cause in ALL.values():
@@ -271,7 +274,7 @@ def test_every_command_goes_on_working(broken: Path, arguments: Sequence[str], e
 def test_the_deny_list_silences_a_plugin(broken: Path) -> None:
     """A plugin named in LLAMA4SDK_DISABLE_PLUGINS is not loaded, so not broken; spaces do not matter."""
     report = json.loads(
-        command(broken, "doctor", "--json", LLAMA4SDK_DISABLE_PLUGINS="torch , exits,offer_sleeps").stdout
+        command(broken, "doctor", "--json", LLAMA4SDK_DISABLE_PLUGINS="torch,onnx,openai,ollama,aws , exits,offer_sleeps").stdout
     )
     titles = {check["title"] for check in report["checks"]}
     assert not titles & {"torch", "exits", "offer_sleeps"}
