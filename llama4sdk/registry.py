@@ -62,7 +62,7 @@ class Registry:
 
     @classmethod
     def discover(cls) -> Registry:
-        """Load every allowed plugin of the entry point group ``llama4sdk``; a broken one becomes a ``PluginFailure``."""
+        """Load every allowed plugin of the entry point group ``llama4sdk``; broken ones become ``PluginFailure``."""
         backends: dict[str, Registered] = {}
         exporters: dict[str, RegisteredExporter] = {}
         failures: list[PluginFailure] = []

@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 
+#: Where keys to endpoints are, beside AWS', Google's and Hugging Face's.
 KEYS: Final = (
     "OPENAI_API_KEY",
     "TOGETHER_API_KEY",
@@ -43,8 +44,8 @@ KEYS: Final = (
     "ANYSCALE_API_KEY",
     "OLLAMA_API_KEY",
 )
-"""Where keys to endpoints are, beside AWS', Google's and Hugging Face's."""
 
+#: Where endpoints are, and how they are reached; beside all of AWS' variables.
 ADDRESSES: Final = (
     *("OPENAI_BASE_URL", "VLLM_BASE_URL", "SGLANG_BASE_URL", "LLAMACPP_BASE_URL", "LMSTUDIO_BASE_URL", "TGI_BASE_URL"),
     *("TOGETHER_BASE_URL", "FIREWORKS_BASE_URL", "DEEPINFRA_BASE_URL", "OPENROUTER_BASE_URL", "GROQ_BASE_URL"),
@@ -52,8 +53,8 @@ ADDRESSES: Final = (
     *("GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION", "VERTEXAI_LOCATION", "GOOGLE_APPLICATION_CREDENTIALS"),
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
-"""Where endpoints are, and how they are reached; beside all of AWS' variables."""
 
+#: Variables of others that change what runs here.
 OTHERS: Final = frozenset(
     {
         *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"),
@@ -64,7 +65,6 @@ OTHERS: Final = frozenset(
         *KEYS,
     }
 )
-"""Variables of others that change what runs here."""
 
 
 def home() -> Path:

@@ -233,7 +233,7 @@ def _names(package: str) -> Iterator[tuple[str, str]]:
 
 
 def _is_forbidden(name: str) -> bool:
-    if ALLOWED_NAMES.fullmatch(name):
+    if ALLOWED_NAMES.fullmatch(name) or name.startswith("test_"):  # names of tests are sentences
         return False
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)
     return name.lstrip("_") in FORBIDDEN_NAMES or any(word.lower() in FORBIDDEN_WORDS for word in words)

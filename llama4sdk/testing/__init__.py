@@ -1,7 +1,7 @@
-"""For those who write a backend, and for those who test what sits on top of one.
+"""Tools for authors of backends, and for tests of programs that use one.
 
 BackendConformance               the contract as pytest tests; subclass it (needs pytest)
-ScriptedBackend, ScriptedEngine  a backend that says what it is told to, and remembers what was done to it
+ScriptedBackend, ScriptedEngine  a backend that plays a script, and records its calls
 MACHINES, LAPTOP, H100_X8, …     hardware to plan for without owning it
 """
 

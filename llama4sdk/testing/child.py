@@ -1,4 +1,4 @@
-"""What a backend does to a process of its own: run as ``python -m llama4sdk.testing.child``, by the conformance kit.
+"""Observe a backend in a process of its own: ``python -m llama4sdk.testing.child``, run by the conformance kit.
 
 imports             the modules that discovering this plugin loads
 offer <backend>     what ``offer`` answers to the need and hardware on standard input, and what it touched
@@ -25,7 +25,7 @@ ACCELERATOR_FILES: Final = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 
 
 class Question(Value):
-    """What the child asks its backend."""
+    """A need and a machine, for the child's backend."""
 
     need: Need
     hardware: Hardware
@@ -36,10 +36,10 @@ class OfferReport(Value):
 
     answer: Offer | Unavailable
     seconds: float
+    #: Network addresses it connected to, or names it looked up.
     connections: tuple[str, ...]
-    """Network addresses it connected to, or names it looked up."""
+    #: Accelerator files it holds open, or the framework that opened a device.
     devices: tuple[str, ...]
-    """Accelerator files it holds open, or the framework that opened a device."""
 
 
 def imports_of(plugin: str) -> frozenset[str]:
@@ -93,11 +93,11 @@ def _note_connection(seen: list[str], event: str, args: tuple[object, ...]) -> N
 
 
 def _open_devices() -> set[str]:
-    found = {name for name in _open_files() if name.startswith(ACCELERATOR_FILES)}
+    devices = {name for name in _open_files() if name.startswith(ACCELERATOR_FILES)}
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        found.add("CUDA, through torch")
-    return found
+        devices.add("CUDA, through torch")
+    return devices
 
 
 def _open_files() -> set[str]:

@@ -36,12 +36,13 @@ def _h100(index: int) -> Device:
     )
 
 
+#: 16 GiB of RAM, no accelerator.
 LAPTOP: Final = machine()
-"""16 GiB of RAM, no accelerator."""
 
+#: One free mebibyte: no weights fit, so a backend that holds any must say no.
 CRAMPED: Final = machine(memory=64 * 2**20, free=2**20, cores=1)
-"""One free mebibyte: no weights fit, so a backend that holds any must say no."""
 
+#: One 24 GB consumer GPU, 64 GiB of RAM.
 GPU_24GB: Final = machine(
     Device(
         kind="cuda",
@@ -54,14 +55,14 @@ GPU_24GB: Final = machine(
     memory=64 * GIB,
     cores=16,
 )
-"""One 24 GB consumer GPU, 64 GiB of RAM."""
 
+#: One H100 with 80 GB.
 H100_X1: Final = machine(_h100(0), memory=128 * GIB, cores=16)
-"""One H100 with 80 GB."""
 
+#: The usual eight-GPU server: 640 GB of device memory, 2 TiB of RAM.
 H100_X8: Final = machine(*(_h100(index) for index in range(8)), memory=2048 * GIB, cores=192)
-"""The usual eight-GPU server: 640 GB of device memory, 2 TiB of RAM."""
 
+#: A Mac whose GPU shares 64 GiB with the processor.
 MAC_64GB: Final = Hardware(
     system="Darwin arm64",
     cpu=Cpu(name="Apple M3 Max", cores=16, features=("neon",)),
@@ -72,8 +73,8 @@ MAC_64GB: Final = Hardware(
     ),
     disk_free=500 * 10**9,
 )
-"""A Mac whose GPU shares 64 GiB with the processor."""
 
+#: All of them by name.
 MACHINES: Final = MappingProxyType(
     {
         "laptop": LAPTOP,
@@ -84,4 +85,3 @@ MACHINES: Final = MappingProxyType(
         "mac-64gb": MAC_64GB,
     }
 )
-"""All of them by name."""

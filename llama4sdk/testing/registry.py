@@ -11,8 +11,8 @@ from llama4sdk.testing.scripted import ANSWER, OFFER, ScriptedBackend, Step
 
 __all__ = ["EVERYTHING", "scripted_registry"]
 
+#: Every feature a synchronous engine can declare.
 EVERYTHING: Final = Capabilities(features=frozenset(get_args(Feature)) - {"astream"})
-"""Every feature a synchronous engine can declare."""
 
 
 def scripted_registry(

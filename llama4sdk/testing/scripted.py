@@ -1,4 +1,4 @@
-"""A backend that says what it is told to say: for testing what sits on top of one without a model."""
+"""A backend that plays a script: for tests of programs that use a backend, without a model."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from llama4sdk.requests import Request
 
 __all__ = ["ScriptedBackend", "ScriptedEngine", "Step"]
 
+#: An event is yielded, an exception raised, a ``threading.Event`` waited for.
 Step: TypeAlias = Event | BaseException | threading.Event
-"""An event is yielded, an exception raised, a ``threading.Event`` waited for."""
 
 ANSWER: Final[tuple[Step, ...]] = (
     TextDelta(text="Hello"),
@@ -36,7 +36,7 @@ POLL_SECONDS: Final = 0.01
 
 
 class ScriptedEngine(Engine):
-    """Plays its steps for every request, and remembers what was done to it.
+    """Plays its steps for every request, and records its calls.
 
     ``later`` are the steps for the second request and those after it; its last are played again and again.
 
@@ -125,7 +125,7 @@ class ScriptedBackend(Backend):
         return self.answer
 
     def load(self, plan: Plan, *, progress: Progress | None = None) -> ScriptedEngine:
-        """An engine that plays ``steps``; ``progress`` is told the numbers of ``loading``."""
+        """An engine that plays ``steps``; ``progress`` is called with the numbers of ``loading``."""
         self.plans.append(plan)
         if progress is not None:
             for done, total in self.loading:

@@ -39,6 +39,7 @@ class Mine(Backend):
     def offer(self, need, hardware):
 """
 
+#: Plugins that bring no backend: their source, and the cause that must be shown.
 UNLOADABLE = {
     "import_error": ("import a_module_nobody_has", "ModuleNotFoundError: No module named 'a_module_nobody_has'"),
     "syntax_error": ("def broken(:", "SyntaxError"),
@@ -66,8 +67,8 @@ UNLOADABLE = {
     "wrong_arguments": ("@hookimpl\ndef llama4sdk_backends(config):\n    return [card()]", "{'config'}"),
     "bad_card": ("@hookimpl\ndef llama4sdk_backends():\n    return [card(name='Not A Name')]", "should match pattern"),
 }
-"""Plugins that bring no backend: their source, and the cause that must be shown."""
 
+#: Plugins whose backend is listed, but cannot be used.
 UNUSABLE = {
     "no_such_class": (
         "@hookimpl\ndef llama4sdk_backends():\n    return [card(cls='no_such_class:Missing')]",
@@ -82,7 +83,6 @@ UNUSABLE = {
     "offer_garbage": (BACKEND + "        return 'cuda:0'", "its offer() returned 'str'"),
     "offer_sleeps": (BACKEND + "        time.sleep(60)", "it did not answer within"),
 }
-"""Plugins whose backend is listed, but cannot be used."""
 
 ALL = {**UNLOADABLE, **UNUSABLE}
 
@@ -274,7 +274,9 @@ def test_every_command_goes_on_working(broken: Path, arguments: Sequence[str], e
 def test_the_deny_list_silences_a_plugin(broken: Path) -> None:
     """A plugin named in LLAMA4SDK_DISABLE_PLUGINS is not loaded, so not broken; spaces do not matter."""
     report = json.loads(
-        command(broken, "doctor", "--json", LLAMA4SDK_DISABLE_PLUGINS="torch,onnx,openai,ollama,aws , exits,offer_sleeps").stdout
+        command(
+            broken, "doctor", "--json", LLAMA4SDK_DISABLE_PLUGINS="torch,onnx,openai,ollama,aws , exits,offer_sleeps"
+        ).stdout
     )
     titles = {check["title"] for check in report["checks"]}
     assert not titles & {"torch", "exits", "offer_sleeps"}

@@ -6,7 +6,7 @@
     class TestMyBackend(BackendConformance):
         backend = MyBackend
 
-What may be set besides ``backend`` stands in ``ground.Ground``. A test of something your backend does not declare is
+Other settings are listed in ``ground.Ground``. A test of something your backend does not declare is
 skipped with that reason. A test that cannot pass yet is not removed but marked, and stays in the report:
 
         @pytest.mark.xfail(strict=True, reason="upstream reports no usage: <link>")

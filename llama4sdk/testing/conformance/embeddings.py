@@ -15,8 +15,8 @@ from llama4sdk.testing.conformance.ground import Ground, require_feature
 
 __all__ = ["Embedding"]
 
+#: Largest Euclidean distance between vectors of length 1 that count as the same.
 TOLERANCE: Final = 1e-3
-"""Largest Euclidean distance between vectors of length 1 that count as the same."""
 
 Vector = Sequence[float]
 
@@ -81,9 +81,9 @@ def embed(engine: Engine, texts: tuple[str, ...]) -> tuple[Vector, ...]:
     return vectors
 
 
-def assert_close(expected: Sequence[Vector], found: Sequence[Vector], what: str, fix: str) -> None:
+def assert_close(expected: Sequence[Vector], actual: Sequence[Vector], label: str, fix: str) -> None:
     """Fail unless the vectors are the same, in pairs, up to rounding."""
     __tracebackhide__ = True
-    distances = [math.dist(a, b) if len(a) == len(b) else math.inf for a, b in zip(expected, found, strict=True)]
+    distances = [math.dist(a, b) if len(a) == len(b) else math.inf for a, b in zip(expected, actual, strict=True)]
     same = all(distance <= TOLERANCE for distance in distances)
-    assert_that(same, f"{what} gave other vectors; the distances are {distances}.", fix=fix)
+    assert_that(same, f"{label} gave other vectors; the distances are {distances}.", fix=fix)

@@ -1,4 +1,4 @@
-"""What every group of tests stands on: the settings a subclass may change, and the fixtures made of them."""
+"""Settings of the conformance kit that a subclass may change, and the fixtures made from them."""
 
 from __future__ import annotations
 
@@ -27,78 +27,78 @@ AnyClient = TypeVar("AnyClient", bound=BaseClient)
 class Ground:
     """Set ``backend``; the rest has defaults that fit most."""
 
+    #: The class under test. It must be installed, so that its entry point can be found.
     backend: ClassVar[type[Backend]]
-    """The class under test. It must be installed, so that its entry point can be found."""
+    #: The need that offers are made for; name a model here if it makes no offer without one.
     need: ClassVar[Need] = Need()
-    """What to ask the backend for; name a model here if it makes no offer without one."""
+    #: The machine that offers are made for, and that engines are loaded on.
     hardware: ClassVar[Hardware] = LAPTOP
-    """The machine that ``need`` is put to, and that engines are loaded on."""
+    #: The plan that engines are loaded from; made from the backend's own offer when ``None``.
     plan: ClassVar[Plan | None] = None
-    """What engines are loaded from; made from the backend's own offer when ``None``."""
+    #: A message to answer; must lead to at least six tokens.
     prompt: ClassVar[str] = "What is the capital of France? Answer in one whole sentence."
-    """A message to answer; must lead to at least six tokens."""
+    #: Raw text to continue, by at least six tokens.
     beginning: ClassVar[str] = "Once upon a time there was a young llama who"
-    """Raw text to continue, by at least six tokens."""
+    #: Should lead to an answer with characters of several bytes.
     unicode_prompt: ClassVar[str] = "Please repeat: naïve café, 日本語, 🦙 👩\u200d🚀 🇫🇷."
-    """Should lead to an answer with characters of several bytes."""
+    #: Different texts to embed.
     texts: ClassVar[tuple[str, ...]] = ("A cat sleeps on the warm roof.", "Interest rates rose again.", "Bonjour !")
-    """Different texts to embed."""
+    #: How long ordinary answers may get; fewer is quicker, eight at least.
     max_tokens: ClassVar[int] = 16
-    """How long ordinary answers may get; fewer is quicker, eight at least."""
+    #: How many requests are sent at once.
     threads: ClassVar[int] = 4
-    """How many requests are sent at once."""
+    #: Set to ``False`` only when the service behind a remote backend counts no tokens.
     reports_usage: ClassVar[bool] = True
-    """Set to ``False`` only when the service behind a remote backend counts no tokens."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def registered(cls) -> Registered:
-        """The backend as the registry found it."""
+        """The backend's entry in the registry."""
         return cls.find()
 
     @pytest.fixture(scope="class")
     @classmethod
     def info(cls, registered: Registered) -> BackendInfo:
-        """The backend's visiting card."""
+        """The backend's description, as its hook returns it."""
         return registered.info
 
     @pytest.fixture(scope="class")
     @classmethod
     def working_plan(cls, info: BackendInfo) -> Plan:
-        """What engines are loaded from: ``plan``, or what the backend offers for ``need`` on ``hardware``."""
+        """The plan that engines are loaded from: ``plan``, or one made of the offer for ``need`` on ``hardware``."""
         return cls.plan or plan_from(cls.find_offer(), info)
 
     @pytest.fixture(scope="class")
     @classmethod
     def can(cls, working_plan: Plan) -> Capabilities:
-        """What the engines under test declare."""
+        """The capabilities that the engines under test declare."""
         return working_plan.capabilities
 
     @pytest.fixture(scope="class")
     @classmethod
     def engine(cls, working_plan: Plan) -> Iterator[Engine]:
-        """One engine for all tests that leave it as it was."""
+        """One engine, shared by the tests that do not change it."""
         engine = cls.backend().load(working_plan)
         yield engine
         engine.close()
 
     @pytest.fixture
     def make_engine(self, working_plan: Plan) -> Iterator[EngineMaker]:
-        """Makes engines of a test's own, closed after it."""
-        made: list[Engine] = []
+        """A function that loads another engine; all are closed after the test."""
+        engines: list[Engine] = []
 
         def make() -> Engine:
-            made.append(self.backend().load(working_plan))
-            return made[-1]
+            engines.append(self.backend().load(working_plan))
+            return engines[-1]
 
         yield make
-        for engine in made:
+        for engine in engines:
             with suppress(Exception):  # what closing twice does is one test's concern, not every test's
                 engine.close()
 
     @classmethod
     def find(cls) -> Registered:
-        """Look the backend up as a client would. Fails the test, with the plugin's own failure if there is one."""
+        """The backend's entry in the registry. Fails the test, with the failures of plugins, where there is none."""
         registry = Registry.discover()
         for entry in registry.backends:
             if entry.info.cls == f"{cls.backend.__module__}:{cls.backend.__qualname__}" or (
@@ -126,7 +126,7 @@ class Ground:
         )
 
     def client(self, kind: type[AnyClient], info: BackendInfo) -> AnyClient:
-        """A client that can only choose this backend, for the same need on the same machine."""
+        """A client of this backend alone, for the same need on the same machine."""
         need = self.need
         return kind(
             need.model,
@@ -147,7 +147,7 @@ class Ground:
         return Request(prompt=prompt or self.beginning, sampling=params)
 
     def steady(self, can: Capabilities, prompt: str | None = None, **sampling: object) -> Request:
-        """A request whose answer is the same every time. Skips the test where none can be had."""
+        """A request with a deterministic answer. Skips the test where the backend has neither temperature nor seed."""
         if not can.sampling & {"temperature", "seed"}:
             pytest.skip("without the sampling options 'temperature' and 'seed' no answer can be had twice")
         return self.request(can, prompt, **sampling)

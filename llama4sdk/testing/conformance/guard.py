@@ -1,4 +1,4 @@
-"""Nobody passes the kit by leaving tests out."""
+"""A check that no standard test is left out silently."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ __all__ = ["refuse_overrides"]
 def refuse_overrides(cls: type, standard: type) -> None:
     """Raise TypeError naming the tests of ``standard`` that ``cls`` replaces without saying why."""
     names = [name for name in dir(standard) if name.startswith("test_")]
-    gone = [name for name in names if getattr(cls, name, None) is not getattr(standard, name)]
-    silent = [name for name in gone if not _excused(getattr(cls, name, None))]
+    replaced = [name for name in names if getattr(cls, name, None) is not getattr(standard, name)]
+    silent = [name for name in replaced if not _excused(getattr(cls, name, None))]
     if silent:
         raise TypeError(
             f"{cls.__name__} overrides standard conformance tests: {', '.join(silent)}. "

@@ -1,4 +1,4 @@
-"""Who the backend says it is, and that saying so costs nothing."""
+"""The backend's description, and what it costs to read it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from llama4sdk.testing.conformance.ground import Ground
 
 __all__ = ["Identity"]
 
+#: Modules that take long to import, whoever uses them.
 HEAVY: Final = frozenset(
     {"boto3", "jax", "mlx", "numpy", "onnxruntime", "openai", "requests", "tensorflow", "torch", "transformers", "vllm"}
 )
-"""Modules that take long to import, whoever uses them."""
 
 
 class Identity(Ground):
-    """The visiting card, found as any client finds it."""
+    """``BackendInfo``, as any client reads it."""
 
     def test_the_entry_point_leads_to_it(self) -> None:
         """The registry finds the backend through an installed entry point."""
@@ -38,12 +38,12 @@ class Identity(Ground):
         """``BackendInfo.cls`` can be imported and is the class under test."""
         module, _, name = info.cls.partition(":")
         try:
-            found = getattr(importlib.import_module(module), name)
+            target = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
-            found = error
+            target = error
         assert_that(
-            found is self.backend,
-            f"BackendInfo.cls is '{info.cls}', which gives {found!r} and not {self.backend!r}.",
+            target is self.backend,
+            f"BackendInfo.cls is '{info.cls}', which gives {target!r} and not {self.backend!r}.",
             fix=f"write cls='{self.backend.__module__}:{self.backend.__qualname__}'.",
         )
 

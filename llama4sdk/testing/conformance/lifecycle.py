@@ -20,16 +20,16 @@ CLOSE_FIX = "check for closing before each token, and raise llama4sdk.errors.Str
 
 
 class Lifecycle(Ground):
-    """Whatever holds memory lets go of it."""
+    """Memory, streams and engines are released."""
 
     def test_loading_tells_how_far_it_is(self, working_plan: Plan) -> None:
-        """``load`` takes a ``progress``; what it is told, if anything, never goes back or beyond the whole."""
-        told: list[tuple[int, int | None]] = []
-        self.backend().load(working_plan, progress=lambda done, total: told.append((done, total))).close()
-        steps = [done for done, _ in told]
+        """``load`` takes a ``progress``, whose byte counts never fall and never exceed the total."""
+        calls: list[tuple[int, int | None]] = []
+        self.backend().load(working_plan, progress=lambda done, total: calls.append((done, total))).close()
+        steps = [done for done, _ in calls]
         assert_that(
-            steps == sorted(steps) and all(total is None or 0 <= done <= total for done, total in told),
-            f"progress was told {told}.",
+            steps == sorted(steps) and all(total is None or 0 <= done <= total for done, total in calls),
+            f"progress was called with {calls}.",
             fix="call progress(done, total) with the bytes read so far and those there are; total may be None.",
         )
 

@@ -20,11 +20,11 @@ from llama4sdk.testing.conformance.outcome import answer, attempt
 __all__ = ["Limits"]
 
 FEW: Final = 3
+#: One red pixel.
 PNG: Final = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c4944415408d763f8cfc000000301010018dd8db0"
     "0000000049454e44ae426082"
 )
-"""One red pixel."""
 
 
 class Limits(Ground):
@@ -101,7 +101,7 @@ class Limits(Ground):
         )
 
     def test_undeclared_features_are_refused(self, info: BackendInfo, can: Capabilities) -> None:
-        """What is not in the capabilities raises UnsupportedFeatureError before any work."""
+        """A feature that is not in the capabilities raises UnsupportedFeatureError before any work."""
         with self.client(Client, info) as client:
             attempts = _attempts(client)
             undeclared = [feature for feature in attempts if feature not in can.features]

@@ -1,4 +1,4 @@
-"""What the backend offers: an offer that holds, or a refusal that explains itself."""
+"""Offers that hold, and refusals that explain themselves."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Offers(Ground):
 
     @on_every_machine
     def test_promises_no_more_memory_than_is_free(self, machine: Hardware) -> None:
-        """Whoever lacks the memory is told so instead of being made an offer."""
+        """Where memory is short the answer is ``Unavailable``, not an offer."""
         answer = self.backend().offer(self.need, machine)
         if isinstance(answer, Offer) and answer.placement.kind != "remote":
             for place, needed in answer.memory.items():

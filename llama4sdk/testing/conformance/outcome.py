@@ -1,4 +1,4 @@
-"""What came of a request: its events, and the error that ended them if one did."""
+"""Outcomes of requests: all events, and the error that ended them, if one did."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from llama4sdk.testing.conformance.asserts import assert_that
 
 __all__ = ["Outcome", "answer", "attempt", "attempt_async", "close_stream"]
 
-MOST: Final = 10_000
-"""Events after which a stream counts as endless."""
+#: Events after which a stream counts as endless.
+MAX_EVENTS: Final = 10_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Outcome:
         return fold(self.events, model="", backend="")
 
 
-def attempt(source: Callable[[], Iterable[Event]], *, most: int = MOST) -> Outcome:
+def attempt(source: Callable[[], Iterable[Event]], *, most: int = MAX_EVENTS) -> Outcome:
     """Read a stream to its end, or to ``most`` events, keeping the error."""
     seen: list[Event] = []
     try:
@@ -74,7 +74,7 @@ def answer(engine: Engine, request: Request) -> Outcome:
     if outcome.error is not None:
         seen = len(outcome.events)
         raise AssertionError(f"engine.stream() raised {outcome.error!r} after {seen} events.") from outcome.error
-    assert_that(len(outcome.events) < MOST, f"The stream has not ended after {MOST} events.", fix="end it.")
+    assert_that(len(outcome.events) < MAX_EVENTS, f"The stream has not ended after {MAX_EVENTS} events.", fix="end it.")
     return outcome
 
 

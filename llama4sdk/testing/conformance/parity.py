@@ -46,11 +46,11 @@ class Parity(Ground):
         request = self.steady(can)
         with self.client(Client, info) as client:
             expected = attempt(lambda: ask(client, request))
-        found = asyncio.run(self._ask_async(info, request))
-        one, other = (outcome.completion.model_copy(update={"attempts": ()}) for outcome in (found, expected))
+        actual = asyncio.run(self._ask_async(info, request))
+        one, other = (outcome.completion.model_copy(update={"attempts": ()}) for outcome in (actual, expected))
         assert_that(
-            one == other and type(found.error) is type(expected.error),
-            f"Client gave {expected}, AsyncClient {found}.",
+            one == other and type(actual.error) is type(expected.error),
+            f"Client gave {expected}, AsyncClient {actual}.",
             fix="let astream() and stream() share what makes their events.",
         )
 

@@ -17,8 +17,8 @@ from llama4sdk.testing.conformance.ground import Ground, require_feature
 
 __all__ = ["Scoring"]
 
+#: Largest difference between log-probabilities that count as the same: half precision rounds with the batch.
 TOLERANCE: Final = 1e-2
-"""Largest difference between log-probabilities that count as the same: half precision rounds with the batch."""
 
 WINDOW: Final = 4
 

@@ -17,8 +17,8 @@ from llama4sdk.testing.conformance.outcome import Outcome, answer
 
 __all__ = ["Shapes"]
 
+#: Tokens in which each of the answers fits, blanks included.
 ENOUGH: Final = 64
-"""Tokens in which each of the answers fits, blanks included."""
 
 
 class _Llama(BaseModel, extra="forbid", strict=True):

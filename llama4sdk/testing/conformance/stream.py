@@ -1,4 +1,4 @@
-"""What comes out of ``Engine.stream``: deltas, then exactly one ``Finish``."""
+"""The events of ``Engine.stream``: deltas, then exactly one ``Finish``."""
 
 from __future__ import annotations
 
@@ -98,9 +98,9 @@ class Streams(Ground):
         """Asked for, every token brings its log-probability and the likeliest alternatives, likeliest first."""
         require_option(can, "logprobs")
         events = answer(engine, self.request(can, temperature=0, logprobs=2)).events
-        found = [entry for event in events if isinstance(event, TextDelta) for entry in event.logprobs]
-        assert_that(bool(found), "logprobs=2 was asked for and none came.", fix="fill TextDelta.logprobs.")
-        for entry in found:
+        entries = [entry for event in events if isinstance(event, TextDelta) for entry in event.logprobs]
+        assert_that(bool(entries), "logprobs=2 was asked for and none came.", fix="fill TextDelta.logprobs.")
+        for entry in entries:
             top = [alternative.logprob for alternative in entry.top]
             assert_that(
                 len(top) == 2 and top == sorted(top, reverse=True) and max(entry.logprob, *top) <= 0,
