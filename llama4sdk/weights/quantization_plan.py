@@ -1,7 +1,8 @@
-"""How each matrix of a checkpoint is held once it is loaded, and what that takes. Needs no torch.
+"""The format of each matrix of a checkpoint once it is loaded, and the memory that takes. Needs no torch.
 
-What the checkpoint has in codes of the scheme that was chosen is kept bit for bit. What such a checkpoint has in full
-precision stays so: its publisher left it out on purpose. All else is quantized when it is read.
+Matrices that the checkpoint stores as codes of the chosen scheme keep these codes bit for bit. Matrices that such a
+checkpoint stores in full precision stay so: its publisher left them out on purpose. All others are quantized as they
+are read.
 """
 
 from __future__ import annotations
@@ -17,79 +18,77 @@ from llama4sdk.weights.checkpoint import Checkpoint
 
 __all__ = ["MatrixPlan", "QuantizationPlan", "expert_names", "stored_quantization"]
 
-FULL: Final = ("F32", "BF16", "F16")
+FULL_PRECISION: Final = ("F32", "BF16", "F16")
 
-#: Bytes that taking over a code needs for a moment, in a matrix: packed, in halves, packed anew.
-KEPT: Final = 3
+#: Temporary bytes for each code of a matrix whose codes are kept: packed, in halves, packed again.
+KEEP_CODES_BYTES: Final = 3
 
-#: The same for a code that becomes a float32: values twice; the third of other formats is the code as a number.
-UNPACKED: Final = {"GGUF": 8, "Hugging Face": 12}
+#: Temporary bytes for each code that becomes a float32: the values twice, in other formats also the code as a number.
+UNPACK_BYTES: Final = {"GGUF": 8, "Hugging Face": 12}
 
 
 class MatrixPlan(NamedTuple):
-    """``kept``: whether the checkpoint's own codes are taken."""
+    """The format of one matrix in memory; ``keep_codes`` if it takes over the checkpoint's codes."""
 
     form: MatrixFormat
-    kept: bool
+    keep_codes: bool
 
 
 class QuantizationPlan:
-    """One checkpoint under one config."""
+    """The formats of a checkpoint's matrices under a quantization."""
 
     def __init__(self, checkpoint: Checkpoint, quantization: Quantization | QuantizationConfig) -> None:
         self.config = QuantizationConfig.of(quantization)
         self._checkpoint = checkpoint
 
-    def held(self, module: ModuleClass, names: Sequence[str]) -> MatrixPlan:
-        """How the matrices of these names, which are one in memory, are held."""
+    def matrix_plan(self, module: ModuleClass, names: Sequence[str]) -> MatrixPlan:
+        """The plan of the stored matrices with these names, which become one matrix in memory."""
         wanted = self.config.format(module)
         if wanted.scheme.full_precision:
-            return MatrixPlan(wanted, kept=False)
+            return MatrixPlan(wanted, keep_codes=False)
         stored = {self._checkpoint.stored_form(name) for name in names}
         form = stored.pop() if len(stored) == 1 else None
         if form is not None and self._is_wanted(form, wanted):
-            return MatrixPlan(form, kept=True)
-        left_out = all(self._checkpoint.tensors[name].dtype in FULL for name in names)
-        if left_out and wanted.scheme in self._stored_schemes[module]:
-            return MatrixPlan(MatrixFormat(scheme=self.config.dtype), kept=False)
-        return MatrixPlan(wanted, kept=False)
+            return MatrixPlan(form, keep_codes=True)
+        full_precision = all(self._checkpoint.tensors[name].dtype in FULL_PRECISION for name in names)
+        if full_precision and wanted.scheme in self._stored_schemes[module]:
+            return MatrixPlan(MatrixFormat(scheme=self.config.dtype), keep_codes=False)
+        return MatrixPlan(wanted, keep_codes=False)
 
     @property
     def bytes(self) -> int:
-        """Memory of the loaded text network, exactly."""
+        """Exact memory of the loaded text network."""
         return sum(self.class_bytes.values())
 
     @property
     def class_bytes(self) -> dict[ModuleClass, int]:
-        """The same by class of modules."""
+        """Exact memory of the loaded text network by class of modules."""
         sizes: dict[ModuleClass, int] = {}
         for module, names in _stacks(self._checkpoint):
             shapes = [self._checkpoint.tensors[name].shape for name in names]
-            form = self.held(module, names).form
+            form = self.matrix_plan(module, names).form
             sizes[module] = sizes.get(module, 0) + sum(_bytes(form, shape) for shape in shapes)
         return sizes
 
     @property
     def loading_bytes(self) -> int:
-        """Memory of the text network at the fullest moment of loading: what is there by then, and what is unpacked.
-
-        That is most at the last of the large matrices, which come first.
-        """
-        there = fullest = 0
+        """Peak memory of loading the text network: the matrices loaded so far, and the one being unpacked."""
+        loaded = peak = 0
         for module, names in _stacks(self._checkpoint):
-            form, kept = self.held(module, names)
+            form, keep_codes = self.matrix_plan(module, names)
             tensors = [self._checkpoint.tensors[name] for name in names]
-            there += sum(_bytes(form, tensor.shape) for tensor in tensors)
-            unpacked = [_one(tensor.shape) for tensor in tensors if tensor.dtype not in FULL]
-            each = KEPT if kept else UNPACKED.get(self._checkpoint.format, max(UNPACKED.values()))
-            fullest = max(fullest, there + each * max(unpacked, default=0))
-        return fullest
+            loaded += sum(_bytes(form, tensor.shape) for tensor in tensors)
+            code_counts = [_count_per_read(tensor.shape) for tensor in tensors if tensor.dtype not in FULL_PRECISION]
+            unpack_bytes = UNPACK_BYTES.get(self._checkpoint.format, max(UNPACK_BYTES.values()))
+            code_bytes = KEEP_CODES_BYTES if keep_codes else unpack_bytes
+            peak = max(peak, loaded + code_bytes * max(code_counts, default=0))
+        return peak
 
     def _is_wanted(self, form: MatrixFormat, wanted: MatrixFormat) -> bool:
-        """A group size that was asked for is that of symmetric groups; without one, any the checkpoint has will do."""
+        """Whether a stored format satisfies the wanted one. Any groups do, unless int4 of a group size is wanted."""
         any_group = wanted.scheme is not Quantization.INT4 or self.config.group_size is None
-        alike = form.group_size == wanted.group_size and not form.minimum
-        return form.scheme is wanted.scheme and (any_group or alike)
+        same_groups = form.group_size == wanted.group_size and not form.minimum
+        return form.scheme is wanted.scheme and (any_group or same_groups)
 
     @cached_property
     def _stored_schemes(self) -> dict[ModuleClass, Counter[Quantization | None]]:
@@ -97,33 +96,33 @@ class QuantizationPlan:
 
 
 def stored_quantization(checkpoint: Checkpoint) -> Quantization | QuantizationConfig | None:
-    """What most matrices of each class are stored in, where that can be kept; ``None`` where nothing can."""
+    """The scheme most matrices of each class are stored in, if their codes can be kept; ``None`` if none can."""
     stored = _stored_schemes(checkpoint)
     commonest = {module: stored[module].most_common(1)[0][0] for module in LINEAR if stored[module]}
     schemes = {module: scheme for module, scheme in commonest.items() if scheme is not None}
     if not schemes:
         return None
     if len(schemes) == len(commonest) and len(set(schemes.values())) == 1:
-        return next(iter(schemes.values()))  # of the classes that this network lacks nothing need be said
+        return next(iter(schemes.values()))  # also for classes that this network lacks
     return QuantizationConfig(**schemes)  # type: ignore[arg-type]  # mypy does not see which fields these are
 
 
 def expert_names(prefix: str, experts: int, parts: Sequence[str]) -> list[str]:
-    """The names of these parts of all experts, expert by expert."""
+    """Tensor names of these parts of all experts, expert by expert."""
     return [f"{prefix}experts.{expert}.{part}_proj.weight" for expert in range(experts) for part in parts]
 
 
 def _stored_schemes(checkpoint: Checkpoint) -> dict[ModuleClass, Counter[Quantization | None]]:
-    """How many stacks of each class are stored in each scheme."""
-    found: defaultdict[ModuleClass, Counter[Quantization | None]] = defaultdict(Counter)
+    """Number of stacks of each class by the scheme they are stored in."""
+    counts: defaultdict[ModuleClass, Counter[Quantization | None]] = defaultdict(Counter)
     for module, names in _stacks(checkpoint):
         forms = [checkpoint.stored_form(name) for name in names]
-        found[module].update(None if form is None else form.scheme for form in forms)
-    return found
+        counts[module].update(None if form is None else form.scheme for form in forms)
+    return counts
 
 
-def _one(shape: tuple[int, ...]) -> int:
-    """Values that are read at once: of fused experts, one expert's."""
+def _count_per_read(shape: tuple[int, ...]) -> int:
+    """Values that are read at once: of fused experts, those of one expert."""
     return math.prod(shape[1:] if len(shape) == 3 else shape)
 
 
@@ -136,7 +135,7 @@ def _bytes(form: MatrixFormat, shape: tuple[int, ...]) -> int:
 
 
 def _stacks(checkpoint: Checkpoint) -> Iterator[tuple[ModuleClass, list[str]]]:
-    """The names of what becomes one matrix, or one stack of experts; each norm for itself."""
+    """Groups of tensor names that become one matrix, one stack of experts or one norm in memory."""
     c = checkpoint.config
     yield "embedding", ["model.embed_tokens.weight"]
     yield "norms", ["model.norm.weight"]

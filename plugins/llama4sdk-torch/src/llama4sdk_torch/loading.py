@@ -122,8 +122,8 @@ class _Loader:
         self._checkpoint = checkpoint
         self._config = checkpoint.config
         self._device = device
-        self._holding = QuantizationPlan(checkpoint, quantization)
-        self._dtype = DTYPES[self._holding.config.dtype]
+        self._plan = QuantizationPlan(checkpoint, quantization)
+        self._dtype = DTYPES[self._plan.config.dtype]
         self._progress = progress
         self._done = 0
         self._total = sum(checkpoint.tensors[name].nbytes for name in names)
@@ -210,37 +210,37 @@ class _Loader:
 
     def _unfused(self, name: str, shape: tuple[int, int]) -> Matrix:
         """Experts that are stored as one tensor, [expert, in, out]."""
-        whole = self._empty(self._config.num_experts, *shape, form=self._holding.held("experts", [name]).form)
+        whole = self._empty(self._config.num_experts, *shape, form=self._plan.matrix_plan("experts", [name]).form)
         for expert in range(self._config.num_experts):
             _put(whole[expert], self._read(name, expert).T)
         return whole
 
     def _experts(self, prefix: str, parts: Sequence[str], shape: tuple[int, int]) -> Matrix:
         """Experts that are stored one by one; ``shape`` is that of their ``parts`` put together."""
-        held = self._holding.held("experts", expert_names(prefix, self._config.num_experts, parts))
-        whole = self._empty(self._config.num_experts, *shape, form=held.form)
+        matrix_plan = self._plan.matrix_plan("experts", expert_names(prefix, self._config.num_experts, parts))
+        whole = self._empty(self._config.num_experts, *shape, form=matrix_plan.form)
         for expert in range(self._config.num_experts):
             names = [f"{prefix}experts.{expert}.{part}_proj.weight" for part in parts]
-            self._fill(whole[expert], names, kept=held.kept)
+            self._fill(whole[expert], names, keep_codes=matrix_plan.keep_codes)
         return whole
 
     def _matrix(self, module: ModuleClass, names: list[str]) -> Matrix:
         """Matrices of equal width as one, in this order."""
-        held = self._holding.held(module, names)
+        matrix_plan = self._plan.matrix_plan(module, names)
         shapes = [self._checkpoint.tensors[name].shape for name in names]
-        whole = self._empty(sum(shape[0] for shape in shapes), shapes[0][1], form=held.form)
-        self._fill(whole, names, kept=held.kept)
+        whole = self._empty(sum(shape[0] for shape in shapes), shapes[0][1], form=matrix_plan.form)
+        self._fill(whole, names, keep_codes=matrix_plan.keep_codes)
         return whole
 
     def _empty(self, *shape: int, form: MatrixFormat) -> Matrix:
         return empty(*shape, form=form, dtype=self._dtype, device=self._device)
 
-    def _fill(self, whole: Matrix, names: list[str], *, kept: bool) -> None:
+    def _fill(self, whole: Matrix, names: list[str], *, keep_codes: bool) -> None:
         start = 0
         for name in names:
             end = start + self._checkpoint.tensors[name].shape[0]
             rows = whole[start:end]
-            if kept and isinstance(rows, Quantized):
+            if keep_codes and isinstance(rows, Quantized):
                 self._keep(rows, name)
             else:
                 _put(rows, self._read(name))
@@ -253,7 +253,7 @@ class _Loader:
         """Tensors of equal width as one, in this order."""
         shapes = [self._checkpoint.tensors[name].shape for name in names]
         whole = torch.empty((sum(shape[0] for shape in shapes), *shapes[0][1:]), device=self._device, dtype=self._dtype)
-        self._fill(whole, names, kept=False)
+        self._fill(whole, names, keep_codes=False)
         return whole
 
     def _keep(self, target: Quantized, name: str) -> None:

@@ -35,7 +35,7 @@ class Experts:
 
     reader: Reader
     config: TextConfig
-    holding: QuantizationPlan
+    plan: QuantizationPlan
     kind: Kind
     dtype: np.dtype[np.generic]
     prefix: str
@@ -44,40 +44,42 @@ class Experts:
     def parts(self, name: str) -> list[Part]:
         """Both matrices. Raises UnsupportedFeatureError where ONNX Runtime's operators cannot hold them."""
         c = self.config
-        first, second = self._held()
+        first, second = self._matrix_plans()
         quantized = not first.form.scheme.full_precision
         block = self._common_block(first, second) if quantized and self.kind == "fast" else 1
         inner = -(-c.expert_size // block) * block
         sides = (first, 2 * inner, c.hidden_size, self._gate_up), (second, c.hidden_size, inner, self._down)
         parts = []
-        for part, (held, rows, inputs, source) in zip(("gate_up", "down"), sides, strict=True):
+        for part, (matrix_plan, rows, inputs, source) in zip(("gate_up", "down"), sides, strict=True):
             layout = Layout(
                 name=f"{name}{part}",
                 kind=self.kind,
-                form=held.form,
+                form=matrix_plan.form,
                 dtype=self.dtype,
                 rows=rows,
                 inputs=inputs,
-                block=block if block > 1 else block_size(held.form, inputs) or 1,
+                block=block if block > 1 else block_size(matrix_plan.form, inputs) or 1,
                 experts=c.num_experts,
             )
-            parts.append(source(layout, kept=held.kept))
+            parts.append(source(layout, keep_codes=matrix_plan.keep_codes))
         return parts
 
-    def _held(self) -> tuple[MatrixPlan, MatrixPlan]:
+    def _matrix_plans(self) -> tuple[MatrixPlan, MatrixPlan]:
         """Both in codes, or none; without minima, and in groups that a block fits into."""
         c = self.config
         names = self._names(("gate", "up")), self._names(("down",))
-        first, second = (self.holding.held("experts", each) for each in names)
-        wanted = MatrixPlan(self.holding.config.format("experts"), kept=False)
+        first, second = (self.plan.matrix_plan("experts", each) for each in names)
+        wanted = MatrixPlan(self.plan.config.format("experts"), keep_codes=False)
         if wanted.form.scheme.full_precision:
             return first, second
         sides = (first, c.hidden_size), (second, c.expert_size)
         fit = [
-            held
-            if not held.form.scheme.full_precision and not held.form.minimum and block_size(held.form, inputs)
+            matrix_plan
+            if not matrix_plan.form.scheme.full_precision
+            and not matrix_plan.form.minimum
+            and block_size(matrix_plan.form, inputs)
             else wanted
-            for held, inputs in sides
+            for matrix_plan, inputs in sides
         ]
         return fit[0], fit[1]
 
@@ -99,7 +101,7 @@ class Experts:
             )
         return found
 
-    def _gate_up(self, layout: Layout, *, kept: bool) -> Part:
+    def _gate_up(self, layout: Layout, *, keep_codes: bool) -> Part:
         experts = range(self.config.num_experts)
 
         def values(pool: ThreadPoolExecutor) -> Iterator[Array]:
@@ -108,18 +110,22 @@ class Experts:
                     gate, up = (self._full(self._source(part, expert), layout) for part in ("gate", "up"))
                     yield self._paired(gate, up, layout, 0)
             else:
-                yield from coded(layout, (self._both(expert, layout, pool, kept=kept) for expert in experts))
+                yield from coded(
+                    layout, (self._both(expert, layout, pool, keep_codes=keep_codes) for expert in experts)
+                )
 
         return Part(layout.tensors, values, self._bytes("gate", "up"))
 
-    def _down(self, layout: Layout, *, kept: bool) -> Part:
+    def _down(self, layout: Layout, *, keep_codes: bool) -> Part:
         def values(pool: ThreadPoolExecutor) -> Iterator[Array]:
             sources = [self._source("down", expert) for expert in range(self.config.num_experts)]
             if layout.form.scheme.full_precision:
                 for source in sources:
                     yield self._full(source, layout)
             else:
-                yield from coded(layout, (self._codes(source, layout, pool, kept=kept) for source in sources))
+                yield from coded(
+                    layout, (self._codes(source, layout, pool, keep_codes=keep_codes) for source in sources)
+                )
 
         return Part(layout.tensors, values, self._bytes("down"))
 
@@ -139,15 +145,17 @@ class Experts:
     def _full(self, source: _Source, layout: Layout) -> Array:
         return np.concatenate(list(self.reader.full(source.name, self._read(source), layout.dtype)))
 
-    def _codes(self, source: _Source, layout: Layout, pool: ThreadPoolExecutor, *, kept: bool) -> Codes:
-        if kept:
+    def _codes(self, source: _Source, layout: Layout, pool: ThreadPoolExecutor, *, keep_codes: bool) -> Codes:
+        if keep_codes:
             return self.reader.kept(source.name)
         parts = list(self.reader.rounded(source.name, self._read(source), layout.form, pool))
         return Codes(codes=np.concatenate([p.codes for p in parts]), scale=np.concatenate([p.scale for p in parts]))
 
-    def _both(self, expert: int, layout: Layout, pool: ThreadPoolExecutor, *, kept: bool) -> Codes:
+    def _both(self, expert: int, layout: Layout, pool: ThreadPoolExecutor, *, keep_codes: bool) -> Codes:
         """Gate and up."""
-        gate, up = (self._codes(self._source(part, expert), layout, pool, kept=kept) for part in ("gate", "up"))
+        gate, up = (
+            self._codes(self._source(part, expert), layout, pool, keep_codes=keep_codes) for part in ("gate", "up")
+        )
         zero = 0x88 if layout.bits == 4 else 0
         return Codes(
             codes=self._paired(gate.codes, up.codes, layout, zero), scale=self._paired(gate.scale, up.scale, layout, 0)

@@ -67,7 +67,7 @@ class _Packer:
         self._config = checkpoint.config
         self._kind = kind
         self._dtype = DTYPES[quantization.dtype]
-        self._holding = QuantizationPlan(checkpoint, quantization)
+        self._plan = QuantizationPlan(checkpoint, quantization)
         self._reader = Reader(checkpoint)
 
     def embedding(self) -> list[Part]:
@@ -82,7 +82,7 @@ class _Packer:
         norm = self._vector("norm", "model.norm.weight")
         tied = self._config.tied_embeddings
         names = ["model.embed_tokens.weight" if tied else "lm_head.weight"]
-        if tied and self._holding.held("head", names) == self._holding.held("embedding", names):
+        if tied and self._plan.matrix_plan("head", names) == self._plan.matrix_plan("embedding", names):
             return [norm]
         return [norm, self._matrix("head", "head", names)]
 
@@ -116,7 +116,7 @@ class _Packer:
         return Experts(
             reader=self._reader,
             config=self._config,
-            holding=self._holding,
+            plan=self._plan,
             kind=self._kind,
             dtype=self._dtype,
             prefix=prefix,
@@ -130,20 +130,20 @@ class _Packer:
         """Matrices of equal width as one, in this order."""
         shapes = [self._checkpoint.tensors[source].shape for source in sources]
         inputs = shapes[0][1]
-        held = self._holding.held(module, sources)
-        block = block_size(held.form, inputs)
+        matrix_plan = self._plan.matrix_plan(module, sources)
+        block = block_size(matrix_plan.form, inputs)
         if block is None:  # no form that is not the checkpoint's own has such groups
-            held = MatrixPlan(self._holding.config.format(module), kept=False)
+            matrix_plan = MatrixPlan(self._plan.config.format(module), keep_codes=False)
         layout = Layout(
             name=name,
             kind=self._kind,
-            form=held.form,
+            form=matrix_plan.form,
             dtype=self._dtype,
             rows=sum(shape[0] for shape in shapes),
             inputs=inputs,
-            block=block or block_size(held.form, inputs) or 1,
+            block=block or block_size(matrix_plan.form, inputs) or 1,
         )
-        return matrix_part(self._reader, layout, sources, kept=held.kept)
+        return matrix_part(self._reader, layout, sources, keep_codes=matrix_plan.keep_codes)
 
 
 def _require_exportable(quantization: QuantizationConfig) -> None:

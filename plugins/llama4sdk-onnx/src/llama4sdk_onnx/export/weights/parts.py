@@ -31,12 +31,12 @@ def vector_part(reader: Reader, name: str, source: str, dtype: np.dtype[np.gener
     return Part((Stored(f"{name}.weight", dtype, info.shape),), values, info.nbytes)
 
 
-def matrix_part(reader: Reader, layout: Layout, sources: Sequence[str], *, kept: bool) -> Part:
+def matrix_part(reader: Reader, layout: Layout, sources: Sequence[str], *, keep_codes: bool) -> Part:
     """Matrices of equal width as one, in this order."""
 
     def rows(pool: ThreadPoolExecutor) -> Iterator[Codes]:
         for source in sources:
-            if kept:
+            if keep_codes:
                 yield reader.kept(source)
             else:
                 yield from reader.rounded(source, reader.values(source), layout.form, pool)
