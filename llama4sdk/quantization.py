@@ -182,6 +182,11 @@ class QuantizationConfig(Value):
         return all(self.scheme(module).full_precision for module in get_args(ModuleClass))
 
     @property
+    def narrowest(self) -> Quantization:
+        """The scheme of fewest bits among those of ``LINEAR``, which hold nearly all of the weights."""
+        return min((self.scheme(module) for module in LINEAR), key=lambda scheme: scheme.bits)
+
+    @property
     def simplest(self) -> Quantization | QuantizationConfig:
         """The scheme that means the same, where one does."""
         scheme = self.attention

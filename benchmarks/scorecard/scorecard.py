@@ -18,7 +18,7 @@ from llama4sdk.capacity import roofline
 from llama4sdk.capacity.efficiency import calibrations
 from llama4sdk.capacity.gguf_sizes import GGUF_MIXES, gguf_bytes, gguf_class_bytes
 from llama4sdk.capacity.kv_policies import find_policy
-from llama4sdk.capacity.roofline import Calibration, ClassBytes, Part, Site
+from llama4sdk.capacity.roofline import Calibration, ClassBytes, NetworkPart, Site
 from llama4sdk.catalog import models
 from llama4sdk.catalog.accelerators import Accelerator, find_accelerator
 from llama4sdk.llama4 import sizes
@@ -158,7 +158,7 @@ def _class_bytes(row: Published, config: TextConfig) -> ClassBytes:
     return {module: int(size * scale) for module, size in plain.items()}
 
 
-def _parts(row: Published) -> list[Part]:
+def _parts(row: Published) -> list[NetworkPart]:
     if not row.engine:
         raise NotPredictedError(f"not modelled: {row.note}")
     names = row.device.split(" + ")
@@ -168,11 +168,13 @@ def _parts(row: Published) -> list[Part]:
         experts: frozenset[ModuleClass] = frozenset({"experts"})
         modules = (experts if name == "cpu" else EVERYTHING - experts) if apart else EVERYTHING
         if name == "cpu":
-            parts.append(Part(modules=modules, site=_cpu(row), calibration=_calibration(row, "cpu")))
+            parts.append(NetworkPart(modules=modules, site=_cpu(row), calibration=_calibration(row, "cpu")))
         else:
             accelerator = find_accelerator(name)
             kind: Literal["unified", "accelerator"] = "unified" if accelerator.unified else "accelerator"
-            parts.append(Part(modules=modules, site=_site(row, accelerator), calibration=_calibration(row, kind)))
+            parts.append(
+                NetworkPart(modules=modules, site=_site(row, accelerator), calibration=_calibration(row, kind))
+            )
     return parts
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import get_args
 
-from llama4sdk.capacity.candidates import PREFERENCES, Candidate, candidates, rank, timed
+from llama4sdk.capacity.candidates import Candidate, candidates, rank, timed
 from llama4sdk.capacity.engine_profiles import ENGINES, PROFILES, EngineProfile, LayoutKind
 from llama4sdk.capacity.layout import DeviceShare
 from llama4sdk.capacity.layouts import Layout, layouts
 from llama4sdk.capacity.model_facts import ModelFacts
+from llama4sdk.capacity.ranking import RankKey, rank_key
 from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Plan, Preference
 from llama4sdk.quantization import ModuleClass, QuantizationConfig
@@ -35,12 +36,12 @@ def alternatives(
     absent = [engine for engine in ENGINES if engine.backend not in installed]
     order = [model.name for model in models]
     bar = _bar(plan, models, machine, prefer)
-    better: list[tuple[tuple[float, ...], Candidate]] = []
+    better: list[tuple[RankKey, Candidate]] = []
     for engine in absent:
         found = list(candidates(models, machine, engines=[engine], context=context, batch=batch))
         for number, name in enumerate(order):
             usable = rank([c for c in found if c.layout.model == name and _reaches(c, plan)], prefer)
-            key = (number, *PREFERENCES[prefer](usable[0])) if usable else ()
+            key = (number, *rank_key(usable[0].option, prefer)) if usable else ()
             if usable and (bar is None or key < bar):
                 better.append((key, usable[0]))
                 break
@@ -100,16 +101,14 @@ def _weights(parts: Mapping[str, int]) -> dict[ModuleClass, int]:
     return {part: parts[part] for part in get_args(ModuleClass) if part in parts}
 
 
-def _bar(
-    plan: Plan | None, models: Sequence[ModelFacts], machine: Hardware, prefer: Preference
-) -> tuple[float, ...] | None:
+def _bar(plan: Plan | None, models: Sequence[ModelFacts], machine: Hardware, prefer: Preference) -> RankKey | None:
     """What an alternative must be better than. ``None`` is beaten by anything, an empty one by nothing."""
     names = [model.name for model in models]
     if plan is None or plan.placement.kind == "remote" or plan.model not in names:
         return None
     number = names.index(plan.model)
     own = as_candidate(plan, models[number], machine)
-    return () if own is None else (number, *PREFERENCES[prefer](own))
+    return () if own is None else (number, *rank_key(own.option, prefer))
 
 
 def _reaches(candidate: Candidate, plan: Plan | None) -> bool:

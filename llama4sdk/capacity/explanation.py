@@ -11,12 +11,13 @@ from typing import Final, Literal, TypeAlias
 
 from llama4sdk._values import Value
 from llama4sdk.capacity.alternatives import as_candidate, held_bytes, profile_of
-from llama4sdk.capacity.candidates import SHORT, Candidate, parts_of, pool_of
+from llama4sdk.capacity.candidates import SHORT_PROMPT, Candidate
 from llama4sdk.capacity.engine_profiles import EngineProfile
 from llama4sdk.capacity.kv_policies import KV_POLICIES
 from llama4sdk.capacity.layout import DeviceShare
 from llama4sdk.capacity.model_facts import ModelFacts
-from llama4sdk.capacity.roofline import Interval, Part, step_bytes
+from llama4sdk.capacity.roofline import Interval, NetworkPart, step_bytes
+from llama4sdk.capacity.sites import network_parts, shared_memory_bandwidth
 from llama4sdk.catalog.accelerators import accelerator_of
 from llama4sdk.hardware import Hardware
 from llama4sdk.llama4.sizes import kv_cache_bytes
@@ -160,14 +161,14 @@ def _other_caches(plan: Plan, model: ModelFacts, engine: EngineProfile) -> Itera
 
 
 def _speed(plan: Plan, model: ModelFacts, engine: EngineProfile, chosen: Candidate, machine: Hardware) -> Section:
-    parts = parts_of(chosen.layout, engine, machine)
+    parts = network_parts(chosen.layout, engine, machine)
     if parts is None or chosen.decode is None or chosen.prefill is None:
         unknown = Figure(what="bandwidth", value=0, unit="bytes/s", label="guessed", note="nothing is known of it")
         return Section(title="Speed", figures=(unknown,))
-    note = f"{_answers(plan, engine)} behind {SHORT} tokens"
+    note = f"{_answers(plan, engine)} behind {SHORT_PROMPT} tokens"
     figures = [figure for part in parts for figure in _part(part, plan, model, engine, machine, alone=len(parts) == 1)]
     figures.append(Figure(what="answering", value=chosen.decode, unit="tokens/s", label=chosen.label, note=note))
-    note = f"a prompt of {SHORT} tokens"
+    note = f"a prompt of {SHORT_PROMPT} tokens"
     figures.append(Figure(what="reading", value=chosen.prefill, unit="tokens/s", label=chosen.label, note=note))
     return Section(title="Speed", figures=tuple(figures))
 
@@ -181,7 +182,7 @@ def _answers(plan: Plan, engine: EngineProfile) -> str:
 
 
 def _part(
-    part: Part, plan: Plan, model: ModelFacts, engine: EngineProfile, machine: Hardware, *, alone: bool
+    part: NetworkPart, plan: Plan, model: ModelFacts, engine: EngineProfile, machine: Hardware, *, alone: bool
 ) -> Iterator[Figure]:
     config, calibration, site = model.config, part.calibration, part.site
     where = "" if alone else f", {site.name}"
@@ -195,8 +196,10 @@ def _part(
     step = "a token" if batch == 1 else f"a token of {batch} answers"
     yield _bytes(f"weights read for {step}{where}", int(read), "exact", note)
     if "attention" in part.modules:
-        cache = kv_cache_bytes(config, min(plan.context_length, SHORT), value_bytes=_width(plan), chunk_aware=True)
-        yield _bytes(f"cache read for {step}{where}", cache * batch, "exact", f"behind {SHORT} tokens")
+        cache = kv_cache_bytes(
+            config, min(plan.context_length, SHORT_PROMPT), value_bytes=_width(plan), chunk_aware=True
+        )
+        yield _bytes(f"cache read for {step}{where}", cache * batch, "exact", f"behind {SHORT_PROMPT} tokens")
     label, source = _bandwidth(part, machine)
     low, high = calibration.bandwidth
     reached = f"{calibration.engine} {calibration.version}: {calibration.source}"
@@ -217,7 +220,7 @@ def _part(
     )
 
 
-def _bandwidth(part: Part, machine: Hardware) -> tuple[Label, str]:
+def _bandwidth(part: NetworkPart, machine: Hardware) -> tuple[Label, str]:
     if part.site.name == "disk":
         return "guessed", f"usual of {machine.disk_kind}"
     if part.site.name != machine.cpu.name:
@@ -226,7 +229,7 @@ def _bandwidth(part: Part, machine: Hardware) -> tuple[Label, str]:
         return "exact", "as specified, of all its devices together"
     if machine.memory_bandwidth is not None:
         return "measured", "by all cores together"
-    if pool_of(machine) is not None:
+    if shared_memory_bandwidth(machine) is not None:
         return "exact", "as specified, of the memory that processor and accelerator share"
     return "guessed", "nobody has measured this machine's memory"
 

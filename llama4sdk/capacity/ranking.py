@@ -1,127 +1,172 @@
-"""What is wanted of a machine, as an order of the ways to use it. Pure.
+"""The order of preference: one list of criteria for offers, layouts, and the ways an engine could run a model. Pure.
 
-What people who run such models do by default: they do not go below four bits a weight for speed's sake, since what is
-lost there is seen in answers; they leave the accelerators when that keeps the four bits at a speed one can live with;
-and in the machine's memory, where every byte costs time, they take four bits and no more. Speeds count by their
-cautious end: a guess, which is wide, does not win by what it might be.
+The first criterion on which two options differ decides, and its reason says why. The order is what people who run such
+models do by default: they do not go below four bits a weight for speed's sake, since what is lost there shows in the
+answers; they leave the accelerators when that keeps four bits at a speed they can live with; and in the machine's
+memory, where every byte costs time, they take four bits and no more. Speeds count by their cautious end: a guess, whose
+interval is wide, does not win by its hopeful end.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 from llama4sdk.capacity.contexts import USUAL_CONTEXT
 from llama4sdk.plan import Preference
 
-if TYPE_CHECKING:
-    from llama4sdk.capacity.candidates import Candidate
+__all__ = [
+    "CRITERIA",
+    "MIN_BITS",
+    "MIN_TOKENS_PER_SECOND",
+    "Criterion",
+    "Location",
+    "Option",
+    "RankKey",
+    "best_first",
+    "deciding_criterion",
+    "rank_key",
+]
 
-__all__ = ["BEARABLE", "FLOOR_BITS", "PREFERENCES", "best_of_each", "rank"]
+Location: TypeAlias = Literal["accelerator", "offload", "cpu", "disk", "remote"]
+RankKey: TypeAlias = tuple[float | str, ...]
 
-FLOOR_BITS: Final = 4
-"""Fewer only where four cannot be had at a bearable speed, or are asked for."""
+T = TypeVar("T")
 
-BEARABLE: Final = 1.5
-"""Tokens a second, by the cautious end; the middle of a usual interval is then the speed of speech."""
+#: Fewer bits a weight only where so many cannot be had at a bearable speed, or are asked for.
+MIN_BITS: Final = 4
 
-HOPELESS: Final = 0.3
-"""The same, below which more bits are no excuse."""
+#: A bearable speed, by the cautious end; the middle of a usual interval is then the speed of speech.
+MIN_TOKENS_PER_SECOND: Final = 1.5
 
-ROOMY: Final = 32_768
-FULL: Final = 0.97
-"""A device filled to this share should have room for that many tokens of context, before more bits are worth having."""
+#: The speed below which more bits are no excuse.
+HOPELESS_TOKENS_PER_SECOND: Final = 0.3
 
-GRADES: Final = ((16, 0), (6, 1), (4, 2), (3, 3), (0, 4))
-"""Bits at least, and what is lost: nothing, nearly nothing, little, much, more. Within a grade speed decides."""
+#: Bits of a weight that is as good as published.
+FULL_BITS: Final = 16
 
-
-def rank(found: Sequence[Candidate], prefer: Preference = "balanced") -> list[Candidate]:
-    """Those that fit and are not refused, best first."""
-    usable = [candidate for candidate in found if candidate.layout.usable]
-    return sorted(usable, key=PREFERENCES[prefer])
-
-
-def best_of_each(found: Sequence[Candidate], prefer: Preference = "balanced") -> list[Candidate]:
-    """For every model, engine and precision the best layout; where none can run, the one that lacks least."""
-    kinds = dict.fromkeys((c.layout.model, c.layout.engine, c.layout.precision) for c in found)
-    chosen = []
-    for kind in kinds:
-        alike = [c for c in found if (c.layout.model, c.layout.engine, c.layout.precision) == kind]
-        chosen.append((rank(alike, prefer) or sorted(alike, key=lambda c: c.layout.missing))[0])
-    return chosen
+#: Bits at least, and the grade of the loss: none, nearly none, little, much, more. Within a grade speed decides.
+LOSS_GRADES: Final = ((FULL_BITS, 0), (6, 1), (4, 2), (3, 3), (0, 4))
 
 
-def _makeshift(candidate: Candidate) -> int:
-    """Reading experts from disk is the last resort, and too short a context for a conversation hardly better."""
-    return 2 * (candidate.layout.kind == "disk") + (candidate.layout.context < USUAL_CONTEXT)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One way to run a model, as far as its rank depends on it."""
+
+    #: The memory that the weights lie in: ``offload`` is an accelerator's and the machine's, ``remote`` a provider's.
+    location: Location
+    #: Bits of a weight, nearly.
+    bits: int = FULL_BITS
+    #: Tokens per second by the cautious end of the prediction; an unknown speed is taken to be bearable.
+    speed: float = MIN_TOKENS_PER_SECOND
+    #: Tokens of one conversation.
+    context: int
+    #: Whether the weights leave too little of a device for a long conversation.
+    crowded: bool = False
+    #: Whether the speed is an analogy, and not computed from measurements of the engine.
+    guessed: bool = False
+    #: Whether the device calculates in the weights' format.
+    native: bool = True
+    devices: int = 1
+    #: US dollars for a million tokens; infinity where no price is known.
+    dollars: float = 0.0
+    backend: str = ""
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether all weights lie in the memory of accelerators."""
+        return self.location in ("accelerator", "remote")
 
 
-def _place(candidate: Candidate) -> int:
-    """Accelerators alone, with the machine's memory, the machine's memory alone, the disk."""
-    return {"offload": 1, "cpu": 2, "disk": 3}.get(candidate.layout.kind, 0)
+class Criterion(NamedTuple):
+    """One thing that counts. ``key`` is smallest for what is preferred; ``reason`` says why the winner won."""
+
+    reason: str
+    key: Callable[[Option], float | str]
 
 
-def _cautious(candidate: Candidate) -> float:
-    """Tokens a second; of accelerators that nobody knows as many as is bearable, and nothing elsewhere."""
-    if candidate.decode is not None:
-        return candidate.decode.low
-    return 0.0 if _place(candidate) else BEARABLE
+def best_first(items: Iterable[T], option_of: Callable[[T], Option], prefer: Preference) -> list[T]:
+    """The items by the criteria of a preference; equals stay in the order they came in."""
+    return sorted(items, key=lambda item: rank_key(option_of(item), prefer))
 
 
-def _fall(candidate: Candidate, bearable: float = BEARABLE) -> int:
-    """What one settles for: four bits at a bearable speed, fewer at one, four slowly, fewer slowly, crawling.
-
-    From disk everything crawls, and fewer bits change nothing of it.
-    """
-    speed, fewer = _cautious(candidate), candidate.bits < FLOOR_BITS
-    if candidate.layout.kind == "disk":
-        return int(fewer)
-    return (4 if speed < HOPELESS else 2 if speed < bearable else 0) + fewer
+def rank_key(option: Option, prefer: Preference) -> RankKey:
+    """The option's place in the order of a preference; smaller is better."""
+    return tuple(criterion.key(option) for criterion in CRITERIA[prefer])
 
 
-def _loss(candidate: Candidate) -> int:
-    """On accelerators by grade; elsewhere none at four bits and more, for there speed is what is short."""
-    if _place(candidate) and candidate.bits >= FLOOR_BITS:
+def deciding_criterion(winner: Option, loser: Option, prefer: Preference) -> Criterion | None:
+    """The first criterion on which two options differ; ``None`` for equals."""
+    return next((c for c in CRITERIA[prefer] if c.key(winner) != c.key(loser)), None)
+
+
+def _slowness(option: Option, bearable: float = MIN_TOKENS_PER_SECOND) -> int:
+    """0 at a bearable speed, 2 at a hopeless one. From disk everything crawls, and fewer bits change nothing of it."""
+    if option.location == "disk":
         return 0
-    return next(loss for bits, loss in GRADES if candidate.bits >= bits)
+    return 2 if option.speed < HOPELESS_TOKENS_PER_SECOND else 1 if option.speed < bearable else 0
 
 
-def _pace(candidate: Candidate) -> tuple[float, ...]:
-    """On accelerators by steps of two fifths: what is nearly as fast is as fast, better if measured or of more bits.
-
-    Elsewhere every bit is felt.
-    """
-    speed = _cautious(candidate)
-    step = speed if _place(candidate) else round(2 * math.log2(speed)) if speed else 0
-    layout, guessed = candidate.layout, candidate.label == "guessed"
-    alike = layout.support[0] != "native", -speed, len(layout.devices), -layout.context
-    return -step, guessed, -candidate.bits, *alike
+def _loss(option: Option) -> int:
+    """The grade of precision lost. None is counted at four bits and more where speed is what is short."""
+    if not option.accelerated and option.bits >= MIN_BITS:
+        return 0
+    return next(grade for bits, grade in LOSS_GRADES if option.bits >= bits)
 
 
-def _tight(candidate: Candidate) -> bool:
-    """Whether more bits have taken what a long conversation needs."""
-    layout = candidate.layout
-    if layout.context >= ROOMY or layout.kind in ("offload", "disk"):  # whose context is a usual one, not the longest
-        return False
-    return any(share.total > FULL * share.room for share in layout.shares)
+def _bits_worth_having(option: Option) -> int:
+    """Bits of a weight, as far as they are no more than were published and the speed is not hopeless."""
+    return 0 if option.speed < HOPELESS_TOKENS_PER_SECOND else min(option.bits, FULL_BITS)
 
 
-def _balanced(c: Candidate) -> tuple[float, ...]:
-    return _makeshift(c), _fall(c), _place(c), _tight(c), _loss(c), *_pace(c)
+def _pace(option: Option) -> float:
+    """The speed; on accelerators in steps of two fifths, within which the speed is as good as the same."""
+    if not option.accelerated or not option.speed:
+        return option.speed
+    return round(2 * math.log2(option.speed))
 
 
-def _quality(c: Candidate) -> tuple[float, ...]:
-    slow = _cautious(c) < HOPELESS
-    return _makeshift(c), _fall(c, HOPELESS), 0 if slow else -min(c.bits, 16), _place(c), *_pace(c)
+FULL_PRECISION: Final = "it keeps the weights' full precision"
+MORE_PRECISION: Final = "it keeps more of the weights' precision"
+FASTER: Final = "it is predicted to be faster"
 
+_LOCAL: Final = Criterion("it runs on this machine", lambda o: o.location == "remote")
+_CHEAPER: Final = Criterion("it costs less per token", lambda o: o.dollars)
+_IN_MEMORY: Final = Criterion("it reads no weights from disk while it answers", lambda o: o.location == "disk")
+_SPACIOUS: Final = Criterion("its context has room for a conversation", lambda o: o.context < USUAL_CONTEXT)
+_BEARABLE: Final = Criterion("it is not too slow to talk to", _slowness)
+_NOT_HOPELESS: Final = Criterion(
+    "it is not hopelessly slow", lambda o: _slowness(o, bearable=HOPELESS_TOKENS_PER_SECOND)
+)
+_FOUR_BITS: Final = Criterion(f"it keeps at least {MIN_BITS} bits a weight", lambda o: o.bits < MIN_BITS)
+_ACCELERATED: Final = Criterion("it uses an accelerator", lambda o: o.location in ("cpu", "disk"))
+_RESIDENT: Final = Criterion("it needs no offloading", lambda o: o.location in ("offload", "disk"))
+_UNCROWDED: Final = Criterion("it leaves room for a long conversation", lambda o: o.crowded)
+_LOSSLESS: Final = Criterion(FULL_PRECISION, lambda o: _loss(o) > 0)
+_LESS_LOSS: Final = Criterion(MORE_PRECISION, _loss)
+_ALL_BITS: Final = Criterion(FULL_PRECISION, lambda o: _bits_worth_having(o) < FULL_BITS)
+_MOST_BITS: Final = Criterion(MORE_PRECISION, lambda o: -_bits_worth_having(o))
+_FASTER: Final = Criterion(FASTER, lambda o: -_pace(o))
+_SURE: Final = Criterion("its engine's speed was measured, not guessed", lambda o: o.guessed)
+_MORE_BITS: Final = Criterion(MORE_PRECISION, lambda o: -o.bits)
+_NATIVE: Final = Criterion("its device calculates in the weights' format", lambda o: not o.native)
+_FASTEST: Final = Criterion(FASTER, lambda o: -o.speed)
+_FEWER_DEVICES: Final = Criterion("it takes fewer devices", lambda o: o.devices)
+_LONGER: Final = Criterion("its context is longer", lambda o: -o.context)
+_NAMED: Final = Criterion("its name comes first", lambda o: o.backend)
 
-PREFERENCES: Final[dict[Preference, Callable[[Candidate], tuple[float, ...]]]] = {
-    "balanced": _balanced,
-    "quality": _quality,
-    "speed": lambda c: (_makeshift(c), _fall(c), -_cautious(c), *_balanced(c)),
-    "context": lambda c: (_makeshift(c), _fall(c), -c.layout.context, *_balanced(c)),
-    "cost": _balanced,  # here every token is free of charge
+_USABLE: Final = (_LOCAL, _IN_MEMORY, _SPACIOUS)
+_PACE: Final = (_FASTER, _SURE, _MORE_BITS, _NATIVE, _FASTEST, _FEWER_DEVICES, _LONGER, _NAMED)
+_LOCATION: Final = (_ACCELERATED, _RESIDENT)
+_BALANCED: Final = (*_USABLE, _BEARABLE, _FOUR_BITS, *_LOCATION, _UNCROWDED, _LOSSLESS, _LESS_LOSS, *_PACE)
+
+#: The criteria of each preference, first what counts most.
+CRITERIA: Final[Mapping[Preference, tuple[Criterion, ...]]] = {
+    "balanced": _BALANCED,
+    "quality": (*_USABLE, _NOT_HOPELESS, _FOUR_BITS, _ALL_BITS, _MOST_BITS, *_LOCATION, *_PACE),
+    "speed": (*_USABLE, _BEARABLE, _FOUR_BITS, _FASTEST, *_BALANCED),
+    "context": (*_USABLE, _BEARABLE, _FOUR_BITS, _LONGER, *_BALANCED),
+    "cost": (_CHEAPER, *_BALANCED),
 }
-"""What counts, in order; smallest for what is preferred."""

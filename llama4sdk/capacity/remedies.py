@@ -11,8 +11,8 @@ from llama4sdk.capacity.contexts import USUAL_CONTEXT, largest_fitting
 from llama4sdk.capacity.engine_profiles import EngineProfile
 from llama4sdk.capacity.layouts import Layout, layouts
 from llama4sdk.capacity.model_facts import ModelFacts
+from llama4sdk.catalog.unified_memory import largest_gpu_memory, raise_gpu_memory_command
 from llama4sdk.hardware import Hardware
-from llama4sdk.probe.apple import largest_share, raise_limit
 
 __all__ = ["Concession", "concessions", "on_a_mac_s_gpu"]
 
@@ -76,14 +76,14 @@ def on_a_mac_s_gpu(model: ModelFacts, engine: EngineProfile, machine: Hardware, 
 def _higher_limit(model: ModelFacts, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
     """A Mac lends its GPU a part of the memory, which its owner may raise."""
     gpu = next((device for device in machine.devices if device.kind == "mps"), None)
-    most = largest_share(machine.total_memory)
+    most = largest_gpu_memory(machine.total_memory)
     if gpu is None or gpu.total_memory >= most:
         return
     raised = gpu.model_copy(update={"total_memory": most, "free_memory": most})  # of it what the processor finds free
     wanted = failed.model_copy(update={"kind": "single"})
     reached = _best(model, engine, machine.model_copy(update={"devices": (raised,)}), wanted)
     if reached and reached.kind == "single":
-        text = f"let the GPU have {gb(most)} of {gb(machine.total_memory)}: {raise_limit(most)}"
+        text = f"let the GPU have {gb(most)} of {gb(machine.total_memory)}: {raise_gpu_memory_command(most)}"
         yield Concession(what="limit", text=text, layout=reached)
 
 

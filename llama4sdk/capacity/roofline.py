@@ -24,7 +24,7 @@ __all__ = [
     "Calibration",
     "ClassBytes",
     "Interval",
-    "Part",
+    "NetworkPart",
     "Site",
     "decode_speed",
     "largest_batch",
@@ -94,7 +94,7 @@ class Site(Value):
     """Operations per second of all together, in the format the weights are computed in."""
 
 
-class Part(Value):
+class NetworkPart(Value):
     """The classes of modules that lie at a site, and how far the engine gets there."""
 
     modules: frozenset[ModuleClass]
@@ -150,7 +150,7 @@ def token_flops(config: TextConfig, modules: frozenset[ModuleClass], context: in
 def decode_speed(
     config: TextConfig,
     weights: ClassBytes,
-    parts: Sequence[Part],
+    parts: Sequence[NetworkPart],
     *,
     context: int,
     batch: int = 1,
@@ -164,7 +164,7 @@ def decode_speed(
     return Interval(low=batch / steps[0], high=batch / steps[1])
 
 
-def prefill_speed(config: TextConfig, parts: Sequence[Part], *, tokens: int) -> Interval:
+def prefill_speed(config: TextConfig, parts: Sequence[NetworkPart], *, tokens: int) -> Interval:
     """Tokens per second of a prompt of ``tokens`` tokens."""
     seconds = [_reading(config, parts, tokens, end) for end in ENDS]
     return Interval(low=tokens / seconds[0], high=tokens / seconds[1])
@@ -173,7 +173,7 @@ def prefill_speed(config: TextConfig, parts: Sequence[Part], *, tokens: int) -> 
 def served_speed(
     config: TextConfig,
     weights: ClassBytes,
-    part: Part,
+    part: NetworkPart,
     *,
     prompt: int,
     answer: int,
@@ -197,7 +197,7 @@ def largest_batch(pool: int, one: int) -> int:
 def _step(
     config: TextConfig,
     weights: ClassBytes,
-    parts: Sequence[Part],
+    parts: Sequence[NetworkPart],
     context: int,
     batch: int,
     value_bytes: float,
@@ -216,7 +216,7 @@ def _step(
     return seconds
 
 
-def _reading(config: TextConfig, parts: Sequence[Part], tokens: int, end: Literal[0, 1]) -> float:
+def _reading(config: TextConfig, parts: Sequence[NetworkPart], tokens: int, end: Literal[0, 1]) -> float:
     """Seconds a prompt takes; on average its tokens see half of it."""
     seconds = 0.0
     for part in parts:

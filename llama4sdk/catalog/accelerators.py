@@ -21,9 +21,9 @@ from pydantic import ValidationError
 
 from llama4sdk._text import in_words
 from llama4sdk._values import Value
+from llama4sdk.catalog.unified_memory import usual_gpu_memory
 from llama4sdk.errors import ConfigurationError
 from llama4sdk.hardware import Cpu, Device, DeviceKind, Hardware, Link
-from llama4sdk.probe.apple import usual_share
 
 __all__ = [
     "RENTS",
@@ -221,7 +221,7 @@ def _idle(memory: int) -> int:
 
 def _device(accelerator: Accelerator, index: int) -> Device:
     """An idle one; of memory that it shares with the processor as much is free as the processor finds."""
-    total = usual_share(accelerator.memory) if accelerator.kind == "mps" else accelerator.memory
+    total = usual_gpu_memory(accelerator.memory) if accelerator.kind == "mps" else accelerator.memory
     free = int(total * FREE)
     major, _, minor = accelerator.capability.partition(".")
     return Device(

@@ -9,8 +9,8 @@ from typing import Final, Literal, TypeAlias
 
 from llama4sdk._text import gb
 from llama4sdk._values import Value
+from llama4sdk.catalog.unified_memory import largest_gpu_memory, raise_gpu_memory_command
 from llama4sdk.hardware import Device, Hardware, Runtime
-from llama4sdk.probe.apple import largest_share, raise_limit
 
 __all__ = ["Check", "Section", "Status", "check", "describe_machine", "reaches_accelerators"]
 
@@ -83,8 +83,8 @@ def _devices(hardware: Hardware) -> Iterator[Check]:
     for _, group in groupby(hardware.devices, key=_device):
         first, *others = group
         title = f"{first.id}-{others[-1].index}" if others else first.id
-        most = largest_share(hardware.total_memory) if first.kind == "mps" else 0
-        limit = f"; macOS lends it that much, and up to {gb(most)} with {raise_limit(most)}"
+        most = largest_gpu_memory(hardware.total_memory) if first.kind == "mps" else 0
+        limit = f"; macOS lends it that much, and up to {gb(most)} with {raise_gpu_memory_command(most)}"
         text = _device(first, 1 + len(others)) + (limit if first.total_memory < most else "")
         yield check("machine", "ok", title, text)
 

@@ -22,7 +22,7 @@ from llama4sdk.diagnostics.runnable import LINK_SPEED, Outlook, outlook
 from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Plan
 from llama4sdk.planning.offers import Fault
-from llama4sdk.planning.rejections import FEW
+from llama4sdk.planning.rejections import MAX_LISTED_REMOTES
 from llama4sdk.registry import PluginFailure, Registered
 
 __all__ = ["Report", "examine", "shortened"]
@@ -213,7 +213,7 @@ def shortened(report: Report) -> tuple[Check, ...]:
     """The checks with one line for all remote backends, but for those that something is wrong with."""
     remote = {entry.info.name for entry in report.backends if entry.info.capabilities.remote}
     quiet = [c for c in report.checks if c.section == "backends" and c.title in remote and c.status in ("ok", "info")]
-    if len(quiet) <= FEW:
+    if len(quiet) <= MAX_LISTED_REMOTES:
         return report.checks
     ready = [one.title for one in quiet if one.status == "ok"]
     others = len(quiet) - len(ready)

@@ -28,9 +28,6 @@ CLASSES: Final[tuple[tuple[Bits, range], ...]] = ((16, range(16, 33)), (8, range
 FEWER: Final = range(2, 4)
 """Shown only where nothing fits at four bits, or a plan takes fewer because four would be too slow."""
 
-PLACES: Final[dict[LayoutKind, int]] = {"offload": 1, "cpu": 2, "disk": 3}
-"""How far from the accelerators; 0 is on them."""
-
 LINK_SPEED: Final = 100_000_000
 """Bytes per second of a download that nobody has measured."""
 
@@ -106,11 +103,12 @@ def _best(spec: ModelSpec, found: Sequence[Candidate], usable: Collection[str]) 
 
 
 def _first(found: Sequence[Candidate], usable: Collection[str]) -> Candidate:
-    """The best; on the same kind of memory an installed engine goes first. Where nothing fits, what lacks least."""
+    """The best, or an installed engine in the same kind of memory. Where nothing fits, the one that lacks least."""
     if ranked := rank(found):
-        return min(ranked, key=lambda c: (PLACES.get(c.layout.kind, 0), not _installed(c, usable)))
-    fitting = [candidate for candidate in found if not candidate.layout.fits]
-    return min(fitting or found, key=lambda candidate: candidate.layout.missing)
+        alike = (candidate for candidate in ranked if candidate.location == ranked[0].location)
+        return next((candidate for candidate in alike if _installed(candidate, usable)), ranked[0])
+    lacking = [candidate for candidate in found if not candidate.layout.fits]
+    return min(lacking or found, key=lambda candidate: candidate.layout.missing)
 
 
 def _installed(candidate: Candidate, usable: Collection[str]) -> bool:

@@ -13,7 +13,7 @@ from llama4sdk.errors import Llama4Error, PluginError
 from llama4sdk.hardware import Hardware
 from llama4sdk.registry import Registry
 
-__all__ = ["Answer", "Fault", "collect", "kept_here"]
+__all__ = ["Answer", "Fault", "collect", "remote_not_allowed"]
 
 
 class Fault(Unavailable):
@@ -28,7 +28,7 @@ class Answer(Value):
     result: Offer | Unavailable
 
 
-def kept_here(backend: str) -> Unavailable:
+def remote_not_allowed(backend: str) -> Unavailable:
     """What is said for a backend elsewhere that the policy does not allow."""
     return Unavailable(
         reason="prompts would leave this machine, and the policy keeps them here.",
@@ -70,7 +70,7 @@ def collect(
         reason=f"it did not answer within {deadline:g} s.",
         fix="Report it to its author, or set LLAMA4SDK_DISABLE_PLUGINS to the plugin's name.",
     )
-    results |= {(row, place): kept_here(names[place]) for row, place in pairs if names[place] in barred}
+    results |= {(row, place): remote_not_allowed(names[place]) for row, place in pairs if names[place] in barred}
     return tuple(
         Answer(info=registry.info(names[place]), need=needs[row], result=results.get((row, place), late))
         for row, place in pairs

@@ -1,31 +1,108 @@
-"""Many rejections in fewer words. Pure."""
+"""Why an offer was turned down, and the errors for when nothing is left. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from llama4sdk._text import gb
-from llama4sdk.errors import DeviceMemoryError, Llama4Error
+from llama4sdk.backend import Offer, Unavailable
+from llama4sdk.catalog import models as catalog
+from llama4sdk.errors import CheckpointError, DeviceMemoryError, InsufficientMemoryError, Llama4Error, NoBackendError
 from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Plan, Rejection
-from llama4sdk.planning.offers import kept_here
+from llama4sdk.planning.criteria import Bid, advantage
+from llama4sdk.planning.offers import Answer, remote_not_allowed
+from llama4sdk.planning.policy import Policy
 
-__all__ = ["FEW", "grouped", "too_large"]
+__all__ = [
+    "MAX_LISTED_REMOTES",
+    "describe_batch",
+    "memory_error",
+    "merge_remote",
+    "no_backend_error",
+    "reject_answer",
+    "reject_loser",
+]
 
-FEW: Final = 2
-"""So many remote backends are told one by one."""
+#: Remote backends that are still listed one by one.
+MAX_LISTED_REMOTES: Final = 2
 
 
-def grouped(found: Sequence[Rejection], remote: frozenset[str]) -> list[Rejection]:
-    """The rejections with one for all remote backends and models."""
-    quiet = [one for one in found if one.backend in remote]
-    names = {one.backend for one in quiet}
-    if len(names) <= FEW:
-        return list(found)
-    barred = any(one.reason == kept_here(one.backend).reason for one in quiet)
+def reject_answer(answer: Answer, policy: Policy, *, explicit: str | None) -> Rejection | None:
+    """Why an answer is no candidate; ``None`` for an offer that is one. ``explicit`` is the backend asked for."""
+    name, model, result = answer.info.name, answer.need.model, answer.result
+    if wrong := _reject_languages(answer):
+        return wrong
+    if isinstance(result, Unavailable):
+        return Rejection(backend=name, model=model, reason=result.reason, fix=result.fix)
+    if result.placement.kind == "remote" and not policy.allow_remote and explicit != name:
+        barred = remote_not_allowed(name)
+        return Rejection(backend=name, model=model, reason=barred.reason, fix=barred.fix)
+    if lacking := answer.need.features - (result.capabilities or answer.info.capabilities).features:
+        return Rejection(
+            backend=name,
+            model=model,
+            reason=f"it does not support {_listed(lacking)} with '{result.model}'.",
+            fix="Choose another model or backend: 'llama4sdk backends' lists what each can do.",
+        )
+    batch = result.batch or (1 if result.memory else answer.need.batch)
+    if batch < answer.need.batch:
+        return Rejection(
+            backend=name,
+            model=model,
+            reason=f"it has room for {describe_batch(batch)}; {answer.need.batch} were asked for.",
+            fix=f"Ask for a batch of {batch}.",
+        )
+    return None
+
+
+def _reject_languages(answer: Answer) -> Rejection | None:
+    """The rejection of a model whose maker does not list a language that is needed."""
+    wanted = answer.need.languages
+    model = answer.need.model or (answer.result.model if isinstance(answer.result, Offer) else None)
+    if not wanted or model is None:
+        return None
+    spec = catalog.find(model)
+    if spec is not None and wanted <= set(spec.languages):
+        return None
+    able = " or ".join(
+        f"'{known.name}'" for known in catalog.MODELS if known.released and wanted <= set(known.languages)
+    )
+    reason = f"which languages '{model}' was made for is not known."
+    if spec is not None:
+        reason = f"'{spec.name}' was made for {_listed(spec.languages)}, not {_listed(wanted - set(spec.languages))}."
+    return Rejection(backend=answer.info.name, model=answer.need.model, reason=reason, fix=f"Choose {able}.")
+
+
+def describe_batch(count: int) -> str:
+    """A number of conversations in words."""
+    return "one conversation at a time" if count == 1 else f"{count} conversations at once"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def reject_loser(loser: Bid, winner: Bid) -> Rejection:
+    """The rejection of an offer to which another was preferred."""
+    return Rejection(
+        backend=loser.backend,
+        model=loser.offer.model,
+        reason=f"'{winner.backend}' was preferred: {advantage(winner, loser)}.",
+        fix=f"Pass backend='{loser.backend}' to choose it.",
+    )
+
+
+def merge_remote(rejections: Sequence[Rejection], remote: frozenset[str]) -> list[Rejection]:
+    """The rejections with a single one for all remote backends and models, where these are many."""
+    elsewhere = [rejection for rejection in rejections if rejection.backend in remote]
+    names = {rejection.backend for rejection in elsewhere}
+    if len(names) <= MAX_LISTED_REMOTES:
+        return list(rejections)
+    barred = any(rejection.reason == remote_not_allowed(rejection.backend).reason for rejection in elsewhere)
     lack = "they need a key or an address, or have no such model"
-    whole = Rejection(
+    merged = Rejection(
         backend=f"{len(names)} remote ones",
         model=None,
         reason=f"{lack}, or prompts would leave this machine, and the policy keeps them here."
@@ -33,33 +110,56 @@ def grouped(found: Sequence[Rejection], remote: frozenset[str]) -> list[Rejectio
         else f"{lack}.",
         fix=f"'llama4sdk backends' says what each needs{'; --backend or --remote allows it' if barred else ''}.",
     )
-    return [*(one for one in found if one.backend not in remote), whole]
+    return [*(rejection for rejection in rejections if rejection.backend not in remote), merged]
 
 
-def too_large(
+def no_backend_error(answers: Sequence[Answer], rejections: Sequence[Rejection]) -> CheckpointError | NoBackendError:
+    """The error for when no answer is left: about the files if they are damaged, else about memory or backends."""
+    refusals = [answer.result for answer in answers if isinstance(answer.result, Unavailable)]
+    for refusal in refusals:
+        if refusal.damaged:  # the files are the obstacle, not the backends
+            return CheckpointError(refusal.reason, hint=refusal.fix)
+    if not answers:
+        return NoBackendError(
+            "No installed backend runs Llama 4 checkpoints.", hint="Install one: pip install 'llama4sdk[torch]'."
+        )
+    models = sorted({f"'{answer.need.model}'" for answer in answers if answer.need.model})
+    merged = merge_remote(rejections, frozenset(a.info.name for a in answers if a.info.capabilities.remote))
+    reasons = "; ".join(dict.fromkeys(f"{rejection.backend}: {rejection.reason.rstrip('.')}" for rejection in merged))
+    message = f"No backend can run {' or '.join(models) or 'any model'} here: {reasons}."
+    hint = " ".join(dict.fromkeys(rejection.fix for rejection in merged if rejection.fix)) or None
+    short = [refusal for refusal in refusals if refusal.need_memory is not None]
+    if short:
+        least = min(short, key=lambda refusal: refusal.need_memory or 0)
+        need, have = least.need_memory or 0, least.have_memory or 0
+        return InsufficientMemoryError(message, need=need, have=have, rejections=rejections, hint=hint)
+    return NoBackendError(message, rejections=rejections, hint=hint)
+
+
+def memory_error(
     plan: Plan, hardware: Hardware, error: Llama4Error, plan_for: Callable[[Hardware], Plan]
 ) -> DeviceMemoryError:
     """The error for a plan that ran out of memory; ``plan_for`` plans for a machine with less of it."""
     sizes = [(size, hardware.free(device), device) for device, size in plan.memory.items()]
-    told = "; ".join(f"needs {gb(size)} on {device}, where {gb(have)} are free" for size, have, device in sizes)
+    shortage = "; ".join(f"needs {gb(size)} on {device}, where {gb(have)} are free" for size, have, device in sizes)
     need, have, _ = max(sizes, default=(None, None, ""))
-    message = f"{error.message} '{plan.model}' {told or 'needs more than there is'}."
+    message = f"{error.message} '{plan.model}' {shortage or 'needs more than there is'}."
     return DeviceMemoryError(message, need=need, have=have, hint=_next_best(plan, hardware, plan_for) or error.hint)
 
 
 def _next_best(plan: Plan, hardware: Hardware, plan_for: Callable[[Hardware], Plan]) -> str | None:
-    """What would be planned where this plan does not fit; ``None`` where that is nothing."""
+    """The plan for a machine where this one does not fit, in words; ``None`` where there is none."""
     for device, size in plan.memory.items():
         hardware = hardware.with_free(device, min(hardware.free(device), size - 1))
     try:
         other = plan_for(hardware)
     except Llama4Error:
         return None
-    if other.memory == plan.memory:  # it does not say what it needs, and nothing smaller can be told
+    if other.memory == plan.memory:  # it does not say what it needs, so a smaller one cannot be told apart
         return None
-    held = f" in {other.quantization}" if other.quantization else ""
-    where = " and ".join(f"{gb(size)} on {device}" for device, size in other.memory.items()) or "no memory to speak of"
+    precision = f" in {other.quantization}" if other.quantization else ""
+    sizes = " and ".join(f"{gb(size)} on {device}" for device, size in other.memory.items()) or "no memory to speak of"
     return (
-        f"Next best: '{other.model}'{held} with context_length={other.context_length} on '{other.backend}', which "
-        f"takes {where}. Or free some memory and try again."
+        f"Next best: '{other.model}'{precision} with context_length={other.context_length} on '{other.backend}', which "
+        f"takes {sizes}. Or free some memory and try again."
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from llama4sdk.catalog.speeds import GPU_MEMORY_TRANSFERS
 from llama4sdk.hardware import Device, Link
 from llama4sdk.probe.visible_devices import visible_indices
 
@@ -15,9 +16,6 @@ __all__ = ["AMD_ABSENT", "Amd", "read"]
 SYSFS: Final = Path("/sys/class")
 #: GPUs that share all memory with the processor, with none set aside (MI300A).
 SHARED_MEMORY_ARCHITECTURES: Final = ("gfx942",)
-
-#: Bits per bus line and cycle of the clock that the driver reports: HBM3 four, HBM2 two, GDDR6 sixteen.
-BITS_PER_CYCLE: Final = (("gfx94", 4), ("gfx95", 4), ("gfx9", 2), ("gfx10", 16), ("gfx11", 16), ("gfx12", 16))
 
 #: The type of KFD links that are xGMI, not PCIe.
 XGMI_LINK: Final = "11"
@@ -89,7 +87,7 @@ def _gpu(node: Path, drm: Path) -> Iterator[_Gpu]:
 def _bandwidth(node: Path, gfx: str) -> int | None:
     """Memory bandwidth in bytes per second, from the driver's bus width and clock, and the kind of memory."""
     bank = node / "mem_banks" / "0" / "properties"
-    bits_per_cycle = next((bits for name, bits in BITS_PER_CYCLE if gfx.startswith(name)), 0)
+    bits_per_cycle = next((bits for name, bits in GPU_MEMORY_TRANSFERS if gfx.startswith(name)), 0)
     if not bits_per_cycle or not bank.exists():
         return None
     facts = _properties(bank)

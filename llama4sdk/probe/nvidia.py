@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import pynvml
 
+from llama4sdk.catalog.speeds import NVLINK_BANDWIDTH, PCIE_LANE_BANDWIDTH
 from llama4sdk.hardware import Device, Link
 from llama4sdk.probe import memory
 from llama4sdk.probe.visible_devices import visible_indices
@@ -20,12 +21,6 @@ from llama4sdk.probe.visible_devices import visible_indices
 __all__ = ["LIBRARY_MISSING", "NVIDIA_ABSENT", "Nvidia", "read"]
 
 T = TypeVar("T")
-
-#: Bytes per second and link in one direction, by NVLink version.
-NVLINK_BANDWIDTH: Final = {1: 20e9, 2: 25e9, 3: 25e9, 4: 25e9, 5: 50e9}
-
-#: Bytes per second and lane in one direction, by PCIe generation.
-PCIE_LANE_BANDWIDTH: Final = {1: 0.25e9, 2: 0.5e9, 3: 1e9, 4: 2e9, 5: 4e9, 6: 8e9}
 
 #: Files that exist while NVIDIA's driver is loaded, inside containers as well.
 DRIVER_FILES: Final = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"))

@@ -203,9 +203,9 @@ class Deployment:
 
     def _too_large(self, plan: Plan, error: Llama4Error) -> DeviceMemoryError:
         """With what was needed, what there was, and the best plan that needs less."""
-        from llama4sdk.planning.rejections import too_large
+        from llama4sdk.planning.rejections import memory_error
 
-        return too_large(plan, self._surroundings.hardware, error, self._plan_for)
+        return memory_error(plan, self._surroundings.hardware, error, self._plan_for)
 
 
 def closed() -> ClientClosedError:

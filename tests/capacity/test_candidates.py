@@ -6,10 +6,11 @@ from functools import cache
 
 import pytest
 
-from llama4sdk.capacity.candidates import Candidate, candidates, part_alone, rank
+from llama4sdk.capacity.candidates import Candidate, candidates, rank
 from llama4sdk.capacity.engine_profiles import find_engine
 from llama4sdk.capacity.model_facts import ModelFacts
-from llama4sdk.capacity.ranking import BEARABLE, FLOOR_BITS
+from llama4sdk.capacity.ranking import MIN_BITS, MIN_TOKENS_PER_SECOND
+from llama4sdk.capacity.sites import whole_network
 from llama4sdk.catalog.accelerators import describe
 from llama4sdk.catalog.models import MAVERICK, SCOUT
 from llama4sdk.hardware import Hardware
@@ -92,7 +93,7 @@ def test_a_slice_has_its_share_of_the_speed() -> None:
     offloads = [c for c in on(cut) if c.layout.kind == "offload"]
     assert offloads
     assert {c.layout.devices for c in offloads} == {("cuda:0", "cpu")}
-    alone, all_of_it = (part_alone(m, find_engine("torch"), "cuda:0", "bf16") for m in (cut, machine))
+    alone, all_of_it = (whole_network(m, find_engine("torch"), "cuda:0", "bf16") for m in (cut, machine))
     assert alone is not None
     assert all_of_it is not None
     assert alone.site.bandwidth == pytest.approx(all_of_it.site.bandwidth / 2, rel=0.01)
@@ -121,10 +122,10 @@ def test_only_what_can_run_is_ranked(gpus: str) -> None:
 
 def test_speed_is_the_first_criterion_where_it_is_asked_for() -> None:
     """Predictions fall along the list, as far as it keeps four bits; it does not go below them for speed alone."""
-    ranked = [c for c in rank(found("8xh100", 1024), "speed") if c.decode and c.decode.low > BEARABLE]
-    whole = [c.decode.low for c in ranked if c.decode and c.bits >= FLOOR_BITS]
+    ranked = [c for c in rank(found("8xh100", 1024), "speed") if c.decode and c.decode.low > MIN_TOKENS_PER_SECOND]
+    whole = [c.decode.low for c in ranked if c.decode and c.bits >= MIN_BITS]
     assert whole == sorted(whole, reverse=True)
-    fewer = [c.bits < FLOOR_BITS for c in ranked]
+    fewer = [c.bits < MIN_BITS for c in ranked]
     assert {True, False} == set(fewer)
     assert fewer == sorted(fewer)
 
@@ -146,10 +147,10 @@ def test_fewer_than_four_bits_are_for_want_of_better(gpus: str) -> None:
     """No default goes there while four bits run at a speed that can be borne, wherever they have to lie."""
     for model in ("scout", "maverick"):
         ranked = [c for c in rank(found(gpus, 512), "balanced") if c.layout.model == model]
-        bearable = [c for c in ranked if c.bits >= 4 and c.decode and c.decode.low >= BEARABLE]
+        bearable = [c for c in ranked if c.bits >= 4 and c.decode and c.decode.low >= MIN_TOKENS_PER_SECOND]
         whole = [c for c in bearable if c.layout.kind != "disk" and c.layout.context >= 8192]
         if ranked and whole:
-            assert ranked[0].bits >= FLOOR_BITS
+            assert ranked[0].bits >= MIN_BITS
 
 
 def test_experts_in_memory_are_slower_than_on_the_card() -> None:

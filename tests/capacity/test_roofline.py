@@ -15,7 +15,7 @@ from llama4sdk.capacity.efficiency import calibrations
 from llama4sdk.capacity.engine_profiles import ENGINES
 from llama4sdk.capacity.roofline import (
     Calibration,
-    Part,
+    NetworkPart,
     Site,
     decode_speed,
     largest_batch,
@@ -46,9 +46,9 @@ def network(spec: ModelSpec) -> TextConfig:
     return spec.config
 
 
-def part(bandwidth: float = 1e12, flops: float = 1e15) -> Part:
+def part(bandwidth: float = 1e12, flops: float = 1e15) -> NetworkPart:
     site = Site(name="a device", bandwidth=int(bandwidth), flops=flops)
-    return Part(modules=EVERYTHING, site=site, calibration=PERFECT)
+    return NetworkPart(modules=EVERYTHING, site=site, calibration=PERFECT)
 
 
 @pytest.mark.parametrize(("spec", "gigabytes"), [(SCOUT, 32.3), (MAVERICK, 32.3)])

@@ -14,7 +14,7 @@ from llama4sdk.errors import CheckpointError, ConfigurationError, InsufficientMe
 from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Placement, Plan, Preference, Quantization
 from llama4sdk.planning import planner
-from llama4sdk.planning.offers import Answer, Fault, collect, kept_here
+from llama4sdk.planning.offers import Answer, Fault, collect, remote_not_allowed
 from llama4sdk.planning.policy import Policy
 from llama4sdk.progress import Progress
 from llama4sdk.registry import Registered, Registry
@@ -279,7 +279,7 @@ def test_backends_elsewhere_are_not_even_asked_without_leave() -> None:
     card = BackendInfo(name="cloud", summary="", cls="nowhere:X", capabilities=Capabilities(remote=True))
     registry = Registry([Registered(info=card, plugin="p", distribution="d", version="1")])
     (kept,) = collect(registry, ["cloud"], [Need()], LAPTOP, deadline=5, remote=False)
-    assert kept.result == kept_here("cloud")
+    assert kept.result == remote_not_allowed("cloud")
     (asked,) = collect(registry, ["cloud"], [Need()], LAPTOP, deadline=5)
     assert isinstance(asked.result, Fault)
 

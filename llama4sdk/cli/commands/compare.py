@@ -86,11 +86,10 @@ def _described(row: Candidate, given: Sequence[Concession]) -> dict[str, JsonVal
 
 def _best(rows: Sequence[Candidate], models: Sequence[ModelFacts], prefer: Preference) -> Iterator[Candidate]:
     """The first choice of each model, or what lacks least."""
-    from llama4sdk.capacity.candidates import rank
+    from llama4sdk.capacity.candidates import best_or_nearest
 
     for model in models:
-        own = [row for row in rows if row.layout.model == model.name]
-        yield (rank(own, prefer) or sorted(own, key=lambda row: row.layout.missing))[0]
+        yield best_or_nearest([row for row in rows if row.layout.model == model.name], prefer)
 
 
 def _models(name: str | None, prefer: Preference) -> list[ModelFacts]:

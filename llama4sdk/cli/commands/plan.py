@@ -180,11 +180,11 @@ def _pieces(
 
 
 def _grouped(found: Sequence[Rejection]) -> Sequence[Rejection]:
-    from llama4sdk.planning.rejections import grouped
+    from llama4sdk.planning.rejections import merge_remote
     from llama4sdk.registry import Registry
 
     backends = Registry.discover().backends
-    return grouped(found, frozenset(entry.info.name for entry in backends if entry.info.capabilities.remote))
+    return merge_remote(found, frozenset(entry.info.name for entry in backends if entry.info.capabilities.remote))
 
 
 def _elsewhere(decided: Plan | None, target: Target, machine: Hardware, batch: int) -> Iterator[RenderableType]:

@@ -9,11 +9,12 @@ from typing import Final
 
 from llama4sdk._text import gb
 from llama4sdk.backend import Capabilities, Need, Offer, Unavailable
-from llama4sdk.capacity.candidates import SHORT, part_alone
+from llama4sdk.capacity.candidates import SHORT_PROMPT
 from llama4sdk.capacity.contexts import MIN_CONTEXT, describe_context, fitting_context, largest_fitting
 from llama4sdk.capacity.device_room import DeviceRoom, device_rooms, rooms_on
 from llama4sdk.capacity.engine_profiles import find_engine
 from llama4sdk.capacity.roofline import decode_speed
+from llama4sdk.capacity.sites import whole_network
 from llama4sdk.hardware import Hardware, Runtime
 from llama4sdk.plan import Placement
 from llama4sdk.quantization import LINEAR, ModuleClass, Quantization, QuantizationConfig
@@ -184,12 +185,14 @@ def _speed(subject: Subject, spot: DeviceRoom, context: int, hardware: Hardware)
     """Tokens per second behind a short prompt: the middle of what is predicted."""
     held = subject.manifest.quantization
     slowest = min((held.scheme(module) for module in LINEAR), key=lambda scheme: scheme.bits)
-    part = part_alone(hardware, find_engine(ENGINE), spot.device, slowest.value)
+    part = whole_network(hardware, find_engine(ENGINE), spot.device, slowest.value)
     if part is None:
         return None
     weights: dict[ModuleClass, int] = held_bytes(subject.manifest)
     width = held.dtype.bits / 8
-    return decode_speed(subject.manifest.config, weights, [part], context=min(context, SHORT), value_bytes=width).middle
+    return decode_speed(
+        subject.manifest.config, weights, [part], context=min(context, SHORT_PROMPT), value_bytes=width
+    ).middle
 
 
 def _no_room(subject: Subject, need: Need, found: list[DeviceRoom]) -> Unavailable:

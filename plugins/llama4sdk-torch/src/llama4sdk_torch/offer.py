@@ -10,11 +10,11 @@ from typing import Final, NamedTuple, TypeAlias, get_args
 
 from llama4sdk._text import gb
 from llama4sdk.backend import Capabilities, Need, Offer, Unavailable
-from llama4sdk.capacity.candidates import part_alone
 from llama4sdk.capacity.contexts import MIN_CONTEXT, describe_context, fitting_context, largest_fitting
 from llama4sdk.capacity.device_room import DeviceRoom, device_rooms, rooms_on
 from llama4sdk.capacity.engine_profiles import find_engine
 from llama4sdk.capacity.roofline import decode_speed
+from llama4sdk.capacity.sites import whole_network
 from llama4sdk.capacity.torch_memory import Place, memory_breakdown
 from llama4sdk.hardware import Hardware
 from llama4sdk.llama4.config import TextConfig
@@ -189,7 +189,7 @@ def _speed(subject: Subject, way: _Way, breakdown: Breakdown, hardware: Hardware
     chosen = QuantizationConfig.of(way.precision)
     schemes = {chosen.scheme(module) for module in LINEAR}
     slowest = min(schemes, key=lambda scheme: scheme.bits)
-    part = part_alone(hardware, find_engine("torch"), way.spot.device, slowest.value)
+    part = whole_network(hardware, find_engine("torch"), way.spot.device, slowest.value)
     if part is None:
         return None
     parts: dict[ModuleClass, int] = {
