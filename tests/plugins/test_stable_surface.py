@@ -36,6 +36,8 @@ SURFACE: Final = {
     "exporter": ("ExportOptions", "ExportReport", "Exporter", "ExporterInfo", "Notice"),
     "hardware": ("Cpu", "Device", "DeviceKind", "DiskKind", "Hardware", "Link", "Runtime"),
     "hookspecs": ("ENTRY_POINT_GROUP", "hookimpl", "hookspec"),
+    "llama4.stop_strings": ("cut",),
+    "local.windows": ("room_for_answer", "windows"),
     "messages": ("Frame", "ImagePart", "Message", "Part", "Role", "TextPart", "ToolCall", "VideoPart"),
     "plan": ("Breakdown", "Decision", "Placement", "Plan", "Preference", "Rejection"),
     "quantization": ("MatrixFormat", "ModuleClass", "Quantization", "QuantizationConfig"),
