@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-__all__ = ["dollars", "gb", "in_words", "nearest"]
+__all__ = ["dollars", "error_text", "gb", "in_words", "nearest"]
 
 
 def nearest(name: str, known: Iterable[str], label: str) -> str:
@@ -31,6 +31,12 @@ def dollars(amount: float) -> str:
     """Format US dollars with two to six decimals: ``$1.50``, ``$0.000044``."""
     whole, _, cents = f"{amount:.6f}".partition(".")
     return f"${whole}.{cents[:2]}{cents[2:].rstrip('0')}"
+
+
+def error_text(error: BaseException) -> str:
+    """The class of an error and its message, where it has one: ``ValueError: x is 1``."""
+    message = getattr(error, "message", "") or str(error)  # without the hint of the SDK's own
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def in_words(error: ValidationError) -> str:

@@ -192,7 +192,7 @@ class AsyncClient(BaseClient):
             lambda: Run(requests, concurrency=concurrency, model=session.model, path=path, progress=progress)
         )
         try:
-            await asyncio.to_thread(session.ready, run.models)
+            await asyncio.to_thread(session.preload, run.models)
             await in_tasks(run, start)
         finally:
             await asyncio.to_thread(run.close)

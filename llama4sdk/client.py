@@ -259,7 +259,7 @@ class Client(BaseClient):
         session = self._session
         run = Run(requests, concurrency=concurrency, model=session.model, path=path, progress=progress)
         try:
-            session.ready(run.models)
+            session.preload(run.models)
             in_threads(run, lambda job: session.stream(job.request, job.feature, job.difficulty, job.model))
         finally:
             run.close()

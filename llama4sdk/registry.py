@@ -10,7 +10,7 @@ from types import ModuleType
 import pluggy
 
 from llama4sdk import hookspecs, settings
-from llama4sdk._text import nearest
+from llama4sdk._text import error_text, nearest
 from llama4sdk._values import Value
 from llama4sdk.backend import CONTRACT_VERSION, Backend, BackendInfo
 from llama4sdk.errors import ConfigurationError, PluginContractError, PluginLoadError, UnknownBackendError
@@ -157,7 +157,7 @@ def _load(point: EntryPoint) -> Iterator[Registered | RegisteredExporter | Plugi
     try:
         infos = list(_call_hooks(point))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
-        yield _failure(point, _cause(error))
+        yield _failure(point, error_text(error))
         return
     for kind, info in infos:
         if not isinstance(info, kind):
@@ -212,7 +212,7 @@ def _instantiate(label: str, path: str, install: str | None) -> object:
     try:
         return getattr(importlib.import_module(module), name)()
     except (Exception, SystemExit) as error:  # a plugin may raise anything
-        raise PluginLoadError(f"{label} cannot be imported: {_cause(error)}.", hint=install) from error
+        raise PluginLoadError(f"{label} cannot be imported: {error_text(error)}.", hint=install) from error
 
 
 def _extra_hint(name: str) -> str:
@@ -223,10 +223,6 @@ def _extra_hint(name: str) -> str:
 
 def _failure(point: EntryPoint, reason: str) -> PluginFailure:
     return PluginFailure(plugin=point.name, distribution=_distribution(point), version=_version(point), reason=reason)
-
-
-def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _distribution(point: EntryPoint) -> str:

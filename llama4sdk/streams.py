@@ -1,11 +1,12 @@
-"""Streams as users hold them, and the rules every stream obeys whoever produces it.
+"""Streams of events, as users read them.
 
-A stream ends with ``Finish`` or with an error, never silently; what had arrived is never lost; closing is idempotent.
+A stream ends with ``Finish`` or with an error. What had arrived before an error is kept. Closing is idempotent.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, cast
@@ -13,33 +14,54 @@ from typing import Generic, Self, cast
 from typing_extensions import TypeVar
 
 from llama4sdk.constraints import Constraint
-from llama4sdk.errors import APIError, BackendError, Llama4Error, StreamClosedError, StreamInterruptedError
+from llama4sdk.errors import APIError, StreamClosedError, StreamInterruptedError
 from llama4sdk.events import Event, Finish, TextDelta
 from llama4sdk.results import Completion, fold
 
-__all__ = ["AsyncStream", "Origin", "Stream"]
-
+__all__ = ["AsyncStream", "Origin", "Stream", "aclosing_events", "closing_events"]
 
 Parsed = TypeVar("Parsed", covariant=True, default=object)
 
 
 @dataclass(slots=True)
 class Origin:
-    """Who answers. Until the first event that may change: another place takes over where one fails."""
+    """The source of an answer. It changes when a fallback takes over, which is possible until the first event."""
 
     model: str
     backend: str
+    #: Reason for the model, where it was chosen for the request.
     route: str | None = None
-    """Why this model, where one was chosen for the request."""
 
 
-class _Ledger(Generic[Parsed]):
-    """What both kinds of stream keep: the events so far, and whether more may come."""
+@contextmanager
+def closing_events(events: Iterator[Event]) -> Iterator[Iterator[Event]]:
+    """Close events on leaving, where they can be closed: a generator, which frees what its request holds."""
+    try:
+        yield events
+    finally:
+        close = getattr(events, "close", None)
+        if close is not None:
+            close()
+
+
+@asynccontextmanager
+async def aclosing_events(events: AsyncIterator[Event]) -> AsyncIterator[AsyncIterator[Event]]:
+    """The same for asynchronous events."""
+    try:
+        yield events
+    finally:
+        aclose = getattr(events, "aclose", None)
+        if aclose is not None:
+            await aclose()
+
+
+class _EventLog(Generic[Parsed]):
+    """The events of a stream so far, and its state: open, ended or closed. Base of both kinds of stream."""
 
     def __init__(self, origin: Origin, constraint: Constraint | None) -> None:
         self._origin = origin
         self._constraint = constraint
-        self._seen: list[Event] = []
+        self._events_read: list[Event] = []
         self._ended = False
         self._closed = False
 
@@ -55,10 +77,10 @@ class _Ledger(Generic[Parsed]):
 
     @property
     def partial(self) -> Completion[Parsed]:
-        """What has arrived so far; its ``finish_reason`` is ``None`` until the stream has ended."""
+        """The answer so far; its ``finish_reason`` is ``None`` until the stream has ended."""
         origin = self._origin
         whole = fold(
-            self._seen,
+            self._events_read,
             model=origin.model,
             backend=origin.backend,
             route=origin.route,
@@ -67,7 +89,7 @@ class _Ledger(Generic[Parsed]):
         return cast("Completion[Parsed]", whole)
 
     def _may_continue(self) -> bool:
-        """False once the stream is over. Raises StreamClosedError when it was closed before that."""
+        """Return False once the stream has ended. Raises StreamClosedError when it was closed before that."""
         if self._ended:
             return False
         if self._closed:
@@ -77,13 +99,13 @@ class _Ledger(Generic[Parsed]):
             )
         return True
 
-    def _admit(self, event: Event) -> Event:
-        self._seen.append(event)
+    def _append(self, event: Event) -> Event:
+        self._events_read.append(event)
         if type(event) is Finish:
             self._ended = True
         return event
 
-    def _no_finish(self) -> StreamInterruptedError:
+    def _interrupted(self) -> StreamInterruptedError:
         self._ended = True
         return StreamInterruptedError(
             f"The stream from '{self.backend}' ended without its finish marker.",
@@ -91,17 +113,14 @@ class _Ledger(Generic[Parsed]):
             hint="What had arrived is in the error's .partial.",
         )
 
-    def _failed(self, error: Exception) -> Llama4Error:
-        """The SDK's own errors pass as they are; a stranger's exception becomes a BackendError."""
+    def _fail(self, error: Exception) -> None:
+        """End with an error, which gets the answer so far where it has a place for it."""
         self._ended = True
         if isinstance(error, StreamInterruptedError | APIError) and error.partial is None:
             error.partial = self.partial
-        if isinstance(error, Llama4Error):
-            return error
-        return BackendError(f"Backend '{self.backend}' failed while answering: {type(error).__name__}: {error}.")
 
 
-class Stream(_Ledger[Parsed], Iterator[Event]):
+class Stream(_EventLog[Parsed], Iterator[Event]):
     """An answer as it is written: iterate over its events, or over ``text_deltas()``.
 
     Leaving a ``with`` block, or calling ``close()``, stops the work behind it.
@@ -120,16 +139,14 @@ class Stream(_Ledger[Parsed], Iterator[Event]):
         try:
             event = next(self._events)
         except StopIteration:
-            raise self._no_finish() from None
+            raise self._interrupted() from None
         except Exception as error:
-            failure = self._failed(error)
-            if failure is error:
-                raise
-            raise failure from error
+            self._fail(error)
+            raise
         if self._closed:  # closed from another thread while the producer was at work
             self._stop()
             self._may_continue()
-        self._admit(event)
+        self._append(event)
         if self._ended:
             self._stop()
         return event
@@ -169,7 +186,7 @@ class Stream(_Ledger[Parsed], Iterator[Event]):
         self.close()
 
 
-class AsyncStream(_Ledger[Parsed], AsyncIterator[Event]):
+class AsyncStream(_EventLog[Parsed], AsyncIterator[Event]):
     """The asynchronous twin: ``async for``, ``async with``, ``await stream.completion()``."""
 
     def __init__(self, events: AsyncIterator[Event], *, origin: Origin, constraint: Constraint | None = None) -> None:
@@ -185,16 +202,14 @@ class AsyncStream(_Ledger[Parsed], AsyncIterator[Event]):
         try:
             event = await anext(self._events)
         except StopAsyncIteration:
-            raise self._no_finish() from None
+            raise self._interrupted() from None
         except Exception as error:
-            failure = self._failed(error)
-            if failure is error:
-                raise
-            raise failure from error
+            self._fail(error)
+            raise
         if self._closed:  # closed by another task while this one waited
             await self._stop()
             self._may_continue()
-        self._admit(event)
+        self._append(event)
         if self._ended:
             await self._stop()
         return event

@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 
 from pydantic import ValidationError
 
+from llama4sdk._text import error_text
 from llama4sdk.errors import InvalidRequestError, UnknownOptionError
 from llama4sdk.requests import SamplingParams, Tool
 
@@ -32,7 +33,7 @@ def arguments_of(line: Mapping[str, object]) -> dict[str, object]:
     try:
         return _converted(body)
     except (KeyError, TypeError, AttributeError, ValidationError) as error:
-        raise InvalidRequestError(f"Its body is none of OpenAI's: {type(error).__name__}: {error}.") from error
+        raise InvalidRequestError(f"Its body is none of OpenAI's: {error_text(error)}.") from error
 
 
 def _converted(body: Mapping[str, Any]) -> dict[str, object]:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
+from llama4sdk._text import error_text
 from llama4sdk._values import Value
 from llama4sdk.backend import BackendInfo, Need, Offer, Unavailable
 from llama4sdk.errors import Llama4Error, PluginError
@@ -113,7 +114,7 @@ def _offer(registry: Registry, name: str, need: Need, hardware: Hardware) -> Off
     except Llama4Error as error:
         return Unavailable(reason=error.message, fix=error.hint)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code; the cause is shown, not hidden
-        return Fault(reason=f"its offer() raised {type(error).__name__}: {error}", fix="Report it to its author.")
+        return Fault(reason=f"its offer() raised {error_text(error)}", fix="Report it to its author.")
     if not isinstance(result, (Offer, Unavailable)):
         return Fault(
             reason=f"its offer() returned {type(result).__name__!r}, neither Offer nor Unavailable.",

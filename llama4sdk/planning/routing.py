@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from pydantic import Field
 
+from llama4sdk._text import error_text
 from llama4sdk._values import Value
 from llama4sdk.catalog import models
 from llama4sdk.errors import ConfigurationError, ContextLengthError
@@ -159,8 +160,9 @@ def _asked_of(function: Callable[[RequestProfile], str], ask: RequestProfile) ->
     try:
         name: object = function(ask)
     except Exception as error:
-        cause = f"{type(error).__name__}: {error}"
-        raise ConfigurationError(f"The route function raised {cause}.", hint=f"It was given {ask!r}.") from error
+        raise ConfigurationError(
+            f"The route function raised {error_text(error)}.", hint=f"It was given {ask!r}."
+        ) from error
     if not isinstance(name, str) or not name:
         raise ConfigurationError(
             f"The route function gave {name!r}.", hint="It gives a model's name: 'scout', 'maverick' or another."

@@ -1,4 +1,4 @@
-"""What a client may spend: held for requests under way, settled when they end. Safe in threads; does no I/O."""
+"""Dollars that a client may spend: reserved while a request runs, settled when it ends. Thread-safe; does no I/O."""
 
 from __future__ import annotations
 
@@ -10,67 +10,67 @@ from llama4sdk.errors import BudgetExceededError
 
 __all__ = ["Budget", "Reservation"]
 
-ROUNDING: Final = 1e-12
-"""Of dollars: what adding and taking away many times may be off by."""
+#: Dollars that a sum of many amounts may be off by.
+ROUNDING_DOLLARS: Final = 1e-12
 
 
 class Budget:
-    """Dollars spent and held. ``limit`` is ``None`` where there is none."""
+    """Dollars spent and reserved. ``limit`` is ``None`` where there is none."""
 
     def __init__(self, limit: float | None) -> None:
         self.limit = limit
         self._spent = 0.0
-        self._held = 0.0
+        self._reserved = 0.0
         self._lock = threading.Lock()
 
     @property
     def spent(self) -> float:
-        """Dollars that are gone, as far as prices are known."""
+        """Dollars that finished requests cost, as far as prices are known."""
         return self._spent
 
-    def hold(self, most: float, *, fixed: float = 0.0, rate: float = 0.0) -> Reservation:
-        """Keep ``most`` dollars for a request. Raises BudgetExceededError where that is more than is left.
+    def reserve(self, amount: float, *, prompt_cost: float = 0.0, token_cost: float = 0.0) -> Reservation:
+        """Reserve the most that a request may cost. Raises BudgetExceededError where that is more than is left.
 
-        ``fixed`` of them are for the prompt, ``rate`` is dollars a token of the answer: the error says how long an
-        answer there is money for.
+        ``prompt_cost`` is the prompt's part of the amount, ``token_cost`` dollars for each token of the answer: they
+        give the error the longest answer that would fit.
         """
         with self._lock:
-            if self.limit is not None and self._spent + self._held + most > self.limit + ROUNDING:
-                raise _refused(self._spent, self._held, self.limit, most, fixed, rate)
-            self._held += most
-        return Reservation(self, most)
+            if self.limit is not None and self._spent + self._reserved + amount > self.limit + ROUNDING_DOLLARS:
+                left = self.limit - self._spent - self._reserved
+                tokens = int((left - prompt_cost + ROUNDING_DOLLARS) / token_cost) if token_cost > 0 else 0
+                raise self._exceeded(self.limit, left, amount, tokens if tokens > 0 else None)
+            self._reserved += amount
+        return Reservation(self, amount)
 
-    def _settle(self, most: float, cost: float) -> None:
+    def _settle(self, amount: float, cost: float) -> None:
         with self._lock:
-            self._held -= most
+            self._reserved -= amount
             self._spent += cost
+
+    def _exceeded(self, limit: float, left: float, amount: float, max_tokens: int | None) -> BudgetExceededError:
+        reserved = self._reserved
+        under_way = f", {dollars(reserved)} reserved for requests under way" if reserved > ROUNDING_DOLLARS else ""
+        remedy = f"With max_tokens={max_tokens} it would fit" if max_tokens else "Shorten the prompt: no answer fits"
+        return BudgetExceededError(
+            f"This request could cost {dollars(amount)}, and of max_cost={dollars(limit)} only "
+            f"{dollars(max(left, 0.0))} is left: {dollars(self._spent)} is spent{under_way}.",
+            spent=self._spent,
+            limit=limit,
+            needed=amount,
+            max_tokens=max_tokens,
+            hint=f"{remedy}; or raise Policy(max_cost=...).",
+        )
 
 
 class Reservation:
-    """Dollars kept for one request until it is known what it cost. Only the first word counts."""
+    """Dollars that are set aside for one request until its cost is known."""
 
-    def __init__(self, budget: Budget, most: float) -> None:
-        self.most = most
+    def __init__(self, budget: Budget, amount: float) -> None:
+        self.amount = amount
         self._budget: Budget | None = budget
 
     def settle(self, cost: float) -> None:
-        """It cost so much."""
+        """Replace the reservation by the actual cost. Further calls do nothing."""
         budget, self._budget = self._budget, None
         if budget is not None:
-            budget._settle(self.most, cost)
-
-
-def _refused(spent: float, held: float, limit: float, most: float, fixed: float, rate: float) -> BudgetExceededError:
-    left = limit - spent - held
-    tokens = int((left - fixed + ROUNDING) / rate) if rate > 0 else 0
-    under_way = f", {dollars(held)} held for requests under way" if held > ROUNDING else ""
-    longest = f"With max_tokens={tokens} it would fit" if tokens > 0 else "Shorten the prompt: no answer would fit"
-    return BudgetExceededError(
-        f"This request could cost {dollars(most)}, and of max_cost={dollars(limit)} only {dollars(max(left, 0.0))} is "
-        f"left: {dollars(spent)} is spent{under_way}.",
-        spent=spent,
-        limit=limit,
-        needed=most,
-        max_tokens=tokens if tokens > 0 else None,
-        hint=f"{longest}; or raise Policy(max_cost=...).",
-    )
+            budget._settle(self.amount, cost)

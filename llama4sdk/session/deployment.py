@@ -1,4 +1,4 @@
-"""A model at one place: planned once, loaded once, closed once. Safe to use from several threads."""
+"""A model on one backend: planned once, loaded once, closed once. Thread-safe."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llama4sdk import settings
-from llama4sdk._text import nearest
+from llama4sdk._text import error_text, nearest
 from llama4sdk.errors import (
     BackendError,
     ClientClosedError,
@@ -27,24 +27,26 @@ if TYPE_CHECKING:
     from llama4sdk.progress import Progress
     from llama4sdk.registry import Registry
 
-__all__ = ["Deployment", "Environment", "blame", "closed"]
+__all__ = ["Deployment", "Environment", "LoadedModel", "backend_errors", "client_closed"]
 
 logger = logging.getLogger("llama4sdk")
 
 
 class Environment:
-    """What is installed and the machine: found when they are first asked for, once for all hosts of a client."""
+    """The installed backends and this machine, each discovered on first use and shared by a client's deployments.
+
+    ``probed`` says whether the hardware is that of this machine rather than a description of another.
+    """
 
     def __init__(self, registry: Registry | None, hardware: Hardware | None) -> None:
         self._registry = registry
         self._hardware = hardware
         self._lock = threading.RLock()
         self.probed = False
-        """Whether the machine is this one, as it was found, and not one that was described."""
 
     @property
     def registry(self) -> Registry:
-        """The backends there are."""
+        """The installed backends, or those that were given."""
         from llama4sdk.registry import Registry
 
         with self._lock:
@@ -54,7 +56,7 @@ class Environment:
 
     @property
     def hardware(self) -> Hardware:
-        """The machine to plan for."""
+        """The machine to plan for: as given, as described in LLAMA4SDK_HARDWARE, or this one."""
         from llama4sdk.hardware import Hardware
         from llama4sdk.probe import probe
 
@@ -65,81 +67,92 @@ class Environment:
                 self.probed = path is None
             return self._hardware
 
-    def look_again(self) -> None:
-        """The machine has changed."""
+    def discard_hardware(self) -> None:
+        """Probe again at the next use, because the machine has changed."""
         with self._lock:
             self._hardware = None
 
 
+class LoadedModel(NamedTuple):
+    """An engine and the plan it was loaded by."""
+
+    plan: Plan
+    engine: Engine
+
+
 class Deployment:
-    """Plans for one need, and holds the engine that was made of the plan."""
+    """A plan for what a client needs, and the engine that is loaded by it."""
 
     def __init__(
-        self, need: Need, backend: str | None, policy: Policy, surroundings: Environment, *, download: bool
+        self, need: Need, backend: str | None, policy: Policy, environment: Environment, *, download: bool
     ) -> None:
+        """``backend`` is ``None`` where the planner chooses; ``download`` allows to fetch missing weights."""
         self._need = need
         self._backend = backend
         self._policy = policy
-        self._surroundings = surroundings
+        self._environment = environment
         self._download = download
         self._lock = threading.Lock()
         self._plan: Plan | None = None
-        self._engine: Engine | None = None
+        self._model: LoadedModel | None = None
         self._closed = False
 
     @property
-    def named(self) -> tuple[str, str]:
-        """The backend and the model it is for, as far as they were named."""
+    def names(self) -> tuple[str, str]:
+        """The backend and the model of the plan; before there is one, those that were named, or ``any``."""
+        if self._plan is not None:
+            return self._plan.backend, self._plan.model
         return self._backend or "any", self._need.model or "any"
 
     @property
-    def paid_tries(self) -> int:
-        """How often an answer may be bought: again where asking again after a timeout is wanted."""
+    def max_billed_attempts(self) -> int:
+        """Answers that an endpoint may make, and bill, for one request: several where timeouts are retried."""
         retry = self._need.endpoint.retry if self._need.endpoint else None
         return 1 + retry.retries if retry and retry.timeouts else 1
 
     @property
     def loaded(self) -> bool:
-        """Whether nothing slow stands before an answer."""
-        return self._engine is not None
+        """Whether ``plan`` and ``load`` return at once."""
+        return self._model is not None
 
     def plan(self) -> Plan:
         """The plan, made on first use. Touches no weights."""
         if self._plan is None:
             with self._lock:
+                self._check_open()
                 if self._plan is None:
-                    self._plan = self._make_plan()
+                    self._plan = self._make_plan(self._environment.hardware)
         return self._plan
 
-    def engine(self, progress: Progress | None = None) -> Engine:
-        """The engine, loaded on first use: the only slow step, which tells ``progress`` how far it is."""
-        plan = self.plan()
-        engine = self._engine
-        if engine is None:
+    def load(self, progress: Progress | None = None) -> LoadedModel:
+        """The engine, loaded on first use, and its plan, which loading may have replaced."""
+        model = self._model
+        if model is None:
+            plan = self.plan()
             with self._lock:
-                if self._closed:
-                    raise closed()
-                if self._engine is None:
-                    self._engine = self._load(plan, progress)
-                engine = self._engine
-        return engine
+                self._check_open()
+                if self._model is None:
+                    self._model = self._load(plan, progress)
+                model = self._model
+        return model
 
-    def let_go(self) -> Engine | None:
-        """Load nothing any more; the engine that is to be closed now."""
+    def detach(self) -> Engine | None:
+        """Refuse to plan and load from now on; return the engine, if there is one, for the caller to close."""
         with self._lock:
             self._closed = True
-            engine, self._engine = self._engine, None
-        return engine
+            model, self._model = self._model, None
+        return model.engine if model else None
 
-    def _make_plan(self) -> Plan:
-        return self._plan_for(self._surroundings.hardware)
+    def _check_open(self) -> None:
+        if self._closed:
+            raise client_closed()
 
-    def _plan_for(self, hardware: Hardware) -> Plan:
+    def _make_plan(self, hardware: Hardware) -> Plan:
         from llama4sdk.planning import planner
         from llama4sdk.planning.offers import collect
 
-        registry = self._surroundings.registry
-        names = self._names(registry)
+        registry = self._environment.registry
+        names = self._candidates(registry)
         needs = planner.needs(self._need, self._policy, backend=self._backend)
         remote = self._policy.allow_remote or self._backend is not None
         answers = collect(registry, names, needs, hardware, deadline=settings.offer_deadline(), remote=remote)
@@ -150,8 +163,8 @@ class Deployment:
                 error.hint = f"{error.hint or ''} A plugin that might help is broken: {broken}.".lstrip()
             raise
 
-    def _names(self, registry: Registry) -> tuple[str, ...]:
-        """Who is asked: the backend that was named, those whose own model it is, or all."""
+    def _candidates(self, registry: Registry) -> tuple[str, ...]:
+        """The backends to ask: the one that was named, those whose own model it is, or all."""
         from llama4sdk.catalog import models
 
         model = self._need.model
@@ -168,58 +181,52 @@ class Deployment:
         models.ensure_known(model, [name for entry in registry.backends for name in entry.info.models])
         return registry.names
 
-    def _load(self, plan: Plan, progress: Progress | None) -> Engine:
+    def _load(self, plan: Plan, progress: Progress | None) -> LoadedModel:
+        """Download what is missing and load; once more by a new plan where memory was taken since the first."""
         from llama4sdk import weights
 
         if self._download and weights.missing(plan):
             logger.warning("Downloading the weights of '%s'.", plan.model)
             weights.pull(plan.model, progress=progress)
-            plan = self._plan = self._make_plan()
+            plan = self._plan = self._make_plan(self._environment.hardware)
         if plan.notice:
             logger.warning(plan.notice)
         try:
-            return self._load_as(plan, progress)
+            return self._connect(plan, progress)
         except DeviceMemoryError as error:
-            if not self._surroundings.probed:
+            if not self._environment.probed:
                 raise self._too_large(plan, error) from error
             logger.warning("The plan no longer fits: %s Planning again for the memory that is free now.", error.message)
-        plan = self._plan = self._plan_again(plan)
+        self._environment.discard_hardware()
         try:
-            return self._load_as(plan, progress)
-        except DeviceMemoryError as error:
+            plan = self._plan = self._make_plan(self._environment.hardware)
+            return self._connect(plan, progress)
+        except (DeviceMemoryError, NoBackendError) as error:
             raise self._too_large(plan, error) from error
 
-    def _load_as(self, plan: Plan, progress: Progress | None) -> Engine:
-        with blame(plan, f"loading '{plan.model}'"):
-            return self._surroundings.registry.backend(plan.backend).connect(plan, self._need, progress=progress)
-
-    def _plan_again(self, plan: Plan) -> Plan:
-        """For the machine as it is now: somebody took the memory since it was probed."""
-        self._surroundings.look_again()
-        try:
-            return self._make_plan()
-        except NoBackendError as error:
-            raise self._too_large(plan, error) from error
+    def _connect(self, plan: Plan, progress: Progress | None) -> LoadedModel:
+        with backend_errors(plan.backend, f"loading '{plan.model}'"):
+            backend = self._environment.registry.backend(plan.backend)
+            return LoadedModel(plan, backend.connect(plan, self._need, progress=progress))
 
     def _too_large(self, plan: Plan, error: Llama4Error) -> DeviceMemoryError:
-        """With what was needed, what there was, and the best plan that needs less."""
+        """The error for a plan that does not fit, with the best plan that needs less memory."""
         from llama4sdk.planning.rejections import memory_error
 
-        return memory_error(plan, self._surroundings.hardware, error, self._plan_for)
+        return memory_error(plan, self._environment.hardware, error, self._make_plan)
 
 
-def closed() -> ClientClosedError:
+def client_closed() -> ClientClosedError:
     """The error of a client that was closed."""
     return ClientClosedError("This client is closed.", hint="Make a new Client.")
 
 
 @contextmanager
-def blame(plan: Plan, work: str) -> Iterator[None]:
-    """A stranger's exception becomes a BackendError that names the backend and what it was doing."""
+def backend_errors(backend: str, activity: str) -> Iterator[None]:
+    """Convert exceptions that are not the SDK's own into a BackendError that names the backend and its activity."""
     try:
         yield
     except Llama4Error:
         raise
     except Exception as error:
-        cause = f"{type(error).__name__}: {error}"
-        raise BackendError(f"Backend '{plan.backend}' failed while {work}: {cause}.") from error
+        raise BackendError(f"Backend '{backend}' failed while {activity}: {error_text(error)}.") from error

@@ -1,4 +1,4 @@
-"""One request's way over several places: what was tried, and where it is asked next. Free of I/O."""
+"""The order in which deployments are asked for one request, and the record of all attempts. Does no I/O."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import time
 from typing import Final
 
+from llama4sdk._text import error_text
 from llama4sdk.errors import (
     APIConnectionError,
     APIError,
@@ -22,11 +23,11 @@ from llama4sdk.errors import (
     RateLimitError,
     StreamInterruptedError,
 )
-from llama4sdk.events import Attempt, Finish
+from llama4sdk.events import Attempt
 
-__all__ = ["Failover", "may_work_elsewhere"]
+__all__ = ["Failover", "may_succeed_elsewhere"]
 
-OF_THE_PLACE: Final = (
+DEPLOYMENT_ERRORS: Final = (
     APIConnectionError,
     APITimeoutError,
     OverloadedError,
@@ -37,99 +38,80 @@ OF_THE_PLACE: Final = (
     DownloadError,
     StreamInterruptedError,
 )
-NEVER: Final = (AuthenticationError, PermissionDeniedError)
+CREDENTIAL_ERRORS: Final = (AuthenticationError, PermissionDeniedError)
 
 
-def may_work_elsewhere(error: Llama4Error) -> bool:
-    """Whether an error is the place's and not the request's. A wrong key is a mistake to mend, and no such error."""
-    if isinstance(error, APIError) and not isinstance(error, NEVER):
-        return isinstance(error, OF_THE_PLACE) or error.retryable or (error.status or 0) >= 500
-    return isinstance(error, OF_THE_PLACE)
+def may_succeed_elsewhere(error: Llama4Error) -> bool:
+    """Whether the deployment is at fault rather than the request. A wrong key is neither: it must be corrected."""
+    if isinstance(error, APIError) and not isinstance(error, CREDENTIAL_ERRORS):
+        return isinstance(error, DEPLOYMENT_ERRORS) or error.retryable or (error.status or 0) >= 500
+    return isinstance(error, DEPLOYMENT_ERRORS)
 
 
 class Failover:
-    """Told of each step; says what follows from it. ``place`` is the number of the one it is at."""
+    """One request's position in a list of deployments: ``index`` is the number of the current one, from 0.
 
-    def __init__(self, places: int) -> None:
-        self.place = 0
-        self._places = places
-        self._records: list[Attempt] = []
-        self._own = 0
-        self._first: Llama4Error | None = None
-        self._where = ("", "")
-        self._begun = 0.0
-        self._asked = False
-        self._answered: float | None = None
+    ``answered`` says that an answer has begun, after which no other deployment is asked.
+    """
 
-    @property
-    def attempts(self) -> tuple[Attempt, ...]:
-        """What failed so far."""
-        return tuple(self._records)
+    def __init__(self, count: int) -> None:
+        """``count`` is the number of deployments."""
+        self.index = 0
+        self.answered = False
+        self._count = count
+        self._failures: list[Attempt] = []
+        self._first_error: Llama4Error | None = None
+        self._first_failures = 0
+        self._sent = False
+        self._started = time.monotonic()
+        self._ended: float | None = None
 
-    @property
-    def where(self) -> tuple[str, str]:
-        """The backend and the model that are asked, or would be."""
-        return self._where
+    def mark_sent(self) -> None:
+        """Record that the request is sent now."""
+        self._sent, self._started = True, time.monotonic()
 
-    @property
-    def answered(self) -> bool:
-        """Whether an answer has begun: from now on no other place is asked."""
-        return self._answered is not None
+    def mark_answered(self) -> None:
+        """Record that the answer begins now."""
+        self.answered, self._ended = True, time.monotonic()
 
-    def arrived(self, backend: str, model: str) -> None:
-        """It is known who would answer here."""
-        self._where = (backend, model)
-        self._begun = time.monotonic()
+    def attempts(self, own: tuple[Attempt, ...], backend: str, model: str) -> tuple[Attempt, ...]:
+        """All attempts of a request that was answered by this backend and model, whose own attempts are ``own``."""
+        if not self._failures:
+            return own
+        return (*self._failures, *(own or (self._attempt(None, backend, model),)))
 
-    def ask(self) -> None:
-        """The request goes out now."""
-        self._begun, self._asked = time.monotonic(), True
+    def fail(self, error: Llama4Error, backend: str, model: str) -> None:
+        """Move to the next deployment after this one failed. Raises where there is none, or where none would help.
 
-    def answer(self) -> None:
-        """The answer's first event is here."""
-        if self._answered is None:
-            self._answered = time.monotonic()
-
-    def finished(self, finish: Finish) -> Finish:
-        """The answer's end, with all that was tried before, if anything was."""
-        if not self._records:
-            return finish
-        attempts = (*self._records, *(finish.attempts or (self.succeeded(),)))
-        return finish.model_copy(update={"attempts": attempts})
-
-    def succeeded(self) -> Attempt:
-        """The try that answered."""
-        return self._attempt(None)
-
-    def failed(self, error: Llama4Error) -> None:
-        """The next place is to be asked. Raises an error where there is none, or where none would help.
-
-        When every place has failed, that is the first one's. A fallback that cannot be asked at all is passed over.
+        When every deployment has failed, the first one's error is raised.
         """
-        self._records += error.attempts or (self._attempt(error),)
-        if self.answered or self._places == 1:
+        self._failures += error.attempts or (self._attempt(error, backend, model),)
+        if self.answered or self._count == 1:
             raise error
-        passed_over = self.place > 0 and not self._asked and not isinstance(error, ClientClosedError)
-        if not passed_over and not may_work_elsewhere(error):
-            raise self._told(error) from error
-        if self._first is None:
-            self._first, self._own = error, len(self._records)
-        if self.place + 1 == self._places:
-            raise self._told(self._first) from self._first
-        self.place, self._asked = self.place + 1, False
+        if not self._may_continue(error):
+            raise self._with_attempts(error) from error
+        if self._first_error is None:
+            self._first_error, self._first_failures = error, len(self._failures)
+        if self.index + 1 == self._count:
+            raise self._with_attempts(self._first_error) from self._first_error
+        self.index, self._sent, self._started = self.index + 1, False, time.monotonic()
 
-    def _attempt(self, error: Llama4Error | None) -> Attempt:
-        backend, model = self._where
-        end = self._answered or time.monotonic()
-        told = None if error is None else f"{type(error).__name__}: {error.message}"
-        return Attempt(backend=backend, model=model, error=told, seconds=max(0.0, end - self._begun))
+    def _may_continue(self, error: Llama4Error) -> bool:
+        """Whether to ask the next one; a fallback to which the request could not even be sent is passed over."""
+        passed_over = self.index > 0 and not self._sent and not isinstance(error, ClientClosedError)
+        return passed_over or may_succeed_elsewhere(error)
 
-    def _told(self, error: Llama4Error) -> Llama4Error:
-        """The same error with all that was tried; a copy, because a backend may raise one object twice."""
-        told = copy.copy(error)
-        told.attempts = self.attempts
-        others = {f"'{attempt.backend}': {attempt.error}" for attempt in self._records[self._own :]}
-        if others and error is self._first:
+    def _attempt(self, error: Llama4Error | None, backend: str, model: str) -> Attempt:
+        text = None if error is None else error_text(error)
+        seconds = max(0.0, (self._ended or time.monotonic()) - self._started)
+        return Attempt(backend=backend, model=model, error=text, seconds=seconds)
+
+    def _with_attempts(self, error: Llama4Error) -> Llama4Error:
+        """A copy of the error with all attempts, because a backend may raise one object several times."""
+        copied = copy.copy(error)
+        copied.attempts = tuple(self._failures)
+        others = {f"'{attempt.backend}': {attempt.error}" for attempt in self._failures[self._first_failures :]}
+        if others and error is self._first_error:
             failed = f"The fallbacks failed as well: {'; '.join(sorted(others))}"
-            told.hint = f"{error.hint} {failed}" if error.hint else failed
-        return told
+            copied.hint = f"{error.hint} {failed}" if error.hint else failed
+        return copied

@@ -1,19 +1,20 @@
-"""Refusing what a plan cannot do, before anything is loaded or sent."""
+"""Refusing what a plan does not support, before anything is loaded or sent."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from llama4sdk.errors import UnsupportedFeatureError
+from llama4sdk.requests import Request
 
 if TYPE_CHECKING:
     from llama4sdk.capabilities import Feature
     from llama4sdk.plan import Plan
-    from llama4sdk.requests import Request, ScoreRequest
+    from llama4sdk.requests import EmbedRequest, ScoreRequest
 
 __all__ = ["check_request", "check_score", "require"]
 
-_FEATURE_WORDS: Final[dict[Feature, str]] = {
+FEATURE_NAMES: Final[dict[Feature, str]] = {
     "generate": "raw text generation",
     "chat": "chat",
     "embed": "embeddings",
@@ -30,17 +31,17 @@ _FEATURE_WORDS: Final[dict[Feature, str]] = {
 
 
 def require(feature: Feature, plan: Plan) -> None:
-    """Raise UnsupportedFeatureError unless the plan's backend has declared this feature."""
+    """Raise UnsupportedFeatureError unless the plan's backend declares this feature."""
     if feature not in plan.capabilities.features:
         hint = f"The model in use is '{plan.model}'."
-        if feature in ("regex", "grammar") and "json_schema" in plan.capabilities.features:
-            hint = f"Use schema=, a type or a JSON schema. {hint}"
-        raise UnsupportedFeatureError(plan.backend, _FEATURE_WORDS[feature], hint=hint)
+        raise UnsupportedFeatureError(plan.backend, FEATURE_NAMES[feature], hint=hint)
 
 
-def check_request(request: Request, feature: Feature, plan: Plan) -> None:
-    """The same for everything the request asks for, sampling options included."""
+def check_request(request: Request | EmbedRequest, feature: Feature, plan: Plan) -> None:
+    """Raise UnsupportedFeatureError for anything in the request that the plan's backend does not declare."""
     require(feature, plan)
+    if not isinstance(request, Request):
+        return
     if request.tools:
         require("tools", plan)
     if request.tool_choice != "auto":
@@ -56,7 +57,7 @@ def check_request(request: Request, feature: Feature, plan: Plan) -> None:
 
 
 def check_score(request: ScoreRequest, plan: Plan) -> None:
-    """The same for a text or a conversation to score."""
+    """Raise UnsupportedFeatureError for a text or conversation that the plan's backend cannot score."""
     require("score", plan)
     if request.messages:
         require("chat", plan)

@@ -1,63 +1,61 @@
-"""What a request may cost at most, known without a tokenizer and before it is sent. Pure."""
+"""Upper bounds of a request's tokens, computed without a tokenizer. Pure."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Final
 
-from llama4sdk.messages import ImagePart
+from llama4sdk.messages import MAX_TILES, ImagePart
 from llama4sdk.planning.routing import Difficulty, RequestProfile
+from llama4sdk.requests import EmbedRequest, Request
 
 if TYPE_CHECKING:
     from llama4sdk.messages import Message
-    from llama4sdk.requests import EmbedRequest, Request
 
-__all__ = ["as_ask", "most_embedded", "most_prompt_tokens"]
+__all__ = ["max_prompt_tokens", "request_profile"]
 
-FRAME: Final = 16
-"""Tokens around a message at most: its role, its marks."""
-PREAMBLE: Final = 1024
-"""What a template says before it lists tools, at most; Meta's own says it in about 300."""
-TILE: Final = 147
-MOST_TILES: Final = 16
+#: Tokens around a message at most: its role and control tokens.
+MESSAGE_OVERHEAD_TOKENS: Final = 16
+#: Tokens of the instructions before a list of tools at most; Meta's own template takes about 300.
+TOOL_INSTRUCTIONS_TOKENS: Final = 1024
+TOKENS_PER_TILE: Final = 147
 
 
-def most_prompt_tokens(request: Request) -> int:
-    """Tokens of the prompt at most: no tokenizer of Llama 4 makes two of one byte."""
+def max_prompt_tokens(request: Request | EmbedRequest) -> int:
+    """Tokens of the prompt at most: no tokenizer of Llama 4 makes two tokens of one byte."""
+    if isinstance(request, EmbedRequest):
+        return sum(MESSAGE_OVERHEAD_TOKENS + len(text.encode()) for text in request.inputs)
     if request.prompt is not None:
-        return FRAME + len(request.prompt.encode())
+        return MESSAGE_OVERHEAD_TOKENS + len(request.prompt.encode())
     tools = sum(len(json.dumps(tool.model_dump(mode="json"), indent=4).encode()) for tool in request.tools)
-    shape = len(request.constraint.model_dump_json().encode()) if request.constraint else 0
-    return FRAME + sum(map(_of_message, request.messages)) + (tools and tools + PREAMBLE) + shape
+    schema = len(request.constraint.model_dump_json().encode()) if request.constraint else 0
+    messages = sum(map(_message_tokens, request.messages))
+    return MESSAGE_OVERHEAD_TOKENS + messages + (tools and tools + TOOL_INSTRUCTIONS_TOKENS) + schema
 
 
-def most_embedded(request: EmbedRequest) -> int:
-    """The same of texts to embed."""
-    return sum(FRAME + len(text.encode()) for text in request.inputs)
-
-
-def as_ask(request: Request, difficulty: Difficulty) -> RequestProfile:
-    """What a rule may know of a request."""
-    parts = [part for message in request.messages if message.has_images for part in message.parts]
+def request_profile(request: Request, difficulty: Difficulty) -> RequestProfile:
+    """The facts that a routing rule may choose a model by."""
     return RequestProfile(
-        prompt_tokens=most_prompt_tokens(request),
+        prompt_tokens=max_prompt_tokens(request),
         max_tokens=request.sampling.max_tokens or 0,
-        images=sum(isinstance(part, ImagePart) for part in parts),
+        images=sum(len(_images(message)) for message in request.messages),
         tools=0 if request.tool_choice == "none" else len(request.tools),
         difficulty=difficulty,
     )
 
 
-def _of_message(message: Message) -> int:
-    calls = sum(len(call.name.encode()) + len(call.arguments.encode()) + FRAME for call in message.tool_calls)
-    return FRAME + calls + len(message.text.encode()) + sum(map(_of_image, _images(message)))
+def _message_tokens(message: Message) -> int:
+    calls = sum(
+        len(call.name.encode()) + len(call.arguments.encode()) + MESSAGE_OVERHEAD_TOKENS for call in message.tool_calls
+    )
+    return MESSAGE_OVERHEAD_TOKENS + calls + len(message.text.encode()) + sum(map(_image_tokens, _images(message)))
 
 
 def _images(message: Message) -> list[ImagePart]:
     return [part for part in message.parts if isinstance(part, ImagePart)] if message.has_images else []
 
 
-def _of_image(image: ImagePart) -> int:
-    """Its tiles, and the whole once more where there are several."""
-    tiles = image.max_tiles or MOST_TILES
-    return TILE * (tiles + (tiles > 1))
+def _image_tokens(image: ImagePart) -> int:
+    """Tokens of the image's tiles, and of the whole image once more where there are several."""
+    tiles = image.max_tiles or MAX_TILES
+    return TOKENS_PER_TILE * (tiles + (tiles > 1))

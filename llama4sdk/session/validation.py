@@ -66,7 +66,7 @@ def chat_request(
     """A chat request. Raises InvalidRequestError or UnknownOptionError."""
     given = as_messages(messages)
     asked = _asked(options, ChatOptions, schema)
-    described = as_tools(tools)
+    described = as_tools(tools) if tools else ()
     hint = _CHOICE_HINT if given else _MESSAGE_HINT
     return _checked(lambda: Request.model_validate({"messages": given, "tools": described} | asked), "request", hint)
 

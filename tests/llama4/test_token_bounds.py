@@ -12,7 +12,7 @@ from llama4sdk.llama4.prompt_format import Llama4Prompt
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.messages import ImagePart, Message, TextPart
 from llama4sdk.requests import Request, Tool
-from llama4sdk.session.token_bounds import most_prompt_tokens
+from llama4sdk.session.token_bounds import max_prompt_tokens
 from tests.llama4.test_prompt_format import CALLS, PLAIN, WEATHER
 
 RARE = Tool(name="f", description="🦙" * 40, parameters={"type": "object", "properties": {"ѣ": {"type": "string"}}})
@@ -28,7 +28,7 @@ def tokens(ours: Tokenizer, request: Request) -> int:
 def test_no_conversation_has_more(ours: Tokenizer, messages: list[Message], tools: tuple[Tool, ...]) -> None:
     """With tools or without, with calls and results."""
     request = Request(messages=tuple(messages), tools=tools)
-    assert tokens(ours, request) <= most_prompt_tokens(request)
+    assert tokens(ours, request) <= max_prompt_tokens(request)
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -36,7 +36,7 @@ def test_no_conversation_has_more(ours: Tokenizer, messages: list[Message], tool
 def test_no_text_has_more(ours: Tokenizer, texts: list[str]) -> None:
     """Whatever is written."""
     request = Request(messages=tuple(Message(role="user", content=text) for text in texts))
-    assert tokens(ours, request) <= most_prompt_tokens(request)
+    assert tokens(ours, request) <= max_prompt_tokens(request)
 
 
 @pytest.mark.parametrize(("height", "width"), [(336, 336), (1344, 1344), (5376, 336), (336, 5376), (900, 2000)])
@@ -46,4 +46,4 @@ def test_no_image_has_more(ours: Tokenizer, height: int, width: int) -> None:
     message = Message(role="user", content=(image, TextPart(text="?")))
     ids = ours.encode_chat(Llama4Prompt(), [message])
     placed = place_images(ids, [choose_canvas(height, width, most=16)], ours.control, patches=144)
-    assert len(placed) <= most_prompt_tokens(Request(messages=(message,)))
+    assert len(placed) <= max_prompt_tokens(Request(messages=(message,)))

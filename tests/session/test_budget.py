@@ -21,7 +21,7 @@ from llama4sdk.errors import (
     StreamInterruptedError,
 )
 from llama4sdk.events import Attempt, Finish, TextDelta, Usage
-from llama4sdk.session.budget import Budget
+from llama4sdk.session.budget import Budget, Reservation
 from tests.session.backends import WAYS, World, says
 
 RATES = {"paid": (1.0, 2.0), "dear": (100.0, 200.0)}
@@ -220,13 +220,14 @@ def test_embeddings_are_paid_for() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.booleans())))
 def test_never_more_than_the_limit(steps: list[tuple[float, float, bool]]) -> None:
-    """Whatever is held and settled in whatever order, no more is spent than was allowed."""
-    budget, held = Budget(2.0), []
-    for most, share, settle in steps:
+    """Whatever is reserved and settled in whatever order, no more is spent than was allowed."""
+    budget = Budget(2.0)
+    reservations: list[tuple[Reservation, float]] = []
+    for amount, share, settle in steps:
         with suppress(BudgetExceededError):
-            held.append((budget.hold(most), most * share))
-        if settle and held:
-            hold, cost = held.pop(0)
-            hold.settle(cost)
-            hold.settle(99.0)  # only the first word counts
+            reservations.append((budget.reserve(amount), amount * share))
+        if settle and reservations:
+            reservation, cost = reservations.pop(0)
+            reservation.settle(cost)
+            reservation.settle(99.0)  # settling again does nothing
         assert budget.spent <= 2.0 + 1e-9

@@ -1,4 +1,4 @@
-"""What follows from each step of a request over its places."""
+"""The decision after each step of a request that several deployments may answer."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ from llama4sdk.errors import (
     OverloadedError,
     UnsupportedFeatureError,
 )
-from llama4sdk.events import Finish
-from llama4sdk.session.failover import Failover, may_work_elsewhere
+from llama4sdk.events import Attempt
+from llama4sdk.session.failover import Failover, may_succeed_elsewhere
 
-FULL = OverloadedError("full")
+OVERLOADED = OverloadedError("full")
 
 
-def at_the_second(places: int = 3) -> Failover:
-    """A walk whose first place has failed."""
-    walk = Failover(places)
-    walk.arrived("first", "scout")
-    walk.ask()
-    walk.failed(FULL)
-    walk.arrived("second", "scout")
-    return walk
+def at_the_second(count: int = 3) -> Failover:
+    """A request whose first deployment has failed."""
+    failover = Failover(count)
+    failover.mark_sent()
+    failover.fail(OVERLOADED, "first", "scout")
+    return failover
 
 
 @pytest.mark.parametrize(
@@ -38,50 +36,48 @@ def at_the_second(places: int = 3) -> Failover:
     ],
 )
 def test_a_fallback_that_cannot_be_asked_is_passed_over(error: Llama4Error) -> None:
-    """Once it was asked, the same error is the request's."""
-    walk = at_the_second()
-    walk.failed(error)
-    assert walk.place == 2
-    walk = at_the_second()
-    walk.ask()
+    """Once the request was sent, the same error is the request's."""
+    failover = at_the_second()
+    failover.fail(error, "second", "scout")
+    assert failover.index == 2
+    failover = at_the_second()
+    failover.mark_sent()
     with pytest.raises(type(error)) as caught:
-        walk.failed(error)
+        failover.fail(error, "second", "scout")
     assert [attempt.backend for attempt in caught.value.attempts] == ["first", "second"]
 
 
-def test_the_first_place_is_never_passed_over() -> None:
-    """What the client itself cannot do is an error."""
-    walk = Failover(2)
-    walk.arrived("first", "scout")
+def test_the_first_deployment_is_never_passed_over() -> None:
+    """A feature that the client's own backend lacks is an error."""
     with pytest.raises(UnsupportedFeatureError):
-        walk.failed(UnsupportedFeatureError("first", "tools"))
+        Failover(2).fail(UnsupportedFeatureError("first", "tools"), "first", "scout")
 
 
 def test_a_closed_client_ends_it() -> None:
-    """However many places are left."""
-    walk = at_the_second()
+    """No fallback is asked once the client is closed."""
     with pytest.raises(ClientClosedError):
-        walk.failed(ClientClosedError("closed"))
+        at_the_second().fail(ClientClosedError("closed"), "second", "scout")
 
 
-def test_a_whole_answer_has_all_that_was_tried() -> None:
-    """And nothing where nothing failed before it: then the engine's own word stands."""
-    finish = Finish(reason="stop")
-    assert Failover(1).finished(finish) is finish
-    walk = at_the_second()
-    walk.ask()
-    walk.answer()
-    assert [attempt.error for attempt in walk.finished(finish).attempts] == ["OverloadedError: full", None]
+def test_an_answer_has_all_attempts() -> None:
+    """The failures come before the engine's own attempts, or before the one that answered."""
+    own = (Attempt(backend="second", model="scout"),)
+    assert Failover(1).attempts(own, "first", "scout") is own
+    failover = at_the_second()
+    failover.mark_sent()
+    failover.mark_answered()
+    for attempts in (failover.attempts(own, "second", "scout"), failover.attempts((), "second", "scout")):
+        assert [(attempt.backend, attempt.error) for attempt in attempts] == [
+            ("first", "OverloadedError: full"),
+            ("second", None),
+        ]
     with pytest.raises(OverloadedError):
-        walk.failed(FULL)  # the answer has begun
+        failover.fail(OVERLOADED, "second", "scout")  # the answer has begun
 
 
 def test_statuses() -> None:
-    """5xx are the endpoint's, 4xx the request's, unless it said that trying again may help."""
-    assert [may_work_elsewhere(APIStatusError("x", status=status)) for status in (400, 404, 500, 529)] == [
-        False,
-        False,
-        True,
-        True,
-    ]
-    assert may_work_elsewhere(APIStatusError("x", status=409, retryable=True))
+    """5xx are the endpoint's, 4xx the request's, unless the endpoint says that trying again may help."""
+    statuses = (400, 404, 500, 529)
+    elsewhere = [may_succeed_elsewhere(APIStatusError("x", status=status)) for status in statuses]
+    assert elsewhere == [False, False, True, True]
+    assert may_succeed_elsewhere(APIStatusError("x", status=409, retryable=True))

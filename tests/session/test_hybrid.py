@@ -15,7 +15,7 @@ from llama4sdk.messages import ImagePart, Message, TextPart
 from llama4sdk.plan import Placement
 from llama4sdk.planning.routing import RequestProfile, RoutingRule
 from llama4sdk.requests import Request, SamplingParams, Tool
-from llama4sdk.session.token_bounds import as_ask, most_prompt_tokens
+from llama4sdk.session.token_bounds import max_prompt_tokens, request_profile
 from tests.session.backends import Place, World, says
 
 CONTEXTS = {"scout": 4096, "maverick": 2048}
@@ -167,7 +167,7 @@ def test_what_is_known_of_a_request() -> None:
     words = Message(role="user", content="Grüße, 世界")
     shown = Message(role="user", content=(ImagePart(data=b"x", max_tiles=1), ImagePart(data=b"y"), TextPart(text="?")))
     sampling = SamplingParams(max_tokens=9)
-    ask = as_ask(Request(messages=(words, shown), tools=(Tool(name="f"),), sampling=sampling), "usual")
+    ask = request_profile(Request(messages=(words, shown), tools=(Tool(name="f"),), sampling=sampling), "usual")
     assert (ask.images, ask.tools, ask.max_tokens) == (2, 1, 9)
     assert ask.prompt_tokens > 14 + 147 + 17 * 147
-    assert most_prompt_tokens(Request(prompt="four")) == 20
+    assert max_prompt_tokens(Request(prompt="four")) == 20
