@@ -44,9 +44,9 @@ LETTERS: Final = (*ascii_letters, *(f"a{letter}" for letter in ascii_letters))
 def scorecard(*, json: bool) -> None:
     """Every published figure beside what the planner predicts."""
     from benchmarks.scorecard.scorecard import score
-    from llama4sdk.cli.clients import waiting
+    from llama4sdk.cli.views.progress_bars import spinner
 
-    with waiting("Predicting …"):
+    with spinner("Predicting …"):
         scores = score()
     if json:
         print_json([{**entry.model_dump(mode="json"), "hit": entry.hit} for entry in scores])
@@ -95,7 +95,7 @@ def _table(rows: Sequence[Score], notes: Mapping[str, int], sources: Mapping[str
     """What is said of a prediction stands below, by its letter; sources at the end, by number."""
     from rich.table import Table
 
-    from llama4sdk.cli.views.status_marks import mark
+    from llama4sdk.cli.views.status_marks import status_mark
 
     table = Table(box=None, show_header=True, pad_edge=False, header_style="dim")
     table.add_column("")
@@ -105,7 +105,7 @@ def _table(rows: Sequence[Score], notes: Mapping[str, int], sources: Mapping[str
     table.add_column("", no_wrap=True)
     table.add_column("source", justify="right", no_wrap=True, style="dim")
     for entry in rows:
-        verdict = mark("info" if entry.hit is None else "ok" if entry.hit else "fail")
+        verdict = status_mark("info" if entry.hit is None else "ok" if entry.hit else "fail")
         note = LETTERS[notes[entry.reason] - 1] if entry.reason else ""
         number = str(sources[entry.row.source])
         table.add_row(verdict, _what(entry), _number(entry, entry.row.value), _predicted(entry), note, number)

@@ -1,12 +1,10 @@
-"""Putting an answer on stdout: as text or as JSON, piece by piece or whole."""
+"""Printing an answer: as text or as JSON, piece by piece or whole."""
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from llama4sdk.cli.console import print_json, write
 
@@ -14,33 +12,27 @@ if TYPE_CHECKING:
     from llama4sdk.events import Event
     from llama4sdk.streams import Stream
 
-__all__ = ["StreamFlag", "YesFlag", "deliver"]
-
-StreamFlag = Annotated[
-    bool | None,
-    typer.Option("--stream/--no-stream", help="Print while the model writes; the default on a terminal."),
-]
-YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before downloading.")]
+__all__ = ["print_answer"]
 
 
-def deliver(stream: Stream, *, as_json: bool, live: bool | None) -> None:
+def print_answer(stream: Stream, *, as_json: bool, live: bool | None) -> None:
     """Print the whole stream. ``live`` is the user's wish; ``None`` streams text to a terminal only."""
     with stream:
         if as_json and live:
             for event in stream:
-                write(_line(event))
+                write(_json_line(event))
         elif as_json:
             print_json(stream.completion().model_dump(mode="json"))
         elif live or (live is None and sys.stdout.isatty()):
-            for piece in stream.text_deltas():
-                write(piece)
+            for text in stream.text_deltas():
+                write(text)
             write("\n")
         else:
             write(stream.completion().text + "\n")
 
 
-def _line(event: Event) -> str:
-    """One event as one line of JSON that says which kind it is."""
+def _json_line(event: Event) -> str:
+    """The event as one line of JSON that names its kind."""
     from llama4sdk.events import Finish, TextDelta
 
     kind = "text" if isinstance(event, TextDelta) else "finish" if isinstance(event, Finish) else "tool_call"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from typer.core import TyperGroup
 
-from llama4sdk.cli.options import SETTINGS, expanded
+from llama4sdk.cli.options import SETTINGS, expand_options
 
 if TYPE_CHECKING:
     from typer._click import Command  # click itself in older typers; only its name is needed here
@@ -24,7 +24,7 @@ COMMANDS: Final = (
 
 
 class _Commands(UserDict[str, "Command"]):
-    """Every command by name; one that nobody asked for yet is not imported."""
+    """The commands by name; each is imported when it is first looked up."""
 
     def __iter__(self) -> Iterator[str]:
         return iter(COMMANDS)
@@ -55,8 +55,8 @@ def app() -> typer.Typer:
     return program
 
 
-def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer's calling convention
-    if asked:
+def _show_version(value: bool) -> None:  # noqa: FBT001 - typer's calling convention
+    if value:
         from llama4sdk.cli.commands.version import version
 
         version()
@@ -76,9 +76,9 @@ def _root(
 
 
 def _load(name: str) -> Command:
-    found = getattr(importlib.import_module(f"llama4sdk.cli.commands.{name}"), name)
-    if isinstance(found, typer.Typer):
-        return typer.main.get_command(found)
+    command = getattr(importlib.import_module(f"llama4sdk.cli.commands.{name}"), name)
+    if isinstance(command, typer.Typer):
+        return typer.main.get_command(command)
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=SETTINGS)
-    single.command(name)(expanded(found))
+    single.command(name)(expand_options(command))
     return typer.main.get_command(single)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from llama4sdk import Client, weights
-from llama4sdk.cli.console import ask_key, note, stderr
+from llama4sdk.cli.console import ask_key, note
 from llama4sdk.cli.views.progress_bars import loading_bar
 from llama4sdk.planning.policy import Policy
 
@@ -17,52 +17,59 @@ if TYPE_CHECKING:
     from llama4sdk.cli.options import Target
     from llama4sdk.hardware import Hardware
     from llama4sdk.plan import Plan
+    from llama4sdk.registry import Registry
 
-__all__ = ["client_for", "load", "opened", "waiting"]
+__all__ = ["create_client", "load_model", "open_client"]
 
 
-def client_for(
-    target: Target, *, hardware: Hardware | None = None, batch: int = 1, max_cost: float | None = None
+def create_client(
+    target: Target,
+    *,
+    registry: Registry | None = None,
+    hardware: Hardware | None = None,
+    batch: int = 1,
+    max_cost: float | None = None,
 ) -> Client:
     """A client that has done nothing yet."""
     return Client(
         target.model,
+        registry=registry,
         backend=target.backend,
         device=target.device,
         quantization=target.quantization,
         context_length=target.context_length,
         batch=batch,
-        needs=cast("list[Feature]", target.need or []),  # names are checked there
+        needs=cast("list[Feature]", target.need or []),  # the client checks names
         languages=target.language or [],
         endpoint=target.endpoint,
         api_key=ask_key() if target.ask_key else None,
-        policy=Policy(allow_remote=target.remote, prefer=target.prefer, fallback=target.places, max_cost=max_cost),
+        policy=Policy(allow_remote=target.remote, prefer=target.policy, fallback=target.fallbacks, max_cost=max_cost),
         hardware=hardware,
     )
 
 
 @contextmanager
-def opened(target: Target, *, yes: bool, notices: bool = True, max_cost: float | None = None) -> Iterator[Client]:
-    """A client whose weights are here, after asking for a download where one is needed; closed at the end.
+def open_client(target: Target, *, yes: bool, notices: bool = True, max_cost: float | None = None) -> Iterator[Client]:
+    """A client whose weights are on this machine, after asking for a download where one is needed; closed at the end.
 
-    ``notices``: whether what it has to say is shown; a second client for the same model would only repeat it.
+    ``notices``: print the SDK's warnings; a second client for the same model would only repeat them.
     """
-    client = client_for(target, max_cost=max_cost)
+    client = create_client(target, max_cost=max_cost)
     plan = None if target.fallback else client.plan()
     if plan is not None and weights.missing(plan):
         from llama4sdk.cli.fetching import fetch
 
         fetch(plan.model, yes=yes)
         client.close()
-        client = client_for(target, max_cost=max_cost)  # plans anew, now that the weights are here
-    with _notices_on_stderr(shown=notices), client:
+        client = create_client(target, max_cost=max_cost)  # plans anew, now that the weights are here
+    with _warnings_on_stderr(shown=notices), client:
         yield client
 
 
-def load(client: Client, target: Target, check: Callable[[Plan], None] = lambda plan: None) -> None:
-    """Check that the plan will do, then load the model, with a bar on the terminal when that takes more than a moment.
+def load_model(client: Client, target: Target, check: Callable[[Plan], None] = lambda plan: None) -> None:
+    """Check the plan, then load the model, with a bar on the terminal when that takes more than a moment.
 
-    With fallbacks nothing is done beforehand: each place is looked at when it is asked.
+    With fallbacks nothing is done beforehand: each backend is planned for when it is asked.
     """
     if target.fallback:
         return
@@ -72,15 +79,9 @@ def load(client: Client, target: Target, check: Callable[[Plan], None] = lambda 
         client.load(progress=progress)
 
 
-def waiting(what: str) -> AbstractContextManager[object]:
-    """A sign on the terminal that something slow goes on."""
-    console = stderr()
-    return console.status(what) if console.is_terminal else nullcontext()
-
-
 @contextmanager
-def _notices_on_stderr(*, shown: bool) -> Iterator[None]:
-    """What the SDK logs as a warning (such as which model this really is) is one line on stderr."""
+def _warnings_on_stderr(*, shown: bool) -> Iterator[None]:
+    """Print each warning that the SDK logs (such as which model this really is) as one line on stderr."""
     logger, handler = logging.getLogger("llama4sdk"), _NoteHandler(logging.WARNING) if shown else logging.NullHandler()
     logger.addHandler(handler)
     try:

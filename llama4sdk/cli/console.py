@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pydantic import JsonValue
     from rich.console import Console, RenderableType
 
-__all__ = ["agreed", "ask_key", "note", "print_json", "show", "stderr", "write"]
+__all__ = ["ask_key", "confirm", "note", "note_if_interrupted", "print_json", "show", "stderr", "write"]
 
-UNKNOWN_WIDTH: Final = 80
+#: Columns of a terminal that does not say how wide it is.
+DEFAULT_WIDTH: Final = 80
 
 
 def show(*pieces: RenderableType) -> None:
-    """Tables and reports on stdout, one below the other; colour and width follow the terminal, NO_COLOR included."""
+    """Print tables and text on stdout; colour and width follow the terminal, NO_COLOR included."""
     from rich.console import Console
 
     console = Console(highlight=False, emoji=False, markup=False)  # names may hold brackets
     if console.width < 1:  # COLUMNS=0, as some systems set it, means that nobody knows
-        console.width = UNKNOWN_WIDTH
+        console.width = DEFAULT_WIDTH
     if console.is_terminal:
         console.print(*pieces, sep="\n")
         return
@@ -34,32 +36,42 @@ def show(*pieces: RenderableType) -> None:
 
 
 def stderr() -> Console:
-    """A console for what a person should know and a program should not read."""
+    """A console for messages to people, which programs should not read."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 def note(text: str) -> None:
-    """One line on stderr."""
+    """Print one line on stderr."""
     stderr().print(text, style="dim", markup=False)
 
 
+@contextmanager
+def note_if_interrupted(text: str) -> Iterator[None]:
+    """Print ``text`` on stderr when Ctrl-C ends the work within."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(text)
+        raise
+
+
 def print_json(value: Mapping[str, JsonValue] | Sequence[JsonValue]) -> None:
-    """A JSON document on stdout, for programs."""
-    whole = (sys.stdout.encoding or "").lower().startswith("utf")
-    write(json.dumps(value, ensure_ascii=not whole, indent=2) + "\n")
+    """Print a JSON document on stdout, for programs."""
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    write(json.dumps(value, ensure_ascii=not unicode, indent=2) + "\n")
 
 
 def write(text: str) -> None:
-    """Text on stdout, at once and exactly as it is."""
+    """Print text on stdout, at once and exactly as it is."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
 @cache
 def ask_key() -> str:
-    """The API key that is typed at the terminal, unseen; asked for once. Raises ConfigurationError where nobody is."""
+    """Ask for an API key, once, and hide what is typed. Raises ConfigurationError without a terminal."""
     from getpass import getpass
 
     from llama4sdk.errors import ConfigurationError
@@ -72,8 +84,8 @@ def ask_key() -> str:
     return getpass("API key: ", stream=sys.stderr)
 
 
-def agreed(question: str) -> bool:
-    """Ask the person at the terminal, who may just press Enter; where there is nobody, the answer is no."""
+def confirm(question: str) -> bool:
+    """Ask at the terminal, where Enter means yes; without a terminal the answer is no."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     sys.stderr.write(f"{question} [Y/n] ")  # not input(): it would write to stdout, which is for results

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from llama4sdk.cli.console import note, write
-from llama4sdk.cli.errors import report
+from llama4sdk.cli.errors import print_error
 from llama4sdk.errors import BackendError, ContextLengthError, Llama4Error
 from llama4sdk.messages import Message
 
@@ -30,7 +30,7 @@ PROMPT: Final = "> "
 
 
 class Conversation:
-    """Question and answer until the user leaves. Every answer knows all that was said before."""
+    """Questions and answers until the user leaves; each request holds all messages before it."""
 
     def __init__(
         self,
@@ -43,29 +43,29 @@ class Conversation:
         self._opening = tuple(opening)
         self._options = options
         self._schema = schema
-        self._said: list[Message] = []
+        self._history: list[Message] = []
 
     def run(self, plan: Plan | None) -> None:
-        """Read, answer, repeat; ``plan`` is what answers, where that is known.
+        """Read, answer, repeat; ``plan`` is the model that answers, where one is known beforehand.
 
         An error that concerns one answer does not end the conversation.
         """
         with suppress(ImportError):
             import readline  # noqa: F401  (gives input() line editing and a history)
-        who = f"{plan.model} on {plan.placement} ({plan.backend}). " if plan else ""
-        note(f"{who}/help lists the commands, Ctrl-D leaves.")
-        while (line := _read()) is not None:
+        description = f"{plan.model} on {plan.placement} ({plan.backend}). " if plan else ""
+        note(f"{description}/help lists the commands, Ctrl-D leaves.")
+        while (line := _read_line()) is not None:
             command = line.strip()
             if command in ("/exit", "/quit"):
                 return
             if command.startswith("/"):
-                self._obey(command)
+                self._run_command(command)
             elif command:
                 self._answer(line)
 
-    def _obey(self, command: str) -> None:
+    def _run_command(self, command: str) -> None:
         if command == "/clear":
-            self._said.clear()
+            self._history.clear()
             note("Forgotten.")
         else:
             note(HELP if command == "/help" else f"There is no command {command}.\n{HELP}")
@@ -73,24 +73,24 @@ class Conversation:
     def _answer(self, line: str) -> None:
         question = Message(role="user", content=line)
         try:
-            answer = self._write([*self._opening, *self._said, question])
+            answer = self._print_answer([*self._opening, *self._history, question])
         except ContextLengthError as error:
-            report(error)
+            print_error(error)
             note("The conversation no longer fits into the context; /clear starts anew.")
         except BackendError:
             raise
         except Llama4Error as error:
-            report(error)
+            print_error(error)
         else:
-            self._said += [question, answer] if answer.text else []
+            self._history += [question, answer] if answer.text else []
 
-    def _write(self, messages: Sequence[Message]) -> Message:
-        """Print the answer as it comes; what had come of it before Ctrl-C is an answer as well."""
+    def _print_answer(self, messages: Sequence[Message]) -> Message:
+        """Print the answer as it comes; after Ctrl-C the part that had come is the answer."""
         stream: Stream | None = None
         try:
             with self._client.chat(messages, schema=self._schema, stream=True, **self._options) as stream:
-                for piece in stream.text_deltas():
-                    write(piece)
+                for text in stream.text_deltas():
+                    write(text)
             write("\n")
         except KeyboardInterrupt:
             write("\n")
@@ -98,8 +98,8 @@ class Conversation:
         return stream.partial.message if stream else Message(role="assistant")
 
 
-def _read() -> str | None:
-    """The next line, or None at the end of the input. Ctrl-C drops the line that was begun."""
+def _read_line() -> str | None:
+    """Read the next line; ``None`` at the end of the input. Ctrl-C drops a half-written line."""
     while True:
         try:
             return input(PROMPT)

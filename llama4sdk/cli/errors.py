@@ -1,4 +1,4 @@
-"""From exceptions to a line on stderr and an exit code: the one place for all commands."""
+"""Exceptions as a line on stderr and an exit status, for all commands."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import typer
 
 from llama4sdk import errors
 
-__all__ = ["ExitCode", "exit_code", "guarded", "report"]
+__all__ = ["ExitCode", "exit_code", "exit_on_error", "print_error"]
 
 
 class ExitCode(IntEnum):
-    """What the program's exit status means, of all commands but ``doctor``."""
+    """The program's exit statuses; ``doctor`` has its own."""
 
     OK = 0
     BUG = 1
@@ -29,7 +29,8 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-MEANINGS: Final[tuple[tuple[type[errors.Llama4Error], ExitCode], ...]] = (
+#: The first class that an error belongs to counts.
+EXIT_CODES: Final[tuple[tuple[type[errors.Llama4Error], ExitCode], ...]] = (
     (errors.ContextLengthError, ExitCode.CONTEXT),
     (errors.ConfigurationError, ExitCode.USAGE),
     (errors.UnsupportedFeatureError, ExitCode.USAGE),
@@ -38,19 +39,17 @@ MEANINGS: Final[tuple[tuple[type[errors.Llama4Error], ExitCode], ...]] = (
     (errors.ContentFilteredError, ExitCode.REMOTE),
     (errors.Llama4Error, ExitCode.BACKEND),
 )
-"""The first that fits counts."""
-
-UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT)
-"""How the system says that a file which output is sent to takes no more."""
+#: Errors of a full disk, when stdout is a file.
+DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 def exit_code(error: errors.Llama4Error) -> ExitCode:
     """The exit status for an error."""
-    return next(code for kind, code in MEANINGS if isinstance(error, kind))
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
 
 
-def report(error: errors.Llama4Error) -> None:
-    """Say on stderr what happened and what to do."""
+def print_error(error: errors.Llama4Error) -> None:
+    """Print the error, the attempts that led to it, and its hint on stderr."""
     from llama4sdk.cli.console import stderr
 
     console = stderr()
@@ -64,8 +63,8 @@ def report(error: errors.Llama4Error) -> None:
         console.print(error.hint, markup=False)
 
 
-def guarded(work: Callable[[], None]) -> None:
-    """Do the work; turn the SDK's errors, Ctrl-C and a reader that left into an exit status.
+def exit_on_error(work: Callable[[], None]) -> None:
+    """Run a command; turn the SDK's errors, Ctrl-C and a closed pipe into an exit status.
 
     Any other exception is a bug and passes with its traceback.
     """
@@ -73,22 +72,23 @@ def guarded(work: Callable[[], None]) -> None:
         work()
         sys.stdout.flush()
     except errors.Llama4Error as error:
-        report(error)
+        print_error(error)
         raise typer.Exit(exit_code(error)) from None
     except (KeyboardInterrupt, typer.Abort):
         print("\nInterrupted.", file=sys.stderr)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except BrokenPipeError:
-        # 'llama4sdk … | head': the reader has what it wanted. Nothing more may be flushed into the pipe at exit.
-        _give_up_stdout()
+        # 'llama4sdk … | head': the reader has all it wanted
+        _discard_stdout()
         raise typer.Exit(ExitCode.OK) from None
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        if error.errno not in DISK_FULL:
             raise
-        _give_up_stdout()
-        report(errors.Llama4Error(f"The output cannot be written: {error.strerror}.", hint="Write it elsewhere."))
+        _discard_stdout()
+        print_error(errors.Llama4Error(f"The output cannot be written: {error.strerror}.", hint="Write it elsewhere."))
         raise typer.Exit(ExitCode.BACKEND) from None
 
 
-def _give_up_stdout() -> None:
+def _discard_stdout() -> None:
+    """Send stdout nowhere, so that Python's flush at exit does not fail as well."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

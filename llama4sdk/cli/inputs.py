@@ -1,4 +1,4 @@
-"""What the user gives a command to work on: words on the command line, or stdin."""
+"""Reading a command's input: words on the command line, files, stdin."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 from llama4sdk.errors import ConfigurationError, InvalidRequestError
 
-__all__ = ["STDIN", "read_file", "read_json_object", "read_stdin", "read_text", "text_from"]
+__all__ = ["STDIN", "read_file", "read_json_object", "read_stdin", "read_text", "read_words"]
 
 STDIN = "-"
 
 
-def text_from(words: list[str] | None) -> str:
-    """The words, joined; each ``-`` stands for everything on stdin, and so does no word at all.
+def read_words(words: list[str] | None) -> str:
+    """Join words into a text; each ``-`` stands for everything on stdin, and so does no word at all.
 
     Raises ConfigurationError when there is neither.
     """
@@ -25,7 +25,7 @@ def text_from(words: list[str] | None) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A text file, or with ``-`` stdin. Raises InvalidRequestError when it cannot be read, is no text, or is empty."""
+    """Read a text file, or stdin for ``-``. Raises InvalidRequestError when it is unreadable, empty or no text."""
     text = read_stdin() if str(path) == STDIN else read_file(path)
     if "\0" in text:
         raise InvalidRequestError(f"Cannot read {path}: it is no text.")
@@ -35,16 +35,16 @@ def read_text(path: Path) -> str:
 
 
 def read_stdin() -> str:
-    """All of stdin, without the line break that ends it. Raises InvalidRequestError when it is no text."""
+    """Read all of stdin, without the line break that ends it. Raises InvalidRequestError when it is no text."""
     try:
         return sys.stdin.read().removesuffix("\n")
     except UnicodeDecodeError as error:
         raise InvalidRequestError("What was piped in is no UTF-8 text.") from error
 
 
-def read_file(path: Path, what: str = "") -> str:
-    """A text file, whole. Raises InvalidRequestError when it cannot be read or is no text."""
-    name = f"the {what} {path}" if what else str(path)
+def read_file(path: Path, kind: str = "") -> str:
+    """Read a text file. Raises InvalidRequestError when it cannot be read or is no text."""
+    name = f"the {kind} {path}" if kind else str(path)
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -52,13 +52,13 @@ def read_file(path: Path, what: str = "") -> str:
         raise InvalidRequestError(f"Cannot read {name}: {reason}.") from error
 
 
-def read_json_object(path: Path, what: str) -> dict[str, object]:
-    """A file that holds one JSON object. Raises InvalidRequestError for anything else."""
-    text = read_file(path, what)
+def read_json_object(path: Path, kind: str) -> dict[str, object]:
+    """Read a file that holds one JSON object. Raises InvalidRequestError for anything else."""
+    text = read_file(path, kind)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"The {what} {path} is no JSON: {error}.") from error
+        raise InvalidRequestError(f"The {kind} {path} is no JSON: {error}.") from error
     if not isinstance(value, dict):
-        raise InvalidRequestError(f"The {what} {path} is no JSON object.")
+        raise InvalidRequestError(f"The {kind} {path} is no JSON object.")
     return value

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from llama4sdk.hardware import Hardware
 
-__all__ = ["machines", "one"]
+__all__ = ["only_machine", "read_machines"]
 
 
-def machines(file: Path | None, gpus: Sequence[str] | None, ram: str | None) -> dict[str, Hardware]:
-    """By a name for people. ``LLAMA4SDK_HARDWARE`` stands for this machine. Raises ConfigurationError."""
+def read_machines(file: Path | None, gpus: Sequence[str] | None, ram: str | None) -> dict[str, Hardware]:
+    """Machines by a name for people; with no option this one, or the file that ``LLAMA4SDK_HARDWARE`` names.
+
+    Raises ConfigurationError.
+    """
     from llama4sdk import settings
     from llama4sdk.catalog.accelerators import describe, parse_size
     from llama4sdk.errors import ConfigurationError
@@ -28,19 +31,19 @@ def machines(file: Path | None, gpus: Sequence[str] | None, ram: str | None) -> 
             "A machine is read from a file or imagined, not both.", hint="Drop one of the options."
         )
     memory = parse_size(ram) if ram is not None else None
-    found = {f"{name}, {ram} RAM" if ram else name: describe(name, ram=memory) for name in gpus or ["none"]}
-    for name, machine in zip(gpus or [], found.values(), strict=False):
+    machines = {f"{name}, {ram} RAM" if ram else name: describe(name, ram=memory) for name in gpus or ["none"]}
+    for name, machine in zip(gpus or [], machines.values(), strict=False):
         if memory not in (None, machine.total_memory):
             raise ConfigurationError(
                 f"The processor of '{name}' shares its {machine.total_memory / 2**30:g} GB of memory, so --ram {ram} "
                 "cannot be.",
                 hint="Leave --ram out; of a Mac say the size in its name, such as m3-max-64gb.",
             )
-    return found
+    return machines
 
 
-def one(machines: Mapping[str, Hardware]) -> Hardware:
-    """The only machine. Raises ConfigurationError where there are more."""
+def only_machine(machines: Mapping[str, Hardware]) -> Hardware:
+    """The machine to plan for. Raises ConfigurationError where there are several."""
     from llama4sdk.errors import ConfigurationError
 
     if len(machines) > 1:

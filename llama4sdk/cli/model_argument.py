@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from llama4sdk.capacity.model_facts import ModelFacts
     from llama4sdk.plan import Preference
 
-__all__ = ["models_in_question"]
+__all__ = ["find_checkpoint", "models_in_question"]
 
 
 def models_in_question(name: str | None, prefer: Preference = "balanced") -> list[ModelFacts]:
@@ -31,3 +33,17 @@ def models_in_question(name: str | None, prefer: Preference = "balanced") -> lis
         return []
     facts = find_model_facts(name)
     return [] if facts is None else [facts]
+
+
+def find_checkpoint(model: str) -> Path:
+    """The file or directory of a model's weights. Raises WeightsNotFoundError."""
+    from llama4sdk import weights
+    from llama4sdk.errors import WeightsNotFoundError
+
+    path = weights.locate(model)
+    if path is None:
+        raise WeightsNotFoundError(
+            f"There is no checkpoint '{model}' on this machine.",
+            hint=f"'llama4sdk pull {model}' fetches it or says how; or give a GGUF file or a checkpoint directory.",
+        )
+    return path

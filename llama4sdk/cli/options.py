@@ -6,153 +6,92 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias, get_type_hints
 
 import typer
 
-from llama4sdk.cli.errors import guarded
+from llama4sdk.cli.errors import exit_on_error
 from llama4sdk.cli.inputs import read_file, read_json_object
 
 if TYPE_CHECKING:
-    from llama4sdk.plan import Preference
     from llama4sdk.requests import GenerateOptions, SamplingOptions
 
-__all__ = ["SETTINGS", "JsonFlag", "Sampling", "Shape", "Target", "expanded"]
+__all__ = [
+    "SETTINGS",
+    "JsonFlag",
+    "OutputFormat",
+    "PolicyName",
+    "Sampling",
+    "StreamFlag",
+    "Target",
+    "YesFlag",
+    "expand_options",
+]
 
 SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
 
-PLAN_PANEL: Final = "What runs, and where"
-SAMPLING_PANEL: Final = "Sampling"
-SHAPE_PANEL: Final = "What the answer looks like"
-
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
+StreamFlag = Annotated[
+    bool | None,
+    typer.Option("--stream/--no-stream", help="Print while the model writes; the default on a terminal."),
+]
+YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before downloading.")]
 
+#: ``Preference``, whose module takes too long to import for a program that only shows its help.
+PolicyName: TypeAlias = Literal["balanced", "quality", "speed", "context", "cost"]
 
-class Wanted(StrEnum):
-    """What a policy may prefer, as typer takes choices."""
+_target = functools.partial(typer.Option, rich_help_panel="What runs, and where")
+_sampling = functools.partial(typer.Option, rich_help_panel="Sampling")
+_shape = functools.partial(typer.Option, rich_help_panel="What the answer looks like")
 
-    BALANCED = "balanced"
-    QUALITY = "quality"
-    SPEED = "speed"
-    CONTEXT = "context"
-    COST = "cost"
+MODEL_HELP: Final = "A name (see 'llama4sdk models'), a GGUF file, or a checkpoint directory."
+QUANTIZATION_HELP: Final = (
+    "fp32, bf16, fp16, fp8, int8, int4, int4-g32, …; or by class of modules: experts=int4,attention=int8."
+)
+NEED_HELP: Final = "What requests will use: images, tools, json_schema, embed, … (repeatable)."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
     """What to run and where; ``None`` leaves it to the planner."""
 
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="A name (see 'llama4sdk models'), a GGUF file, or a checkpoint directory.",
-            rich_help_panel=PLAN_PANEL,
-        ),
-    ] = None
-    backend: Annotated[
-        str | None,
-        typer.Option("--backend", "-b", help="See 'llama4sdk backends'.", rich_help_panel=PLAN_PANEL),
-    ] = None
-    endpoint: Annotated[
-        str | None,
-        typer.Option("--endpoint", "-e", metavar="URL", help="The server to ask.", rich_help_panel=PLAN_PANEL),
-    ] = None
-    ask_key: Annotated[
-        bool, typer.Option("--ask-key", help="Ask for the API key at the terminal.", rich_help_panel=PLAN_PANEL)
-    ] = False
-    device: Annotated[
-        str | None, typer.Option("--device", "-d", help="cpu, cuda:0, mps, …", rich_help_panel=PLAN_PANEL)
-    ] = None
-    quantization: Annotated[
-        str | None,
-        typer.Option(
-            "--quantization",
-            "-q",
-            help="fp32, bf16, fp16, fp8, int8, int4, int4-g32, …; or by class of modules: experts=int4,attention=int8.",
-            rich_help_panel=PLAN_PANEL,
-        ),
-    ] = None
-    context_length: Annotated[
-        int | None,
-        typer.Option("--context-length", "-c", help="Tokens of prompt and answer.", rich_help_panel=PLAN_PANEL),
-    ] = None
-    need: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What requests will use: images, tools, json_schema, embed, … (repeatable).",
-            rich_help_panel=PLAN_PANEL,
-        ),
-    ] = None
-    language: Annotated[
-        list[str] | None,
-        typer.Option(help="What they will be in: Hindi, Thai, … (repeatable).", rich_help_panel=PLAN_PANEL),
-    ] = None
-    remote: Annotated[
-        bool,
-        typer.Option("--remote", help="Allow backends that send prompts elsewhere.", rich_help_panel=PLAN_PANEL),
-    ] = False
+    model: Annotated[str | None, _target("--model", "-m", help=MODEL_HELP)] = None
+    backend: Annotated[str | None, _target("--backend", "-b", help="See 'llama4sdk backends'.")] = None
+    endpoint: Annotated[str | None, _target("--endpoint", "-e", metavar="URL", help="The server to ask.")] = None
+    ask_key: Annotated[bool, _target("--ask-key", help="Ask for the API key at the terminal.")] = False
+    device: Annotated[str | None, _target("--device", "-d", help="cpu, cuda:0, mps, …")] = None
+    quantization: Annotated[str | None, _target("--quantization", "-q", help=QUANTIZATION_HELP)] = None
+    context_length: Annotated[int | None, _target("--context-length", "-c", help="Tokens of prompt and answer.")] = None
+    need: Annotated[list[str] | None, _target(help=NEED_HELP)] = None
+    language: Annotated[list[str] | None, _target(help="What they will be in: Hindi, Thai, … (repeatable).")] = None
+    remote: Annotated[bool, _target("--remote", help="Allow backends that send prompts elsewhere.")] = False
     fallback: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="BACKEND[=MODEL]",
-            help="Ask this one where those before it fail (repeatable).",
-            rich_help_panel=PLAN_PANEL,
-        ),
+        _target(metavar="BACKEND[=MODEL]", help="Ask this one where those before it fail (repeatable)."),
     ] = None
-    policy: Annotated[
-        Wanted, typer.Option(help="What counts first where several plans are possible.", rich_help_panel=PLAN_PANEL)
-    ] = Wanted.BALANCED
+    policy: Annotated[PolicyName, _target(help="What counts first where several plans are possible.")] = "balanced"
 
     @property
-    def prefer(self) -> Preference:
-        """The policy as ``Policy.prefer`` takes it."""
-        return self.policy.value
-
-    @property
-    def places(self) -> tuple[str | tuple[str, str], ...]:
+    def fallbacks(self) -> tuple[str | tuple[str, str], ...]:
         """The fallbacks as ``Policy.fallback`` takes them."""
-        split = (place.partition("=") for place in self.fallback or ())
-        return tuple((backend, model) if model else backend for backend, _, model in split)
+        pairs = (text.partition("=") for text in self.fallback or ())
+        return tuple((backend, model) if model else backend for backend, _, model in pairs)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How tokens are drawn; what is not given is the model's own default."""
 
-    max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", "-n", help="At most this many.", rich_help_panel=SAMPLING_PANEL)
-    ] = None
-    temperature: Annotated[
-        float | None,
-        typer.Option("--temperature", "-t", help="0 takes the likeliest token.", rich_help_panel=SAMPLING_PANEL),
-    ] = None
-    top_p: Annotated[
-        float | None, typer.Option(help="Keep this total probability.", rich_help_panel=SAMPLING_PANEL)
-    ] = None
-    top_k: Annotated[
-        int | None, typer.Option(help="Keep this many of the likeliest tokens.", rich_help_panel=SAMPLING_PANEL)
-    ] = None
-    min_p: Annotated[
-        float | None,
-        typer.Option(help="Drop tokens below this share of the likeliest.", rich_help_panel=SAMPLING_PANEL),
-    ] = None
-    repetition_penalty: Annotated[
-        float | None,
-        typer.Option(help="Above 1: seen tokens become less likely.", rich_help_panel=SAMPLING_PANEL),
-    ] = None
-    seed: Annotated[int | None, typer.Option(help="Makes an answer repeatable.", rich_help_panel=SAMPLING_PANEL)] = None
-    stop: Annotated[
-        list[str] | None,
-        typer.Option(help="Stop before this text (repeatable).", rich_help_panel=SAMPLING_PANEL),
-    ] = None
-    logprobs: Annotated[
-        int | None,
-        typer.Option(help="Report log-probabilities and this many alternatives.", rich_help_panel=SAMPLING_PANEL),
-    ] = None
+    max_tokens: Annotated[int | None, _sampling("--max-tokens", "-n", help="At most this many.")] = None
+    temperature: Annotated[float | None, _sampling("--temperature", "-t", help="0 takes the likeliest token.")] = None
+    top_p: Annotated[float | None, _sampling(help="Keep this total probability.")] = None
+    top_k: Annotated[int | None, _sampling(help="Keep this many of the likeliest tokens.")] = None
+    min_p: Annotated[float | None, _sampling(help="Drop tokens below this share of the likeliest.")] = None
+    repetition_penalty: Annotated[float | None, _sampling(help="Above 1: seen tokens become less likely.")] = None
+    seed: Annotated[int | None, _sampling(help="Makes an answer repeatable.")] = None
+    stop: Annotated[list[str] | None, _sampling(help="Stop before this text (repeatable).")] = None
+    logprobs: Annotated[int | None, _sampling(help="Report log-probabilities and this many alternatives.")] = None
 
     def given(self) -> SamplingOptions:
         """The options that were given, as ``Client.chat`` takes them."""
@@ -164,18 +103,12 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
+class OutputFormat:
     """What the answer must look like; at most one of them."""
 
-    schema: Annotated[
-        Path | None, typer.Option(help="JSON of the JSON schema in this file.", rich_help_panel=SHAPE_PANEL)
-    ] = None
-    regex: Annotated[
-        str | None, typer.Option(help="Text that this regular expression matches.", rich_help_panel=SHAPE_PANEL)
-    ] = None
-    grammar: Annotated[
-        Path | None, typer.Option(help="Text of the Lark grammar in this file.", rich_help_panel=SHAPE_PANEL)
-    ] = None
+    schema: Annotated[Path | None, _shape(help="JSON of the JSON schema in this file.")] = None
+    regex: Annotated[str | None, _shape(help="Text that this regular expression matches.")] = None
+    grammar: Annotated[Path | None, _shape(help="Text of the Lark grammar in this file.")] = None
 
     def given(self) -> GenerateOptions:
         """The options that were given, as ``Client.generate`` takes them. Raises InvalidRequestError for a bad file."""
@@ -191,7 +124,7 @@ class Shape:
         return None if self.schema is None else read_json_object(self.schema, "schema")
 
 
-def expanded(command: Callable[..., None]) -> Callable[..., None]:
+def expand_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command with each option group in its signature spread out into single options, and its errors guarded."""
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type] = {
@@ -203,7 +136,7 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
     def run(**values: object) -> None:
         for name, group in groups.items():
             values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
-        guarded(lambda: command(**values))
+        exit_on_error(lambda: command(**values))
 
     flat = [single for parameter in parameters for single in _spread(parameter, hints)]
     run.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]  # where inspect and typer look first
@@ -212,6 +145,7 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _spread(parameter: inspect.Parameter, hints: dict[str, object]) -> Iterator[inspect.Parameter]:
+    """The parameter itself, or one for each field of the option group it stands for."""
     hint = hints[parameter.name]
     if not (isinstance(hint, type) and is_dataclass(hint)):
         yield parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY)

@@ -8,25 +8,37 @@ import os
 import sys
 from typing import Final
 
-__all__ = ["prepare"]
+__all__ = ["tolerate_any_text"]
 
-PLAIN: Final = {"✓": "+", "✗": "x", "·": "-", "→": "->", "…": "...", "—": "-", "±": "+/-", "│": "|", "─": "-"}
-HANDLER: Final = "llama4sdk-plain"
+#: What stands for a character that an encoding lacks; "?" for all others.
+ASCII_SUBSTITUTES: Final = {
+    "✓": "+",
+    "✗": "x",
+    "·": "-",
+    "→": "->",
+    "…": "...",
+    "—": "-",
+    "±": "+/-",
+    "│": "|",
+    "─": "-",
+}
+HANDLER_NAME: Final = "llama4sdk-ascii"
 
 
-def prepare() -> None:
-    """Make stdout and stderr take any text."""
-    codecs.register_error(HANDLER, _plainly)
+def tolerate_any_text() -> None:
+    """Make stdout and stderr accept any text, whatever their encoding, and exist even if the caller closed them."""
+    codecs.register_error(HANDLER_NAME, _substitute)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed before the program began
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - for the whole process
         elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=HANDLER)
+            stream.reconfigure(errors=HANDLER_NAME)
 
 
-def _plainly(error: UnicodeError) -> tuple[str, int]:
-    """What a terminal lacks becomes what is nearest; a terminal is no reason to fail."""
+def _substitute(error: UnicodeError) -> tuple[str, int]:
+    """Replace what an encoding lacks, as an error handler of ``codecs``."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(PLAIN.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
+    missing = error.object[error.start : error.end]
+    return "".join(ASCII_SUBSTITUTES.get(letter, "?") for letter in missing), error.end

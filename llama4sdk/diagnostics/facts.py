@@ -1,4 +1,4 @@
-"""TODO."""
+"""Facts about this machine and installation, gathered once for the doctor to judge."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from llama4sdk import __version__, settings, weights
 from llama4sdk._values import Value
 from llama4sdk.backend import Need
 from llama4sdk.catalog import models as catalog
+from llama4sdk.catalog.endpoints import listings
 from llama4sdk.client import Client
 from llama4sdk.errors import Llama4Error
 from llama4sdk.hardware import Hardware
@@ -26,80 +27,76 @@ from llama4sdk.probe.bounded_read import Reader
 from llama4sdk.probe.software import outdated
 from llama4sdk.registry import PluginFailure, Registered, Registry
 
-__all__ = ["Facts", "gather"]
+__all__ = ["ECHO_MESSAGE", "Facts", "LocalModels", "gather"]
 
+#: Each model that the catalogue knows by name, and where its weights are; ``None`` when they are not on this machine.
+ModelPaths: TypeAlias = dict[str, Path | None]
 
-Located: TypeAlias = dict[str, Path | None]
+#: The path and the bytes so far of downloads that were interrupted, by model.
+PartialDownloads: TypeAlias = dict[str, tuple[Path, int]]
 
+#: The path and the bytes of every model on this machine.
+LocalModels: TypeAlias = tuple[tuple[Path, int], ...]
 
-Begun: TypeAlias = dict[str, tuple[Path, int]]
+#: By distribution, packages that are too old for it: name, version, the least version that it needs.
+OutdatedPackages: TypeAlias = dict[str, tuple[tuple[str, str, str], ...]]
 
+#: The message of the self-check, which the echo backend must repeat.
+ECHO_MESSAGE: Final = "Is anybody there?"
 
-Kept: TypeAlias = tuple[tuple[Path, int], ...]
-
-
-Outdated: TypeAlias = dict[str, tuple[tuple[str, str, str], ...]]
-
-
-ECHO: Final = "Is anybody there?"
-
-
-STORE_DEADLINE: Final = 1.5
-"""Seconds for the directories of weights."""
+#: Time to read the directories of weights.
+STORE_DEADLINE_SECONDS: Final = 1.5
 
 
 class Facts(Value):
-    """All that the judgement needs."""
+    """Everything that ``report.examine`` takes into account."""
 
     version: str
     python: str
     hardware: Hardware
     hardware_file: Path | None = None
     home: Path
+    #: Whether files can be written to ``home``.
     writable: bool = True
-    """Whether something can be kept there."""
     backends: tuple[Registered, ...]
     failures: tuple[PluginFailure, ...]
-    absent: dict[str, tuple[str, ...]]
-    """For each backend, the modules it requires that are not installed."""
+    #: For each backend, the modules it requires that are not installed.
+    missing_modules: dict[str, tuple[str, ...]]
     answers: tuple[Answer, ...]
-    models: Located
-    """Where each model that ``catalog`` knows is."""
-    unfinished: Begun = Field(default_factory=dict)
-    """Of those that are not here but have begun to arrive, where and how many bytes."""
-    outdated: Outdated = Field(default_factory=dict)
-    """For each distribution of a backend what it has too old: name, version, the least it needs."""
+    models: ModelPaths
+    partial_downloads: PartialDownloads = Field(default_factory=dict)
+    outdated: OutdatedPackages = Field(default_factory=dict)
+    #: The variables that are set and matter, without secrets.
     environment: dict[str, str] = Field(default_factory=dict)
-    """The variables that are set and matter, without secrets."""
+    #: Time of each reader of the probe; ``None`` for one that did not answer.
     seconds: dict[str, float | None] = Field(default_factory=dict)
-    """What each reader of the probe took; ``None`` for one that did not answer."""
-    kept: Kept = ()
-    """The models on this machine, with their bytes; looked for only when details are wanted."""
+    #: Looked for only when details are wanted.
+    local_models: LocalModels = ()
+    #: The plan of ``Client()``; ``None`` when there is none, for the reason in ``plan_error``.
     plan: Plan | None = None
-    no_plan: str | None = None
-    """Why there is no plan."""
-    table: str | None = None
-    """What is wrong with the user's own table of endpoints."""
+    plan_error: str | None = None
+    #: The error in the user's own table of endpoints; ``None`` when there is none.
+    endpoints_error: str | None = None
+    #: The echo backend's answer to ``ECHO_MESSAGE``, or its error; ``None`` when it is disabled.
     echo: str | None = None
-    """What the echo backend answered, or why it did not; ``None`` when it is disabled."""
 
 
 def gather(*, details: bool = False) -> Facts:
-    """Look at this machine and installation. Loads no model, and raises for no plugin's sake.
+    """Look at this machine and installation. Loads no model, and raises nothing that a plugin raised.
 
-    ``details`` are the sizes of what is kept, which can take a second to add up.
+    ``details`` adds the sizes of the models on this machine, which can take a second to sum up.
     """
-    file, until = settings.hardware_file(), time.monotonic() + STORE_DEADLINE
-    nothing: tuple[Located, Begun, bool] = ({}, {}, True)
-    stores = Reader("models", _stores, nothing)
-    no_sizes: Kept = ()
+    file, until = settings.hardware_file(), time.monotonic() + STORE_DEADLINE_SECONDS
+    no_stores: tuple[ModelPaths, PartialDownloads, bool] = ({}, {}, True)
+    no_sizes: LocalModels = ()
+    nothing_outdated: OutdatedPackages = {}
+    stores = Reader("models", _read_stores, no_stores)
     sizes = Reader("sizes of models", lambda: tuple(weights.kept()) if details else no_sizes, no_sizes)
     registry = Registry.discover()
-    nothing_old: Outdated = {}
-    libraries = Reader("what plugins require", lambda: _outdated(registry), nothing_old)
+    libraries = Reader("what plugins require", lambda: _outdated_packages(registry), nothing_outdated)
     hardware, seconds = (Hardware.from_file(file), {}) if file else timed_probe()
-    answers, plan, no_plan = _planned(registry, hardware)
-    models, unfinished, writable = stores.result(until)
+    answers, plan, plan_error = _plan(registry, hardware)
+    models, partial_downloads, writable = stores.result(until)
     if problems := [problem for reader in (stores, libraries) if (problem := reader.problem(until))]:
         hardware = hardware.model_copy(update={"problems": (*hardware.problems, *problems)})
     return Facts(
@@ -111,24 +108,22 @@ def gather(*, details: bool = False) -> Facts:
         writable=writable,
         backends=registry.backends,
         failures=registry.failures,
-        absent={entry.info.name: entry.info.missing_modules() for entry in registry.backends},
+        missing_modules={entry.info.name: entry.info.missing_modules() for entry in registry.backends},
         answers=answers,
         models=models,
-        unfinished=unfinished,
+        partial_downloads=partial_downloads,
         outdated=libraries.result(until),
         environment=settings.in_use(),
         seconds=dict(seconds),
-        kept=sizes.result(until),
+        local_models=sizes.result(until),
         plan=plan,
-        no_plan=no_plan,
-        table=_table(),
+        plan_error=plan_error,
+        endpoints_error=_endpoints_error(),
         echo=_echo(registry, hardware),
     )
 
 
-def _table() -> str | None:
-    from llama4sdk.catalog.endpoints import listings
-
+def _endpoints_error() -> str | None:
     try:
         listings()
     except Llama4Error as error:
@@ -136,30 +131,33 @@ def _table() -> str | None:
     return None
 
 
-def _stores() -> tuple[Located, Begun, bool]:
+def _read_stores() -> tuple[ModelPaths, PartialDownloads, bool]:
     models = {spec.name: weights.locate(spec.name) for spec in catalog.MODELS if spec.released}
-    begun = {name: found for name, path in models.items() if path is None and (found := weights.unfinished(name))}
-    return models, begun, _writable(settings.home())
+    partial = {name: part for name, path in models.items() if path is None and (part := weights.unfinished(name))}
+    return models, partial, _is_writable(settings.home())
 
 
-def _writable(home: Path) -> bool:
-    """Whether weights could be kept there; where it does not exist yet, whether it could be made."""
-    place = next(place for place in (home, *home.parents) if place.exists() or place == place.parent)
-    return place.is_dir() and os.access(place, os.W_OK)
+def _is_writable(home: Path) -> bool:
+    """Whether weights can be written there, or where it does not exist yet, whether it can be created."""
+    existing = next(path for path in (home, *home.parents) if path.exists() or path == path.parent)
+    return existing.is_dir() and os.access(existing, os.W_OK)
 
 
-def _outdated(registry: Registry) -> Outdated:
-    found = {entry.distribution: tuple(outdated(entry.distribution)) for entry in registry.backends}
-    return {distribution: parts for distribution, parts in found.items() if parts}
+def _outdated_packages(registry: Registry) -> OutdatedPackages:
+    packages = {entry.distribution: tuple(outdated(entry.distribution)) for entry in registry.backends}
+    return {distribution: old for distribution, old in packages.items() if old}
 
 
-def _planned(registry: Registry, hardware: Hardware) -> tuple[tuple[Answer, ...], Plan | None, str | None]:
-    """What every backend answers, and what ``Client()`` would make of it; each backend is asked only once."""
-    wanted = planner.needs(Need(), Policy(), backend=None)
-    # Need() reaches those too that bring models of their own, so that one that hangs or raises is found out.
-    answers = collect(registry, registry.names, (*wanted, Need()), hardware, deadline=settings.offer_deadline())
+def _plan(registry: Registry, hardware: Hardware) -> tuple[tuple[Answer, ...], Plan | None, str | None]:
+    """Every backend's answers, and the plan that ``Client()`` would make of them, or the reason why there is none.
+
+    Each backend is asked only once.
+    """
+    needs = planner.needs(Need(), Policy(), backend=None)
+    # Need() also reaches backends that bring models of their own, and so shows those that hang or raise.
+    answers = collect(registry, registry.names, (*needs, Need()), hardware, deadline=settings.offer_deadline())
     try:
-        plan = planner.choose([answer for answer in answers if answer.need in wanted], hardware, Policy())
+        plan = planner.choose([answer for answer in answers if answer.need in needs], hardware, Policy())
     except Llama4Error as error:
         return answers, None, error.message
     return answers, plan, None
@@ -170,6 +168,6 @@ def _echo(registry: Registry, hardware: Hardware) -> str | None:
         return None
     try:
         with Client("echo", registry=registry, hardware=hardware, backend="echo") as client:
-            return client.chat(ECHO).text
+            return client.chat(ECHO_MESSAGE).text
     except Llama4Error as error:
         return error.message

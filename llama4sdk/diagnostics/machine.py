@@ -1,4 +1,4 @@
-"""What is found when a machine is looked at, as lines with a verdict and a remedy. Pure."""
+"""Checks of a machine's hardware, each with a verdict and a remedy. Pure."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from llama4sdk._values import Value
 from llama4sdk.catalog.unified_memory import largest_gpu_memory, raise_gpu_memory_command
 from llama4sdk.hardware import Device, Hardware, Runtime
 
-__all__ = ["Check", "Section", "Status", "check", "describe_machine", "reaches_accelerators"]
+__all__ = ["Check", "Section", "Status", "check_hardware", "make_check", "reaches_accelerators"]
 
 Section: TypeAlias = Literal["machine", "backends", "models", "plan"]
+#: ``info`` is a fact to know about, ``warn`` keeps something from working, ``fail`` is broken.
 Status: TypeAlias = Literal["ok", "info", "warn", "fail"]
-"""``info`` is a fact to know about, ``warn`` keeps something from working, ``fail`` is broken."""
 
-LEAST_DISK: Final = 2 * 10**9
-"""Below this nothing can be fetched, not even the demo model comfortably."""
+#: Free disk space below which not even the demo model can be fetched comfortably.
+MIN_DISK_BYTES: Final = 2 * 10**9
 
 
 class Check(Value):
@@ -30,103 +30,103 @@ class Check(Value):
     title: str
     text: str
     fix: str | None = None
+    #: The distribution behind it, with its version.
     source: str | None = None
-    """The distribution behind it, with its version."""
 
 
-def check(section: Section, status: Status, title: str, text: str, fix: str | None = None) -> Check:
-    """A line that no distribution is behind."""
+def make_check(section: Section, status: Status, title: str, text: str, fix: str | None = None) -> Check:
+    """A line of the report without a distribution behind it."""
     return Check(section=section, status=status, title=title, text=text, fix=fix)
 
 
-def describe_machine(hardware: Hardware, *, python: str, home: Path) -> Iterator[Check]:
-    """What the machine is, then what stands in its way."""
+def check_hardware(hardware: Hardware, *, python: str, home: Path) -> Iterator[Check]:
+    """The machine's parts, then the problems with them."""
     cpu = hardware.cpu
     cores = f"{cpu.cores} core{'s' if cpu.cores != 1 else ''}"
-    yield check("machine", "ok", "System", f"{hardware.system}, Python {python}")
-    yield check("machine", "ok", "CPU", f"{cpu.name}, {cores}")
+    yield make_check("machine", "ok", "System", f"{hardware.system}, Python {python}")
+    yield make_check("machine", "ok", "CPU", f"{cpu.name}, {cores}")
     if hardware.total_memory:
-        yield check("machine", "ok", "Memory", _memory(hardware))
+        yield make_check("machine", "ok", "Memory", _describe_memory(hardware))
         if hardware.memory_bandwidth is not None:
-            yield _speed(hardware, hardware.memory_bandwidth)
+            yield _check_speed(hardware, hardware.memory_bandwidth)
     else:
         text = "how much there is could not be read: nothing can be planned for it"
-        yield check("machine", "warn", "Memory", text)
-    yield from _devices(hardware)
+        yield make_check("machine", "warn", "Memory", text)
+    yield from _check_devices(hardware)
     if not hardware.devices:
-        yield check("machine", "info", "GPU", "none found: models run on the CPU")
+        yield make_check("machine", "info", "GPU", "none found: models run on the CPU")
     if hardware.hidden_devices:
-        yield _hidden(hardware)
-    yield from _disk(hardware, home)
-    yield from _torch(hardware)
+        yield _check_hidden(hardware)
+    yield from _check_disk(hardware, home)
+    yield from _check_torch(hardware)
     for problem in hardware.problems:
-        yield check("machine", "warn", "Probe", problem)
+        yield make_check("machine", "warn", "Probe", problem)
 
 
-def _memory(hardware: Hardware) -> str:
+def _describe_memory(hardware: Hardware) -> str:
     text = f"{gb(hardware.free_memory)} free of {gb(hardware.total_memory)}"
     if hardware.installed_memory is None:
         return text
     return f"{text}; a container limit keeps the rest of {gb(hardware.installed_memory)} away"
 
 
-def _speed(hardware: Hardware, memory: int) -> Check:
-    """How fast memory and disk were when they were measured."""
-    text = f"memory {memory / 1e9:.0f} GB/s"
+def _check_speed(hardware: Hardware, memory_bandwidth: int) -> Check:
+    """The measured speeds of memory and disk."""
+    text = f"memory {memory_bandwidth / 1e9:.0f} GB/s"
     if hardware.disk_bandwidth is not None:
         text += f", disk {hardware.disk_bandwidth / 1e9:.1f} GB/s"
-    return check("machine", "ok", "Speed", text + (f", measured {hardware.measured}" if hardware.measured else ""))
+    return make_check("machine", "ok", "Speed", text + (f", measured {hardware.measured}" if hardware.measured else ""))
 
 
-def _devices(hardware: Hardware) -> Iterator[Check]:
-    """One line for each, or for all that stand in a row and are alike."""
-    for _, group in groupby(hardware.devices, key=_device):
+def _check_devices(hardware: Hardware) -> Iterator[Check]:
+    """One line for each device, or for several alike that follow each other."""
+    for _, group in groupby(hardware.devices, key=_describe_device):
         first, *others = group
         title = f"{first.id}-{others[-1].index}" if others else first.id
         most = largest_gpu_memory(hardware.total_memory) if first.kind == "mps" else 0
         limit = f"; macOS lends it that much, and up to {gb(most)} with {raise_gpu_memory_command(most)}"
-        text = _device(first, 1 + len(others)) + (limit if first.total_memory < most else "")
-        yield check("machine", "ok", title, text)
+        text = _describe_device(first, 1 + len(others)) + (limit if first.total_memory < most else "")
+        yield make_check("machine", "ok", title, text)
 
 
-def _device(device: Device, count: int = 1) -> str:
+def _describe_device(device: Device, count: int = 1) -> str:
     several, each = (f"{count}x ", " each") if count > 1 else ("", "")
-    words = [f"{several}{device.name}, {gb(device.free_memory)} free of {gb(device.total_memory)}{each}"]
+    facts = [f"{several}{device.name}, {gb(device.free_memory)} free of {gb(device.total_memory)}{each}"]
     if device.unified:
-        words.append("shared with the CPU")
+        facts.append("shared with the CPU")
     if device.processes:
-        words.append(f"{device.processes} other process{'es' if device.processes != 1 else ''} on it")
-    return "; ".join(words)
+        facts.append(f"{device.processes} other process{'es' if device.processes != 1 else ''} on it")
+    return "; ".join(facts)
 
 
-def _hidden(hardware: Hardware) -> Check:
+def _check_hidden(hardware: Hardware) -> Check:
     names = ", ".join(hardware.hidden_devices)
     variables = "CUDA_VISIBLE_DEVICES" if hardware.driver else "ROCR_VISIBLE_DEVICES or HIP_VISIBLE_DEVICES"
     fix = f"Unset {variables} to use all devices."
     status: Status = "info" if hardware.devices else "warn"
-    return check("machine", status, "Hidden", f"{names}: {variables} keeps this process from it", fix)
+    return make_check("machine", status, "Hidden", f"{names}: {variables} keeps this process from it", fix)
 
 
-def _disk(hardware: Hardware, home: Path) -> Iterator[Check]:
+def _check_disk(hardware: Hardware, home: Path) -> Iterator[Check]:
     if hardware.disk_free is None:
         return
     kind = {"hdd": ", a spinning disk", "network": ", over the network", "memory": ", in memory"}
     text = f"{gb(hardware.disk_free)} free in {home}{kind.get(hardware.disk_kind or '', '')}"
-    if hardware.disk_free < LEAST_DISK:
-        yield check("machine", "warn", "Disk", text, "Free some space, or set LLAMA4SDK_HOME to a larger disk.")
+    if hardware.disk_free < MIN_DISK_BYTES:
+        yield make_check("machine", "warn", "Disk", text, "Free some space, or set LLAMA4SDK_HOME to a larger disk.")
     elif hardware.disk_kind == "memory":
-        yield check("machine", "info", "Disk", text, "Set LLAMA4SDK_HOME to a disk that outlives a restart.")
+        yield make_check("machine", "info", "Disk", text, "Set LLAMA4SDK_HOME to a disk that outlives a restart.")
     else:
-        yield check("machine", "ok", "Disk", text)
+        yield make_check("machine", "ok", "Disk", text)
 
 
 def reaches_accelerators(hardware: Hardware) -> bool:
     """Whether the torch that is installed, if there is one, can use the accelerators of this machine."""
-    return not any(_torch(hardware))
+    return not any(_check_torch(hardware))
 
 
-def _torch(hardware: Hardware) -> Iterator[Check]:
-    """Whether the torch that is installed can use the devices that are here."""
+def _check_torch(hardware: Hardware) -> Iterator[Check]:
+    """A warning where the installed torch cannot use this machine's devices."""
     torch = next((runtime for runtime in hardware.runtimes if runtime.name == "torch"), None)
     kinds = {device.kind for device in hardware.devices}
     if torch is None or torch.build is None:
@@ -136,7 +136,7 @@ def _torch(hardware: Hardware) -> Iterator[Check]:
         has = "an NVIDIA" if "cuda" in kinds else "an AMD"
         fix = "Install the build that https://pytorch.org/get-started/locally names for this machine."
         text = f"{torch.version} is built for {maker.upper()} and cannot use {has} GPU"
-        yield check("machine", "warn", "Torch", text, fix)
+        yield make_check("machine", "warn", "Torch", text, fix)
     elif maker == "cuda" and "cuda" in kinds and hardware.cuda and int(version.partition(".")[0]) > hardware.cuda[0]:
         yield _driver_too_old(hardware, torch, version)
 
@@ -144,7 +144,7 @@ def _torch(hardware: Hardware) -> Iterator[Check]:
 def _driver_too_old(hardware: Hardware, torch: Runtime, version: str) -> Check:
     assert hardware.cuda is not None  # noqa: S101 - asked for by the caller
     runs = ".".join(map(str, hardware.cuda))
-    return check(
+    return make_check(
         "machine",
         "warn",
         "Torch",

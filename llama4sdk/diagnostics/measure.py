@@ -22,21 +22,22 @@ from llama4sdk.diagnostics.machine import reaches_accelerators
 from llama4sdk.hardware import Hardware
 from llama4sdk.probe.measurements import Measured, machine_id
 
-__all__ = ["Step", "bench", "disk_bandwidth", "host_bandwidths", "memory_bandwidth"]
+__all__ = ["Step", "disk_bandwidth", "host_bandwidths", "measure_machine", "memory_bandwidth"]
 
+#: Called with the name of the part that is measured next.
 Step = Callable[[str], None]
-"""Is told what is measured next."""
 
 MIB: Final = 2**20
-BUFFER: Final = 512 * MIB
-"""Read over and over: more than caches hold, but of processors with stacked cache."""
+#: Memory that is read over and over: more than caches hold, except for those of processors with stacked cache.
+BUFFER_BYTES: Final = 512 * MIB
+BLOCK_BYTES: Final = 4 * MIB
+FILE_BYTES: Final = 256 * MIB
+MEMORY_SECONDS: Final = 0.8
+WRITE_SECONDS: Final = 1.0
+GPU_TIMEOUT_SECONDS: Final = 60.0
 
-BLOCK: Final = 4 * MIB
-SECONDS: Final = 0.8
-FILE: Final = 256 * MIB
-CHILD_SECONDS: Final = 60.0
-
-CHILD: Final = """
+#: Measures copies from main memory to each GPU, in a process of its own: the memory it takes of the GPUs ends with it.
+GPU_PROGRAM: Final = """
 import json, time, torch
 speeds = {}
 block = torch.empty(256 * 2**20, dtype=torch.uint8, pin_memory=True)
@@ -45,23 +46,22 @@ for number in range(torch.cuda.device_count()):
     best = 0.0
     for _ in range(6):
         torch.cuda.synchronize(number)
-        began = time.perf_counter()
+        start = time.perf_counter()
         target.copy_(block, non_blocking=True)
         torch.cuda.synchronize(number)
-        best = max(best, block.numel() / (time.perf_counter() - began))
+        best = max(best, block.numel() / (time.perf_counter() - start))
     del target
     speeds[number] = int(best)
 print(json.dumps(speeds))
 """
-"""A process of its own: what it takes of the GPUs ends with it."""
 
 
-def bench(hardware: Hardware, home: Path, *, step: Step = lambda what: None) -> Measured:
-    """Measure what can be measured here; the rest is ``None``."""
+def measure_machine(hardware: Hardware, home: Path, *, step: Step = lambda name: None) -> Measured:
+    """Measure memory, disk and the links to GPUs; ``None`` for what cannot be measured here."""
     step("memory")
-    memory = memory_bandwidth(threads=hardware.cpu.cores, nbytes=min(BUFFER, hardware.free_memory // 4))
+    memory = memory_bandwidth(threads=hardware.cpu.cores, nbytes=min(BUFFER_BYTES, hardware.free_memory // 4))
     step("disk")
-    disk = disk_bandwidth(home, nbytes=min(FILE, (hardware.disk_free or 0) // 4))
+    disk = disk_bandwidth(home, nbytes=min(FILE_BYTES, (hardware.disk_free or 0) // 4))
     devices = {}
     if any(device.kind in ("cuda", "rocm") for device in hardware.devices) and reaches_accelerators(hardware):
         step("links to GPUs")
@@ -70,48 +70,48 @@ def bench(hardware: Hardware, home: Path, *, step: Step = lambda what: None) -> 
     return Measured(machine=machine_id(), day=day, memory=memory, disk=disk, devices=devices)
 
 
-def memory_bandwidth(*, threads: int, nbytes: int = BUFFER, seconds: float = SECONDS) -> int | None:
-    """Bytes per second that ``threads`` threads read together, at their best; ``None`` where it cannot be told.
+def memory_bandwidth(*, threads: int, nbytes: int = BUFFER_BYTES, seconds: float = MEMORY_SECONDS) -> int | None:
+    """The highest bytes per second that ``threads`` threads read together; ``None`` where it cannot be measured.
 
     C's ``memcmp`` over two equal halves does nothing but read, in the widest steps the processor has, and outside the
     interpreter's lock.
     """
-    share = nbytes // max(1, threads) // (2 * BLOCK) * (2 * BLOCK)
-    if not share or sys.platform == "win32":
+    part = nbytes // max(1, threads) // (2 * BLOCK_BYTES) * (2 * BLOCK_BYTES)
+    if not part or sys.platform == "win32":
         return None
     compare = ctypes.CDLL(None).memcmp
     compare.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-    memory = (ctypes.c_char * (share * threads))()
+    memory = (ctypes.c_char * (part * threads))()
     start = ctypes.addressof(memory)
     ctypes.memset(start, 1, len(memory))  # pages nobody has written are all the same one
 
     def read(number: int) -> None:
-        first = start + number * share
-        for at in range(0, share // 2, BLOCK):
-            compare(first + at, first + share // 2 + at, BLOCK)
+        first = start + number * part
+        for offset in range(0, part // 2, BLOCK_BYTES):
+            compare(first + offset, first + part // 2 + offset, BLOCK_BYTES)
 
-    return _best(lambda: _together(read, threads), len(memory), seconds)
+    return _best_rate(lambda: _run_threads(read, threads), len(memory), seconds)
 
 
-def disk_bandwidth(home: Path, *, nbytes: int = FILE) -> int | None:
+def disk_bandwidth(home: Path, *, nbytes: int = FILE_BYTES) -> int | None:
     """Bytes per second read from a new file where weights are kept, past the system's cache.
 
     ``None`` where that cannot be written, or the cache cannot be passed.
     """
-    if nbytes < BLOCK:
+    if nbytes < BLOCK_BYTES:
         return None
     try:
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home, buffering=0) as file:  # without a name wherever the system allows it
-            written = _fill(file, nbytes)
-            if not _forget(file):
+            written = _write_random(file, nbytes)
+            if not _drop_from_cache(file):
                 return None
             file.seek(0)
-            block = bytearray(BLOCK)
-            began = time.perf_counter()
+            block = bytearray(BLOCK_BYTES)
+            start = time.perf_counter()
             while file.readinto(block):
                 pass
-            return int(written / (time.perf_counter() - began))
+            return int(written / (time.perf_counter() - start))
     except OSError:
         return None
 
@@ -121,40 +121,40 @@ def host_bandwidths(hardware: Hardware) -> dict[str, int]:
     if not any(runtime.name == "torch" for runtime in hardware.runtimes):
         return {}
     try:
-        done = subprocess.run(  # noqa: S603 - our own program, given as text
-            [sys.executable, "-c", CHILD], capture_output=True, text=True, timeout=CHILD_SECONDS, check=True
+        process = subprocess.run(  # noqa: S603 - our own program, given as text
+            [sys.executable, "-c", GPU_PROGRAM], capture_output=True, text=True, timeout=GPU_TIMEOUT_SECONDS, check=True
         )
-        speeds = json.loads(done.stdout.splitlines()[-1])
+        speeds = json.loads(process.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return {}
     kinds = {str(device.index): device.id for device in hardware.devices if device.kind in ("cuda", "rocm")}
     return {kinds[number]: speed for number, speed in speeds.items() if number in kinds and speed > 0}
 
 
-def _together(work: Callable[[int], None], threads: int) -> None:
-    crew = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(threads)]
+def _run_threads(work: Callable[[int], None], threads: int) -> None:
+    workers = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(threads)]
     try:
-        for thread in crew:
+        for thread in workers:
             thread.start()
     finally:
-        for thread in crew:
+        for thread in workers:
             if thread.ident is not None:
                 thread.join()  # also when interrupted: they read memory that is about to go
 
 
-def _best(work: Callable[[], None], nbytes: int, seconds: float) -> int:
+def _best_rate(work: Callable[[], None], nbytes: int, seconds: float) -> int:
     """The fastest of as many rounds as there is time for: whatever else runs only slows them."""
     best, until = 0.0, time.perf_counter() + seconds
     while not best or time.perf_counter() < until:
-        began = time.perf_counter()
+        start = time.perf_counter()
         work()
-        best = max(best, nbytes / (time.perf_counter() - began))
+        best = max(best, nbytes / (time.perf_counter() - start))
     return int(best)
 
 
-def _fill(file: IO[bytes], nbytes: int) -> int:
-    """Write what no file system can compress, for at most a second."""
-    block, written, until = os.urandom(BLOCK), 0, time.perf_counter() + 1.0
+def _write_random(file: IO[bytes], nbytes: int) -> int:
+    """Write bytes that no file system can compress, for at most a second; return how many."""
+    block, written, until = os.urandom(BLOCK_BYTES), 0, time.perf_counter() + WRITE_SECONDS
     while written < nbytes and time.perf_counter() < until:
         number = written.to_bytes(8, "little")
         written += file.write(number + block[8:])
@@ -162,8 +162,8 @@ def _fill(file: IO[bytes], nbytes: int) -> int:
     return written
 
 
-def _forget(file: IO[bytes]) -> bool:
-    """Whether the system has dropped what it kept of the file in memory."""
+def _drop_from_cache(file: IO[bytes]) -> bool:
+    """Remove the file from the system's cache; whether that is possible here."""
     if sys.platform == "darwin":
         import fcntl
 

@@ -18,7 +18,7 @@ from llama4sdk.backend import Need, Offer
 from llama4sdk.capacity.candidates import Candidate, candidates, rank
 from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.catalog.models import MAVERICK, SCOUT, ModelSpec
-from llama4sdk.cli.views.plan_tables import speed, where
+from llama4sdk.cli.views.plan_tables import candidate_speed, placement
 from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Preference
 from tests.capacity.fleet import fleet
@@ -81,12 +81,13 @@ def _of(spec: ModelSpec, machine: Hardware) -> Iterator[str]:
 def _candidate(candidate: Candidate) -> str:
     layout = candidate.layout
     gain = "" if layout.support[0] == "native" else ", no gain"
-    return f"{layout.engine} {layout.precision}, {where(layout)}, {layout.context:,}, {speed(candidate)}{gain}"
+    speed = candidate_speed(candidate) + gain
+    return f"{layout.engine} {layout.precision}, {placement(layout)}, {layout.context:,}, {speed}"
 
 
 def _lacking(found: list[Candidate]) -> str:
     least = min(found, key=lambda candidate: candidate.layout.missing).layout
-    return f"nothing; nearest {least.engine} {least.precision}, {where(least)}: {least.verdict}"
+    return f"nothing; nearest {least.engine} {least.precision}, {placement(least)}: {least.verdict}"
 
 
 def _offered(spec: ModelSpec, machine: Hardware) -> str:

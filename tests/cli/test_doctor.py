@@ -11,7 +11,7 @@ import pytest
 
 from llama4sdk.backend import BackendInfo, Capabilities, Need, Unavailable
 from llama4sdk.diagnostics.facts import Facts, gather
-from llama4sdk.diagnostics.report import examine, shortened
+from llama4sdk.diagnostics.report import examine, summarize_remote
 from llama4sdk.hardware import Cpu, Device, Hardware
 from llama4sdk.plan import Decision, Placement, Plan
 from llama4sdk.planning.offers import Answer, Fault
@@ -45,7 +45,7 @@ def facts(**given: Any) -> Facts:
         "home": Path("/home/u/.cache/llama4sdk"),
         "backends": (),
         "failures": (),
-        "absent": {},
+        "missing_modules": {},
         "answers": (),
         "models": {"scout": None, "demo": Path("/m/demo.gguf")},
     }
@@ -75,8 +75,8 @@ def test_a_quantization_that_was_not_asked_for_is_explained() -> None:
 
 def test_a_bare_machine_is_not_broken() -> None:
     """No GPU, no backend, no model and no plan are facts, not failures."""
-    report = examine(facts(no_plan="No backend."))
-    assert report.broken == ()
+    report = examine(facts(plan_error="No backend."))
+    assert report.failed_checks == ()
     assert texts("GPU") == [("info", "none found: models run on the CPU", None)]
     assert texts("Local")[0][0] == "warn"
     assert texts("scout")[0][0] == "info"
@@ -85,7 +85,7 @@ def test_a_bare_machine_is_not_broken() -> None:
 
 def test_a_table_of_endpoints_that_cannot_be_read_is_told() -> None:
     """It keeps every host from being asked, which their missing keys would hide."""
-    [(status, text, fix)] = texts("Endpoints", table="'a.csv', line 2: no number.")
+    [(status, text, fix)] = texts("Endpoints", endpoints_error="'a.csv', line 2: no number.")
     assert (status, text) == ("warn", "'a.csv', line 2: no number.")
     assert "LLAMA4SDK_ENDPOINTS" in (fix or "")
     assert not texts("Endpoints")
@@ -124,7 +124,7 @@ def test_a_backend_that_says_no_and_one_that_breaks(result: Unavailable, status:
 def test_a_backend_whose_modules_are_missing() -> None:
     """What is merely not installed is a warning with the command."""
     fault = Answer(info=TORCH.info, need=Need(), result=Fault(reason="ModuleNotFoundError"))
-    [check] = texts("torch", backends=(TORCH,), absent={"torch": ("torch",)}, answers=(fault,))
+    [check] = texts("torch", backends=(TORCH,), missing_modules={"torch": ("torch",)}, answers=(fault,))
     assert check == ("warn", "needs torch, not installed", "pip install 'llama4sdk[torch]'")
 
 
@@ -144,11 +144,11 @@ def test_remote_backends_are_summed_up_but_for_broken_ones() -> None:
     results = [Fault(reason="it raised.", fix="Report it."), *(Unavailable(reason="it needs a key.") for _ in range(4))]
     answers = tuple(Answer(info=i, need=Need(), result=result) for i, result in zip(infos, results, strict=True))
     report = examine(facts(backends=(TORCH, *entries), answers=answers))
-    shown = [(one.title, one.status) for one in shortened(report) if one.section == "backends"]
+    shown = [(one.title, one.status) for one in summarize_remote(report) if one.section == "backends"]
     assert shown == [("torch", "ok"), ("cloud0", "fail"), ("remote", "info")]
     assert [one.title for one in report.checks if one.section == "backends"] == ["torch", *(i.name for i in infos)]
     few = examine(facts(backends=(TORCH, *entries[:3]), answers=answers[:3]))
-    assert shortened(few) == few.checks
+    assert summarize_remote(few) == few.checks
 
 
 def test_the_real_machine() -> None:

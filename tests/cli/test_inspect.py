@@ -24,7 +24,7 @@ def test_a_whole_checkpoint_is_described(cli: Cli, tmp_path: Path) -> None:
     for text in (
         "(GGUF)",
         "4 in 2 layers, 1 per token",
-        "routed experts   Q8_0",
+        "routed experts  Q8_0",
         "chat template  yes",
         "no vision tower",
     ):
@@ -75,7 +75,7 @@ def test_a_directory_of_metas_is_described(cli: Cli, tmp_path: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER), encoding="utf-8")
     result = cli("inspect", str(folder))
     assert result.exit_code == 0
-    for text in ("(Meta)", "2 layers, tiles of 12 pixels in 4 tokens", "routed experts   F8_E4M3", "Meta's figure"):
+    for text in ("(Meta)", "2 layers, tiles of 12 pixels in 4 tokens", "routed experts  F8_E4M3", "Meta's figure"):
         assert text in result.stdout
 
 

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from PIL import Image
 
-from llama4sdk.cli.options import Wanted
+from llama4sdk.cli.options import PolicyName
 from llama4sdk.plan import Preference
 from llama4sdk.testing.machines import MACHINES
 from tests.weights import checkpoints
@@ -278,7 +278,7 @@ def test_a_batch_is_in_every_form_of_a_plan(torch: Cli, tmp_path: Path) -> None:
 
 def test_every_policy_is_an_option(torch: Cli) -> None:
     """Those of the API, cost included."""
-    assert [policy.value for policy in Wanted] == list(get_args(Preference))
+    assert list(get_args(PolicyName)) == list(get_args(Preference))
     assert torch("plan", "-m", "scout", "--gpus", "h100", "--policy", "cost").exit_code == 0
 
 

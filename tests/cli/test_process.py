@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from llama4sdk import errors
-from llama4sdk.cli.errors import ExitCode, exit_code, guarded
+from llama4sdk.cli.errors import ExitCode, exit_code, exit_on_error
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_an_error_is_told_with_its_hint(capsys: pytest.CaptureFixture[str]) -> N
         raise errors.ModelLoadError("It [red]failed[/].", hint="Try [again].")
 
     with pytest.raises(typer.Exit) as caught:
-        guarded(fail)
+        exit_on_error(fail)
     assert caught.value.exit_code == ExitCode.BACKEND
     assert capsys.readouterr().err == "Error: It [red]failed[/].\nHint: Try [again].\n"
 
@@ -60,7 +60,7 @@ def test_a_bug_keeps_its_traceback(program: Any, install: Any) -> None:
     code = """
         from llama4sdk.cli import main
         import llama4sdk.cli.errors as target
-        target.report = lambda error: 1 / 0
+        target.print_error = lambda error: 1 / 0
         main()
     """
     env = install("bug", code)

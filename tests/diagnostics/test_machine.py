@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llama4sdk.diagnostics.machine import Check, describe_machine
+from llama4sdk.diagnostics.machine import Check, check_hardware
 from llama4sdk.hardware import Device, Runtime
 from llama4sdk.testing.machines import H100_X1, H100_X8, LAPTOP, MAC_64GB
 
@@ -15,7 +15,7 @@ GB = 10**9
 
 
 def found(title: str, machine: Any = H100_X1, **changed: Any) -> list[Check]:
-    checks = describe_machine(machine.model_copy(update=changed), python="3.11.0", home=Path("/w"))
+    checks = check_hardware(machine.model_copy(update=changed), python="3.11.0", home=Path("/w"))
     return [check for check in checks if check.title == title]
 
 
@@ -87,13 +87,13 @@ def test_a_busy_or_shared_device_is_told() -> None:
 
 def test_a_mac_is_told_what_its_gpu_may_have() -> None:
     """And how to let it have more, unless it has that already."""
-    (check,) = (check for check in describe_machine(MAC_64GB, python="3", home=Path("/w")) if check.title == "mps")
+    (check,) = (check for check in check_hardware(MAC_64GB, python="3", home=Path("/w")) if check.title == "mps")
     assert check.text.endswith(
         "macOS lends it that much, and up to 60.1 GB with sudo sysctl iogpu.wired_limit_mb=57344"
     )
     gpu = MAC_64GB.devices[0].model_copy(update={"total_memory": 57_344 * 2**20})
     raised = MAC_64GB.model_copy(update={"devices": (gpu,)})
-    (check,) = (check for check in describe_machine(raised, python="3", home=Path("/w")) if check.title == "mps")
+    (check,) = (check for check in check_hardware(raised, python="3", home=Path("/w")) if check.title == "mps")
     assert check.text.endswith("shared with the CPU")
 
 

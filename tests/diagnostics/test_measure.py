@@ -46,7 +46,7 @@ def test_a_full_or_forbidden_disk_gives_no_figure(tmp_path: Path) -> None:
     assert disk_bandwidth(tmp_path, nbytes=1000) is None
 
 
-@pytest.mark.parametrize("where", ["os.fsync", "_forget", "_fill"])
+@pytest.mark.parametrize("where", ["os.fsync", "_drop_from_cache", "_write_random"])
 def test_an_interruption_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     """Wherever Ctrl-C comes."""
 
@@ -74,17 +74,17 @@ def test_links_are_measured_by_a_child(monkeypatch: pytest.MonkeyPatch, child: s
     from llama4sdk.hardware import Runtime
 
     machine = H100_X1.model_copy(update={"runtimes": (Runtime(name="torch", version="2.9", build="cuda 12.8"),)})
-    monkeypatch.setattr(measure, "CHILD", child)
+    monkeypatch.setattr(measure, "GPU_PROGRAM", child)
     assert host_bandwidths(machine) == expected
     assert host_bandwidths(H100_X1) == {}
 
 
 def test_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step is announced; a machine without GPUs has no links to measure."""
-    monkeypatch.setattr(measure, "SECONDS", 0.05)
+    monkeypatch.setattr(measure, "MEMORY_SECONDS", 0.05)
     steps: list[str] = []
     machine = LAPTOP.model_copy(update={"free_memory": 128 * MIB, "disk_free": 64 * MIB})
-    found = measure.bench(machine, tmp_path, step=steps.append)
+    found = measure.measure_machine(machine, tmp_path, step=steps.append)
     assert steps == ["memory", "disk"]
     assert found.devices == {}
     assert not any(tmp_path.iterdir())

@@ -10,8 +10,8 @@ import pytest
 
 from llama4sdk.backend import Capabilities
 from llama4sdk.catalog.accelerators import describe
-from llama4sdk.diagnostics.machine import Check, describe_machine
-from llama4sdk.diagnostics.obstacles import describe_devices, describe_libraries, describe_models, describe_room
+from llama4sdk.diagnostics.machine import Check, check_hardware
+from llama4sdk.diagnostics.obstacles import check_devices, check_free_space, check_libraries, check_models
 from llama4sdk.hardware import Hardware, Runtime
 from llama4sdk.plan import Placement, Plan
 from llama4sdk.testing.machines import H100_X1, LAPTOP
@@ -34,9 +34,9 @@ def plan(**changed: Any) -> Plan:
 
 
 def room(made: Plan | None, **machine: Any) -> list[tuple[str, str]]:
-    found = describe_room(LAPTOP.model_copy(update=machine), made, home=HOME)
+    found = check_free_space(LAPTOP.model_copy(update=machine), made, home=HOME)
     assert all(each.fix for each in found)
-    return [(each.title, each.status) for each in describe_room(LAPTOP.model_copy(update=machine), made, home=HOME)]
+    return [(each.title, each.status) for each in check_free_space(LAPTOP.model_copy(update=machine), made, home=HOME)]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_gpus_of_several_kinds_are_numbered_in_two_ways(
     gpus: str, environment: Mapping[str, str], titles: list[str]
 ) -> None:
     """Unless the variable says that CUDA goes by slots, as this list does."""
-    found = [each for each in describe_devices(describe(gpus), environment) if each.title != "Speed"]
+    found = [each for each in check_devices(describe(gpus), environment) if each.title != "Speed"]
     assert [each.title for each in found] == titles
     assert all(each.fix == "export CUDA_DEVICE_ORDER=PCI_BUS_ID" for each in found)
 
@@ -62,17 +62,17 @@ def test_gpus_of_several_kinds_are_numbered_in_two_ways(
 def test_slices_do_not_last(divided: bool) -> None:
     """A card that was divided is whole again after a restart, which nobody expects."""
     device = H100_X1.devices[0].model_copy(update={"slice": divided})
-    found = describe_devices(H100_X1.model_copy(update={"devices": (device,), "memory_bandwidth": 1}), {})
+    found = check_devices(H100_X1.model_copy(update={"devices": (device,), "memory_bandwidth": 1}), {})
     assert [each.title for each in found] == (["Slices"] if divided else [])
 
 
 def test_what_is_not_measured_is_told() -> None:
     """With the command that measures it; where it is known, since when."""
-    (found,) = describe_devices(LAPTOP, {})
+    (found,) = check_devices(LAPTOP, {})
     assert "llama4sdk doctor --bench" in (found.fix or "")
     known = LAPTOP.model_copy(update={"memory_bandwidth": 31 * GB, "disk_bandwidth": 2 * GB, "measured": "2026-11-21"})
-    assert list(describe_devices(known, {})) == []
-    (line,) = [each for each in describe_machine(known, python="3.11.0", home=HOME) if each.title == "Speed"]
+    assert list(check_devices(known, {})) == []
+    (line,) = [each for each in check_hardware(known, python="3.11.0", home=HOME) if each.title == "Speed"]
     assert line.text == "memory 31 GB/s, disk 2.0 GB/s, measured 2026-11-21"
 
 
@@ -114,18 +114,18 @@ def test_a_disk_too_small_for_the_model_of_the_plan(changed: Any, free: int | No
 def test_two_builds_of_onnxruntime(names: tuple[str, ...], titles: list[str]) -> None:
     """Each puts its files where the other's are."""
     machine = LAPTOP.model_copy(update={"runtimes": tuple(Runtime(name=name, version="1.23") for name in names)})
-    assert [each.title for each in describe_libraries(machine, {})] == titles
+    assert [each.title for each in check_libraries(machine, {})] == titles
 
 
 def test_a_library_that_is_too_old_for_its_plugin() -> None:
     """Named with both versions and the command."""
-    (found,) = describe_libraries(LAPTOP, {"llama4sdk-torch": (("torch", "2.4.1", "2.9"),)})
+    (found,) = check_libraries(LAPTOP, {"llama4sdk-torch": (("torch", "2.4.1", "2.9"),)})
     assert (found.status, found.text) == ("warn", "llama4sdk-torch needs torch 2.9 or newer; 2.4.1 is installed")
     assert found.fix == "pip install -U 'torch>=2.9'"
 
 
 def models(machine: Hardware = LAPTOP, begun: Any = None, **places: Path | None) -> dict[str, Check]:
-    return {each.title: each for each in describe_models(machine, places, begun or {})}
+    return {each.title: each for each in check_models(machine, places, begun or {})}
 
 
 @pytest.mark.parametrize("key", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "~/.cache/huggingface/token"])

@@ -1,4 +1,4 @@
-"""The outlook says in a few rows what a machine can run, and what it lacks for the rest."""
+"""The doctor's table of models says in a few rows what a machine can run, and what it lacks for the rest."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 import pytest
 
 from llama4sdk.catalog.accelerators import describe
-from llama4sdk.diagnostics.runnable import Outlook, outlook
+from llama4sdk.diagnostics.runnable import RunnableModel, runnable_models
 from llama4sdk.hardware import Hardware, Runtime
 from llama4sdk.testing.machines import H100_X1, H100_X8, LAPTOP, MACHINES
 
 GB = 10**9
 
 
-def rows(machine: Hardware, usable: Collection[str] = ("torch",), **given: Any) -> dict[tuple[str, int], Outlook]:
-    return {(row.model, row.bits): row for row in outlook(machine, usable=usable, **given)}
+def rows(machine: Hardware, usable: Collection[str] = ("torch",), **given: Any) -> dict[tuple[str, int], RunnableModel]:
+    return {(row.model, row.bits): row for row in runnable_models(machine, usable=usable, **given)}
 
 
 @pytest.mark.parametrize("name", sorted(MACHINES))
 def test_every_machine_has_a_short_table(name: str) -> None:
     """Seven rows and at most one more for each model; what fits has a context, what does not says what it lacks."""
-    found = outlook(MACHINES[name], usable=("torch",))
+    found = runnable_models(MACHINES[name], usable=("torch",))
     assert 7 <= len(found) <= 9
     for row in found:
         assert row.fits == (row.context > 0)

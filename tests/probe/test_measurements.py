@@ -10,7 +10,7 @@ import pytest
 
 from llama4sdk import weights
 from llama4sdk.cli.fetching import fetch
-from llama4sdk.diagnostics.runnable import outlook
+from llama4sdk.diagnostics.runnable import runnable_models
 from llama4sdk.errors import CheckpointError, ConfigurationError
 from llama4sdk.probe import probe
 from llama4sdk.probe.measurements import (
@@ -107,8 +107,8 @@ def test_devices_are_found_by_their_names() -> None:
 
 def test_what_is_measured_is_no_longer_guessed() -> None:
     """The interval of a processor's speed narrows, and a disk's is there at all."""
-    before = {(row.model, row.bits): row for row in outlook(LAPTOP, usable=("torch",))}
-    after = {(row.model, row.bits): row for row in outlook(apply_measurements(LAPTOP, FOUND), usable=("torch",))}
+    before = {(row.model, row.bits): row for row in runnable_models(LAPTOP, usable=("torch",))}
+    after = {(row.model, row.bits): row for row in runnable_models(apply_measurements(LAPTOP, FOUND), usable=("torch",))}
     guess, known = before["demo", 16].decode, after["demo", 16].decode
     assert guess is not None
     assert known is not None

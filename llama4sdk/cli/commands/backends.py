@@ -9,8 +9,8 @@ from llama4sdk.cli.options import JsonFlag
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
-    from rich.table import Table
 
+    from llama4sdk.cli.views.responsive_table import ResponsiveTable
     from llama4sdk.diagnostics.machine import Check
     from llama4sdk.diagnostics.report import Report
     from llama4sdk.registry import Registered
@@ -20,50 +20,46 @@ __all__ = ["backends"]
 
 def backends(*, json: JsonFlag = False) -> None:
     """List the backends that plugins bring: what they can do, and whether they work here."""
-    from llama4sdk.cli.clients import waiting
+    from llama4sdk.cli.views.progress_bars import spinner
     from llama4sdk.diagnostics.facts import gather
     from llama4sdk.diagnostics.report import examine
 
-    with waiting("Asking the backends …"):
+    with spinner("Asking the backends …"):
         report = examine(gather())
     if json:
-        print_json(_described(report))
+        print_json(_document(report))
     else:
         show(_table(report))
 
 
-def _described(report: Report) -> dict[str, JsonValue]:
-    found: list[JsonValue] = []
+def _document(report: Report) -> dict[str, JsonValue]:
+    backends: list[JsonValue] = []
     for entry, check in zip(report.backends, _checks(report), strict=False):
         state: dict[str, JsonValue] = {"status": check.status, "text": check.text, "fix": check.fix}
-        found.append({**entry.model_dump(mode="json"), **state})
-    return {"backends": found, "failures": [failure.model_dump(mode="json") for failure in report.failures]}
+        backends.append({**entry.model_dump(mode="json"), **state})
+    return {"backends": backends, "failures": [failure.model_dump(mode="json") for failure in report.failures]}
 
 
 def _checks(report: Report) -> list[Check]:
-    """The report's words on each backend and each failure, in the order of both."""
+    """The report's checks of each backend, then of each failed plugin."""
     return [check for check in report.checks if check.section == "backends" and check.source]
 
 
-def _table(report: Report) -> Table:
-    from rich import box
-    from rich.table import Table
+def _table(report: Report) -> ResponsiveTable:
+    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
+    from llama4sdk.cli.views.status_marks import describe_check, status_mark
 
-    from llama4sdk.cli.views.status_marks import mark, remark
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
-    table.add_column("Backend", style="bold", no_wrap=True)
-    table.add_column("Plugin", overflow="fold")
-    table.add_column("State", overflow="fold")
-    abilities = [_abilities(entry) for entry in report.backends] + [""] * len(report.failures)
-    for check, ability in zip(_checks(report), abilities, strict=True):
-        state = remark(check)
-        if ability:
-            state.append(f"\n{ability}", style="dim")
-        table.add_row(mark(check.status), check.title, check.source, state)
+    columns = Column(), Column(heading="backend", style="bold"), Column(heading="plugin"), Column(heading="state")
+    table = ResponsiveTable(*columns, prose=True)
+    features = [_features(entry) for entry in report.backends] + [""] * len(report.failures)
+    for check, names in zip(_checks(report), features, strict=True):
+        state = describe_check(check)
+        if names:
+            state.append(f"\n{names}", style="dim")
+        table.add_row(status_mark(check.status), check.title, check.source or "", state)
     return table
 
 
-def _abilities(entry: Registered) -> str:
-    return ", ".join(sorted(entry.info.capabilities.features)) + (" (remote)" if entry.info.capabilities.remote else "")
+def _features(entry: Registered) -> str:
+    capabilities = entry.info.capabilities
+    return ", ".join(sorted(capabilities.features)) + (" (remote)" if capabilities.remote else "")

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from llama4sdk.cli.answers import YesFlag
-from llama4sdk.cli.console import note, print_json, show
+from llama4sdk.cli.console import note, note_if_interrupted, print_json, show
 from llama4sdk.cli.inputs import read_text
-from llama4sdk.cli.options import JsonFlag, Target
+from llama4sdk.cli.options import JsonFlag, Target, YesFlag
 from llama4sdk.cli.views.progress_bars import count_bar
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
-    from rich.table import Table
 
     from llama4sdk.batch.items import BatchItem, BatchRequest
+    from llama4sdk.cli.views.responsive_table import ResponsiveTable
 
 __all__ = ["batch"]
 
-SHOWN: Final = 5
-"""Failures that are told one by one."""
+#: Failures that are printed one by one.
+MAX_FAILURES_SHOWN: Final = 5
 
 
 def batch(
@@ -50,53 +48,45 @@ def batch(
     Ends with 1 when some failed. The same command asks those again, and none that was answered.
     """
     from llama4sdk.batch.items import as_jobs
-    from llama4sdk.cli.clients import load, opened
+    from llama4sdk.cli.clients import load_model, open_client
 
-    wanted = _read(requests)
-    named = {job.model for job in as_jobs(wanted)}  # what means nothing is refused before anything is fetched or loaded
-    with opened(target, yes=yes, max_cost=max_cost) as client:
-        if target.model is not None or named <= {None}:
-            load(client, target)
-        with count_bar("Asking", len(wanted)) as progress, _kept(answers):
-            items = client.batch(wanted, concurrency=concurrency, path=answers, progress=progress)
+    batch_requests = _read(requests)
+    models = {job.model for job in as_jobs(batch_requests)}  # raises for a bad request before anything is loaded
+    with open_client(target, yes=yes, max_cost=max_cost) as client:
+        if target.model is not None or models <= {None}:
+            load_model(client, target)
+        resume = note_if_interrupted(f"What is done is in {answers}; the same command goes on from there.")
+        with count_bar("Asking", len(batch_requests)) as progress, resume:
+            items = client.batch(batch_requests, concurrency=concurrency, path=answers, progress=progress)
     failed = [item for item in items if item.error is not None]
     if json:
-        print_json(_summary(items) | {"path": str(answers), "failures": [_described(item) for item in failed]})
+        print_json(_summary(items) | {"path": str(answers), "failures": [_failure(item) for item in failed]})
     else:
-        _tell(failed)
-        show(_table(items, answers))
+        _note_failures(failed)
+        show(_table(_summary(items), answers))
     if failed:
         raise typer.Exit(1)
 
 
 def _read(path: Path) -> list[BatchRequest]:
-    """The requests of a file, blank lines left out. Raises InvalidRequestError for a line that is no JSON."""
+    """Read the requests of a file, one a line. Raises InvalidRequestError for a line that is no JSON."""
     from llama4sdk.errors import InvalidRequestError
 
-    found: list[BatchRequest] = []
+    requests: list[BatchRequest] = []
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             try:
-                found.append(jsonlib.loads(line))
+                requests.append(jsonlib.loads(line))
             except (ValueError, RecursionError) as error:
                 raise InvalidRequestError(
                     f"Line {number} of {path} is no JSON: {error}.",
                     hint='Write one request a line, a plain text in quotes: "Hello!", or {"messages": "Hello!"}.',
                 ) from error
-    return found
-
-
-@contextmanager
-def _kept(answers: Path) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        note(f"What is done is in {answers}; the same command goes on from there.")
-        raise
+    return requests
 
 
 def _summary(items: Sequence[BatchItem]) -> dict[str, JsonValue]:
-    """Tokens and dollars are those of this run's answers; ``None`` for what not all of them tell."""
+    """Counts, and tokens and dollars of this run's answers; ``None`` where not all of them say."""
     answered = [item.completion for item in items if item.completion is not None]
     new = [item.completion for item in items if item.completion is not None and not item.resumed]
 
@@ -115,35 +105,35 @@ def _summary(items: Sequence[BatchItem]) -> dict[str, JsonValue]:
     }
 
 
-def _described(item: BatchItem) -> dict[str, JsonValue]:
+def _failure(item: BatchItem) -> dict[str, JsonValue]:
     assert item.error is not None  # noqa: S101 - only failures are described
     kind = type(item.error).__name__
     return {"index": item.index, "id": item.id, "type": kind, "message": item.error.message, "hint": item.error.hint}
 
 
-def _tell(failed: Sequence[BatchItem]) -> None:
-    for item in failed[:SHOWN]:
+def _note_failures(failed: Sequence[BatchItem]) -> None:
+    for item in failed[:MAX_FAILURES_SHOWN]:
         name = f" ({item.id})" if item.id else ""
         note(f"Request {item.index}{name} failed: {item.error}")
-    if len(failed) > SHOWN:
-        note(f"So did {len(failed) - SHOWN} more; the file says why.")
+    if len(failed) > MAX_FAILURES_SHOWN:
+        note(f"So did {len(failed) - MAX_FAILURES_SHOWN} more; the file says why.")
 
 
-def _table(items: Sequence[BatchItem], answers: Path) -> Table:
-    from rich.table import Table
+def _table(summary: Mapping[str, JsonValue], answers: Path) -> ResponsiveTable:
+    from rich.text import Text
 
     from llama4sdk._text import dollars
+    from llama4sdk.cli.views.responsive_table import key_value_table
 
-    found = _summary(items)
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    before = f", {found['resumed']} of them before" if found["resumed"] else ""
-    table.add_row("answered", f"{found['answered']} of {found['requests']}{before}")
-    table.add_row("failed", str(found["failed"]), style="red" if found["failed"] else None)
-    tokens = [found["input_tokens"], found["output_tokens"]]
-    table.add_row("tokens", "{} read, {} written".format(*("?" if n is None else f"{n:,}" for n in tokens)))
-    cost = found["cost"]
-    table.add_row("cost", dollars(cost) if isinstance(cost, (int, float)) else "not known, or not priced")
-    table.add_row("answers", str(answers))
-    return table
+    before = f", {summary['resumed']} of them before" if summary["resumed"] else ""
+    read, written = ("?" if n is None else f"{n:,}" for n in (summary["input_tokens"], summary["output_tokens"]))
+    cost = summary["cost"]
+    return key_value_table(
+        [
+            ("answered", f"{summary['answered']} of {summary['requests']}{before}"),
+            ("failed", Text(str(summary["failed"]), style="red" if summary["failed"] else "")),
+            ("tokens", f"{read} read, {written} written"),
+            ("cost", dollars(cost) if isinstance(cost, (int, float)) else "not known, or not priced"),
+            ("answers", str(answers)),
+        ]
+    )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llama4sdk.cli.answers import StreamFlag, YesFlag, deliver
-from llama4sdk.cli.inputs import text_from
-from llama4sdk.cli.options import JsonFlag, Sampling, Shape, Target
+from llama4sdk.cli.answers import print_answer
+from llama4sdk.cli.inputs import read_words
+from llama4sdk.cli.options import JsonFlag, OutputFormat, Sampling, StreamFlag, Target, YesFlag
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +38,7 @@ def chat(
     json: JsonFlag = False,
     target: Target,
     sampling: Sampling,
-    shape: Shape,
+    output: OutputFormat,
 ) -> None:
     """Ask a question, or have a conversation.
 
@@ -44,25 +46,25 @@ def chat(
 
     Without, on a terminal, a conversation starts: Ctrl-C stops an answer, Ctrl-D leaves.
     """
-    from llama4sdk.cli.clients import load, opened
+    from llama4sdk.cli.clients import load_model, open_client
     from llama4sdk.cli.conversation import Conversation
     from llama4sdk.session.preflight import check_request
     from llama4sdk.session.validation import chat_request
 
     opening = _opening(system)
-    schema = shape.document()
-    options: GenerateOptions = {**sampling.given(), **shape.given()}
-    shown: list[ImagePart | VideoPart] = [*map(_image, image or []), *map(_video, video or [])]
-    if not (message or shown or json) and sys.stdin.isatty() and sys.stdout.isatty():
-        with opened(target, yes=yes) as client:
-            load(client, target)
+    schema = output.document()
+    options: GenerateOptions = {**sampling.given(), **output.given()}
+    media: list[ImagePart | VideoPart] = [*map(_image, image or []), *map(_video, video or [])]
+    if not (message or media or json) and sys.stdin.isatty() and sys.stdout.isatty():
+        with open_client(target, yes=yes) as client:
+            load_model(client, target)
             Conversation(client, opening, options, schema).run(None if target.fallback else client.plan())
         return
-    messages = [*opening, _question(text_from(message), shown)]
+    messages = [*opening, _question(read_words(message), media)]
     request = chat_request(messages, (), options, schema)  # a bad request is refused before anything is loaded
-    with opened(target, yes=yes) as client:
-        load(client, target, lambda plan: check_request(request, "chat", plan))
-        deliver(client.chat(messages, schema=schema, stream=True, **options), as_json=json, live=stream)
+    with open_client(target, yes=yes) as client:
+        load_model(client, target, lambda plan: check_request(request, "chat", plan))
+        print_answer(client.chat(messages, schema=schema, stream=True, **options), as_json=json, live=stream)
 
 
 def _opening(system: str | None) -> list[Message]:
@@ -71,39 +73,46 @@ def _opening(system: str | None) -> list[Message]:
     return [Message(role="system", content=system)] if system else []
 
 
-def _question(text: str, shown: Sequence[ImagePart | VideoPart]) -> Message:
+def _question(text: str, media: Sequence[ImagePart | VideoPart]) -> Message:
     from llama4sdk.errors import InvalidRequestError
     from llama4sdk.messages import Message, TextPart
 
-    if not text.strip() and not shown:
+    if not text.strip() and not media:
         raise InvalidRequestError("The message is empty.", hint="Write something for the model to answer.")
-    if not shown:
+    if not media:
         return Message(role="user", content=text)
-    return Message(role="user", content=(*shown, TextPart(text=text)))
+    return Message(role="user", content=(*media, TextPart(text=text)))
 
 
 def _image(source: str) -> ImagePart:
+    """The image of a file or an https URL. Raises InvalidRequestError."""
     from llama4sdk.errors import InvalidRequestError
     from llama4sdk.messages import ImagePart
 
-    if "://" in source:
-        scheme = source.partition("://")[0].lower()
-        if scheme != "https":
-            raise InvalidRequestError(
-                f"An image can be fetched by https only, not by {scheme}.", hint="Save it, and pass the file."
-            )
-        return ImagePart(url=source)
-    try:
-        return ImagePart.from_path(source)
-    except OSError as error:
-        raise InvalidRequestError(f"Cannot read the image {source}: {error.strerror or error}.") from error
+    scheme, separator, _ = source.partition("://")
+    if not separator:
+        with _file_errors("image", source):
+            return ImagePart.from_path(source)
+    if scheme.lower() != "https":
+        raise InvalidRequestError(
+            f"An image can be fetched by https only, not by {scheme.lower()}.", hint="Save it, and pass the file."
+        )
+    return ImagePart(url=source)
 
 
 def _video(path: Path) -> VideoPart:
-    from llama4sdk.errors import InvalidRequestError
+    """Frames of a file. Raises InvalidRequestError."""
     from llama4sdk.messages import VideoPart
 
-    try:
+    with _file_errors("video", path):
         return VideoPart.from_path(path)
+
+
+@contextmanager
+def _file_errors(kind: str, path: object) -> Iterator[None]:
+    from llama4sdk.errors import InvalidRequestError
+
+    try:
+        yield
     except OSError as error:
-        raise InvalidRequestError(f"Cannot read the video {path}: {error.strerror or error}.") from error
+        raise InvalidRequestError(f"Cannot read the {kind} {path}: {error.strerror or error}.") from error

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from llama4sdk.cli.console import print_json, show
+from llama4sdk.cli.console import note, print_json, show, stderr
 from llama4sdk.cli.options import JsonFlag
 from llama4sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.console import RenderableType
     from rich.padding import Padding
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["doctor"]
 
 SEVERITY: Final[tuple[Status, ...]] = ("ok", "info", "warn", "fail")
-HEALTH: Final = {"ok": 0, "warn": 1, "fail": 2}
-"""The exit status by the worst of all findings; ``doctor`` has its own."""
+#: The doctor's own exit statuses, by its worst check.
+EXIT_CODES: Final = {"ok": 0, "warn": 1, "fail": 2}
 SECTIONS: Final = {"machine": "This machine", "backends": "Backends", "models": "Models here", "plan": "The plan"}
-
 
 VerboseFlag = Annotated[bool, typer.Option("--verbose", help="Also versions, credentials by name, links, timings.")]
 BenchFlag = Annotated[
@@ -40,55 +39,54 @@ def doctor(*, json: JsonFlag = False, verbose: VerboseFlag = False, bench: Bench
 
     Ends with 0 when nothing is wrong, 1 when something cannot work as things are, 2 when something is broken.
     """
-    from llama4sdk.cli.clients import waiting
+    from llama4sdk.cli.views.progress_bars import spinner
     from llama4sdk.diagnostics.facts import gather
     from llama4sdk.diagnostics.report import examine
 
     if bench:
         _measure()
-    with waiting("Looking around …"):
+    with spinner("Looking around …"):
         report = examine(gather(details=verbose))
     if json:
-        print_json(report.model_dump(mode="json"))
+        print_json(report.model_dump(mode="json", by_alias=True))
     else:
         show(*_pieces(report, verbose=verbose))
-    raise typer.Exit(HEALTH["fail" if report.broken else "warn" if report.hindered else "ok"])
+    raise typer.Exit(EXIT_CODES[_status(report)])
 
 
 def _measure() -> None:
-    """Measure, saying what; keep it for plans, and say what it was."""
+    """Measure the machine, and keep the figures for plans. Raises ConfigurationError where it stands for another."""
     from llama4sdk import settings
-    from llama4sdk.cli.console import note, stderr
-    from llama4sdk.diagnostics.measure import bench
+    from llama4sdk.diagnostics.measure import measure_machine
     from llama4sdk.probe import measurements, probe
 
     if file := settings.hardware_file():
         raise ConfigurationError(f"LLAMA4SDK_HARDWARE describes another machine ({file}).", hint="Unset it to measure.")
-    home, console = settings.home(), stderr()
-    with console.status("Measuring …") as status:
+    home = settings.home()
+    with stderr().status("Measuring …") as status:
         machine = probe()
-        found = bench(machine, home, step=lambda what: status.update(f"Measuring {what} …"))
-        found = found.model_copy(update={"download": machine.download_bandwidth})  # measured by downloading
+        measured = measure_machine(machine, home, step=lambda name: status.update(f"Measuring {name} …"))
+        measured = measured.model_copy(update={"download": machine.download_bandwidth})  # measured by downloading
     if hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1):
         note("Other programs were busy, so that the figures may be too low.")
-    note(f"Measured; kept in {measurements.save(home, found)}.")
+    note(f"Measured; kept in {measurements.save(home, measured)}.")
 
 
 def _pieces(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
     from rich.text import Text
 
     from llama4sdk.cli.views.doctor_details import detail_pieces
-    from llama4sdk.cli.views.runnable import outlook_pieces
-    from llama4sdk.diagnostics.report import shortened
+    from llama4sdk.cli.views.runnable import runnable_pieces
+    from llama4sdk.diagnostics.report import summarize_remote
 
+    all_checks = report.checks if verbose else summarize_remote(report)
     yield Text(f"llama4sdk {report.version}", style="bold")
     for section, heading in SECTIONS.items():
         if section == "models":
             yield ""
             yield Text("  What this machine can run", style="bold")
-            yield from outlook_pieces(report.outlook)
-        shown = report.checks if verbose else shortened(report)
-        checks = [check for check in shown if check.section == section]
+            yield from runnable_pieces(report.runnable)
+        checks = [check for check in all_checks if check.section == section]
         if checks:
             yield ""
             yield _heading(heading, checks)
@@ -101,43 +99,43 @@ def _pieces(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
         yield Text(report.plan.notice, style="dim")
 
 
-def _heading(heading: str, checks: list[Check]) -> Text:
+def _heading(heading: str, checks: Sequence[Check]) -> Text:
     from rich.text import Text
 
-    from llama4sdk.cli.views.status_marks import mark
+    from llama4sdk.cli.views.status_marks import status_mark
 
     worst = max((check.status for check in checks), key=SEVERITY.index)
-    return Text.assemble(mark("ok" if worst == "info" else worst), (f" {heading}", "bold"))
+    return Text.assemble(status_mark("ok" if worst == "info" else worst), (f" {heading}", "bold"))
 
 
-def _table(checks: list[Check], *, sources: bool) -> Padding:
+def _table(checks: Sequence[Check], *, sources: bool) -> Padding:
     from rich.padding import Padding
-    from rich.table import Table
-    from rich.text import Text
 
-    from llama4sdk.cli.views.status_marks import mark, remark
+    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
+    from llama4sdk.cli.views.status_marks import describe_check, status_mark
 
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    table = ResponsiveTable(Column(), Column(style="bold"), Column(), prose=True)
     for check in checks:
-        table.add_row(mark(check.status), Text(check.title), remark(check, source=sources or check.status != "ok"))
+        text = describe_check(check, source=sources or check.status != "ok")
+        table.add_row(status_mark(check.status), check.title, text)
     return Padding(table, (0, 0, 0, 2))
+
+
+def _status(report: Report) -> Status:
+    return "fail" if report.failed_checks else "warn" if report.warnings else "ok"
 
 
 def _verdict(report: Report) -> Text:
     from rich.text import Text
 
-    from llama4sdk.cli.views.status_marks import mark
+    from llama4sdk.cli.views.status_marks import status_mark
 
-    broken, hindered = len(report.broken), len(report.hindered)
-    words = [_count(broken, "is", "are") + " broken" if broken else "Nothing is broken"]
-    if hindered:
-        words.append(_count(hindered, "keeps", "keep") + " something from working")
-    status: Status = "fail" if broken else "warn" if hindered else "ok"
-    return Text.assemble(mark(status), (f" {'; '.join(words)}.", "bold"))
+    failed, warnings = len(report.failed_checks), len(report.warnings)
+    clauses = [_count(failed, "is", "are") + " broken" if failed else "Nothing is broken"]
+    if warnings:
+        clauses.append(_count(warnings, "keeps", "keep") + " something from working")
+    return Text.assemble(status_mark(_status(report)), (f" {'; '.join(clauses)}.", "bold"))
 
 
-def _count(number: int, one: str, many: str) -> str:
-    return f"1 thing {one}" if number == 1 else f"{number} things {many}"
+def _count(number: int, singular: str, plural: str) -> str:
+    return f"1 thing {singular}" if number == 1 else f"{number} things {plural}"

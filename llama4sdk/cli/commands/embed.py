@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from llama4sdk.cli.answers import YesFlag
 from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.inputs import read_stdin, read_text
-from llama4sdk.cli.options import JsonFlag, Target
+from llama4sdk.cli.options import JsonFlag, Target, YesFlag
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
 
     from llama4sdk.results import Embeddings
 
 __all__ = ["embed"]
 
+#: Numbers of each vector, and columns of each text, that people see.
 NUMBERS_SHOWN: Final = 4
+MAX_TEXT_WIDTH: Final = 40
 
 
 def embed(
@@ -36,23 +39,25 @@ def embed(
     target: Target,
 ) -> None:
     """Turn texts into vectors: from arguments, files, or the lines on stdin."""
-    from llama4sdk.cli.clients import load, opened, waiting
+    from llama4sdk.cli.clients import load_model, open_client
+    from llama4sdk.cli.views.progress_bars import spinner
     from llama4sdk.session.preflight import require
     from llama4sdk.session.validation import embed_request
 
     inputs = _inputs(text or [], file or [])
     embed_request(inputs, pooling, normalize=normalize)  # refused before anything is fetched or loaded
-    with opened(target, yes=yes) as client:
-        load(client, target, lambda plan: require("embed", plan))
-        with waiting("Reading …"):
+    with open_client(target, yes=yes) as client:
+        load_model(client, target, lambda plan: require("embed", plan))
+        with spinner("Reading …"):
             result = client.embed(inputs, pooling=pooling, normalize=normalize)
     if json:
         print_json(result.model_dump(mode="json"))
     else:
-        show(_table(inputs, result))
+        show(*_pieces(inputs, result))
 
 
 def _inputs(texts: list[str], files: list[Path]) -> list[str]:
+    """The texts of the arguments and files, or else of stdin. Raises InvalidRequestError when there are none."""
     from llama4sdk.errors import InvalidRequestError
 
     inputs = [*texts, *(line for path in files for line in _lines(read_text(path)))]
@@ -67,14 +72,15 @@ def _lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def _table(inputs: list[str], result: Embeddings) -> Table:
-    from rich import box
-    from rich.table import Table
+def _pieces(inputs: list[str], result: Embeddings) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=f"{result.dimensions} numbers each; --json prints all.")
-    table.add_column("Text", overflow="ellipsis", no_wrap=True)
-    table.add_column("Vector", no_wrap=True)
+    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
+
+    table = ResponsiveTable(Column(heading="text"), Column(heading="vector"))
     for text, vector in zip(inputs, result.vectors, strict=True):
-        table.add_row(Text(text), " ".join(f"{x:+.4f}" for x in vector[:NUMBERS_SHOWN]) + " …")
-    return table
+        shown = Text(text)
+        shown.truncate(MAX_TEXT_WIDTH, overflow="ellipsis")
+        table.add_row(shown, " ".join(f"{x:+.4f}" for x in vector[:NUMBERS_SHOWN]) + " …")
+    yield table
+    yield Text(f"{result.dimensions} numbers each; --json prints all.", style="dim")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import typer
 
 from llama4sdk.cli.commands.perplexity import perplexity
-from llama4sdk.cli.options import SETTINGS, expanded
+from llama4sdk.cli.options import SETTINGS, expand_options
 
 __all__ = ["eval"]
 
 eval = typer.Typer(name="eval", no_args_is_help=True, add_completion=False, context_settings=SETTINGS)  # noqa: A001
-eval.command("perplexity")(expanded(perplexity))
+eval.command("perplexity")(expand_options(perplexity))
 
 
 @eval.callback()

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from llama4sdk.cli.console import note, print_json, show, stderr
+from llama4sdk.cli.console import note, note_if_interrupted, print_json, show
 from llama4sdk.cli.options import JsonFlag
 from llama4sdk.cli.views.progress_bars import bytes_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rich.table import Table
-
-    from llama4sdk.exporter import Exporter, ExportOptions, ExportReport
-    from llama4sdk.progress import Progress
+    from llama4sdk.cli.views.responsive_table import ResponsiveTable
+    from llama4sdk.exporter import ExportReport
 
 __all__ = ["export"]
+
+INTERRUPTED: Final = "Stopped. The same command resumes where this one left off."
 
 
 def export(
@@ -38,77 +35,37 @@ def export(
     json: JsonFlag = False,
 ) -> None:
     """Write a checkpoint as a directory that another engine runs: resumable, verified, with everything it needs."""
+    from llama4sdk.cli.model_argument import find_checkpoint
     from llama4sdk.exporter import ExportOptions
     from llama4sdk.registry import Registry
 
     exporter = Registry.discover().exporter(to)
     options = ExportOptions(model=model, quantization=quantization, opset=opset, portable=portable, verify=verify)
-    report = _exported(exporter, _path(model), out, options)
+    path, title = find_checkpoint(model), f"Exporting {model}"
+    with note_if_interrupted(INTERRUPTED), bytes_bar(title, f"{title} …") as progress:
+        report = exporter.export(path, out, options, progress=progress, notice=note)
     if json:
         print_json(report.model_dump(mode="json"))
     else:
         show(_table(report, exporter.name))
 
 
-def _path(model: str) -> Path:
-    from llama4sdk import weights
-    from llama4sdk.errors import WeightsNotFoundError
-
-    path = weights.locate(model)
-    if path is None:
-        raise WeightsNotFoundError(
-            f"The weights of '{model}' are not on this machine.",
-            hint=f"'llama4sdk pull {model}' fetches them or says how; or give a GGUF file, or a checkpoint directory.",
-        )
-    return path
-
-
-def _exported(exporter: Exporter, path: Path, out: Path, options: ExportOptions) -> ExportReport:
-    try:
-        with _bar(f"Exporting {options.model}") as progress:
-            return exporter.export(path, out, options, progress=progress, notice=note)
-    except KeyboardInterrupt:
-        note("Stopped. The same command resumes where this one left off.")
-        raise
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[Progress | None]:
-    """Bytes of the checkpoint that are done, on a terminal; elsewhere one line."""
-    console = stderr()
-    if not console.is_terminal:
-        note(f"{what} …")
-        yield None
-        return
-    with bytes_bar(console) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _table(report: ExportReport, engine: str) -> Table:
-    from rich.table import Table
+def _table(report: ExportReport, engine: str) -> ResponsiveTable:
+    import shlex
 
     from llama4sdk._text import gb
+    from llama4sdk.cli.views.responsive_table import key_value_table
 
     if report.verified is not None:
         verified = f"logits differ from the native engine's by {100 * report.verified:.2g}%"
     else:
         verified = f"no: {report.unverified}"
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(style="bold", overflow="fold")
-    for title, text in (
-        ("exported to", report.path + (" (it was there already)" if report.already else "")),
-        ("size", f"{gb(report.size)} in {report.files} files"),
-        ("quantization", report.quantization),
-        ("verified", verified),
-        ("next", f"llama4sdk chat --backend {engine} --model {_quoted(report.path)}"),
-    ):
-        table.add_row(title, text)
-    return table
-
-
-def _quoted(path: str) -> str:
-    import shlex
-
-    return shlex.quote(path)
+    return key_value_table(
+        [
+            ("exported to", report.path + (" (it was there already)" if report.already else "")),
+            ("size", f"{gb(report.size)} in {report.files} files"),
+            ("quantization", report.quantization),
+            ("verified", verified),
+            ("next", f"llama4sdk chat --backend {engine} --model {shlex.quote(report.path)}"),
+        ]
+    )

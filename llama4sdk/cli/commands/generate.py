@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llama4sdk.cli.answers import StreamFlag, YesFlag, deliver
-from llama4sdk.cli.inputs import text_from
-from llama4sdk.cli.options import JsonFlag, Sampling, Shape, Target
+from llama4sdk.cli.answers import print_answer
+from llama4sdk.cli.inputs import read_words
+from llama4sdk.cli.options import JsonFlag, OutputFormat, Sampling, StreamFlag, Target, YesFlag
 
 if TYPE_CHECKING:
     from llama4sdk.requests import GenerateOptions
@@ -24,16 +24,16 @@ def generate(
     json: JsonFlag = False,
     target: Target,
     sampling: Sampling,
-    shape: Shape,
+    output: OutputFormat,
 ) -> None:
     """Continue a text, with no chat template around it."""
-    from llama4sdk.cli.clients import load, opened
+    from llama4sdk.cli.clients import load_model, open_client
     from llama4sdk.session.preflight import check_request
     from llama4sdk.session.validation import generate_request
 
-    text, schema = text_from(prompt), shape.document()
-    options: GenerateOptions = {**sampling.given(), **shape.given()}
+    text, schema = read_words(prompt), output.document()
+    options: GenerateOptions = {**sampling.given(), **output.given()}
     request = generate_request(text, options, schema)  # a bad request is refused before anything is loaded
-    with opened(target, yes=yes) as client:
-        load(client, target, lambda plan: check_request(request, "generate", plan))
-        deliver(client.generate(text, schema=schema, stream=True, **options), as_json=json, live=stream)
+    with open_client(target, yes=yes) as client:
+        load_model(client, target, lambda plan: check_request(request, "generate", plan))
+        print_answer(client.generate(text, schema=schema, stream=True, **options), as_json=json, live=stream)

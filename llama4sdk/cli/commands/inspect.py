@@ -11,11 +11,10 @@ from llama4sdk.cli.options import JsonFlag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from rich.console import RenderableType
-    from rich.table import Table
 
+    from llama4sdk.cli.views.responsive_table import ResponsiveTable
     from llama4sdk.llama4.vision_config import VisionConfig
     from llama4sdk.weights.inspection import Inspection
 
@@ -28,87 +27,70 @@ def inspect(
     json: JsonFlag = False,
 ) -> None:
     """Show what a checkpoint is, and whether it can be loaded. Reads its headers only."""
+    from llama4sdk.cli.model_argument import find_checkpoint
     from llama4sdk.errors import CheckpointError
     from llama4sdk.weights import inspection
 
-    found = inspection.inspect(_path(model))
+    result = inspection.inspect(find_checkpoint(model))
     if json:
-        print_json(found.model_dump(mode="json"))
+        print_json(result.model_dump(mode="json"))
     else:
-        show(*_pieces(found))
-    if found.problems:
-        raise CheckpointError(f"This checkpoint cannot be loaded: {found.problems[0]}")
+        show(*_pieces(result))
+    if result.problems:
+        raise CheckpointError(f"This checkpoint cannot be loaded: {result.problems[0]}")
 
 
-def _path(model: str) -> Path:
-    from llama4sdk import weights
-    from llama4sdk.errors import WeightsNotFoundError
-
-    path = weights.locate(model)
-    if path is None:
-        raise WeightsNotFoundError(
-            f"There is no checkpoint '{model}' on this machine.", hint="Give a GGUF file or a directory with weights."
-        )
-    return path
-
-
-def _pieces(found: Inspection) -> Iterator[RenderableType]:
+def _pieces(inspection: Inspection) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    from llama4sdk.cli.views.status_marks import mark
+    from llama4sdk.cli.views.status_marks import status_mark
 
-    yield _facts(found)
-    yield _parts(found)
-    yield from (Text.assemble(mark("fail"), f" {problem}") for problem in found.problems)
-    yield from (Text.assemble(mark("info"), f" {note}") for note in found.notes)
-    if not found.problems:
-        yield Text.assemble(mark("ok"), " Every tensor is there in its right shape and can be read.")
+    yield _facts_table(inspection)
+    yield ""
+    yield _parts_table(inspection)
+    yield ""
+    yield from (Text.assemble(status_mark("fail"), f" {problem}") for problem in inspection.problems)
+    yield from (Text.assemble(status_mark("info"), f" {note}") for note in inspection.notes)
+    if not inspection.problems:
+        yield Text.assemble(status_mark("ok"), " Every tensor is there in its right shape and can be read.")
 
 
-def _facts(found: Inspection) -> Table:
-    from rich.table import Table
-
+def _facts_table(inspection: Inspection) -> ResponsiveTable:
     from llama4sdk._text import gb
-    from llama4sdk.cli.commands.models import count
+    from llama4sdk.cli.views.number_format import format_parameters
+    from llama4sdk.cli.views.responsive_table import key_value_table
 
-    c = found.config
-    mixtures = f"{c.num_experts} in {len(c.moe_layers)} layers, {c.experts_per_token} per token"
+    c = inspection.config
+    experts = f"{c.num_experts} in {len(c.moe_layers)} layers, {c.experts_per_token} per token"
     chunks = f", chunks of {c.chunk_size} in {len(c.chunked_layers)} layers" if c.chunked_layers else ""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(style="bold", overflow="fold")
-    for title, text in (
-        ("checkpoint", f"{found.name} ({found.format})"),
-        ("size", f"{count(found.parameters)} parameters, {gb(found.nbytes)}"),
-        ("layers", f"{c.num_layers}, hidden size {c.hidden_size}"),
-        ("experts", mixtures if c.moe_layers else "none"),
-        ("attention", f"{c.num_heads} heads of {c.head_dim}, {c.num_kv_heads} of keys and values{chunks}"),
-        ("context", f"{c.max_context} tokens"),
-        ("vocabulary", f"{c.vocab_size}, tokenizer {'missing' if found.tokenizer is None else found.tokenizer}"),
-        ("chat template", "yes" if found.chat_template else "no"),
-        ("vision", _sight(found.vision)),
-    ):
-        table.add_row(title, text)
-    return table
+    tokenizer = "missing" if inspection.tokenizer is None else inspection.tokenizer
+    return key_value_table(
+        [
+            ("checkpoint", f"{inspection.name} ({inspection.format})"),
+            ("size", f"{format_parameters(inspection.parameters)} parameters, {gb(inspection.nbytes)}"),
+            ("layers", f"{c.num_layers}, hidden size {c.hidden_size}"),
+            ("experts", experts if c.moe_layers else "none"),
+            ("attention", f"{c.num_heads} heads of {c.head_dim}, {c.num_kv_heads} of keys and values{chunks}"),
+            ("context", f"{c.max_context} tokens"),
+            ("vocabulary", f"{c.vocab_size}, tokenizer {tokenizer}"),
+            ("chat template", "yes" if inspection.chat_template else "no"),
+            ("vision", _describe_vision(inspection.vision)),
+        ]
+    )
 
 
-def _sight(vision: VisionConfig | None) -> str:
+def _describe_vision(vision: VisionConfig | None) -> str:
     if vision is None:
         return "no"
     return f"{vision.num_layers} layers, tiles of {vision.tile_size} pixels in {vision.tokens_per_tile} tokens"
 
 
-def _parts(found: Inspection) -> Table:
-    from rich import box
-    from rich.table import Table
-
+def _parts_table(inspection: Inspection) -> ResponsiveTable:
     from llama4sdk._text import gb
+    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Part", no_wrap=True)
-    table.add_column("Stored as", no_wrap=True)
-    for header in ("Tensors", "Parameters", "Size"):
-        table.add_column(header, justify="right", no_wrap=True)
-    for part in found.parts:
+    sizes = [Column(heading=heading, right=True) for heading in ("tensors", "parameters", "size")]
+    table = ResponsiveTable(Column(heading="part", style="bold"), Column(heading="stored as"), *sizes)
+    for part in inspection.parts:
         table.add_row(part.module, part.dtype, str(part.tensors), f"{part.parameters:,}", gb(part.nbytes))
     return table

@@ -10,11 +10,13 @@ from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.options import JsonFlag
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic import JsonValue
-    from rich.table import Table
-    from rich.text import Text
+    from rich.console import RenderableType
 
     from llama4sdk.catalog.models import ModelSpec
+    from llama4sdk.cli.views.responsive_table import ResponsiveTable
 
 __all__ = ["models"]
 
@@ -37,20 +39,14 @@ def models(
     if remote:
         from llama4sdk.cli.views import endpoints
 
-        endpoints.listed([spec.name for spec in specs], json=json)
+        endpoints.print_listings([spec.name for spec in specs], json=json)
     elif json:
-        print_json([_described(spec) for spec in specs])
+        print_json([_document(spec) for spec in specs])
     else:
-        show(_table(specs), *map(_about, specs))
+        show(*_pieces(specs))
 
 
-def _about(spec: ModelSpec) -> Text:
-    from rich.text import Text
-
-    return Text.assemble((spec.name, "bold"), f": {spec.title}. {spec.license}. {spec.notes}")
-
-
-def _described(spec: ModelSpec) -> dict[str, JsonValue]:
+def _document(spec: ModelSpec) -> dict[str, JsonValue]:
     from llama4sdk import weights
     from llama4sdk.plan import Quantization
 
@@ -72,44 +68,35 @@ def _described(spec: ModelSpec) -> dict[str, JsonValue]:
     }
 
 
-def _table(specs: tuple[ModelSpec, ...]) -> Table:
-    from rich import box
-    from rich.table import Table
+def _pieces(specs: tuple[ModelSpec, ...]) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    yield _table(specs)
+    yield ""
+    for spec in specs:
+        yield Text.assemble((spec.name, "bold"), f": {spec.title}. {spec.license}. {spec.notes}")
+
+
+def _table(specs: tuple[ModelSpec, ...]) -> ResponsiveTable:
     from rich.text import Text
 
     from llama4sdk import weights
     from llama4sdk._text import gb
+    from llama4sdk.cli.views.number_format import format_context, format_parameters
+    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
     from llama4sdk.plan import Quantization
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Model", style="bold", no_wrap=True)
-    for header in ("Params", "Active", "Context", "bf16", "int8", "int4"):
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("Here", no_wrap=True)
+    sizes = Quantization.BF16, Quantization.INT8, Quantization.INT4
+    headings = "params", "active", "context", *(size.value for size in sizes)
+    numbers = [Column(heading=heading, right=True) for heading in headings]
+    table = ResponsiveTable(Column(heading="model", style="bold"), *numbers, Column(heading="here"))
     for spec in specs:
-        sizes = [spec.weight_bytes(q) for q in (Quantization.BF16, Quantization.INT8, Quantization.INT4)]
         table.add_row(
             spec.name,
-            count(spec.parameters),
-            count(spec.active_parameters),
-            tokens(spec.context_length),
-            *[gb(size) if size else "—" for size in sizes],
+            format_parameters(spec.parameters),
+            format_parameters(spec.active_parameters),
+            format_context(spec.context_length),
+            *[gb(nbytes) if (nbytes := spec.weight_bytes(size)) else "—" for size in sizes],
             Text("✓", style="green") if weights.locate(spec.name) else "no" if spec.released else "—",
         )
     return table
-
-
-def count(number: int | None) -> str:
-    """Parameters as people say them: ``109B``, ``135M``."""
-    if number is None:
-        return "—"
-    if number >= 1e9:
-        return f"{number / 1e9:.0f}B"
-    return f"{number / 1e6:.0f}M" if number >= 1e6 else f"{number:,}"
-
-
-def tokens(number: int | None) -> str:
-    """A context length as people say it: ``10M``, ``128K``; a K is 1024 tokens."""
-    if number is None:
-        return "—"
-    return f"{number // 2**20}M" if number >= 2**20 else f"{number // 1024}K" if number >= 1024 else str(number)

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llama4sdk.cli.answers import YesFlag
 from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.inputs import read_text
-from llama4sdk.cli.options import JsonFlag, Target
+from llama4sdk.cli.options import JsonFlag, Target, YesFlag
 from llama4sdk.cli.views.progress_bars import count_bar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic import JsonValue
-    from rich.table import Table
+    from rich.console import RenderableType
 
     from llama4sdk import Client
 
@@ -26,7 +27,7 @@ __all__ = ["perplexity"]
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One model on one text. ``seconds`` are those of scoring, loading not counted."""
+    """The score of one model on one text; ``seconds`` without loading."""
 
     model: str
     backend: str
@@ -58,7 +59,7 @@ def perplexity(
     text = read_text(file)
     score_request(text, 0, window, stride)  # refused before anything is fetched or loaded
     targets = _targets(replace(target, context_length=target.context_length or window), compare)
-    found = _measured(targets, text, window, stride, yes=yes)
+    measurements = _measure_all(targets, text, window, stride, yes=yes)
     if json:
         about: dict[str, JsonValue] = {
             "file": str(file),
@@ -66,13 +67,13 @@ def perplexity(
             "window": window,
             "stride": stride,
         }
-        print_json(about | {"measurements": [asdict(one) for one in found]})
+        print_json(about | {"measurements": [asdict(measurement) for measurement in measurements]})
     else:
-        show(_table(found) if compare else _one(found[0]))
+        show(*(_comparison(measurements) if compare else _summary(measurements[0])))
 
 
 def _targets(target: Target, compare: str | None) -> list[Target]:
-    """One for each quantization to compare. Raises ConfigurationError for one that is none."""
+    """The target in each quantization to compare. Raises ConfigurationError for one that does not exist."""
     from llama4sdk.errors import ConfigurationError
     from llama4sdk.quantization import QuantizationConfig
 
@@ -88,33 +89,33 @@ def _targets(target: Target, compare: str | None) -> list[Target]:
     return [replace(target, quantization=str(QuantizationConfig.of(name))) for name in names]
 
 
-def _measured(targets: Sequence[Target], text: str, window: int, stride: int, *, yes: bool) -> list[Measurement]:
-    from llama4sdk.cli.clients import client_for, opened
+def _measure_all(targets: Sequence[Target], text: str, window: int, stride: int, *, yes: bool) -> list[Measurement]:
+    from llama4sdk.cli.clients import create_client, open_client
 
-    found = []
     for target in targets[1:]:
-        with client_for(target) as client:
-            client.plan()  # what cannot be had is told before the first is measured
+        with create_client(target) as client:
+            client.plan()  # raises for what cannot run, before the first is measured
+    measurements = []
     for number, target in enumerate(targets):
-        with opened(target, yes=yes, notices=number == 0) as client:
-            found.append(_measure(client, target, text, window, stride))
-    return found
+        with open_client(target, yes=yes, notices=number == 0) as client:
+            measurements.append(_measure(client, target, text, window, stride))
+    return measurements
 
 
 def _measure(client: Client, target: Target, text: str, window: int, stride: int) -> Measurement:
     import math
     import time
 
-    from llama4sdk.cli.clients import load
+    from llama4sdk.cli.clients import load_model
     from llama4sdk.errors import InvalidRequestError
 
-    load(client, target)
+    load_model(client, target)
     plan = client.plan()
     name = None if plan.quantization is None else str(plan.quantization)
-    begin = time.perf_counter()
+    start = time.perf_counter()
     with count_bar(f"Scoring with {name or plan.model}") as progress:
         scores = client.score(text, window=window, stride=stride, progress=progress)
-    seconds = time.perf_counter() - begin
+    seconds = time.perf_counter() - start
     if not scores.scored:
         raise InvalidRequestError("The text is a single token, which nothing comes before.", hint="Give a longer text.")
     return Measurement(
@@ -131,41 +132,45 @@ def _measure(client: Client, target: Target, text: str, window: int, stride: int
     )
 
 
-def _one(found: Measurement) -> Table:
-    from rich.table import Table
+def _summary(measurement: Measurement) -> Iterator[RenderableType]:
+    from llama4sdk.cli.views.responsive_table import key_value_table
 
-    from llama4sdk._text import gb
+    m = measurement
+    weights = ", ".join(filter(None, [m.quantization, _size(m)]))
+    yield key_value_table(
+        [
+            ("perplexity", f"{m.perplexity:.3f} ± {m.standard_error:.3f}"),
+            ("bits per byte", f"{m.bits_per_byte:.4f}"),
+            ("tokens scored", f"{m.tokens}"),
+            ("speed", f"{m.tokens_per_second:.0f} tokens/s ({m.seconds:.1f} s)"),
+            ("model", f"{m.model} on {m.backend}" + (f", {weights}" if weights else "")),
+        ]
+    )
 
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
-    table.add_row("perplexity", f"{found.perplexity:.3f} ± {found.standard_error:.3f}")
-    table.add_row("bits per byte", f"{found.bits_per_byte:.4f}")
-    table.add_row("tokens scored", f"{found.tokens}")
-    table.add_row("speed", f"{found.tokens_per_second:.0f} tokens/s ({found.seconds:.1f} s)")
-    held = ", ".join(filter(None, [found.quantization, gb(found.weight_bytes) if found.weight_bytes else None]))
-    table.add_row("model", f"{found.model} on {found.backend}" + (f", {held}" if held else ""))
-    return table
 
+def _comparison(measurements: Sequence[Measurement]) -> Iterator[RenderableType]:
+    from rich.text import Text
 
-def _table(found: Sequence[Measurement]) -> Table:
-    from rich import box
-    from rich.table import Table
+    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
 
-    from llama4sdk._text import gb
-
-    caption = f"{found[0].tokens} tokens scored by {found[0].model} on {found[0].backend}."
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption)
-    table.add_column("Quantization", style="bold", no_wrap=True)
-    for header in ("Perplexity", "Ratio", "Bits per byte", "Weights", "Seconds"):
-        table.add_column(header, justify="right", no_wrap=True)
-    for one in found:
+    headings = "perplexity", "ratio", "bits per byte", "weights", "seconds"
+    numbers = [Column(heading=heading, right=True) for heading in headings]
+    table = ResponsiveTable(Column(heading="quantization", style="bold"), *numbers)
+    first = measurements[0]
+    for m in measurements:
         table.add_row(
-            one.quantization or "—",
-            f"{one.perplexity:.3f} ± {one.standard_error:.3f}",
-            f"{one.perplexity / found[0].perplexity:.4f}",
-            f"{one.bits_per_byte:.4f}",
-            gb(one.weight_bytes) if one.weight_bytes else "—",
-            f"{one.seconds:.1f}",
+            m.quantization or "—",
+            f"{m.perplexity:.3f} ± {m.standard_error:.3f}",
+            f"{m.perplexity / first.perplexity:.4f}",
+            f"{m.bits_per_byte:.4f}",
+            _size(m) or "—",
+            f"{m.seconds:.1f}",
         )
-    return table
+    yield table
+    yield Text(f"{first.tokens} tokens scored by {first.model} on {first.backend}.", style="dim")
+
+
+def _size(measurement: Measurement) -> str | None:
+    from llama4sdk._text import gb
+
+    return gb(measurement.weight_bytes) if measurement.weight_bytes else None

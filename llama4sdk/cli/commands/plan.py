@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
     from llama4sdk.capacity.candidates import Candidate
     from llama4sdk.capacity.explanation import Explanation
     from llama4sdk.capacity.model_facts import ModelFacts
+    from llama4sdk.cli.views.responsive_table import ResponsiveTable
     from llama4sdk.hardware import Hardware
     from llama4sdk.plan import Plan, Rejection
+    from llama4sdk.registry import Registry
 
 __all__ = ["plan"]
 
-OF_LLAMA_4: Final = {"chat", "generate", "tools", "images"}
-"""What every engine can do with a model that can."""
+#: Features that every engine offers with a model that has them.
+COMMON_FEATURES: Final = {"chat", "generate", "tools", "images"}
 
 
 def plan(
@@ -61,7 +64,7 @@ def plan(
         from llama4sdk.errors import ConfigurationError
 
         raise ConfigurationError("A plan is of one place.", hint="Leave --fallback out, and plan with each --backend.")
-    _together(
+    _check_combination(
         scorecard=scorecard,
         compare=compare,
         **{"--best": best, "--explain": explain, "--plot": plot, "--gpus": gpus, "--ram": ram, "--hardware": hardware},
@@ -72,23 +75,25 @@ def plan(
 
         show_scorecard(json=json)
         return
-    from llama4sdk.cli.machine_argument import machines, one
+    from llama4sdk.cli.machine_argument import only_machine, read_machines
+    from llama4sdk.registry import Registry
 
     if plot is not None:
-        from llama4sdk.cli.views.plot import check
+        from llama4sdk.cli.views.plot import check_plot_path
 
-        check(plot)
-    found = machines(hardware, gpus, ram)
+        check_plot_path(plot)
+    machines = read_machines(hardware, gpus, ram)
     if compare:
         from llama4sdk.cli.commands.compare import compare as show_comparison
 
-        show_comparison(found, target, batch=batch, best=best, json=json, plot=plot)
+        show_comparison(machines, target, batch=batch, best=best, json=json, plot=plot)
         return
-    imagined = bool(gpus or ram)
-    _plan(one(found), target, batch=batch, explain=explain, plot=plot, json=json, imagined=imagined)
+    machine = only_machine(machines)
+    question = _Question(machine=machine, target=target, batch=batch, registry=Registry.discover())
+    _show_plan(question, explain=explain, plot=plot, json=json, imagined=bool(gpus or ram))
 
 
-def _together(*, scorecard: bool, compare: bool, **others: object) -> None:
+def _check_combination(*, scorecard: bool, compare: bool, **others: object) -> None:
     """Refuse options that would be dropped. Raises ConfigurationError."""
     from llama4sdk.errors import ConfigurationError
 
@@ -110,117 +115,126 @@ def _together(*, scorecard: bool, compare: bool, **others: object) -> None:
         raise ConfigurationError("--best chooses among what --compare shows.", hint="Add --compare.")
 
 
-def _plan(
-    machine: Hardware, target: Target, *, batch: int, explain: bool, plot: Path | None, json: bool, imagined: bool
-) -> None:
-    from llama4sdk.cli.clients import client_for
+@dataclass(frozen=True, kw_only=True)
+class _Question:
+    """A plan is asked for: of which model, for which machine and how many conversations, and from which backends."""
+
+    machine: Hardware
+    target: Target
+    batch: int
+    registry: Registry
+
+
+def _show_plan(question: _Question, *, explain: bool, plot: Path | None, json: bool, imagined: bool) -> None:
+    from llama4sdk.capacity.explanation import explain as explain_plan
+    from llama4sdk.cli.clients import create_client
     from llama4sdk.cli.model_argument import models_in_question
     from llama4sdk.errors import NoBackendError, PlanningError
 
+    machine = question.machine
     try:
-        with client_for(target, hardware=machine, batch=batch) as client:
-            decided = client.plan()
+        with create_client(
+            question.target, registry=question.registry, hardware=machine, batch=question.batch
+        ) as client:
+            plan = client.plan()
     except NoBackendError as error:
         if json or not error.rejections:
             raise
-        from llama4sdk.cli.views.plan_tables import rejections
-
-        show(rejections(_grouped(error.rejections)), *_elsewhere(None, target, machine, batch))
+        show(_rejections(error.rejections, question), *_alternatives_pieces(None, question))
         raise PlanningError("Nothing can run this here; the table says why and what would help.") from error
-    model = next(iter(models_in_question(decided.model)), None) if explain or plot else None
+    model = next(iter(models_in_question(plan.model)), None) if explain or plot else None
     if plot is not None:
-        _draw(plot, decided, model, machine)
-    explanation = _explanation(decided, model, machine, imagined=imagined) if explain else None
+        _draw(plot, plan, model, machine)
+    explanation = explain_plan(plan, model, machine, imagined=imagined) if explain else None
     if json:
-        whole = decided.model_dump(mode="json")
-        print_json({"plan": whole, "explanation": explanation.model_dump(mode="json")} if explanation else whole)
+        document = plan.model_dump(mode="json")
+        print_json({"plan": document, "explanation": explanation.model_dump(mode="json")} if explanation else document)
     else:
-        show(*_pieces(decided, target, machine, explanation, batch))
+        show(*_pieces(plan, question, explanation))
 
 
-def _explanation(decided: Plan, model: ModelFacts | None, machine: Hardware, *, imagined: bool) -> Explanation:
-    from llama4sdk.capacity.explanation import explain
-
-    return explain(decided, model, machine, imagined=imagined)
-
-
-def _draw(path: Path, decided: Plan, model: ModelFacts | None, machine: Hardware) -> None:
+def _draw(path: Path, plan: Plan, model: ModelFacts | None, machine: Hardware) -> None:
     from llama4sdk.capacity.alternatives import as_candidate
     from llama4sdk.cli.views.plot import plot
     from llama4sdk.errors import ConfigurationError
 
-    chosen = None if model is None else as_candidate(decided, model, machine)
-    if model is None or chosen is None:
+    candidate = None if model is None else as_candidate(plan, model, machine)
+    if model is None or candidate is None:
         raise ConfigurationError(
-            f"Backend '{decided.backend}' does not say what it holds, so there is nothing to draw.",
+            f"Backend '{plan.backend}' does not say what it holds, so there is nothing to draw.",
             hint="Choose a model with --model, such as scout.",
         )
-    plot(path, [chosen.layout], model)
+    plot(path, [candidate.layout], model)
     note(f"Drew {path}.")
 
 
-def _pieces(
-    decided: Plan, target: Target, machine: Hardware, explanation: Explanation | None, batch: int
-) -> Iterator[RenderableType]:
+def _pieces(plan: Plan, question: _Question, explanation: Explanation | None) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    from llama4sdk.cli.views.plan_tables import decisions, figures, rejections
+    from llama4sdk.cli.views.plan_tables import decisions_table, figure_pieces
 
-    yield decisions(decided)
+    yield decisions_table(plan)
     if explanation is not None:
-        yield from figures(explanation)
-    if decided.rejections:
+        yield from figure_pieces(explanation)
+    if plan.rejections:
         yield Text("\nWhat was turned down", style="bold")
-        yield rejections(_grouped(decided.rejections))
-    yield from _elsewhere(decided, target, machine, batch)
+        yield _rejections(plan.rejections, question)
+    yield from _alternatives_pieces(plan, question)
     if explanation is not None:
         yield Text(f"\nNot modelled: {explanation.not_modelled}.")
-    if decided.notice:
-        yield Text("\n" + decided.notice, style="dim")
+    if plan.notice:
+        yield Text("\n" + plan.notice, style="dim")
 
 
-def _grouped(found: Sequence[Rejection]) -> Sequence[Rejection]:
+def _rejections(rejections: Sequence[Rejection], question: _Question) -> ResponsiveTable:
+    """A table of the rejections, in which those of many remote backends are one."""
+    from llama4sdk.cli.views.plan_tables import rejections_table
     from llama4sdk.planning.rejections import merge_remote
-    from llama4sdk.registry import Registry
 
-    backends = Registry.discover().backends
-    return merge_remote(found, frozenset(entry.info.name for entry in backends if entry.info.capabilities.remote))
+    infos = [entry.info for entry in question.registry.backends]
+    return rejections_table(merge_remote(rejections, frozenset(info.name for info in infos if info.capabilities.remote)))
 
 
-def _elsewhere(decided: Plan | None, target: Target, machine: Hardware, batch: int) -> Iterator[RenderableType]:
-    """What the machine could do with engines that are not here."""
+def _alternatives_pieces(plan: Plan | None, question: _Question) -> Iterator[RenderableType]:
+    """A table of engines that are not installed and would do better."""
     from rich.text import Text
 
-    from llama4sdk.cli.views.plan_tables import engines
+    from llama4sdk.cli.views.plan_tables import alternatives_table
 
-    if found := _alternatives(decided, target, machine, batch):
+    if candidates := _alternatives(plan, question):
         yield Text("\nWith other engines, which are not installed", style="bold")
-        yield engines(found)
+        yield alternatives_table(candidates)
 
 
-def _alternatives(decided: Plan | None, target: Target, machine: Hardware, batch: int) -> Sequence[Candidate]:
+def _alternatives(plan: Plan | None, question: _Question) -> Sequence[Candidate]:
+    """None where the question names what nothing is known of for other engines: a device, or an unusual feature."""
     from llama4sdk.capacity.alternatives import alternatives
     from llama4sdk.cli.model_argument import models_in_question
-    from llama4sdk.registry import Registry
 
-    if target.backend or target.device or target.quantization:
-        return []  # what was asked for in so many words, other engines do not know
-    registry = Registry.discover()
-    infos = [registry.info(name) for name in registry.names]
-    working = [info.name for info in infos if not info.capabilities.remote and not info.missing_modules()]
-    if not {need.lower() for need in target.need or ()} <= OF_LLAMA_4:
-        return []  # nor which of them can
-    prefer = target.prefer
-    models = [model for model in models_in_question(target.model, prefer) if _suits(model, target)]
-    context = target.context_length
-    return alternatives(decided, models, machine, installed=working, prefer=prefer, context=context, batch=batch)
+    target = question.target
+    if target.backend or target.device or target.quantization or not _needs(target) <= COMMON_FEATURES:
+        return []
+    infos = [entry.info for entry in question.registry.backends]
+    return alternatives(
+        plan,
+        [model for model in models_in_question(target.model, target.policy) if _suits(model, target)],
+        question.machine,
+        installed=[info.name for info in infos if not info.capabilities.remote and not info.missing_modules()],
+        prefer=target.policy,
+        context=target.context_length,
+        batch=question.batch,
+    )
+
+
+def _needs(target: Target) -> set[str]:
+    return {need.lower() for need in target.need or ()}
 
 
 def _suits(model: ModelFacts, target: Target) -> bool:
-    """Whether it sees, where that is needed, and its maker lists the languages."""
+    """Whether the model takes images, where that is needed, and its maker lists the languages."""
     from llama4sdk.catalog import models as catalog
 
-    if "images" in {need.lower() for need in target.need or ()} and not model.vision_parameters:
+    if "images" in _needs(target) and not model.sees:
         return False
     spec = catalog.find(model.name)
     listed = {language.lower() for language in spec.languages} if spec else set()

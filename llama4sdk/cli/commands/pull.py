@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from llama4sdk.cli.console import print_json, write
-from llama4sdk.cli.options import JsonFlag
+from llama4sdk.cli.options import JsonFlag, YesFlag
 
 __all__ = ["pull"]
 
@@ -15,7 +15,7 @@ __all__ = ["pull"]
 def pull(
     model: Annotated[str, typer.Argument(help="The model to fetch; 'demo' needs no account.")] = "demo",
     *,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before downloading.")] = False,
+    yes: YesFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Fetch a model's weights: verified, and kept in the cache directory."""

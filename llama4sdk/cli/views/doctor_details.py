@@ -1,4 +1,4 @@
-"""What ``doctor --verbose`` adds: everything that was read, for whoever looks for a cause or reports one."""
+"""The part that ``doctor --verbose`` adds: everything that was read, to find a cause or report a bug."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ __all__ = ["detail_pieces"]
 
 
 def detail_pieces(report: Report) -> Iterator[RenderableType]:
-    """Sections that are not empty, each a heading and a table of two columns."""
+    """The sections that are not empty, each a heading and a table of two columns."""
     from rich.padding import Padding
-    from rich.table import Table
     from rich.text import Text
+
+    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
 
     for heading, rows in _sections(report).items():
         if not rows:
             continue
-        table = Table(box=None, show_header=False, pad_edge=False)
-        table.add_column(overflow="fold")
-        table.add_column(overflow="fold")
+        table = ResponsiveTable(Column(), Column(), prose=True)
         for name, value in rows.items():
-            table.add_row(Text(name), Text(value))
+            table.add_row(name, value)
         yield ""
         yield Text(f"  {heading}", style="bold")
         yield Padding(table, (0, 0, 0, 2))
@@ -42,14 +41,15 @@ def _sections(report: Report) -> Mapping[str, Mapping[str, str]]:
         "Processor and devices": _devices(machine),
         "Links between devices": {" - ".join(link.devices): _link(link.kind, link.bandwidth) for link in machine.links},
         "Runtimes": {
-            part.name: part.version + (f", built for {part.build}" if part.build else "") for part in machine.runtimes
+            runtime.name: runtime.version + (f", built for {runtime.build}" if runtime.build else "")
+            for runtime in machine.runtimes
         },
         "Credentials, by name": dict.fromkeys(machine.credentials, "present"),
         "Variables that are set": report.environment,
-        "Models kept": {str(place): gb(size) for place, size in report.kept},
+        "Models kept": {str(path): gb(size) for path, size in report.local_models},
         "Time it took to read": {
-            what: f"{seconds * 1000:.0f} ms" if seconds is not None else "no answer"
-            for what, seconds in report.seconds.items()
+            reader: f"{seconds * 1000:.0f} ms" if seconds is not None else "no answer"
+            for reader, seconds in report.seconds.items()
         },
     }
 
@@ -66,7 +66,7 @@ def _devices(machine: Hardware) -> dict[str, str]:
 
 def _device(device: Device) -> str:
     capability = device.architecture or ".".join(map(str, device.compute_capability or ()))
-    words = [
+    facts = [
         f"capability {capability}" if capability else None,
         device.uuid,
         "a slice" if device.slice else None,
@@ -74,7 +74,7 @@ def _device(device: Device) -> str:
         f"{device.power_limit:.0f} W" if device.power_limit else None,
         None if device.ecc is None else f"ECC {'on' if device.ecc else 'off'}",
     ]
-    return ", ".join(word for word in words if word)
+    return ", ".join(fact for fact in facts if fact)
 
 
 def _link(kind: str, bandwidth: int | None) -> str:

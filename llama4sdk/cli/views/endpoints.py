@@ -1,4 +1,4 @@
-"""What ``llama4sdk models --remote`` prints: who serves the models by the token, and for how much longer."""
+"""``llama4sdk models --remote``: who serves the models by the token, at which prices, and until when."""
 
 from __future__ import annotations
 
@@ -12,75 +12,68 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
     from rich.console import RenderableType
-    from rich.table import Table
 
     from llama4sdk.catalog.endpoint_tables import Listing
+    from llama4sdk.cli.views.responsive_table import ResponsiveTable
 
-__all__ = ["listed"]
+__all__ = ["print_listings"]
 
 
-def listed(models: Container[str], *, json: bool) -> None:
-    """Print every listing of these models: first those a backend speaks to and that have not ended."""
+def print_listings(models: Container[str], *, json: bool) -> None:
+    """Print every listing of these models: first those that are still served and that a backend can use."""
     from llama4sdk.catalog.endpoints import listings
 
     today = date.today()
-    found = [listing for listing in listings() if listing.model in models]
-    found.sort(key=lambda one: (one.model != "scout", one.model, one.ended(today), one.backend is None))
+    selected = [listing for listing in listings() if listing.model in models]
+    selected.sort(key=lambda entry: (entry.model != "scout", entry.model, entry.ended(today), entry.backend is None))
     if json:
-        print_json([_described(listing, today) for listing in found])
+        print_json([_document(listing, today) for listing in selected])
     else:
-        show(*_pieces(found, today))
+        show(*_pieces(selected, today))
 
 
-def _described(listing: Listing, today: date) -> dict[str, JsonValue]:
-    seen = {"state": listing.state(today), "ended": listing.ended(today), "old": listing.old(today)}
-    return {**listing.model_dump(mode="json"), **seen}
+def _document(listing: Listing, today: date) -> dict[str, JsonValue]:
+    status = {"state": listing.state(today), "ended": listing.ended(today), "old": listing.old(today)}
+    return {**listing.model_dump(mode="json"), **status}
 
 
-def _pieces(found: Sequence[Listing], today: date) -> Iterator[RenderableType]:
+def _pieces(listings: Sequence[Listing], today: date) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    if not found:
+    if not listings:
         yield Text("No endpoint is known that serves it.")
         return
-    for model in dict.fromkeys(listing.model for listing in found):
+    for model in dict.fromkeys(listing.model for listing in listings):
         yield Text(model, style="bold")
-        yield _table([listing for listing in found if listing.model == model], today)
+        yield _table([listing for listing in listings if listing.model == model], today)
         yield ""
     yield Text(
         "Dollars are for a million tokens of prompt and of answer, as of the day they were looked up.", style="dim"
     )
     yield Text("Without a backend, none of llama4sdk speaks to it. (?): nobody to quote.", style="dim")
-    if any(listing.old(today) for listing in found):
+    if any(listing.old(today) for listing in listings):
         yield Text("What was looked up more than 90 days ago is old: ask the endpoint.", style="yellow")
 
 
-def _table(found: Sequence[Listing], today: date) -> Table:
-    from rich.table import Table
+def _table(listings: Sequence[Listing], today: date) -> ResponsiveTable:
+    from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    for heading in ("endpoint", "backend"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("context", "$ in", "$ out"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("status", "checked"):
-        table.add_column(heading, no_wrap=True)
-    for one in found:
-        doubt = " (?)" if one.confidence == "unverified" else ""
+    from llama4sdk.cli.views.number_format import format_dollars, format_tokens
+    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
+
+    names = [Column(heading=heading) for heading in ("endpoint", "backend")]
+    numbers = [Column(heading=heading, right=True) for heading in ("context", "$ in", "$ out")]
+    table = ResponsiveTable(*names, *numbers, Column(heading="status"), Column(heading="checked"))
+    for listing in listings:
+        doubt = " (?)" if listing.confidence == "unverified" else ""
         table.add_row(
-            one.endpoint,
-            one.backend or "",
-            _tokens(one.context),
-            *("?" if dollars is None else f"{dollars:.2f}" for dollars in (one.input, one.output)),
-            f"{one.state(today)}{doubt}",
-            f"[yellow]{one.checked}[/]" if one.old(today) else str(one.checked or ""),
-            style="dim" if one.ended(today) else None,
+            listing.endpoint,
+            listing.backend or "",
+            format_tokens(listing.context),
+            format_dollars(listing.input),
+            format_dollars(listing.output),
+            f"{listing.state(today)}{doubt}",
+            Text(str(listing.checked or ""), style="yellow" if listing.old(today) else ""),
+            style="dim" if listing.ended(today) else "",
         )
     return table
-
-
-def _tokens(number: int | None) -> str:
-    """Thousands and millions, which is how endpoints count them: ``131K``, ``2.2M``."""
-    if number is None:
-        return "?"
-    return f"{number / 1e6:.1f}M" if number >= 1e6 else f"{number // 1000}K"

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
 
     from llama4sdk.capacity.candidates import Candidate
     from llama4sdk.capacity.engine_profiles import LayoutKind
     from llama4sdk.capacity.explanation import Explanation, Figure
     from llama4sdk.capacity.layouts import Layout
+    from llama4sdk.cli.views.responsive_table import ResponsiveTable
     from llama4sdk.plan import Plan, Rejection
 
-__all__ = ["decisions", "engines", "figures", "rejections", "speed", "where"]
+__all__ = ["alternatives_table", "candidate_speed", "decisions_table", "figure_pieces", "placement", "rejections_table"]
 
-WHERE: Final[dict[LayoutKind, str]] = {
+PLACEMENTS: Final[dict[LayoutKind, str]] = {
     "single": "one device",
     "tensor": "split over",
     "pipeline": "stages over",
@@ -29,29 +29,24 @@ WHERE: Final[dict[LayoutKind, str]] = {
 }
 
 
-def where(layout: Layout) -> str:
-    """How it lies over the machine, in a word or two."""
+def placement(layout: Layout) -> str:
+    """How a layout uses the machine, in a word or two: ``split over 8``."""
     count = f" {len(layout.devices)}" if layout.kind in ("tensor", "pipeline", "expert", "layers") else ""
-    return WHERE[layout.kind] + count
+    return PLACEMENTS[layout.kind] + count
 
 
-def speed(candidate: Candidate) -> str:
-    """Its predicted tokens a second, ``~`` before a guess and ``?`` for none."""
-    if candidate.decode is None:
-        return "?"
-    return f"{'~' if candidate.label == 'guessed' else ''}{short(candidate.decode.low)}-{short(candidate.decode.high)}"
+def candidate_speed(candidate: Candidate) -> str:
+    """A candidate's predicted tokens a second, ``~`` before a guess and ``?`` for none."""
+    from llama4sdk.cli.views.number_format import format_speed
+
+    return format_speed(candidate.decode, guessed=candidate.label == "guessed")
 
 
-def short(number: float) -> str:
-    """Two digits that mean something."""
-    return f"{number:.2g}" if number < 1 else f"{number:.1f}" if number < 10 else f"{number:,.0f}"
-
-
-def decisions(plan: Plan) -> Table:
-    """What was chosen, and why."""
+def decisions_table(plan: Plan) -> ResponsiveTable:
+    """A plan's choices with their reasons, its memory and its speed."""
     from llama4sdk._text import gb
 
-    table = _grid()
+    table = _three_columns()
     for decision in plan.decisions:
         table.add_row(decision.what, decision.value, decision.reason)
     if plan.weight_bytes is not None:
@@ -59,23 +54,23 @@ def decisions(plan: Plan) -> Table:
     for device, size in plan.memory.items():
         table.add_row("memory", gb(size), f"on {device}, cache and workspace included")
     if plan.tokens_per_second:
-        table.add_row("speed", f"about {_rounded(plan.tokens_per_second)} tokens/s", f"modelled{_shared(plan)}")
+        table.add_row("speed", f"about {_rounded(plan.tokens_per_second)} tokens/s", f"modelled{_speed_of_each(plan)}")
     return table
 
 
-def _shared(plan: Plan) -> str:
-    """What of it each answer gets, where there are several."""
+def _speed_of_each(plan: Plan) -> str:
+    """The part of the speed that each answer gets, where there are several."""
     batch = plan.batch or 1
     each = (plan.tokens_per_second or 0.0) / batch
     return f"; {batch} answers together, {_rounded(each)} tokens/s each" if batch > 1 else ""
 
 
-def rejections(found: Sequence[Rejection]) -> Table:
-    """What was not, why, and what would help."""
+def rejections_table(rejections: Iterable[Rejection]) -> ResponsiveTable:
+    """Models and backends that were turned down, why, and what would help."""
     from rich.text import Text
 
-    table = _grid()
-    for rejection in found:
+    table = _three_columns()
+    for rejection in rejections:
         reason = Text(rejection.reason)
         if rejection.fix:
             reason.append(f"\n→ {rejection.fix}", style="green")
@@ -83,45 +78,42 @@ def rejections(found: Sequence[Rejection]) -> Table:
     return table
 
 
-def engines(found: Sequence[Candidate]) -> Table:
-    """What engines that are not installed would do, and how to get them."""
+def alternatives_table(candidates: Iterable[Candidate]) -> ResponsiveTable:
+    """The best layout of engines that are not installed, and how to get them."""
     from rich.text import Text
 
     from llama4sdk.capacity.engine_profiles import find_engine
 
-    table = _grid()
-    for candidate in found:
+    table = _three_columns()
+    for candidate in candidates:
         layout = candidate.layout
         context = f"{f'{layout.batch} x ' if layout.batch > 1 else ''}{layout.context:,} tokens"
-        what = Text(f"{layout.precision}, {where(layout)}, {context}, {speed(candidate)} tokens/s")
-        what.append(f"\n→ {find_engine(layout.engine).install}", style="green")
-        table.add_row(layout.model, layout.engine, what)
+        text = Text(f"{layout.precision}, {placement(layout)}, {context}, {candidate_speed(candidate)} tokens/s")
+        text.append(f"\n→ {find_engine(layout.engine).install}", style="green")
+        table.add_row(layout.model, layout.engine, text)
     return table
 
 
-def figures(explanation: Explanation) -> Iterator[RenderableType]:
-    """The numbers, each with how much it can be trusted."""
-    from rich.table import Table
+def figure_pieces(explanation: Explanation) -> Iterator[RenderableType]:
+    """The numbers of an explanation, each with how much it can be trusted."""
     from rich.text import Text
 
-    from llama4sdk.cli.views.responsive_table import Fitted
+    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
 
     for section in explanation.sections:
         yield Text("\n" + section.title, style="bold")
-        table = Table(box=None, show_header=False, pad_edge=False)
-        table.add_column(max_width=44, overflow="fold")
-        table.add_column(justify="right", style="cyan", no_wrap=True)
-        table.add_column(style="dim", no_wrap=True)
-        table.add_column(overflow="fold")
+        columns = Column(), Column(right=True, style="cyan"), Column(style="dim"), Column()
+        table = ResponsiveTable(*columns, prose=True)
         for figure in section.figures:
-            table.add_row(figure.what, _spelled(figure), figure.label, figure.note)
-        rows = [((figure.what, _spelled(figure), figure.label, figure.note), None) for figure in section.figures]
-        yield Fitted(table, rows, right=(1,))
+            table.add_row(figure.what, _value(figure), figure.label, figure.note)
+        yield table
 
 
-def _spelled(figure: Figure) -> str:
+def _value(figure: Figure) -> str:
+    """The number or interval with its unit."""
     from llama4sdk._text import gb
     from llama4sdk.capacity.roofline import Interval
+    from llama4sdk.cli.views.number_format import format_number
 
     value, unit = figure.value, figure.unit
     if isinstance(value, Interval):
@@ -129,22 +121,18 @@ def _spelled(figure: Figure) -> str:
             return f"{value.low:.0%}-{value.high:.0%}"
         if unit == "bytes/s":
             return f"{gb(int(value.low))} to {gb(int(value.high))}/s"
-        return f"{short(value.low)}-{short(value.high)} {unit}"
+        return f"{format_number(value.low)}-{format_number(value.high)} {unit}"
     size = gb(int(value))
     return size if unit == "bytes" else f"{size}/s"
 
 
-def _grid() -> Table:
-    """Three columns: what, which, why."""
-    from rich.table import Table
+def _three_columns() -> ResponsiveTable:
+    """A table of a thing, the choice of it, and the reason."""
+    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
 
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(style="cyan", overflow="fold")
-    table.add_column(overflow="fold")
-    return table
+    return ResponsiveTable(Column(style="bold"), Column(style="cyan"), Column(), prose=True)
 
 
 def _rounded(speed: float) -> str:
-    """To two digits, without an exponent."""
+    """Two significant digits, without an exponent."""
     return f"{float(f'{speed:.2g}'):g}"

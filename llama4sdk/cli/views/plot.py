@@ -1,4 +1,4 @@
-"""``llama4sdk plan --plot FILE``: memory by device and class, and context against memory, as SVG or PNG."""
+"""Pictures of ``llama4sdk plan --plot FILE``: memory by device and class, context against memory; SVG or PNG."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from llama4sdk.capacity.model_facts import ModelFacts
     from llama4sdk.quantization import ModuleClass
 
-__all__ = ["check", "draw", "plot"]
+__all__ = ["check_plot_path", "draw", "plot"]
 
-CLASSES: Final[tuple[tuple[str, str, tuple[ModuleClass, ...]], ...]] = (
+MODULE_GROUPS: Final[tuple[tuple[str, str, tuple[ModuleClass, ...]], ...]] = (
     ("routed experts", "#08519c", ("experts",)),
     ("shared experts and dense layers", "#3182bd", ("shared_expert", "dense")),
     ("attention", "#6baed6", ("attention",)),
@@ -32,15 +32,15 @@ CLASSES: Final[tuple[tuple[str, str, tuple[ModuleClass, ...]], ...]] = (
 )
 CACHE: Final = ("keys and values", "#e6550d")
 WORK: Final = ("work space and runtime", "#bdbdbd")
-LINES: Final = ("#08519c", "#e6550d", "#31a354", "#756bb1")
+LINE_COLOURS: Final = ("#08519c", "#e6550d", "#31a354", "#756bb1")
 INK: Final = "#222222"
 GB: Final = 1e9
-MOST_BARS: Final = 24
-SHORTEST: Final = 1024
+MAX_BARS: Final = 24
+MIN_CONTEXT_TOKENS: Final = 1024
 
 
-def check(path: Path) -> None:
-    """Refuse, before any work, what cannot be drawn into. Raises ConfigurationError."""
+def check_plot_path(path: Path) -> None:
+    """Refuse a file that no picture can be written to, before any work. Raises ConfigurationError."""
     if path.suffix.lower() not in (".svg", ".png"):
         raise ConfigurationError(f"A picture is an .svg or a .png file, not '{path}'.", hint="Write --plot plan.svg.")
     if path.is_dir():
@@ -53,7 +53,7 @@ def check(path: Path) -> None:
 
 def plot(path: Path, layouts: Sequence[Layout], model: ModelFacts) -> None:
     """Draw ``layouts`` of ``model`` into ``path``, whole or not at all. Raises ConfigurationError."""
-    check(path)
+    check_plot_path(path)
     picture = draw(layouts, model, path.suffix.lower().removeprefix("."))
     partial: Path | None = None
     try:
@@ -76,7 +76,7 @@ def draw(layouts: Sequence[Layout], model: ModelFacts, form: str) -> bytes:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    bars = [bar for layout in layouts for bar in _bars(layout, several=len(layouts) > 1)][:MOST_BARS]
+    bars = [bar for layout in layouts for bar in _device_bars(layout, several=len(layouts) > 1)][:MAX_BARS]
     style = {"svg.hashsalt": "llama4sdk", "svg.fonttype": "none", "font.size": 9, "text.color": INK}
     style |= {"axes.edgecolor": "#888888", "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK}
     with mpl.rc_context(style):
@@ -100,17 +100,17 @@ def _name(layout: Layout) -> str:
     return f"{layout.engine} {layout.precision}"
 
 
-def _bars(layout: Layout, *, several: bool) -> Iterator[tuple[str, DeviceShare]]:
-    """Devices that hold the same are one bar."""
+def _device_bars(layout: Layout, *, several: bool) -> Iterator[tuple[str, DeviceShare]]:
+    """A bar for each device, or one for several with equal shares."""
     alike: dict[str, list[DeviceShare]] = {}
     for share in layout.shares:
         alike.setdefault(share.model_dump_json(exclude={"device", "room"}), []).append(share)
     for shares in alike.values():
-        where = _where([share.device for share in shares])
-        yield (f"{_name(layout)}\n{where}" if several else where), min(shares, key=lambda share: share.room)
+        names = _device_names([share.device for share in shares])
+        yield (f"{_name(layout)}\n{names}" if several else names), min(shares, key=lambda share: share.room)
 
 
-def _where(devices: Sequence[str]) -> str:
+def _device_names(devices: Sequence[str]) -> str:
     if len(devices) == 1:
         return {"cpu": "RAM"}.get(devices[0], devices[0])
     kind, _, first = devices[0].partition(":")
@@ -124,19 +124,21 @@ def _memory(axes: Axes, bars: Sequence[tuple[str, DeviceShare]]) -> None:
     rows = range(len(bars))
     shares = [share for _, share in bars]
     starts = [0.0] * len(bars)
-    stacks = [(title, colour, [_of(share, parts) for share in shares]) for title, colour, parts in CLASSES]
+    stacks = [
+        (title, colour, [_weights_gb(share, modules) for share in shares]) for title, colour, modules in MODULE_GROUPS
+    ]
     stacks.append((*CACHE, [share.kv / GB for share in shares]))
     stacks.append((*WORK, [(share.workspace + share.runtime) / GB for share in shares]))
-    thick = 0.62 * min(1, len(bars) / 2.5)
+    height = 0.62 * min(1, len(bars) / 2.5)
     for title, colour, widths in stacks:
         if any(widths):
             axes.barh(
-                rows, widths, left=starts, height=thick, color=colour, label=title, edgecolor="white", linewidth=0.5
+                rows, widths, left=starts, height=height, color=colour, label=title, edgecolor="white", linewidth=0.5
             )
             starts = [start + width for start, width in zip(starts, widths, strict=True)]
     for row, share in zip(rows, shares, strict=True):
         label = "room" if row == 0 else None
-        axes.plot([share.room / GB] * 2, [row - 0.7 * thick, row + 0.7 * thick], color=INK, linewidth=2, label=label)
+        axes.plot([share.room / GB] * 2, [row - 0.7 * height, row + 0.7 * height], color=INK, linewidth=2, label=label)
     axes.set_yticks(list(rows), [name for name, _ in bars])
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.set_xlim(0, 1.04 * max(max(share.room, share.total) for share in shares) / GB)
@@ -152,37 +154,39 @@ def _legend(axes: Axes, handles: Sequence[Artist], titles: Sequence[str]) -> Non
     axes.legend(handles, titles, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
 
 
-def _of(share: DeviceShare, parts: Sequence[ModuleClass]) -> float:
-    return sum(share.weights.get(part, 0) for part in parts) / GB
+def _weights_gb(share: DeviceShare, modules: Sequence[ModuleClass]) -> float:
+    return sum(share.weights.get(module, 0) for module in modules) / GB
 
 
 def _contexts(axes: Axes, layouts: Sequence[Layout], model: ModelFacts) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.ticker import FuncFormatter, LogLocator
 
+    from llama4sdk.cli.views.number_format import format_context
+
     longest = model.config.max_context
-    tokens = _steps(min(SHORTEST, longest), longest)
-    kinds = [(True, "local layers keep one chunk"), (False, "every layer keeps everything")]
-    if not model.config.chunked_layers:  # there is but one way
-        kinds = [(True, "weights, work space and cache")]
+    tokens = _steps(min(MIN_CONTEXT_TOKENS, longest), longest)
+    lines = [(True, "local layers keep one chunk"), (False, "every layer keeps everything")]
+    if not model.config.chunked_layers:
+        lines = [(True, "weights, work space and cache")]
     legend: list[tuple[Artist, str]] = []
-    for layout, colour in zip(layouts, LINES * len(layouts), strict=False):
+    for layout, colour in zip(layouts, LINE_COLOURS * len(layouts), strict=False):
         holders = [share for share in layout.shares if share.kv] or list(layout.shares[:1])
-        fixed = [_but_cache(layout, holders, model, n) for n in tokens]
-        for aware, _ in kinds:
-            caches = [_kv(layout, model, n, chunk_aware=aware) for n in tokens]
+        fixed = [_fixed_bytes(layout, holders, model, n) for n in tokens]
+        for aware, _ in lines:
+            caches = [_cache_bytes(layout, model, n, chunk_aware=aware) for n in tokens]
             sizes = [(size + cache) / GB for size, cache in zip(fixed, caches, strict=True)]
             axes.plot(tokens, sizes, "-" if aware else "--", color=colour, linewidth=1.8)
         room = sum(share.room for share in holders) / GB
         axes.axhline(room, color=colour, linewidth=1.2, linestyle=":")
         legend.append((Line2D([], [], color=colour, linewidth=4), f"{_name(layout)}, room for {room:,.1f} GB"))
-    legend += [(Line2D([], [], color=INK, linestyle="-" if aware else "--"), what) for aware, what in kinds]
+    legend += [(Line2D([], [], color=INK, linestyle="-" if aware else "--"), label) for aware, label in lines]
     legend.append((Line2D([], [], color=INK, linestyle=":"), "room"))
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xlim(tokens[0], tokens[-1])
     ticks = [n for n in (2**10, 2**13, 2**15, 2**17, 2**20, 10 * 2**20) if tokens[0] <= n <= tokens[-1]]
-    axes.set_xticks(ticks, [_short(n) for n in ticks])
+    axes.set_xticks(ticks, [format_context(n) for n in ticks])
     axes.minorticks_off()
     axes.yaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.10g}"))
     axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
@@ -196,16 +200,16 @@ def _contexts(axes: Axes, layouts: Sequence[Layout], model: ModelFacts) -> None:
 
 
 def _steps(low: int, high: int) -> list[int]:
-    """From one to the other, each an eighth longer; a chunk's end among them shows as the bend it is."""
-    found = {low, high, *(n for n in (8192,) if low < n < high)}
+    """Contexts from one to the other, each an eighth longer, and the end of a chunk, where the line bends."""
+    steps = {low, high, *(n for n in (8192,) if low < n < high)}
     step = float(low)
     while step < high:
-        found.add(int(step))
+        steps.add(int(step))
         step *= 1.125
-    return sorted(found)
+    return sorted(steps)
 
 
-def _but_cache(layout: Layout, holders: Sequence[DeviceShare], model: ModelFacts, context: int) -> int:
+def _fixed_bytes(layout: Layout, holders: Sequence[DeviceShare], model: ModelFacts, context: int) -> int:
     from llama4sdk.capacity.engine_profiles import find_engine
     from llama4sdk.capacity.layout_builder import total_at
 
@@ -213,12 +217,8 @@ def _but_cache(layout: Layout, holders: Sequence[DeviceShare], model: ModelFacts
     return sum(total_at(context, layout, share, model, engine) for share in holders)
 
 
-def _kv(layout: Layout, model: ModelFacts, context: int, *, chunk_aware: bool) -> float:
+def _cache_bytes(layout: Layout, model: ModelFacts, context: int, *, chunk_aware: bool) -> float:
     from llama4sdk.llama4.sizes import kv_cache_bytes
 
-    one = kv_cache_bytes(model.config, context, value_bytes=1, chunk_aware=chunk_aware)
-    return one * layout.kv_bytes * layout.batch
-
-
-def _short(tokens: int) -> str:
-    return f"{tokens // 2**20}M" if tokens >= 2**20 else f"{tokens // 2**10}K"
+    values = kv_cache_bytes(model.config, context, value_bytes=1, chunk_aware=chunk_aware)
+    return values * layout.kv_bytes * layout.batch

@@ -1,4 +1,4 @@
-"""What ``llama4sdk plan --compare`` says of others' machines: endpoints and rents, each with the day it was seen."""
+"""Prices in ``llama4sdk plan --compare``: endpoints and rented machines, each with the day it was looked up."""
 
 from __future__ import annotations
 
@@ -9,77 +9,79 @@ if TYPE_CHECKING:
     from datetime import date
 
     from rich.console import RenderableType
-    from rich.table import Table
 
     from llama4sdk.capacity.candidates import Candidate
     from llama4sdk.catalog.endpoint_tables import Listing
+    from llama4sdk.cli.views.responsive_table import ResponsiveTable
     from llama4sdk.hardware import Hardware
 
-__all__ = ["offered", "pieces", "rents"]
+__all__ = ["describe_rents", "endpoint_pieces", "priced_listings"]
 
 
-def offered(models: Container[str], today: date) -> list[Listing]:
-    """Endpoints that serve one of these models at a known price, the cheapest first; those that ended are none."""
+def priced_listings(models: Container[str], today: date) -> list[Listing]:
+    """Endpoints that serve one of these models today at a known price, the cheapest first."""
     from llama4sdk.catalog.endpoints import listings
 
-    found = [one for one in listings() if one.model in models and one.blended is not None and not one.ended(today)]
-    return sorted(found, key=lambda one: (one.model, one.blended, one.endpoint))
+    priced = [
+        listing
+        for listing in listings()
+        if listing.model in models and listing.blended is not None and not listing.ended(today)
+    ]
+    return sorted(priced, key=lambda listing: (listing.model, listing.blended, listing.endpoint))
 
 
-def pieces(found: Sequence[Listing], today: date, *, context: int | None) -> Iterator[RenderableType]:
-    """A table, and what its numbers are worth."""
+def endpoint_pieces(listings: Sequence[Listing], today: date, *, context: int | None) -> Iterator[RenderableType]:
+    """A table of endpoints, and how current its numbers are."""
     from rich.text import Text
 
-    if not found:
+    if not listings:
         return
     yield Text("Remote endpoints: prompts leave this machine, and none is chosen unless that is allowed", style="bold")
-    yield _table(found, context)
+    yield _table(listings, context)
     yield Text("Dollars are for a million tokens of prompt and of answer, as of the day they were seen.", style="dim")
-    if not all(listing.current(today) for listing in found):
+    if not all(listing.current(today) for listing in listings):
         yield Text("That is too long ago to take them for today's: ask the endpoint.", style="yellow")
 
 
-def rents(
-    machines: Mapping[str, Hardware | None], found: Mapping[str, Sequence[Candidate]]
+def describe_rents(
+    machines: Mapping[str, Hardware], candidates: Mapping[str, Sequence[Candidate]]
 ) -> Iterator[RenderableType]:
-    """What such machines cost an hour, and their fastest answers a million tokens, where that is known."""
+    """For each machine that can be rented, dollars an hour and for a million tokens of its fastest answers."""
     from rich.text import Text
 
     from llama4sdk.catalog.accelerators import RENTS, rent_of
 
     for name, machine in machines.items():
-        hourly = rent_of(machine.devices) if machine else None
+        hourly = rent_of(machine.devices)
         if hourly is None:
             continue
-        told = f"{name}: renting it costs about ${hourly:.2f} an hour ({RENTS[0].source}, seen {RENTS[0].seen})"
-        speeds = [row.decode for row in found[name] if row.decode and row.layout.usable]
+        text = f"{name}: renting it costs about ${hourly:.2f} an hour ({RENTS[0].source}, seen {RENTS[0].seen})"
+        speeds = [row.decode for row in candidates[name] if row.decode and row.layout.usable]
         if speeds:
             best = max(speeds, key=lambda speed: speed.middle)
             low, high = (hourly / 3600 / speed * 1e6 for speed in (best.high, best.low))
-            told += f": ${low:.0f} to ${high:.0f} for a million tokens, one answer at a time"
-        yield Text(f"{told}.", style="dim")
+            text += f": ${low:.0f} to ${high:.0f} for a million tokens, one answer at a time"
+        yield Text(f"{text}.", style="dim")
 
 
-def _table(found: Sequence[Listing], context: int | None) -> Table:
-    from rich.table import Table
+def _table(listings: Sequence[Listing], context: int | None) -> ResponsiveTable:
+    from llama4sdk.cli.views.number_format import format_dollars
+    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
 
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("model", "endpoint"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("context", "tokens/s", "$ in", "$ out"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("seen", no_wrap=True)
-    table.add_column("", overflow="fold")
-    for listing in found:
-        short = bool(context and listing.context and listing.context < context)
+    numbers = [Column(heading=heading, right=True) for heading in ("context", "tokens/s", "$ in", "$ out")]
+    columns = Column(heading="model"), Column(heading="endpoint"), *numbers, Column(heading="seen"), Column()
+    table = ResponsiveTable(*columns, prose=True)
+    for listing in listings:
+        too_short = bool(context and listing.context and listing.context < context)
         table.add_row(
             listing.model,
             listing.endpoint,
             f"{listing.context:,}" if listing.context else "?",
             f"{listing.tokens_per_second:.0f} ({listing.speed_seen})" if listing.tokens_per_second else "?",
-            *("?" if dollars is None else f"{dollars:.2f}" for dollars in (listing.input, listing.output)),
+            format_dollars(listing.input),
+            format_dollars(listing.output),
             str(listing.checked or ""),
-            "context too short" if short else f"ends {listing.ends}" if listing.ends else "",
-            style="dim" if short else None,
+            "context too short" if too_short else f"ends {listing.ends}" if listing.ends else "",
+            style="dim" if too_short else "",
         )
     return table

@@ -1,12 +1,12 @@
-"""Progress bars on stderr."""
+"""Progress bars and spinners on stderr."""
 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
-from llama4sdk.cli.console import stderr
+from llama4sdk.cli.console import note, stderr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,53 +16,56 @@ if TYPE_CHECKING:
 
     from llama4sdk.progress import Progress
 
-__all__ = ["bytes_bar", "count_bar", "loading_bar"]
+__all__ = ["bytes_bar", "count_bar", "loading_bar", "spinner"]
 
-MOMENT: Final = 0.5
-"""Seconds of loading after which a bar takes the place of the spinner."""
+#: Loading time after which a bar takes the place of the spinner.
+SPINNER_SECONDS: Final = 0.5
 
 
-def bytes_bar(console: Console) -> Bar:
-    """Bytes done and in all, their speed and the time that is left; gone when it ends."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+def spinner(title: str) -> AbstractContextManager[object]:
+    """A sign on the terminal that something slow goes on."""
+    console = stderr()
+    return console.status(title) if console.is_terminal else nullcontext()
 
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
+
+@contextmanager
+def bytes_bar(title: str, line: str) -> Iterator[Progress | None]:
+    """Bytes done and in all, their speed and the time left. Without a terminal prints ``line`` and gives ``None``."""
+    console = stderr()
+    if not console.is_terminal:
+        note(line)
+        yield None
+        return
+    with _bytes_bar(console) as bar:
+        yield _progress(bar, title)
 
 
 @contextmanager
 def loading_bar(model: str) -> Iterator[Progress | None]:
-    """What to give to ``Client.load``: on a terminal a spinner, then a bar; ``None`` where nobody looks."""
+    """The progress of ``Client.load``: a spinner, then a bar of bytes; ``None`` without a terminal."""
     console = stderr()
     if not console.is_interactive:
         yield None
         return
-    spinner, bar, begun = console.status(f"Loading {model} …"), bytes_bar(console), time.monotonic()
-    task = bar.add_task(f"Loading {model}", total=None)
+    title, bar, started = f"Loading {model}", _bytes_bar(console), time.monotonic()
+    status, update = console.status(f"{title} …"), _progress(bar, title)
 
-    def show(done: int, total: int | None) -> None:
-        bar.update(task, completed=done, total=total)
-        if time.monotonic() - begun > MOMENT:
-            spinner.stop()
+    def progress(done: int, total: int | None) -> None:
+        update(done, total)
+        if time.monotonic() - started > SPINNER_SECONDS:
+            status.stop()
             bar.start()
 
-    with spinner:
+    with status:
         try:
-            yield show
+            yield progress
         finally:
             bar.stop()
 
 
 @contextmanager
-def count_bar(what: str, total: int | None = None) -> Iterator[Progress | None]:
-    """How many are done, of how many, and the time that is left; ``None`` where nobody looks."""
+def count_bar(title: str, total: int | None = None) -> Iterator[Progress | None]:
+    """Items done, of how many, and the time left; ``None`` without a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = stderr()
@@ -71,5 +74,18 @@ def count_bar(what: str, total: int | None = None) -> Iterator[Progress | None]:
         return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield _progress(bar, title, total)
+
+
+def _bytes_bar(console: Console) -> Bar:
+    """A bar that is cleared when it ends."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+    return Progress(*columns, TransferSpeedColumn(), TimeRemainingColumn(), console=console, transient=True)
+
+
+def _progress(bar: Bar, title: str, total: int | None = None) -> Progress:
+    """A new task of the bar, as the function that reports on it."""
+    task = bar.add_task(title, total=total)
+    return lambda done, total: bar.update(task, completed=done, total=total)

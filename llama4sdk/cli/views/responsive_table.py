@@ -1,75 +1,183 @@
-"""Tables on narrow terminals: the last column, which explains, moves below the others before anything is cut off."""
+"""Tables that lose nothing on a narrow terminal: columns that find no room go below the others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rich.cells import cell_len
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType
-    from rich.table import Table
+    from rich.console import Console, ConsoleOptions
 
-__all__ = ["Fitted"]
+__all__ = ["Column", "ResponsiveTable", "key_value_table"]
 
-GAP: Final = 2
-INDENT: Final = 4
+#: Blanks between columns; the smaller one where the larger leaves too little room.
+GAPS: Final = (2, 1)
+INDENT: Final = 2
+#: Columns of the terminal that prose needs beside the other cells, to be readable.
+MIN_PROSE_WIDTH: Final = 24
 
 
-class Fitted:
-    """``table`` where its columns and ``least`` of the last one's width find room; its ``rows`` line by line elsewhere.
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """How the cells of a column are set."""
 
-    A row is its cells, the last of which explains, and a style. Columns named in ``right`` are set to the right. Line
-    by line, what stands in the first of ``named`` columns becomes a line above its rows.
+    heading: str = ""
+    style: str = ""
+    right: bool = False
+
+
+class ResponsiveTable:
+    """Rows of cells, in the first of three forms that the terminal is wide enough for.
+
+    1. Side by side. With ``prose`` the last column is wrapped into the room that is left.
+    2. With ``prose``: the other columns side by side, the last one below them.
+    3. The first cell as a title, below it the others, each behind its heading.
+
+    Args:
+        columns: One for each cell of a row.
+        prose: The last column holds sentences.
+        grouped: Equal cells of the first column are shown once; in the narrow forms as a title above their rows.
+
     """
 
-    def __init__(
-        self,
-        table: Table,
-        rows: Sequence[tuple[Sequence[str], str | None]],
-        *,
-        headings: Sequence[str] = (),
-        right: Sequence[int] = (),
-        least: int | None = None,
-        named: bool = False,
-    ) -> None:
-        self.table = table
-        self.rows = rows
-        self.headings = headings
-        self.right = right
-        self.least = least
-        self.named = named
+    def __init__(self, *columns: Column, prose: bool = False, grouped: bool = False) -> None:
+        self._columns = columns
+        self._prose = prose
+        self._grouped = grouped
+        self._rows: list[_Row] = []
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        rows = [*([(self.headings, "dim")] if self.headings else []), *self.rows]
-        widths = [max(map(cell_len, column)) for column in zip(*(cells[:-1] for cells, _ in rows), strict=True)]
-        words = [word for cells, _ in self.rows for word in cells[-1].split()]
-        least = max(map(cell_len, words), default=0) if self.least is None else self.least
-        if sum(widths) + GAP * len(widths) + least <= options.max_width:
-            yield self.table
-            return
-        for number, (cells, style) in enumerate(rows):
-            if self.named and cells[0] and not (self.headings and number == 0):
-                yield Text(cells[0], style="bold")
-            yield from self._lines(cells, style or "", widths, console, options.max_width)
+    def add_row(self, *cells: str | Text, style: str = "") -> None:
+        """Append a row; ``style`` applies to all of it."""
+        texts = [
+            Text(cell, style=column.style) if isinstance(cell, str) else cell
+            for cell, column in zip(cells, self._columns, strict=True)
+        ]
+        self._rows.append(_Row(texts, style))
 
-    def _lines(
-        self, cells: Sequence[str], style: str, widths: Sequence[int], console: Console, width: int
-    ) -> Iterator[Text]:
-        """The cells, and behind or below them in words what explains."""
-        padded = [
-            cell.rjust(size) if number in self.right else cell.ljust(size)
-            for number, (cell, size) in enumerate(zip(cells[:-1], widths, strict=True))
-        ][self.named :]
-        while padded and not padded[-1].strip():
-            padded.pop()
-        line, note = (" " * GAP).join(padded), cells[-1]
-        if cell_len(line) + GAP + cell_len(note) <= width:
-            yield Text(f"{line}{' ' * GAP}{note}".rstrip(), style=style)
-            return
-        yield Text(line.rstrip(), style=style)
-        for part in Text(note, style=style).wrap(console, max(1, width - INDENT)):
-            part.pad_left(INDENT)
-            yield part
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        width, widths = options.max_width, self._widths()
+        inner = self._inner()
+        for gap in GAPS:
+            start = sum(widths[:-1]) + gap * (len(widths) - 1)
+            if start + (min(widths[-1], MIN_PROSE_WIDTH) if self._prose else widths[-1]) <= width:
+                yield from self._side_by_side(console, width, widths, gap)
+                return
+        for gap in GAPS if self._prose else ():
+            if sum(widths[inner]) + gap * (len(widths[inner]) - 1) <= width:
+                yield from self._prose_below(console, width, widths[inner], gap)
+                return
+        yield from self._listed(console, width)
+
+    def _inner(self) -> slice:
+        """The columns that are neither a group's title nor prose."""
+        return slice(1 if self._grouped else 0, len(self._columns) - self._prose)
+
+    def _widths(self) -> list[int]:
+        """Terminal columns of each column's longest cell."""
+        cells = zip(*(row.cells for row in self._rows), strict=True)
+        longest = [max(cell.cell_len for cell in column) for column in cells] or [0] * len(self._columns)
+        return [max(length, len(column.heading)) for length, column in zip(longest, self._columns, strict=True)]
+
+    def _headings(self) -> list[_Row]:
+        if not any(column.heading for column in self._columns):
+            return []
+        return [_Row([Text(column.heading) for column in self._columns], "dim")]
+
+    def _side_by_side(self, console: Console, width: int, widths: Sequence[int], gap: int) -> Iterator[Text]:
+        start = sum(widths[:-1]) + gap * (len(widths) - 1)
+        title = None
+        for row in (*self._headings(), *self._rows):
+            cells = list(row.cells)
+            if self._grouped and cells[0].plain == title:
+                cells[0] = Text()
+            title = row.cells[0].plain
+            if not self._prose:
+                yield _line(cells, self._columns, widths, gap, row.style)
+                continue
+            line = _line(cells[:-1], self._columns, widths, gap, row.style)
+            first, *others = _wrapped(console, cells[-1], width - start, row.style)
+            line.pad_right(start - line.cell_len)
+            yield _stripped(line.append_text(first))
+            yield from _indented(others, start)
+
+    def _prose_below(self, console: Console, width: int, widths: Sequence[int], gap: int) -> Iterator[Text]:
+        """The prose follows its line where that is short enough, and stands below it elsewhere."""
+        columns = self._columns[self._inner()]
+        yield from (_line(row.cells[self._inner()], columns, widths, gap, row.style) for row in self._headings())
+        for row in self._titled():
+            if isinstance(row, Text):
+                yield row
+                continue
+            line, prose = _line(row.cells[self._inner()], columns, widths, gap, row.style), row.cells[-1]
+            if "\n" not in prose.plain and line.cell_len + gap + prose.cell_len <= width:
+                yield _stripped(line.append(" " * gap).append_text(prose))
+            else:
+                yield line
+                yield from _indented(_wrapped(console, prose, width - 2 * INDENT, row.style), 2 * INDENT)
+
+    def _listed(self, console: Console, width: int) -> Iterator[Text]:
+        headings = [column.heading for column in self._columns]
+        for row in self._titled(always=True):
+            if isinstance(row, Text):
+                yield row
+                continue
+            named = [(heading, cell) for heading, cell in zip(headings[1:], row.cells[1:], strict=True) if cell.plain]
+            cells = [Text.assemble((f"{heading} " if heading else "", "dim"), cell) for heading, cell in named]
+            body = Text(", " if any(headings) else "  ").join(cells[: -1 if self._prose else None])
+            yield from _indented(_wrapped(console, body, width - 2 * INDENT, row.style), INDENT, then=2 * INDENT)
+            if self._prose:
+                yield from _indented(_wrapped(console, row.cells[-1], width - 2 * INDENT, row.style), 2 * INDENT)
+
+    def _titled(self, *, always: bool = False) -> Iterator[_Row | Text]:
+        """The rows, with each group's title before the first of it; ``always`` makes every first cell a title."""
+        title = None
+        for row in self._rows:
+            if (self._grouped or always) and row.cells[0].plain != title:
+                title = row.cells[0].plain
+                yield Text(title, style="bold")
+            yield row
+
+
+@dataclass(frozen=True)
+class _Row:
+    cells: Sequence[Text]
+    style: str
+
+
+def key_value_table(pairs: Iterable[tuple[str, str | Text]]) -> ResponsiveTable:
+    """Names in bold, and what is said of each."""
+    table = ResponsiveTable(Column(style="bold"), Column(), prose=True)
+    for name, value in pairs:
+        table.add_row(name, value)
+    return table
+
+
+def _line(cells: Sequence[Text], columns: Sequence[Column], widths: Sequence[int], gap: int, style: str) -> Text:
+    """The cells side by side, each as wide as its column."""
+    line = Text(style=style)
+    for number, cell in enumerate(cells):
+        padded = cell.copy()
+        padded.align("right" if columns[number].right else "left", widths[number])
+        line.append(" " * gap if number else "").append_text(padded)
+    return _stripped(line)
+
+
+def _wrapped(console: Console, text: Text, width: int, style: str) -> list[Text]:
+    """At least one line; words longer than the line are broken."""
+    styled = Text(style=style).append_text(text)
+    return list(styled.wrap(console, max(1, width))) or [Text()]
+
+
+def _indented(lines: Iterable[Text], indent: int, *, then: int | None = None) -> Iterator[Text]:
+    """``then``: the indent of all lines but the first."""
+    for number, line in enumerate(lines):
+        line.pad_left(indent if then is None or number == 0 else then)
+        yield line
+
+
+def _stripped(line: Text) -> Text:
+    line.rstrip()
+    return line

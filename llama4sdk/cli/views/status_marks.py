@@ -1,4 +1,4 @@
-"""How a check looks: a mark in its colour, and its text with the way out below."""
+"""A check of the doctor in a few characters: a mark in its colour, its text, and the remedy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from llama4sdk.diagnostics.machine import Check, Status
 
-__all__ = ["mark", "remark"]
+__all__ = ["describe_check", "status_mark"]
 
 MARKS: Final[dict[Status, tuple[str, str]]] = {
     "ok": ("✓", "green"),
@@ -18,22 +18,22 @@ MARKS: Final[dict[Status, tuple[str, str]]] = {
     "fail": ("✗", "red"),
 }
 
-SHORT: Final = 60
-"""Characters of a text and its remedy that share a line."""
+#: Characters of a text and its remedy up to which they share a line.
+MAX_LINE_LENGTH: Final = 60
 
 
-def mark(status: Status) -> Text:
+def status_mark(status: Status) -> Text:
     """The sign for a status."""
     sign, style = MARKS[status]
     return Text(sign, style=style)
 
 
-def remark(check: Check, *, source: bool = False) -> Text:
-    """What a check says, who is behind it if that is wanted, and behind or below it what to do."""
+def describe_check(check: Check, *, source: bool = False) -> Text:
+    """A check's text, the distribution behind it if ``source`` is set, and its remedy behind or below."""
     text = Text(check.text)
     if source and check.source:
         text.append(f" ({check.source})", style="dim")
     if check.fix:
-        gap = " " if len(text) + len(check.fix) <= SHORT else "\n"
-        text.append(f"{gap}→ {check.fix}", style="cyan")
+        separator = " " if len(text) + len(check.fix) <= MAX_LINE_LENGTH else "\n"
+        text.append(f"{separator}→ {check.fix}", style="cyan")
     return text
