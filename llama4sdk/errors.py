@@ -45,11 +45,13 @@ Anything else that escapes the SDK is a bug in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from llama4sdk._error_values import BatchItemView, CompletionView, MessageView, Rejection
-from llama4sdk.events import Attempt
+if TYPE_CHECKING:  # the command line's help needs no pydantic
+    from collections.abc import Sequence
+
+    from llama4sdk._error_values import BatchItemView, CompletionView, MessageView, Rejection
+    from llama4sdk.events import Attempt
 
 __all__ = [
     "APIConnectionError",

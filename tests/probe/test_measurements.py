@@ -108,7 +108,9 @@ def test_devices_are_found_by_their_names() -> None:
 def test_what_is_measured_is_no_longer_guessed() -> None:
     """The interval of a processor's speed narrows, and a disk's is there at all."""
     before = {(row.model, row.bits): row for row in runnable_models(LAPTOP, usable=("torch",))}
-    after = {(row.model, row.bits): row for row in runnable_models(apply_measurements(LAPTOP, FOUND), usable=("torch",))}
+    after = {
+        (row.model, row.bits): row for row in runnable_models(apply_measurements(LAPTOP, FOUND), usable=("torch",))
+    }
     guess, known = before["demo", 16].decode, after["demo", 16].decode
     assert guess is not None
     assert known is not None

@@ -192,7 +192,9 @@ def _rejections(rejections: Sequence[Rejection], question: _Question) -> Respons
     from llama4sdk.planning.rejections import merge_remote
 
     infos = [entry.info for entry in question.registry.backends]
-    return rejections_table(merge_remote(rejections, frozenset(info.name for info in infos if info.capabilities.remote)))
+    return rejections_table(
+        merge_remote(rejections, frozenset(info.name for info in infos if info.capabilities.remote))
+    )
 
 
 def _alternatives_pieces(plan: Plan | None, question: _Question) -> Iterator[RenderableType]:
