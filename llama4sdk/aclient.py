@@ -1,4 +1,4 @@
-"""The asynchronous client: the same session, reached through threads where a backend only speaks synchronously."""
+"""The asynchronous client."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from llama4sdk.session.validation import (
     MessagesInput,
     as_messages,
     chat_request,
-    difficulty_of,
     embed_request,
     generate_request,
+    read_difficulty,
     score_request,
 )
 from llama4sdk.streams import AsyncStream
@@ -41,7 +41,11 @@ T = TypeVar("T", default=JsonValue)
 
 
 class AsyncClient(BaseClient):
-    """``Client`` for asyncio: every verb is awaited, and streams are read with ``async for``."""
+    """A Llama 4 model for asyncio: the methods of ``Client``, awaited, and streams that are read with ``async for``.
+
+    Planning and loading run in threads, so does an engine that is not asynchronous itself. Cancelling a call stops its
+    work. The errors are those of ``Client``.
+    """
 
     @overload
     async def chat(
@@ -74,17 +78,12 @@ class AsyncClient(BaseClient):
         stream: bool = False,
         **options: Unpack[ChatOptions],
     ) -> Completion[T] | AsyncStream[T]:
-        """Answer a conversation. A string is one user message; ``options`` are the fields of ``SamplingParams``.
+        """Answer a conversation, as ``Client.chat`` does.
 
-        ``tools`` are ``Tool`` values, pydantic models or functions; they are described to the model, not called.
-        ``tool_choice`` is "auto", "none", "required" or the name of the tool to call.
-
-        ``schema`` is a type or a JSON schema: the answer is such JSON, and its value is ``.parsed``. Or ``regex`` or
-        ``grammar`` (Lark) say what the answer's text must be. The model is not told of them; say in the prompt what
-        you want.
+        Returns the whole answer, or with ``stream=True`` a stream to be read with ``async for``.
         """
         request = chat_request(messages, tools, options, schema)
-        events = await self._session.astream(request, "chat", difficulty_of(options))
+        events = await self._session.astream(request, "chat", read_difficulty(options))
         return events if stream else await _whole(events)
 
     async def run_tools(
@@ -95,7 +94,10 @@ class AsyncClient(BaseClient):
         max_steps: int = 10,
         **options: Unpack[SamplingOptions],
     ) -> Completion:
-        """As ``Client.run_tools``. Results that can be awaited are; plain functions run in threads, one at a time."""
+        """Answer a conversation, calling these functions as often as the model asks for it; see ``Client.run_tools``.
+
+        Functions run in threads, one at a time; results that can be awaited are awaited in the event loop.
+        """
         run = ToolRun(as_messages(messages), tools, max_steps, wait=True)
         while calls := run.take(answer := await self.chat(run.messages, tools=run.tools, **options)):
             for call in calls:
@@ -136,15 +138,15 @@ class AsyncClient(BaseClient):
         stream: bool = False,
         **options: Unpack[GenerateOptions],
     ) -> Completion[T] | AsyncStream[T]:
-        """Continue raw text, with no chat template around it. ``schema``, ``regex`` and ``grammar`` as for ``chat``."""
+        """Continue raw text, without a chat template. Returns and options are those of ``chat``, without tools."""
         request = generate_request(prompt, options, schema)
-        events = await self._session.astream(request, "generate", difficulty_of(options))
+        events = await self._session.astream(request, "generate", read_difficulty(options))
         return events if stream else await _whole(events)
 
     async def embed(
         self, inputs: str | Sequence[str], *, pooling: Pooling = "mean", normalize: bool = True
     ) -> Embeddings:
-        """One vector per input, of length 1 when ``normalize`` is on."""
+        """Embed texts: one vector for each, in their order; see ``Client.embed``."""
         request = embed_request(inputs, pooling, normalize=normalize)
         return await asyncio.to_thread(self._session.embed, request)
 
@@ -157,7 +159,10 @@ class AsyncClient(BaseClient):
         stride: int | None = None,
         progress: Progress | None = None,
     ) -> Scores:
-        """As ``Client.score``; ``progress`` is called in the thread that scores, and cancelling ends that work."""
+        """Compute the log-probability of each token of a text or a conversation; see ``Client.score``.
+
+        ``progress`` is called in the thread that scores.
+        """
         request = score_request(input, top, window, stride)
         cancelled = threading.Event()
 
@@ -180,7 +185,10 @@ class AsyncClient(BaseClient):
         path: str | Path | None = None,
         progress: Progress | None = None,
     ) -> list[BatchItem]:
-        """As ``Client.batch``; cancelling breaks off the requests under way, and what is done is in the file."""
+        """Answer many requests, ``concurrency`` at a time; see ``Client.batch``.
+
+        Cancelling ends the requests under way; finished ones are in the file.
+        """
         from llama4sdk.batch.run import Run, in_tasks
 
         session = self._session
@@ -204,24 +212,27 @@ class AsyncClient(BaseClient):
         *,
         tools: Sequence[ToolLike] = (),
     ) -> int:
-        """Tokens a chat request with these messages would read, what describes ``tools`` included."""
+        """Count the tokens of a chat prompt: the messages, the chat template and the description of ``tools``."""
         return await asyncio.to_thread(self._session.count_tokens, chat_request(input, tools, {}))
 
     async def plan(self, model: str | None = None) -> Plan:
-        """As ``Client.plan``."""
+        """Return the plan, with the reasons; see ``Client.plan``. Loads nothing."""
         return await asyncio.to_thread(self._session.plan, model)
 
     async def memory(self) -> Memory:
-        """What the model was seen to take of memory so far, beside what was planned. Loads it, when nothing has."""
+        """Return the peak memory measured so far and the memory planned, in bytes for each device. Loads the model."""
         return await asyncio.to_thread(self._session.memory)
 
     async def load(self, *, progress: Progress | None = None) -> Self:
-        """As ``Client.load``; ``progress`` is called in the thread that loads, not in the event loop's."""
+        """Load the model now rather than at the first request. Returns the client; see ``Client.load``.
+
+        ``progress`` is called in the thread that loads, not in the event loop's.
+        """
         await asyncio.to_thread(self._session.engine, progress)
         return self
 
     async def close(self) -> None:
-        """End open streams and free the model. Closing again does nothing; any other call then raises."""
+        """End open streams and free the model. Closing again does nothing; other calls raise ClientClosedError."""
         await self._session.aclose()
 
     async def __aenter__(self) -> Self:

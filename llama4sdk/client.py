@@ -18,10 +18,10 @@ from llama4sdk.session.validation import (
     MessagesInput,
     as_messages,
     chat_request,
-    difficulty_of,
     embed_request,
     generate_request,
     need,
+    read_difficulty,
     score_request,
 )
 from llama4sdk.streams import Stream
@@ -45,32 +45,7 @@ T = TypeVar("T", default=JsonValue)
 
 
 class BaseClient:
-    """What both clients are made with.
-
-    Nothing happens until the first call: then the machine is probed, a plan is made and the model is loaded, once.
-
-    The arguments:
-
-        model: A catalogue name (``scout``, ``maverick``, ``demo``), a path to a GGUF file or checkpoint directory, or a
-            repository id. ``None`` takes the best that fits.
-        backend: The name of the backend to use; naming a remote one allows it.
-        device: ``cpu``, ``cuda:0``, …
-        quantization: How weights are held: ``bf16``, ``int8``, ``int4``, …, or a ``QuantizationConfig``, which has a
-            scheme for each class of modules.
-        context_length: Tokens that prompt and answer may have together.
-        batch: Conversations at once, each with that context, that memory is planned for; one unless given. An engine
-            that runs here lets no more hold memory: later requests wait for their turn.
-        endpoint: The address of the server to ask, or an ``Endpoint``, which says more: headers, timeouts, retries.
-        api_key: The key it is asked with, instead of the one in the environment.
-        needs: What requests will use, such as ``images`` and ``tools``: what cannot do that is not chosen.
-        languages: Those requests will be in, such as ``Hindi``: a model whose maker does not list them is not chosen.
-        policy: What may be done without asking: other places, models chosen by request, what it may cost.
-        hardware: Plan for this machine instead of probing.
-        download: Fetch missing weights instead of raising WeightsNotFoundError.
-        registry: The backends to choose from, instead of those installed.
-
-    Raises ConfigurationError at once for arguments that cannot mean anything.
-    """
+    """The arguments and properties that ``Client`` and ``AsyncClient`` share."""
 
     def __init__(
         self,
@@ -90,6 +65,31 @@ class BaseClient:
         download: bool = False,
         registry: Registry | None = None,
     ) -> None:
+        """Check the arguments. Nothing is probed, planned, loaded or sent before the first call.
+
+        Raises ConfigurationError for invalid arguments.
+
+        Args:
+            model: A catalogue name (``scout``, ``maverick``, ``demo``), a path to a GGUF file or checkpoint directory,
+                or a repository id. ``None`` takes the best model that fits.
+            backend: The name of the backend; naming a remote one allows it.
+            device: ``cpu``, ``cuda:0``, …
+            quantization: The scheme of the weights: ``bf16``, ``int8``, ``int4``, …, or a ``QuantizationConfig``,
+                which has one for each class of modules.
+            context_length: Tokens that prompt and answer may have together.
+            batch: Conversations that memory is planned for at once, each with that context. An engine on this machine
+                lets further requests wait for their turn.
+            endpoint: The address of the server to ask, or an ``Endpoint`` with headers, timeouts and retries.
+            api_key: The server's key, instead of the one in the environment.
+            needs: Features that requests will use, such as ``images`` and ``tools``: no backend or model without them
+                is chosen.
+            languages: Languages of the requests, such as ``Hindi``: no model whose maker does not list them is chosen.
+            policy: Limits and permissions: other backends, a model for each request, dollars.
+            hardware: The machine to plan for, instead of probing this one.
+            download: Whether to fetch missing weights instead of raising WeightsNotFoundError.
+            registry: The backends to choose from, instead of those installed.
+
+        """
         from llama4sdk.planning.policy import Policy
 
         self._session = Session(
@@ -103,15 +103,25 @@ class BaseClient:
 
     @property
     def spent(self) -> float:
-        """US dollars that the answers of this client cost so far, as far as prices are known.
+        """US dollars that this client's answers cost so far, as far as prices are known.
 
-        With ``Policy(max_cost=...)`` an answer that broke off or was left counts as the most it can have cost.
+        With ``Policy(max_cost=...)``, an answer that broke off or was not read to its end counts as the most that it
+        may have cost.
         """
         return self._session.budget.spent
 
 
 class Client(BaseClient):
-    """Run a Llama 4 model, wherever the plan places it. See ``BaseClient`` for the arguments."""
+    """A Llama 4 model, on this machine or behind an endpoint, as the plan decides.
+
+    The first call probes the machine, makes a plan and loads the model; later ones use the same engine. A client is
+    safe to use from several threads, and is closed by ``close`` or by leaving its ``with`` block.
+
+    Every error is a ``Llama4Error``. A request is checked before anything is loaded or sent: InvalidRequestError for
+    invalid values, UnsupportedFeatureError for what the backend does not support. Planning raises NoBackendError,
+    loading BackendError and its kinds. An answer may fail with ContextLengthError, BackendError, APIError (of an
+    endpoint), BudgetExceededError or StreamInterruptedError.
+    """
 
     @overload
     def chat(
@@ -144,17 +154,23 @@ class Client(BaseClient):
         stream: bool = False,
         **options: Unpack[ChatOptions],
     ) -> Completion[T] | Stream[T]:
-        """Answer a conversation. A string is one user message; ``options`` are the fields of ``SamplingParams``.
+        """Answer a conversation.
 
-        ``tools`` are ``Tool`` values, pydantic models or functions; they are described to the model, not called.
-        ``tool_choice`` is "auto", "none", "required" or the name of the tool to call.
+        Returns the whole answer, or with ``stream=True`` a stream of its events, which sends the request when it is
+        first read.
 
-        ``schema`` is a type or a JSON schema: the answer is such JSON, and its value is ``.parsed``. Or ``regex`` or
-        ``grammar`` (Lark) say what the answer's text must be. The model is not told of them; say in the prompt what
-        you want.
+        ``messages`` are ``Message`` values or dicts with the same fields; a string is one user message. ``options`` are
+        the fields of ``SamplingParams`` (``max_tokens``, ``temperature``, …), ``difficulty`` where the policy chooses
+        a model for each request, and ``tool_choice``: "auto", "none", "required" or the name of the tool to call.
+        ``tools`` are ``Tool`` values, pydantic models or functions: they are described to the model, and the calls it
+        asks for are in ``.tool_calls``; ``run_tools`` makes them.
+
+        ``schema``, a type or a JSON schema, constrains the answer to JSON of that schema, whose value is ``.parsed``;
+        ``regex`` and ``grammar`` (in Lark's notation) constrain its text. The model does not see the constraint, so
+        describe the answer in the prompt as well.
         """
         request = chat_request(messages, tools, options, schema)
-        events = self._session.stream(request, "chat", difficulty_of(options))
+        events = self._session.stream(request, "chat", read_difficulty(options))
         return events if stream else events.completion()
 
     def run_tools(
@@ -165,10 +181,12 @@ class Client(BaseClient):
         max_steps: int = 10,
         **options: Unpack[SamplingOptions],
     ) -> Completion:
-        """The model's plain answer, after calling these functions for it as often as it asks.
+        """Answer a conversation, calling these functions as often as the model asks for it.
 
-        Functions are described by their names, annotations and docstrings. What one returns goes to the model as text
-        or JSON; so do its exceptions, as words. Raises ToolLimitError when answer number ``max_steps`` calls tools.
+        Returns the first answer without tool calls. Functions are described to the model by their names, annotations
+        and docstrings. Their results are sent to the model as text or JSON, their exceptions as text. Raises
+        ToolLimitError when the model's answer number ``max_steps`` still calls tools, InvalidRequestError for functions
+        that cannot be described.
         """
         run = ToolRun(as_messages(messages), tools, max_steps, wait=False)
         while calls := run.take(answer := self.chat(run.messages, tools=run.tools, **options)):
@@ -208,13 +226,17 @@ class Client(BaseClient):
         stream: bool = False,
         **options: Unpack[GenerateOptions],
     ) -> Completion[T] | Stream[T]:
-        """Continue raw text, with no chat template around it. ``schema``, ``regex`` and ``grammar`` as for ``chat``."""
+        """Continue raw text, without a chat template. Returns and options are those of ``chat``, without tools."""
         request = generate_request(prompt, options, schema)
-        events = self._session.stream(request, "generate", difficulty_of(options))
+        events = self._session.stream(request, "generate", read_difficulty(options))
         return events if stream else events.completion()
 
     def embed(self, inputs: str | Sequence[str], *, pooling: Pooling = "mean", normalize: bool = True) -> Embeddings:
-        """One vector per input, of length 1 when ``normalize`` is on."""
+        """Embed texts: one vector for each, in their order.
+
+        ``pooling`` is "mean", over all tokens of a text, or "last", its last token's. With ``normalize`` every vector
+        has length 1.
+        """
         return self._session.embed(embed_request(inputs, pooling, normalize=normalize))
 
     def score(
@@ -226,11 +248,12 @@ class Client(BaseClient):
         stride: int | None = None,
         progress: Progress | None = None,
     ) -> Scores:
-        """How likely each token of a text, or of a conversation as the model reads it, is to the model: no sampling.
+        """Compute the log-probability of each token of a text or a conversation. Nothing is sampled.
 
-        A string is raw text. ``top`` alternatives are reported at each place. What is longer than ``window`` (the
-        context, unless given) is read in overlapping windows, ``stride`` tokens of each further one scored.
-        ``progress`` is called with the tokens scored so far and in all.
+        A string is raw text; messages are scored as the model reads them, chat template included. ``top`` (0 to 20)
+        is the number of alternatives reported for each token. A text longer than ``window`` tokens (by default the
+        context) is read in overlapping windows, each of which scores ``stride`` further tokens (by default half a
+        window). ``progress`` is called with the tokens scored so far and their number. No fallback is asked.
         """
         request = score_request(input, top, window, stride)
         return self._session.score(request, progress)
@@ -243,16 +266,17 @@ class Client(BaseClient):
         path: str | Path | None = None,
         progress: Progress | None = None,
     ) -> list[BatchItem]:
-        """Ask many requests, ``concurrency`` at a time; their answers in order, each a completion or an error.
+        """Answer many requests, ``concurrency`` at a time.
 
-        A request is what ``chat`` takes as messages, a dict of the arguments of ``chat`` (with ``messages``) or of
-        ``generate`` (with ``prompt``), a dict with ``custom_id`` and ``body`` as in OpenAI's batch files, or a
-        ``Request``. A ``model`` in it counts where the client has none.
+        Returns an item for each request, in their order, with its completion or its error. A request is what ``chat``
+        takes as messages, a dict of the arguments of ``chat`` (with ``messages``) or ``generate`` (with ``prompt``), a
+        dict with ``custom_id`` and ``body`` as in OpenAI's batch files, or a ``Request``. Its ``model`` counts where
+        the client names none.
 
-        Every finished one is appended to the file ``path``. A call with the same requests and path goes on from there:
-        answers are not asked for again, errors are. ``progress`` is called with the requests done and those there are.
-        Raises InvalidRequestError for a request that means nothing, before any is sent, and for a file that is about
-        other requests; BatchFileError, which has all that is done, when the file cannot be written.
+        Every outcome is appended to the file ``path``. A further call with the same requests and path takes the answers
+        from the file and repeats only the requests that failed. ``progress`` is called with the finished requests and
+        their number. Raises InvalidRequestError for an invalid request, before any is sent, and for a file of other
+        requests; BatchFileError, which carries all finished items, when the file cannot be written.
         """
         from llama4sdk.batch.run import Run, in_threads
 
@@ -271,32 +295,32 @@ class Client(BaseClient):
         *,
         tools: Sequence[ToolLike] = (),
     ) -> int:
-        """Tokens a chat request with these messages would read, what describes ``tools`` included."""
+        """Count the tokens of a chat prompt: the messages, the chat template and the description of ``tools``."""
         return self._session.count_tokens(chat_request(input, tools, {}))
 
     def plan(self, model: str | None = None) -> Plan:
-        """What would be run, where and why. Loads nothing.
+        """Return the plan: model, backend, placement, quantization and memory, with the reasons. Loads nothing.
 
-        Where ``Policy(route=...)`` chooses a model for each request, this is the plan of the usual one, and ``model``
-        names another: ``plan("maverick")``.
+        Where ``Policy(route=...)`` chooses a model for each request, ``model`` names the one to plan for, such as
+        ``plan("maverick")``; without it the plan is that of the default model.
         """
         return self._session.plan(model)
 
     def memory(self) -> Memory:
-        """What the model was seen to take of memory so far, beside what was planned. Loads it, when nothing has."""
+        """Return the peak memory measured so far and the memory planned, in bytes for each device. Loads the model."""
         return self._session.memory()
 
     def load(self, *, progress: Progress | None = None) -> Self:
-        """Load the model now rather than at the first request.
+        """Load the model now rather than at the first request. Returns the client.
 
-        ``progress`` is called with the bytes read so far and the bytes there are: of a download, where one is needed
-        and allowed, then of the weights.
+        ``progress`` is called with the bytes read so far and their number: of a download, where one is necessary and
+        allowed, then of the weights.
         """
         self._session.engine(progress)
         return self
 
     def close(self) -> None:
-        """End open streams and free the model. Closing again does nothing; any other call then raises."""
+        """End open streams and free the model. Closing again does nothing; other calls raise ClientClosedError."""
         self._session.close()
 
     def __enter__(self) -> Self:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from llama4sdk.batch.bodies import arguments_of
 from llama4sdk.errors import ConfigurationError, InvalidRequestError
 from llama4sdk.requests import Request
-from llama4sdk.session.validation import MessagesInput, chat_request, difficulty_of, generate_request
+from llama4sdk.session.validation import MessagesInput, chat_request, generate_request, read_difficulty
 
 if TYPE_CHECKING:
     from llama4sdk.capabilities import Feature
@@ -109,4 +109,4 @@ def _of_arguments(index: int, entry: Mapping[str, object]) -> Job:
         raise InvalidRequestError("It has a prompt and tools.", hint="Tools are for chat; pass messages.")
     else:
         request = generate_request(cast("str", given["prompt"]), options, schema)
-    return Job(index, request, feature, difficulty_of(options), model, None if name is None else str(name))
+    return Job(index, request, feature, read_difficulty(options), model, None if name is None else str(name))

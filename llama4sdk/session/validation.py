@@ -1,14 +1,16 @@
-"""From what users write to validated requests; every mistake is named in words, with the value that made it."""
+"""Validated requests from the arguments of users, with errors that name the invalid value."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast, get_args
 
 from pydantic import SecretStr, ValidationError
 
+from llama4sdk._error_values import MessageView
 from llama4sdk._text import in_words, nearest
+from llama4sdk._values import Value
 from llama4sdk.constraints import as_constraint
 from llama4sdk.errors import ConfigurationError, InvalidRequestError, UnknownOptionError
 from llama4sdk.messages import Message
@@ -34,24 +36,25 @@ __all__ = [
     "MessagesInput",
     "as_messages",
     "chat_request",
-    "difficulty_of",
     "embed_request",
     "generate_request",
     "need",
+    "read_difficulty",
     "score_request",
 ]
 
+#: A message, or a dict with the fields of one.
 MessageLike: TypeAlias = Message | Mapping[str, object]
-MessagesInput: TypeAlias = str | MessageLike | Sequence[MessageLike]
-"""A string stands for one user message; dicts have the fields of ``Message``."""
+#: A string stands for one user message. The messages that an error carries can be passed on.
+MessagesInput: TypeAlias = str | MessageLike | Sequence[MessageLike | MessageView]
 
-T = TypeVar("T")
+V = TypeVar("V", bound=Value)
 
-_CHOICE_HINT: Final = (
+TOOL_CHOICE_HINT: Final = (
     "tools= says what may be called, tool_choice= whether: 'auto', 'none', 'required' or a tool's name."
 )
 
-_MESSAGE_HINT: Final = (
+MESSAGE_HINT: Final = (
     "Pass at least one message, as text, or with a role (system, user, assistant, tool) and content: "
     "{'role': 'user', 'content': 'Hello'}."
 )
@@ -64,34 +67,31 @@ def chat_request(
     schema: object = None,
 ) -> Request:
     """A chat request. Raises InvalidRequestError or UnknownOptionError."""
-    given = as_messages(messages)
-    asked = _asked(options, ChatOptions, schema)
-    described = as_tools(tools) if tools else ()
-    hint = _CHOICE_HINT if given else _MESSAGE_HINT
-    return _checked(lambda: Request.model_validate({"messages": given, "tools": described} | asked), "request", hint)
+    fields: dict[str, object] = {"messages": as_messages(messages), "tools": as_tools(tools) if tools else ()}
+    hint = TOOL_CHOICE_HINT if fields["messages"] else MESSAGE_HINT
+    return _validated(Request, fields | _option_fields(options, ChatOptions, schema), "request", hint)
 
 
 def generate_request(prompt: str, options: GenerateOptions, schema: object = None) -> Request:
     """A request to continue raw text. Raises InvalidRequestError or UnknownOptionError."""
-    asked = _asked(options, GenerateOptions, schema)
-    return _checked(
-        lambda: Request.model_validate({"prompt": prompt} | asked), "request", "Pass some text to continue."
-    )
+    fields = {"prompt": prompt} | _option_fields(options, GenerateOptions, schema)
+    return _validated(Request, fields, "request", "Pass some text to continue.")
 
 
-def difficulty_of(options: GenerateOptions) -> Difficulty | None:
-    """What the caller says of a request. Raises InvalidRequestError for anything but the three words."""
-    given = options.get("difficulty")
-    if given not in (None, "easy", "usual", "hard"):
-        raise InvalidRequestError(f"difficulty is {given!r}.", hint="It is 'easy', 'usual' or 'hard'.")
-    return given
+def read_difficulty(options: GenerateOptions) -> Difficulty | None:
+    """The difficulty among a request's options. Raises InvalidRequestError for anything but the three words."""
+    difficulty = options.get("difficulty")
+    if difficulty not in (None, "easy", "usual", "hard"):
+        raise InvalidRequestError(f"difficulty is {difficulty!r}.", hint="It is 'easy', 'usual' or 'hard'.")
+    return difficulty
 
 
 def embed_request(inputs: str | Sequence[str], pooling: Pooling, *, normalize: bool) -> EmbedRequest:
     """An embedding request; one string is one input. Raises InvalidRequestError."""
     texts = (inputs,) if isinstance(inputs, str) else tuple(inputs)
     hint = "Pass one text or a list of texts, none of them empty."
-    return _checked(lambda: EmbedRequest(inputs=texts, pooling=pooling, normalize=normalize), "request", hint)
+    fields = {"inputs": texts, "pooling": pooling, "normalize": normalize}
+    return _validated(EmbedRequest, fields, "request", hint)
 
 
 def score_request(
@@ -101,12 +101,9 @@ def score_request(
     stride: int | None,
 ) -> ScoreRequest:
     """A request to score raw text, given as a string, or messages. Raises InvalidRequestError."""
-    prompt = input if isinstance(input, str) else None
-    messages = () if isinstance(input, str) else as_messages(input)
+    scored = {"prompt": input} if isinstance(input, str) else {"messages": as_messages(input)}
     hint = "Pass some text or messages; top is 0 to 20, and a window is longer than its stride."
-    return _checked(
-        lambda: ScoreRequest(prompt=prompt, messages=messages, top=top, window=window, stride=stride), "request", hint
-    )
+    return _validated(ScoreRequest, scored | {"top": top, "window": window, "stride": stride}, "request", hint)
 
 
 def need(
@@ -120,7 +117,7 @@ def need(
     needs: str | Iterable[str] = (),
     languages: str | Iterable[str] = (),
 ) -> Need:
-    """What a client was made for. Raises ConfigurationError for what cannot mean anything."""
+    """A client's need from its arguments. Raises ConfigurationError for invalid ones."""
     from llama4sdk.backend import Need
     from llama4sdk.capabilities import Feature
     from llama4sdk.catalog import models
@@ -132,11 +129,11 @@ def need(
         )
     if batch is not None and (type(batch) is not int or batch < 1):
         raise ConfigurationError(f"batch is {batch!r}.", hint="It counts conversations at once; pass at least 1.")
-    spoken = {language for spec in models.MODELS for language in spec.languages}
+    languages_known = {language for spec in models.MODELS for language in spec.languages}
     return Need(
         model=None if model is None else str(model),
-        features=cast("frozenset[Feature]", _named(needs, get_args(Feature), "feature")),
-        languages=_named(languages, spoken, "language"),
+        features=cast("frozenset[Feature]", _spelled(needs, get_args(Feature), "feature")),
+        languages=_spelled(languages, languages_known, "language"),
         device=device,
         quantization=None if quantization is None else QuantizationConfig.of(quantization).simplest,
         context_length=context_length,
@@ -146,7 +143,7 @@ def need(
 
 
 def _as_endpoint(endpoint: Endpoint | str | None, api_key: str | None) -> Endpoint | None:
-    """From an address, a key, or both. Whatever is wrong with a key, it is not repeated."""
+    """An endpoint from an address, a key, or both. Errors never repeat the key."""
     from llama4sdk.endpoint import Endpoint
 
     address, key = cast("tuple[object, object]", (endpoint, api_key))
@@ -172,15 +169,15 @@ def _as_endpoint(endpoint: Endpoint | str | None, api_key: str | None) -> Endpoi
     return (endpoint or Endpoint()).model_copy(update={"api_key": SecretStr(api_key.strip())})
 
 
-def _named(names: str | Iterable[str], known: Iterable[str], kind: str) -> frozenset[str]:
-    """These names as they are spelled among those that are known; a string is one name."""
+def _spelled(names: str | Iterable[str], known: Iterable[str], kind: str) -> frozenset[str]:
+    """Correct the case of names to that of the known ones; a string is one name. Raises ConfigurationError."""
     spellings = {name.lower(): name for name in known}
-    wanted = [str(name).lower() for name in ([names] if isinstance(names, str) else names)]
-    for name in wanted:
+    lowered = [str(name).lower() for name in ([names] if isinstance(names, str) else names)]
+    for name in lowered:
         if name not in spellings:
             guess = nearest(name if kind == "feature" else name.title(), spellings.values(), f"{kind.title()}s")
             raise ConfigurationError(f"There is no {kind} '{name}' that a model could be chosen by.", hint=guess)
-    return frozenset(spellings[name] for name in wanted)
+    return frozenset(spellings[name] for name in lowered)
 
 
 def as_messages(messages: MessagesInput) -> tuple[Message, ...]:
@@ -189,19 +186,17 @@ def as_messages(messages: MessagesInput) -> tuple[Message, ...]:
         if not messages:
             raise InvalidRequestError("The message is empty.", hint="Write something for the model to answer.")
         return (Message(role="user", content=messages),)
-    if isinstance(messages, (Message, Mapping)):
+    if isinstance(messages, Message | Mapping):
         messages = (messages,)
-    return tuple(_as_message(message, place) for place, message in enumerate(messages))
+    return tuple(_as_message(message, index) for index, message in enumerate(messages))
 
 
-def _as_message(message: MessageLike, place: int) -> Message:
-    if isinstance(message, Message):
-        return message
-    return _checked(lambda: Message.model_validate(message), f"message {place}", _MESSAGE_HINT)
+def _as_message(message: MessageLike | MessageView, index: int) -> Message:
+    return message if isinstance(message, Message) else _validated(Message, message, f"message {index}", MESSAGE_HINT)
 
 
-def _asked(options: Mapping[str, object], known: type[GenerateOptions], schema: object) -> dict[str, object]:
-    """The fields of a request that the options and the schema fill."""
+def _option_fields(options: Mapping[str, object], known: type[GenerateOptions], schema: object) -> dict[str, object]:
+    """The fields of a request that its options and its schema set."""
     for name in options:
         if name not in known.__annotations__:
             raise UnknownOptionError(
@@ -210,12 +205,12 @@ def _asked(options: Mapping[str, object], known: type[GenerateOptions], schema: 
     fields = {name: options[name] for name in Request.model_fields if name in options}
     if sampling := {name: options[name] for name in SamplingParams.model_fields if name in options}:
         hint = "llama4sdk.SamplingParams lists every option with its range."
-        fields["sampling"] = _checked(lambda: SamplingParams.model_validate(sampling), "option", hint)
+        fields["sampling"] = _validated(SamplingParams, sampling, "option", hint)
     return fields | {"constraint": as_constraint(schema, options.get("regex"), options.get("grammar"))}
 
 
-def _checked(build: Callable[[], T], what: str, hint: str) -> T:
+def _validated(kind: type[V], fields: object, noun: str, hint: str) -> V:
     try:
-        return build()
+        return kind.model_validate(fields, from_attributes=True)
     except ValidationError as error:
-        raise InvalidRequestError(f"Invalid {what}: {in_words(error)}.", hint=hint) from error
+        raise InvalidRequestError(f"Invalid {noun}: {in_words(error)}.", hint=hint) from error
