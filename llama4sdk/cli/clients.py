@@ -56,7 +56,7 @@ def open_client(target: Target, *, yes: bool, notices: bool = True, max_cost: fl
     """
     client = create_client(target, max_cost=max_cost)
     plan = None if target.fallback else client.plan()
-    if plan is not None and weights.missing(plan):
+    if plan is not None and weights.needs_pull(plan):
         from llama4sdk.cli.fetching import fetch
 
         fetch(plan.model, yes=yes)

@@ -91,7 +91,7 @@ def gather(*, details: bool = False) -> Facts:
     no_sizes: LocalModels = ()
     nothing_outdated: OutdatedPackages = {}
     stores = Reader("models", _read_stores, no_stores)
-    sizes = Reader("sizes of models", lambda: tuple(weights.kept()) if details else no_sizes, no_sizes)
+    sizes = Reader("sizes of models", lambda: tuple(weights.stored_models()) if details else no_sizes, no_sizes)
     registry = Registry.discover()
     libraries = Reader("what plugins require", lambda: _outdated_packages(registry), nothing_outdated)
     hardware, seconds = (Hardware.from_file(file), {}) if file else timed_probe()
@@ -133,7 +133,7 @@ def _endpoints_error() -> str | None:
 
 def _read_stores() -> tuple[ModelPaths, PartialDownloads, bool]:
     models = {spec.name: weights.locate(spec.name) for spec in catalog.MODELS if spec.released}
-    partial = {name: part for name, path in models.items() if path is None and (part := weights.unfinished(name))}
+    partial = {name: part for name, path in models.items() if path is None and (part := weights.incomplete_model(name))}
     return models, partial, _is_writable(settings.home())
 
 

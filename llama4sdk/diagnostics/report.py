@@ -189,7 +189,7 @@ def _check_plan(facts: Facts) -> Iterator[Check]:
     if plan is None:
         yield make_check("plan", "warn", "Client()", facts.plan_error or "no plan", "See 'llama4sdk plan'.")
         return
-    fix = f"llama4sdk pull {plan.model}" if weights.missing(plan) else None
+    fix = f"llama4sdk pull {plan.model}" if weights.needs_pull(plan) else None
     yield make_check("plan", "ok", "Client()", _describe_plan(plan), fix)
     quantized = plan.quantization is not None and not plan.quantization.full_precision
     for decision in plan.decisions:

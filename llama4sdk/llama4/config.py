@@ -15,12 +15,12 @@ from llama4sdk._text import in_words
 from llama4sdk._values import Value
 from llama4sdk.errors import CheckpointError
 
-__all__ = ["MOST", "RopeScaling", "TextConfig", "layer_count", "number"]
+__all__ = ["MAX_MODULES", "RopeScaling", "TextConfig", "layer_count", "number"]
 
 Positive = Annotated[int, Field(ge=1)]
 
 #: Layers and experts beyond this are no network but a damaged file; what is made for each must stay small.
-MOST: Final = 4096
+MAX_MODULES: Final = 4096
 
 
 class RopeScaling(Value):
@@ -55,7 +55,7 @@ class TextConfig(Value):
     expert_size: Positive
     #: Inner width of a dense feed-forward layer.
     dense_size: Positive
-    num_experts: Annotated[int, Field(le=MOST)] = 0
+    num_experts: Annotated[int, Field(le=MAX_MODULES)] = 0
     experts_per_token: int = 1
     moe_layers: frozenset[int] = frozenset()
     #: Layers without rotary positions.
@@ -173,8 +173,8 @@ def number(c: Mapping[str, JsonValue], key: str, default: float | None = None) -
 def layer_count(c: Mapping[str, JsonValue], key: str) -> int:
     """The number of layers under ``key``. Raises what ``number`` raises, and ValueError when it is absurd."""
     layers = int(number(c, key))
-    if not 1 <= layers <= MOST:
-        raise ValueError(f"{key} is {layers}, not between 1 and {MOST}")
+    if not 1 <= layers <= MAX_MODULES:
+        raise ValueError(f"{key} is {layers}, not between 1 and {MAX_MODULES}")
     return layers
 
 

@@ -185,7 +185,7 @@ class Deployment:
         """Download what is missing and load; once more by a new plan where memory was taken since the first."""
         from llama4sdk import weights
 
-        if self._download and weights.missing(plan):
+        if self._download and weights.needs_pull(plan):
             logger.warning("Downloading the weights of '%s'.", plan.model)
             weights.pull(plan.model, progress=progress)
             plan = self._plan = self._make_plan(self._environment.hardware)

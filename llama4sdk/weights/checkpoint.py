@@ -1,4 +1,4 @@
-"""A checkpoint on disk, whichever format: what network it is, and its tensors by name. Needs no torch.
+"""A checkpoint on disk in any format: its network and its tensors by name. Needs no torch.
 
 Names are those of the Hugging Face text model, without ``language_model.``: ``model.embed_tokens.weight``,
 ``model.layers.0.self_attn.q_proj.weight``, ``lm_head.weight``. Routed experts come in one of two layouts, as stored:
@@ -6,7 +6,7 @@ Names are those of the Hugging Face text model, without ``language_model.``: ``m
     model.layers.0.feed_forward.experts.gate_up_proj          [experts, in, 2 * out], gate then up; down_proj likewise
     model.layers.0.feed_forward.experts.7.gate_proj.weight    [out, in]; up_proj and down_proj likewise
 
-The vision network's tensors begin with ``vision_model.`` and ``multi_modal_projector.``: see ``weights.vision``.
+The vision network's tensors begin with ``vision_model.`` and ``multi_modal_projector.``: see ``weights.tensor_names``.
 """
 
 from __future__ import annotations
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "GenerationDefaults", "TensorInfo", "commonest_dtype"]
 
 
+#: Names of vision tensors, which are ignored when the configuration describes no vision network.
+VISION_TENSORS: Final = re.compile(r"(vision_model|multi_modal_projector|vision_tower)\.")
+
+
 class TensorInfo(NamedTuple):
     """One tensor as stored; ``nbytes`` is its size in the file."""
 
@@ -54,24 +58,24 @@ class TensorInfo(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationDefaults:
-    """How the model's publisher would have it sampled; Llama 4's own published values unless the checkpoint says."""
+    """Sampling parameters of the model's publisher; the defaults are Llama 4's published values."""
 
     temperature: float = 0.6
     top_p: float = 0.9
 
 
 class Checkpoint(ABC):
-    """Opened, but no weights read yet.
+    """An open checkpoint, of which only headers have been read.
 
-    ``dtype`` names how most weights are stored: ``F32``, ``BF16``, ``F16`` or a GGUF quantization such as ``Q4_1``.
+    ``dtype`` is the format of most weights: ``F32``, ``BF16``, ``F16`` or a GGUF quantization such as ``Q4_1``.
     """
 
-    #: What people call this kind of checkpoint.
+    #: Name of the format for users.
     format: ClassVar[str]
     path: Path
     name: str
     config: TextConfig
-    #: The vision network; ``None`` when there is none among the weights.
+    #: The vision network; ``None`` when the checkpoint has no weights for one.
     vision: VisionConfig | None = None
     dtype: str
     tensors: Mapping[str, TensorInfo]
@@ -79,101 +83,101 @@ class Checkpoint(ABC):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What its files leave open, and how that was settled, in sentences."""
+        """Sentences on facts that its files do not state, and the values assumed for them."""
         return ()
 
     @property
     @abstractmethod
     def stop_ids(self) -> frozenset[int]:
-        """The tokens that end an answer."""
+        """Ids of the tokens that end an answer."""
 
     @abstractmethod
     def read(self, name: str, index: int | None = None) -> npt.NDArray[np.generic]:
-        """The values of one tensor, or of one entry of its first axis: float32, float16 or ml_dtypes' bfloat16.
+        """Read a tensor, or one entry of its first axis, as float32, float16 or ml_dtypes' bfloat16.
 
-        Quantized values come back as float32. The array may be a read-only view of the file.
+        Quantized values are returned as float32. The array may be a read-only view of the file.
         """
 
     def stored_form(self, name: str) -> MatrixFormat | None:
-        """How a matrix is stored, if ``quantized`` can give it so; ``None`` where ``read`` alone can."""
+        """The quantized format of a matrix that ``quantized`` can return; ``None`` where only ``read`` works."""
         return None
 
     def quantized(self, name: str) -> QuantizedTensor:
-        """The codes and scales of a matrix that has a ``stored_form``, bit for bit."""
+        """Read the stored codes and scales of a matrix that has a ``stored_form``."""
         raise KeyError(name)
 
-    def release(self) -> None:  # noqa: B027 - a checkpoint that maps no file has nothing to give back
-        """Give back the memory that reading has filled with the files; arrays stay good, and all can be read again."""
+    def release(self) -> None:  # noqa: B027 - a checkpoint that maps no file has no memory to release
+        """Release the memory of file pages that were read; arrays stay valid, and everything can be read again."""
 
     @abstractmethod
     def tokenizer(self) -> Tokenizer:
-        """The checkpoint's tokenizer, which takes seconds. Raises CheckpointError when it has none that is known."""
+        """Build the tokenizer, which takes seconds. Raises CheckpointError without one of a known kind."""
 
     @abstractmethod
     def chat_template(self) -> ChatTemplate | None:
-        """The checkpoint's chat template; ``None`` when it is no chat model."""
+        """The checkpoint's own chat template; ``None`` without one."""
 
     @property
     @abstractmethod
     def has_llama4_vocabulary(self) -> bool:
-        """Whether its tokenizer is Llama 4's, so that Llama 4's own prompt format can be read by it.
+        """Whether its tokenizer is Llama 4's, so that the model understands Llama 4's prompt format.
 
-        Asked for every offer: it must not take building the tokenizer.
+        Every offer needs it: it must not build the tokenizer.
         """
 
     def prompt_format(self) -> ChatTemplate | Llama4Prompt | None:
-        """How a conversation is written: the checkpoint's own template, or else Llama 4's where the vocabulary is."""
+        """The checkpoint's own chat template, or else Llama 4's prompt format if the vocabulary is Llama 4's."""
         from llama4sdk.llama4.prompt_format import Llama4Prompt
 
         return self.chat_template() or (Llama4Prompt() if self.has_llama4_vocabulary else None)
 
     @property
     def calls_tools(self) -> bool:
-        """Whether tools can be described to it in its prompts, and its calls be read from its answers."""
+        """Whether its prompt format can describe tools, and its answers contain calls that can be parsed."""
         template = self.chat_template()
         return self.has_llama4_vocabulary and (template is None or template.takes_tools)
 
     def verify(self) -> None:
-        """Check that every tensor the network needs is there in its right shape, and that no other part of it is.
+        """Check that every tensor of the network exists in its right shape, and that there are no others.
 
         Raises CheckpointError naming the tensor. Reads no weights.
         """
         expected = set[str]()
         vision = () if self.vision is None else vision_tensors(self.vision, self.config.hidden_size)
-        for name, shape in chain(text_tensors(self.config, self.fused_experts), vision):  # ends at the first missing
+        for name, shape in chain(text_tensors(self.config, self.fused_experts), vision):
             expected.add(name)
-            found = self.tensors.get(name)
-            if found is None:
-                raise CheckpointError(f"{self.path} has no tensor '{name}', which should be {_spell(shape)}.")
-            if found.shape != shape:
-                raise CheckpointError(f"Tensor '{name}' of {self.path} is {_spell(found.shape)}, not {_spell(shape)}.")
+            info = self.tensors.get(name)
+            if info is None:
+                raise CheckpointError(f"{self.path} has no tensor '{name}', which should be {_format_shape(shape)}.")
+            if info.shape != shape:
+                raise CheckpointError(
+                    f"Tensor '{name}' of {self.path} is {_format_shape(info.shape)}, not {_format_shape(shape)}."
+                )
         for name in self.tensors.keys() - expected:
-            if not ((self.vision is None and _VISION.match(name)) or (name == HEAD and self.config.tied_embeddings)):
+            if not (
+                (self.vision is None and VISION_TENSORS.match(name)) or (name == HEAD and self.config.tied_embeddings)
+            ):
                 raise CheckpointError(
                     f"{self.path} has a tensor '{name}' that is no part of a Llama 4 network.",
                     hint="It is of another architecture, or quantized in a way that cannot be read.",
                 )
 
-    def needed(self) -> Iterator[str]:
-        """The names of the tensors that the text network is made of."""
+    def text_tensor_names(self) -> Iterator[str]:
+        """Names of the text network's tensors."""
         return (name for name, _ in text_tensors(self.config, self.fused_experts))
 
     def fused_experts(self, layer: int) -> bool:
-        """Whether the routed experts of this layer are one tensor; in partly quantized checkpoints layers differ."""
+        """Whether a layer's routed experts are one tensor; layers differ in partly quantized checkpoints."""
         return f"model.layers.{layer}.feed_forward.experts.gate_up_proj" in self.tensors
 
 
 def commonest_dtype(tensors: Mapping[str, TensorInfo]) -> str:
-    """The name of the format that most bytes are stored in."""
+    """The dtype that most bytes are stored in."""
     sizes = Counter[str]()
     for info in tensors.values():
         sizes[info.dtype] += info.nbytes
     return sizes.most_common(1)[0][0] if sizes else "F32"
 
 
-#: The vision network's tensors. Where nothing describes the network, they are left alone.
-_VISION: Final = re.compile(r"(vision_model|multi_modal_projector|vision_tower)\.")
-
-
-def _spell(shape: tuple[int, ...]) -> str:
+def _format_shape(shape: tuple[int, ...]) -> str:
     return f"[{', '.join(map(str, shape))}]"

@@ -1,4 +1,4 @@
-"""Networks of which nothing is here but their ``config.json``: enough to plan by."""
+"""Networks known only by a ``config.json``, without weights: enough for planning."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from llama4sdk.weights.exports import refuse_export
 from llama4sdk.weights.formats.tokenizer_files import read_json
 from llama4sdk.weights.tensor_names import vision_parameters
 
-__all__ = ["described"]
+__all__ = ["read_config"]
 
 
-def described(path: Path) -> tuple[TextConfig, int] | None:
-    """The text network and the vision network's parameters that a ``config.json`` tells of, given or in a directory.
+def read_config(path: Path) -> tuple[TextConfig, int] | None:
+    """Read a ``config.json``, given or in a directory: the text network, and the number of vision parameters.
 
-    ``None`` for anything else, and where weights lie beside it. Raises CheckpointError for a damaged one, and
+    ``None`` for any other path, and when weights are beside it. Raises CheckpointError for a damaged file, and
     ModelLoadError for an export's.
     """
     file = path / "config.json" if path.is_dir() else path
     if file.suffix != ".json" or not file.is_file() or (path.is_dir() and any(path.glob("*.safetensors*"))):
         return None
     refuse_export(path)
-    found = read_json(file, needed=True)
-    config, vision = TextConfig.from_hf(found), VisionConfig.from_hf(found)
+    fields = read_json(file, needed=True)
+    config, vision = TextConfig.from_hf(fields), VisionConfig.from_hf(fields)
     return config, vision_parameters(vision, config.hidden_size) if vision else 0

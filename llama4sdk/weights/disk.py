@@ -1,4 +1,4 @@
-"""What a disk may refuse, said plainly; and one process at a time at a file."""
+"""Errors of a full or read-only disk, file locks between processes, and releasing mapped memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["failed_write", "locked", "release", "require_space", "try_lock", "unlock"]
+__all__ = ["failed_write", "locked", "release_memory", "require_space", "try_lock", "unlock"]
 
 POLL_SECONDS: Final = 0.1
 
@@ -29,7 +29,7 @@ def require_space(directory: Path, needed: int) -> None:
 
 
 def failed_write(path: Path, error: OSError) -> DownloadError:
-    """What to raise when ``path`` could not be written."""
+    """The error to raise when ``path`` could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return _disk_full(f"The disk is full: {path} could not be written.")
     hint = "Check the directory's permissions, or set LLAMA4SDK_HOME to another directory."
@@ -45,19 +45,19 @@ def _disk_full(message: str) -> DownloadError:
 
 @contextmanager
 def locked(target: Path, *, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold the lock that guards ``target``, whose directory is made; ``waiting`` is called while another holds it.
+    """Lock ``target`` against other processes and make its directory; ``waiting`` is called until the lock is free.
 
-    The system drops the lock of a process that dies. The lock is a file beside the target that stays: removing it
-    would let two processes hold "the" lock. Raises DownloadError when the directory cannot be written.
+    The system releases the lock of a process that dies. The lock file beside the target is not removed: otherwise two
+    processes could lock different files of that name. Raises DownloadError when the directory cannot be written.
     """
     path = target.with_name(target.name + ".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        opened = path.open("ab")
+        lock_file = path.open("ab")
     except OSError as error:
         raise failed_write(path, error) from error
-    with opened as file:
-        while not try_lock(file):  # polled, not blocking: Ctrl-C must work, and the waiter can show progress
+    with lock_file as file:
+        while not try_lock(file):  # polled: so Ctrl-C works, and progress can be shown
             if waiting:
                 waiting()
             time.sleep(POLL_SECONDS)
@@ -71,7 +71,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def try_lock(file: IO[bytes]) -> bool:
-        """Take the lock of an open file, if nobody has it."""
+        """Lock an open file; False if another process has locked it."""
         try:
             file.seek(0)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
@@ -80,14 +80,14 @@ if sys.platform == "win32":
         return True
 
     def unlock(file: IO[bytes]) -> None:
-        """Give it back."""
+        """Unlock an open file."""
         file.seek(0)
         msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
 else:
     import fcntl
 
     def try_lock(file: IO[bytes]) -> bool:
-        """Take the lock of an open file, if nobody has it."""
+        """Lock an open file; False if another process has locked it."""
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -95,11 +95,11 @@ else:
         return True
 
     def unlock(file: IO[bytes]) -> None:
-        """Give it back."""
+        """Unlock an open file."""
         fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def release(data: mmap.mmap) -> None:
-    """Give the memory back that reading has filled, where the system can be told; what is read again comes back."""
+def release_memory(data: mmap.mmap) -> None:
+    """Drop the pages of a mapped file from memory where the system allows; they are read again when needed."""
     if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows, which trims by itself
         data.madvise(mmap.MADV_DONTNEED)

@@ -1,6 +1,6 @@
-"""Directories that an exporter wrote: not checkpoints, though much in them looks like one.
+"""Recognize directories that an exporter wrote, which are not checkpoints though they look alike.
 
-An export says what it is in ``manifest.json``, under ``format``; one that is not whole yet has a journal instead.
+An export names its format in ``manifest.json``; an unfinished one in its journal.
 """
 
 from __future__ import annotations
@@ -15,19 +15,23 @@ __all__ = ["JOURNAL", "MANIFEST", "export_format", "refuse_export"]
 
 MANIFEST: Final = "manifest.json"
 JOURNAL: Final = "export.journal"
-#: How the formats begin of what this SDK's exporters write.
-OURS: Final = "llama4sdk-"
+#: Prefix of the formats of this SDK's exporters.
+FORMAT_PREFIX: Final = "llama4sdk-"
 
 
 def export_format(path: Path) -> str | None:
-    """What kind of export a directory holds, whole or not; ``None`` for anything else."""
+    """The format of an export, finished or not; ``None`` for any other path."""
     for name in (MANIFEST, JOURNAL):
         try:
             with (path / name).open(encoding="utf-8") as file:
-                said = json.load(file) if name == MANIFEST else json.loads(file.readline())
-        except (OSError, ValueError, RecursionError):  # none, or not ours
+                header = json.load(file) if name == MANIFEST else json.loads(file.readline())
+        except (OSError, ValueError, RecursionError):  # absent, or another program's
             continue
-        if isinstance(said, dict) and isinstance(kind := said.get("format"), str) and kind.startswith(OURS):
+        if (
+            isinstance(header, dict)
+            and isinstance(kind := header.get("format"), str)
+            and kind.startswith(FORMAT_PREFIX)
+        ):
             return kind
     return None
 
@@ -36,7 +40,7 @@ def refuse_export(path: Path) -> None:
     """Raise ModelLoadError for a directory that is an export."""
     if (kind := export_format(path)) is None:
         return
-    engine = kind.removeprefix(OURS)
+    engine = kind.removeprefix(FORMAT_PREFIX)
     if not (path / MANIFEST).is_file():
         raise ModelLoadError(
             f"{path} is an export for '{engine}' that was not finished, not a checkpoint.",

@@ -1,4 +1,4 @@
-"""What a checkpoint is, and what of it would not work here, found without loading it."""
+"""Inspect a checkpoint without loading it: its network, its parts and its problems."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llama4sdk.weights.opening import open_checkpoint
 
 __all__ = ["Inspection", "Part", "inspect", "parts"]
 
-CLASSES: Final = (
+MODULE_PATTERNS: Final = (
     ("vision", re.compile(r"(model\.)?(vision_model|multi_modal_projector|vision_tower)\.")),
     ("embeddings", re.compile(r"model\.embed_tokens\.")),
     ("head", re.compile(r"lm_head\.")),
@@ -32,7 +32,7 @@ CLASSES: Final = (
 
 
 class Part(Value):
-    """The tensors of one class of modules that are stored in one precision; ``nbytes`` is their size in the files."""
+    """The tensors of one class of modules in one stored format; ``nbytes`` is their size in the files."""
 
     module: str
     dtype: str
@@ -42,7 +42,7 @@ class Part(Value):
 
 
 class Inspection(Value):
-    """One checkpoint. It can be loaded when there are no ``problems``; ``notes`` are what it cannot do then."""
+    """The result of an inspection. Without ``problems`` the checkpoint can be loaded; ``notes`` are its limitations."""
 
     path: str
     format: str
@@ -51,9 +51,9 @@ class Inspection(Value):
     parameters: int
     nbytes: int
     parts: tuple[Part, ...]
-    #: The vision network; ``None`` when it cannot see.
+    #: The vision network; ``None`` without one.
     vision: VisionConfig | None
-    #: How many tokens it knows; ``None`` without a usable one.
+    #: Size of the vocabulary; ``None`` without a usable tokenizer.
     tokenizer: int | None
     chat_template: bool
     problems: tuple[str, ...]
@@ -61,60 +61,60 @@ class Inspection(Value):
 
 
 def inspect(path: str | Path) -> Inspection:
-    """Look at a checkpoint's headers, and at one row of each kind of tensor.
+    """Inspect a checkpoint's headers, and one row of a tensor in each format.
 
-    Raises what ``open_checkpoint`` raises, when it is not even known what the checkpoint is.
+    Raises what ``open_checkpoint`` raises when the checkpoint is not recognized at all.
     """
     checkpoint = open_checkpoint(path)
-    found = tuple(parts(checkpoint))
-    tokens, *without_tokenizer = _tokenizer(checkpoint)
-    template, *without_template = _template(checkpoint)
-    without_vision = () if checkpoint.vision else (_blind(found),)
+    checkpoint_parts = tuple(parts(checkpoint))
+    vocabulary_size, *tokenizer_problems = _tokenizer(checkpoint)
+    has_template, *template_notes = _template(checkpoint)
+    vision_notes = () if checkpoint.vision else (_vision_note(checkpoint_parts),)
     return Inspection(
         path=str(checkpoint.path),
         format=checkpoint.format,
         name=checkpoint.name,
         config=checkpoint.config,
-        parameters=sum(part.parameters for part in found),
-        nbytes=sum(part.nbytes for part in found),
-        parts=found,
+        parameters=sum(part.parameters for part in checkpoint_parts),
+        nbytes=sum(part.nbytes for part in checkpoint_parts),
+        parts=checkpoint_parts,
         vision=checkpoint.vision,
-        tokenizer=tokens,
-        chat_template=template,
-        problems=(*_misfits(checkpoint), *_unreadable(checkpoint), *without_tokenizer),
-        notes=(*without_template, *without_vision, *checkpoint.notes),
+        tokenizer=vocabulary_size,
+        chat_template=has_template,
+        problems=(*_tensor_problems(checkpoint), *_unreadable_formats(checkpoint), *tokenizer_problems),
+        notes=(*template_notes, *vision_notes, *checkpoint.notes),
     )
 
 
-def _blind(found: tuple[Part, ...]) -> str:
-    if any(part.module == "vision" for part in found):
+def _vision_note(checkpoint_parts: tuple[Part, ...]) -> str:
+    if any(part.module == "vision" for part in checkpoint_parts):
         return "It has a vision tower that its configuration does not describe: text only."
     return "It has no vision tower: text only."
 
 
 def parts(checkpoint: Checkpoint) -> Iterator[Part]:
-    """What its tensors are and take, by class of modules and precision, from the headers alone."""
+    """The parts of a checkpoint by class of modules and stored format, from the headers alone."""
     count, parameters, sizes = Counter[tuple[str, str]](), Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for name, info in checkpoint.tensors.items():
-        key = (next(module for module, pattern in CLASSES if pattern.match(name)), info.dtype)
+        key = (next(module for module, pattern in MODULE_PATTERNS if pattern.match(name)), info.dtype)
         count[key] += 1
         parameters[key] += info.size
         sizes[key] += info.nbytes
-    order = [module for module, _ in CLASSES]
+    order = [module for module, _ in MODULE_PATTERNS]
     for module, dtype in sorted(count, key=lambda key: (order.index(key[0]), key[1])):
         key = (module, dtype)
         yield Part(module=module, dtype=dtype, tensors=count[key], parameters=parameters[key], nbytes=sizes[key])
 
 
-def _misfits(checkpoint: Checkpoint) -> Iterator[str]:
+def _tensor_problems(checkpoint: Checkpoint) -> Iterator[str]:
     try:
         checkpoint.verify()
     except CheckpointError as error:
         yield error.message
 
 
-def _unreadable(checkpoint: Checkpoint) -> Iterator[str]:
-    """Each format in which tensors are stored that cannot be read, tried on one row of one of them."""
+def _unreadable_formats(checkpoint: Checkpoint) -> Iterator[str]:
+    """The error for each stored format that cannot be read, tried on one row of one tensor."""
     tried = set[str]()
     for name, info in checkpoint.tensors.items():
         if info.dtype in tried or len(info.shape) < 2:
@@ -127,7 +127,7 @@ def _unreadable(checkpoint: Checkpoint) -> Iterator[str]:
 
 
 def _tokenizer(checkpoint: Checkpoint) -> tuple[int | None, *tuple[str, ...]]:
-    """How many tokens it knows, or why there is none."""
+    """The size of the vocabulary, and a problem if there is one."""
     try:
         size = checkpoint.tokenizer().size
     except CheckpointError as error:

@@ -10,7 +10,7 @@ from llama4sdk.catalog import models
 from llama4sdk.catalog.models import LLAMA4_VOCAB_SIZE
 from llama4sdk.quantization import ModuleClass, Quantization
 from llama4sdk.weights.checkpoint import Checkpoint
-from llama4sdk.weights.config_only import described
+from llama4sdk.weights.config_only import read_config
 from llama4sdk.weights.inspection import parts
 from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk.weights.quantization_plan import stored_quantization
@@ -60,7 +60,7 @@ def config_facts(name: str, path: Path) -> ModelFacts | None:
 
     Raises CheckpointError for a damaged one.
     """
-    networks = described(path)
+    networks = read_config(path)
     if networks is None:
         return None
     config, vision = networks

@@ -17,20 +17,20 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     Raises WeightsNotFoundError when there is nothing at ``path``, CheckpointError when it is damaged, truncated, of an
     unknown format or of another architecture, ModelLoadError when it is an export, which only its own engine can load.
     """
-    place = Path(path)
-    refuse_export(place)
-    if place.is_dir() and (place / "params.json").is_file() and not (place / "config.json").is_file():
+    path = Path(path)
+    refuse_export(path)
+    if path.is_dir() and (path / "params.json").is_file() and not (path / "config.json").is_file():
         from llama4sdk.weights.formats.meta import MetaCheckpoint
 
-        return MetaCheckpoint(place)
-    if place.is_dir():
+        return MetaCheckpoint(path)
+    if path.is_dir():
         from llama4sdk.weights.formats.huggingface import HuggingFaceCheckpoint
 
-        if not (place / "config.json").is_file() and (files := sorted(place.glob("*.gguf"))):
-            raise CheckpointError(f"{place} is a directory of GGUF files.", hint=f"Give the file itself: {files[0]}")
-        return HuggingFaceCheckpoint(place)
-    if not place.is_file():
-        raise WeightsNotFoundError(f"There is no checkpoint at {place}.", hint="Give a GGUF file or a directory.")
+        if not (path / "config.json").is_file() and (files := sorted(path.glob("*.gguf"))):
+            raise CheckpointError(f"{path} is a directory of GGUF files.", hint=f"Give the file itself: {files[0]}")
+        return HuggingFaceCheckpoint(path)
+    if not path.is_file():
+        raise WeightsNotFoundError(f"There is no checkpoint at {path}.", hint="Give a GGUF file or a directory.")
     from llama4sdk.weights.formats.gguf import GGUFCheckpoint
 
-    return GGUFCheckpoint(place)
+    return GGUFCheckpoint(path)

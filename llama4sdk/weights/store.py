@@ -1,10 +1,10 @@
-"""Where weights lie on this machine.
+"""Find weights on this machine.
 
-    home()/models/demo/SmolLM2-135M-Instruct.Q4_1.gguf    what ``pull`` fetched
-    home()/models/scout/                                  what a user put there, or had ``hf download`` put there
-    hub_cache()/models--org--name/snapshots/<commit>/     what any Hugging Face tool fetched
+    home()/models/demo/SmolLM2-135M-Instruct.Q4_1.gguf    fetched by ``pull``
+    home()/models/scout/                                  put there by the user, or by ``hf download --local-dir``
+    hub_cache()/models--org--name/snapshots/<commit>/     fetched by Hugging Face tools
 
-A file under its final name is whole: downloads carry another name until they are verified.
+A file under its final name is complete: downloads carry another name until they are verified.
 """
 
 from __future__ import annotations
@@ -19,80 +19,89 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["DEMO", "DEMO_FILE", "DEMO_SIZE", "is_plain_name", "is_whole", "kept", "locate", "model_dir", "unfinished"]
+__all__ = [
+    "DEMO",
+    "DEMO_FILE",
+    "DEMO_SIZE",
+    "incomplete_model",
+    "is_plain_name",
+    "is_whole",
+    "locate",
+    "model_dir",
+    "stored_models",
+]
 
 DEMO: Final = "demo"
 DEMO_FILE: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
 #: In bytes.
 DEMO_SIZE: Final = 98_362_432
 
-#: How files of weights end; those of the Hugging Face cache are named by their hash alone.
-WEIGHTS: Final = frozenset({".safetensors", ".gguf", ".pth", ".part", ".incomplete", ""})
+#: Suffixes of weight files; in the Hugging Face cache they have none.
+WEIGHT_SUFFIXES: Final = frozenset({".safetensors", ".gguf", ".pth", ".part", ".incomplete", ""})
 
-#: Bytes below which nothing but small files has arrived.
-BEGUN: Final = 1_000_000
+#: A directory with less contains only configuration and tokenizer files.
+MIN_WEIGHT_BYTES: Final = 1_000_000
 
 
 def model_dir(name: str) -> Path:
-    """The directory the SDK keeps this catalogue model in; it need not exist."""
+    """The SDK's own directory for a catalogue model, which may not exist."""
     return settings.home() / "models" / name
 
 
 def locate(model: str) -> Path | None:
-    """The local path of a catalogue model, a path, or a Hugging Face repository id; ``None`` when it is not here.
+    """The local path of a model given by catalogue name, path or Hugging Face repository id; ``None`` without one.
 
-    A catalogue name wins over a path of the same spelling (write ``./demo`` for the path). Looks at names only: no
-    file is read but a checkpoint's index, so the answer takes microseconds.
+    A catalogue name takes precedence over a path of the same spelling (write ``./demo`` for the path). Reads no file
+    but a checkpoint's index, so it takes microseconds.
     """
     if model == DEMO:
         path = model_dir(DEMO) / DEMO_FILE
         return path if is_whole(path, DEMO_SIZE) else None
     if not model or "\0" in model:
         return None
-    return _catalogued(model) or _given(model) or _in_hub_cache(model)
+    return _locate_in_catalogue(model) or _existing_path(model) or _locate_in_hub_cache(model)
 
 
-def unfinished(name: str) -> tuple[Path, int] | None:
-    """Where a catalogue model that is not whole has begun to arrive, and how many bytes of it are there."""
+def incomplete_model(name: str) -> tuple[Path, int] | None:
+    """Directory and bytes of a catalogue model that is partly downloaded; ``None`` without one."""
     from llama4sdk.catalog import models
 
     spec = models.find(name)
     repository = (spec.repository if spec else None) or "none/none"
-    for place in (model_dir(name), _repository(repository)):
-        begun = sum(size for path, size in _files(place) if path.suffix in WEIGHTS)
-        if begun >= BEGUN:
-            return place, begun
+    for folder in (model_dir(name), _cached_repository(repository)):
+        nbytes = sum(size for path, size in _files(folder) if path.suffix in WEIGHT_SUFFIXES)
+        if nbytes >= MIN_WEIGHT_BYTES:
+            return folder, nbytes
     return None
 
 
-def kept() -> Iterator[tuple[Path, int]]:
-    """The models that are kept here or in the Hugging Face cache, whole or not, with their bytes."""
-    for folder, pattern in ((settings.home() / "models", "*"), (settings.hub_cache(), "models--*")):
-        for place in sorted(folder.glob(pattern)):
-            if size := sum(size for _, size in _files(place)):
-                yield place, size
+def stored_models() -> list[tuple[Path, int]]:
+    """All models in the SDK's directory and in the Hugging Face cache, complete or not, with their bytes."""
+    folders = [*sorted((settings.home() / "models").glob("*")), *sorted(settings.hub_cache().glob("models--*"))]
+    sizes = ((folder, sum(size for _, size in _files(folder))) for folder in folders)
+    return [(folder, size) for folder, size in sizes if size]
 
 
-def _files(place: Path) -> Iterator[tuple[Path, int]]:
-    """Real files: in the Hugging Face cache the names in ``snapshots`` only point at them."""
-    for folder, _, names in os.walk(place):
+def _files(directory: Path) -> Iterator[tuple[Path, int]]:
+    """Real files and their bytes: in the Hugging Face cache, ``snapshots`` contains only links."""
+    for folder, _, names in os.walk(directory):
         for name in names:
-            path = place.__class__(folder, name)
+            path = directory.__class__(folder, name)
             if not path.is_symlink():
                 yield path, path.stat().st_size
 
 
 def is_whole(path: Path, size: int) -> bool:
-    """Whether a file of this size is there; one that was cut or damaged later does not count."""
+    """Whether the file exists in its full size."""
     return path.is_file() and path.stat().st_size == size
 
 
 def is_plain_name(name: object) -> bool:
-    """Whether this names a file right in a directory, and cannot lead out of it on any system."""
+    """Whether a value is a file name that cannot lead out of its directory on any system."""
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\:\0")
 
 
-def _catalogued(model: str) -> Path | None:
+def _locate_in_catalogue(model: str) -> Path | None:
     from llama4sdk.catalog import models
 
     spec = models.find(model)
@@ -100,27 +109,27 @@ def _catalogued(model: str) -> Path | None:
         return None
     if spec.name == DEMO:
         return locate(DEMO)
-    return _checkpoint(model_dir(spec.name)) or _in_hub_cache(spec.repository)
+    return _checkpoint(model_dir(spec.name)) or _locate_in_hub_cache(spec.repository)
 
 
-def _given(model: str) -> Path | None:
+def _existing_path(model: str) -> Path | None:
     from pathlib import Path
 
     path = Path(os.path.expanduser(model))  # noqa: PTH111  (Path.expanduser raises for an unknown ~user)
     return path if path.exists() else None
 
 
-def _in_hub_cache(repository: str | None) -> Path | None:
-    """The checkpoint of the main revision, or else of the newest one, that is whole."""
+def _locate_in_hub_cache(repository: str | None) -> Path | None:
+    """The complete checkpoint of the main revision, or else of the newest one."""
     if repository is None or repository.count("/") != 1:
         return None
-    for snapshot in _snapshots(_repository(repository)):
-        if found := _checkpoint(snapshot):
-            return found
+    for snapshot in _snapshots(_cached_repository(repository)):
+        if checkpoint := _checkpoint(snapshot):
+            return checkpoint
     return None
 
 
-def _repository(name: str) -> Path:
+def _cached_repository(name: str) -> Path:
     return settings.hub_cache() / f"models--{name.replace('/', '--')}"
 
 
@@ -135,7 +144,7 @@ def _snapshots(repo: Path) -> list[Path]:
 
 
 def _checkpoint(folder: Path) -> Path | None:
-    """The directory when it holds every shard it speaks of, or Meta's own files; or the one GGUF file in it."""
+    """The directory if it has all its shards or Meta's files; or the only GGUF file in it; else ``None``."""
     if (folder / "config.json").is_file() and _shards_present(folder):
         return folder
     if (folder / "params.json").is_file() and any(folder.glob("consolidated.*.pth")):

@@ -1,4 +1,4 @@
-"""Names and shapes of a network's tensors, as Hugging Face names them: text and vision."""
+"""Names and shapes of the tensors of text and vision networks, in Hugging Face's naming."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["HEAD", "text_tensors", "vision_parameters", "vision_tensors"]
 
 
 def vision_tensors(c: VisionConfig, text_hidden: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of encoder, adapter and the projector to the text network's width."""
+    """Names and shapes of vision encoder, adapter and projector, whose output has the width ``text_hidden``."""
     model = "vision_model."
     yield f"{model}patch_embedding.linear.weight", (c.hidden_size, c.channels * c.patch_size**2)
     yield f"{model}class_embedding", (c.hidden_size,)
@@ -34,7 +34,7 @@ def vision_tensors(c: VisionConfig, text_hidden: int) -> Iterator[tuple[str, tup
 
 
 def vision_parameters(c: VisionConfig, text_hidden: int) -> int:
-    """How many parameters those are."""
+    """Number of parameters of the vision network."""
     return sum(math.prod(shape) for _, shape in vision_tensors(c, text_hidden))
 
 
@@ -47,7 +47,7 @@ HEAD: Final = "lm_head.weight"
 
 
 def text_tensors(c: TextConfig, fused: Callable[[int], bool]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of the text network; ``fused`` says of a layer whether its experts are stored as one tensor."""
+    """Names and shapes of the text network; ``fused(layer)`` tells whether the layer's experts are one tensor."""
     yield "model.embed_tokens.weight", (c.vocab_size, c.hidden_size)
     yield "model.norm.weight", (c.hidden_size,)
     if not c.tied_embeddings:

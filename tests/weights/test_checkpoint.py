@@ -320,7 +320,7 @@ def test_nothing_there_is_not_found(tmp_path: Path) -> None:
 def test_opening_needs_no_torch(gguf_file: Path, hf_directory: Path) -> None:
     """A planner can look into both formats without loading torch."""
     code = (
-        "import sys; from llama4sdk.weights.checkpoint import open_checkpoint\n"
+        "import sys; from llama4sdk.weights.opening import open_checkpoint\n"
         "for path in sys.argv[1:]: open_checkpoint(path).verify()\n"
         "sys.exit('torch' in sys.modules)"
     )

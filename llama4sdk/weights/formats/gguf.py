@@ -1,4 +1,4 @@
-"""GGUF files: metadata, tokenizer and tensors in one file or several, of architecture ``llama4`` or ``llama``."""
+"""GGUF files of architecture ``llama4`` or ``llama``: metadata, tokenizer and tensors in one file or several."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from pydantic import JsonValue
 
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.chat_template import ChatTemplate
-from llama4sdk.llama4.config import MOST
+from llama4sdk.llama4.config import MAX_MODULES
 from llama4sdk.llama4.gguf_config import config_from_gguf
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.llama4.vocabulary import is_llama4
 from llama4sdk.quantization import MatrixFormat
 from llama4sdk.weights.checkpoint import Checkpoint, GenerationDefaults, TensorInfo, commonest_dtype
-from llama4sdk.weights.disk import release
+from llama4sdk.weights.disk import release_memory
 from llama4sdk.weights.formats.gguf_header import Tensor, read_parts
 from llama4sdk.weights.formats.quantized import GGUF_FORMATS, QuantizedTensor, from_gguf
 
 __all__ = ["GGUFCheckpoint"]
 
 ROPE_FACTORS: Final = "rope_freqs.weight"
-#: More rotated pairs than any head has.
-LARGEST_HEAD: Final = 4096
-#: Token types control, user-defined and unused; all others are pieces of text.
-NOT_TEXT: Final = (3, 4, 5)
+#: No head has more rotated pairs.
+MAX_ROTATED_PAIRS: Final = 4096
+#: The token types control, user-defined and unused; tokens of all other types are text.
+NON_TEXT_TYPES: Final = (3, 4, 5)
 
-NATIVE: Final = {
+FULL_PRECISION: Final = {
     GGMLQuantizationType.F32: np.dtype(np.float32),
     GGMLQuantizationType.F16: np.dtype(np.float16),
     GGMLQuantizationType.BF16: np.dtype(ml_dtypes.bfloat16),
@@ -63,7 +63,7 @@ LAYER_NAMES: Final = {
 }
 EXPERT_NAMES: Final = {"ffn_gate_exps": "gate_proj", "ffn_up_exps": "up_proj", "ffn_down_exps": "down_proj"}
 
-#: Control tokens that end an answer whether or not the metadata say so; converters name only one of them.
+#: Control tokens that end an answer even if the metadata do not list them; converters list only one.
 TURN_ENDS: Final = (
     *("<|eot|>", "<|eom|>", "<|end_of_text|>"),
     *("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|endoftext|>"),
@@ -71,7 +71,7 @@ TURN_ENDS: Final = (
 
 
 class GGUFCheckpoint(Checkpoint):
-    """A GGUF file, or those it was split into, mapped into memory; tensors are dequantized as they are read."""
+    """A GGUF file or the parts of a split one, memory-mapped; tensors are dequantized as they are read."""
 
     format: ClassVar[str] = "GGUF"
 
@@ -79,70 +79,70 @@ class GGUFCheckpoint(Checkpoint):
         self.path = path
         parts = read_parts(path)
         self._parts = parts
-        self._header = parts[0]  # the others have tensors alone
+        self._header = parts[0]  # the other parts contain only tensors
         self._metadata = self._header.metadata
         self._part_of = {tensor.name: part for part in parts for tensor in part.tensors}
         stored = {tensor.name: tensor for part in parts for tensor in part.tensors}
         factors = stored.pop(ROPE_FACTORS, None)
         self.config = config_from_gguf(
-            self._completed(),
+            self._complete_metadata(),
             tied_embeddings="output.weight" not in stored,
             rope_factors=[] if factors is None else self._rope_factors(factors),
         )
         self.name = str(self._metadata.get("general.name") or path.stem)
-        self._places = {name: place for tensor in stored.values() for name, place in _places(tensor)}
-        self.tensors = {name: _info(*place) for name, place in self._places.items()}
+        self._sources = {name: source for tensor in stored.values() for name, source in _named_sources(tensor)}
+        self.tensors = {name: _info(*source) for name, source in self._sources.items()}
         self.dtype = commonest_dtype(self.tensors)
         self.generation_defaults = GenerationDefaults()
 
     def read(self, name: str, index: int | None = None) -> npt.NDArray[np.generic]:
-        """As the base class says; the quantization is undone."""
-        return self._values(*self._places[name], index)
+        """Read a tensor; quantized values are dequantized."""
+        return self._values(*self._sources[name], index)
 
     def stored_form(self, name: str) -> MatrixFormat | None:
-        """Of Q8_0, Q4_0 and Q4_1; other kinds have scales of scales, and are dequantized."""
-        tensor, _ = self._places[name]
+        """The format of Q8_0, Q4_0 and Q4_1 matrices; other types have nested scales and are dequantized."""
+        tensor, _ = self._sources[name]
         return GGUF_FORMATS.get(tensor.kind.name) if len(self.tensors[name].shape) == 2 else None
 
     def quantized(self, name: str) -> QuantizedTensor:
-        """As the base class says."""
-        tensor, expert = self._places[name]
+        """Read stored codes and scales."""
+        tensor, expert = self._sources[name]
         raw = self._part_of[tensor.name].raw(tensor)
         return from_gguf(raw if expert is None else raw[expert], GGUF_FORMATS[tensor.kind.name])
 
     def release(self) -> None:
-        """As the base class says."""
+        """Release the memory of all parts."""
         for part in self._parts:
-            release(part.data)
+            release_memory(part.data)
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
-        """The ids the metadata name, and those of control tokens known to end a turn."""
-        named = (self._metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom"))
+        """Ids of end tokens in the metadata, and of control tokens known to end a turn."""
+        listed = (self._metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom"))
         known = (self._control.get(token) for token in TURN_ENDS)
-        return frozenset(token for token in (*named, *known) if isinstance(token, int))
+        return frozenset(token for token in (*listed, *known) if isinstance(token, int))
 
     def tokenizer(self) -> Tokenizer:
-        """Built from the vocabulary and merges in the metadata."""
+        """Build the tokenizer from the vocabulary and merges in the metadata."""
         model = self._metadata.get("tokenizer.ggml.model")
         if model != "gpt2":
             raise CheckpointError(
                 f"The tokenizer of {self.path} is of kind {model!r}; only byte-level BPE ('gpt2') is known."
             )
         merges = (merge.partition(" ") for merge in self._strings("tokenizer.ggml.merges"))
-        begin = self._metadata.get("tokenizer.ggml.bos_token_id")
-        prefixed = self._metadata.get("tokenizer.ggml.add_bos_token") is True
+        bos = self._metadata.get("tokenizer.ggml.bos_token_id")
+        has_prefix = self._metadata.get("tokenizer.ggml.add_bos_token") is True
         return Tokenizer.from_vocabulary(
             {token: number for number, token in enumerate(self._tokens) if token not in self._control},
             [(left, right) for left, _, right in merges],
             self._control,
             splitter=str(self._metadata.get("tokenizer.ggml.pre", "default")),
-            prefix=[begin] if prefixed and isinstance(begin, int) else [],
+            prefix=[bos] if has_prefix and isinstance(bos, int) else [],
         )
 
     @property
     def has_llama4_vocabulary(self) -> bool:
-        """Read from the names of its control tokens."""
+        """Whether the control tokens are Llama 4's."""
         return "tokenizer.ggml.tokens" in self._header.arrays and is_llama4(self._control)
 
     def chat_template(self) -> ChatTemplate | None:
@@ -154,10 +154,10 @@ class GGUFCheckpoint(Checkpoint):
         raw = self._part_of[tensor.name].raw(tensor)
         raw = raw if expert is None else raw[expert]
         raw = raw if index is None else raw[index]
-        if native := NATIVE.get(tensor.kind):
-            return raw.view(native)
+        if dtype := FULL_PRECISION.get(tensor.kind):
+            return raw.view(dtype)
         try:
-            with np.errstate(invalid="ignore", over="ignore"):  # whoever loads them looks for what is not finite
+            with np.errstate(invalid="ignore", over="ignore"):  # loading checks for values that are not finite
                 return dequantize(raw, tensor.kind)
         except NotImplementedError as error:
             raise CheckpointError(
@@ -166,7 +166,7 @@ class GGUFCheckpoint(Checkpoint):
             ) from error
 
     def _rope_factors(self, tensor: Tensor) -> list[float]:
-        if math.prod(tensor.shape) > LARGEST_HEAD:
+        if math.prod(tensor.shape) > MAX_ROTATED_PAIRS:
             raise CheckpointError(f"{self.path} is a damaged GGUF file: {ROPE_FACTORS} is {list(tensor.shape)}.")
         return [float(value) for value in self._values(tensor).flatten().astype(float)]
 
@@ -177,9 +177,9 @@ class GGUFCheckpoint(Checkpoint):
     @cached_property
     def _control(self) -> dict[str, int]:
         types = self._header.numbers("tokenizer.ggml.token_type")
-        numbers = np.flatnonzero(np.isin(types, NOT_TEXT)).tolist()
-        named = {self._tokens[number]: number for number in numbers if number < len(self._tokens)}
-        return {token: number for token, number in named.items() if token}
+        ids = np.flatnonzero(np.isin(types, NON_TEXT_TYPES)).tolist()
+        control = {self._tokens[token_id]: token_id for token_id in ids if token_id < len(self._tokens)}
+        return {token: token_id for token, token_id in control.items() if token}
 
     def _strings(self, key: str) -> list[str]:
         try:
@@ -191,32 +191,34 @@ class GGUFCheckpoint(Checkpoint):
         return strings
 
     def _special_tokens(self) -> dict[str, str]:
-        numbers = {kind: self._metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("bos", "eos")}
+        ids = {kind: self._metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("bos", "eos")}
         return {
             f"{kind}_token": self._tokens[n]
-            for kind, n in numbers.items()
+            for kind, n in ids.items()
             if isinstance(n, int) and 0 <= n < len(self._tokens)
         }
 
-    def _completed(self) -> dict[str, JsonValue]:
-        """The metadata, with the vocabulary's size where a file states it only by the length of its list."""
+    def _complete_metadata(self) -> dict[str, JsonValue]:
+        """The metadata, with the vocabulary's size added where a file states it only by the length of its list."""
         tokens = self._header.arrays.get("tokenizer.ggml.tokens")
         key = f"{self._metadata.get('general.architecture')}.vocab_size"
         return ({} if tokens is None else {key: tokens.count}) | self._metadata
 
 
-def _places(tensor: Tensor) -> Iterator[tuple[str, tuple[Tensor, int | None]]]:
-    """The names a stored tensor goes by; one that stacks experts goes by one name for each."""
+def _named_sources(tensor: Tensor) -> Iterator[tuple[str, tuple[Tensor, int | None]]]:
+    """The common names of a stored tensor, with the expert's index where it stacks experts."""
     if tensor.name in GLOBAL_NAMES:
         yield GLOBAL_NAMES[tensor.name], (tensor, None)
         return
-    head, _, rest = tensor.name.partition(".")
+    block, _, rest = tensor.name.partition(".")
     layer, _, part = rest.partition(".")
     kind, suffix = part.removesuffix(".weight"), part.endswith(".weight")
     prefix = f"model.layers.{layer}."
-    if head == "blk" and suffix and kind in LAYER_NAMES:
+    if block == "blk" and suffix and kind in LAYER_NAMES:
         yield f"{prefix}{LAYER_NAMES[kind]}.weight", (tensor, None)
-    elif head == "blk" and suffix and kind in EXPERT_NAMES and len(tensor.shape) == 3 and tensor.shape[0] <= MOST:
+    elif (
+        block == "blk" and suffix and kind in EXPERT_NAMES and len(tensor.shape) == 3 and tensor.shape[0] <= MAX_MODULES
+    ):
         for expert in range(tensor.shape[0]):
             yield f"{prefix}feed_forward.experts.{expert}.{EXPERT_NAMES[kind]}.weight", (tensor, expert)
     else:

@@ -1,8 +1,8 @@
-"""The header of a GGUF file: metadata and where each tensor lies.
+"""The header of a GGUF file: metadata and the position of each tensor.
 
-The gguf package has a reader, too; it makes several objects per array element, which costs seconds for a vocabulary,
-and takes a file that ends early for whole. Here an array is skipped until somebody asks for it, and every length is
-checked against the file's end. Formats and quantizations are still the package's.
+The gguf package has a reader as well; it makes several objects per array element, which takes seconds for a vocabulary,
+and accepts truncated files. Here arrays are read on demand, and every length is checked against the file's end.
+Formats and quantizations are the package's.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from llama4sdk.errors import CheckpointError
 __all__ = ["Array", "Header", "Tensor", "read_header", "read_parts", "split_files"]
 
 MAGIC: Final = b"GGUF"
-#: What llama.cpp calls the files that it splits a large one into.
-PART: Final = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
+#: llama.cpp's names for the parts of a split file.
+PART_NAME: Final = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 VERSIONS: Final = (2, 3)
-NUMBERS: Final = {
+NUMBER_FORMATS: Final = {
     GGUFValueType.UINT8: "<B",
     GGUFValueType.INT8: "<b",
     GGUFValueType.UINT16: "<H",
@@ -40,13 +40,13 @@ NUMBERS: Final = {
     GGUFValueType.INT64: "<q",
     GGUFValueType.FLOAT64: "<d",
 }
-MOST_DIMENSIONS: Final = 4
+MAX_DIMENSIONS: Final = 4
 LENGTH: Final = struct.Struct("<Q")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Array:
-    """An array that was not read: what it holds, and where it lies in the file."""
+    """An array that has not been read: type and number of its elements, and its start in the file."""
 
     kind: GGUFValueType
     count: int
@@ -55,7 +55,7 @@ class Array:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tensor:
-    """A tensor that was not read. ``shape`` is outermost first, ``start`` counts from the file's beginning."""
+    """A tensor that has not been read. ``shape`` is outermost first; ``start`` is its position in the file."""
 
     name: str
     kind: GGMLQuantizationType
@@ -66,7 +66,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a GGUF file says of itself; ``data`` is the whole file, mapped into memory."""
+    """The header of a GGUF file; ``data`` is the whole file, memory-mapped."""
 
     data: mmap.mmap
     metadata: dict[str, JsonValue]
@@ -74,7 +74,7 @@ class Header:
     tensors: tuple[Tensor, ...]
 
     def strings(self, key: str) -> list[str]:
-        """An array of strings; empty when the file has none under this key. Raises UnicodeDecodeError."""
+        """Read an array of strings; empty without one under this key. Raises UnicodeDecodeError."""
         array = self.arrays.get(key)
         if array is None or array.kind is not GGUFValueType.STRING:
             return []
@@ -82,26 +82,26 @@ class Header:
         return [cursor.string() for _ in range(array.count)]
 
     def numbers(self, key: str) -> npt.NDArray[np.generic]:
-        """An array of numbers; empty when the file has none under this key."""
+        """Read an array of numbers; empty without one under this key."""
         array = self.arrays.get(key)
-        if array is None or array.kind not in NUMBERS:
+        if array is None or array.kind not in NUMBER_FORMATS:
             return np.empty(0)
-        return np.frombuffer(self.data, np.dtype(NUMBERS[array.kind]), array.count, array.start)
+        return np.frombuffer(self.data, np.dtype(NUMBER_FORMATS[array.kind]), array.count, array.start)
 
     def raw(self, tensor: Tensor) -> npt.NDArray[np.uint8]:
-        """The stored bytes of a tensor, one row of bytes per innermost row; a view of the file."""
+        """The stored bytes of a tensor, [..., bytes of an innermost row]; a view of the file."""
         flat = np.frombuffer(self.data, np.uint8, tensor.nbytes, tensor.start)
         return flat.reshape(*tensor.shape[:-1], -1)
 
 
 def read_parts(path: Path) -> tuple[Header, ...]:
-    """The header of a file, or of all files that one was split into, given any of them. Raises CheckpointError."""
-    given = read_header(path)
-    count = given.metadata.get("split.count")
+    """Read the header of a file, or of all parts of a split file, given any of them. Raises CheckpointError."""
+    header = read_header(path)
+    count = header.metadata.get("split.count")
     if not isinstance(count, int) or count < 2:
-        return (given,)
-    named = PART.fullmatch(path.name)
-    if named is None or int(named[3]) != count:
+        return (header,)
+    match = PART_NAME.fullmatch(path.name)
+    if match is None or int(match[3]) != count:
         raise CheckpointError(
             f"{path} is one of {count} files that belong together, but its name does not say which.",
             hint=f"Give it the name it was published with, such as model-00001-of-{count:05}.gguf.",
@@ -110,12 +110,12 @@ def read_parts(path: Path) -> tuple[Header, ...]:
     for file in files:
         if not file.is_file():
             raise CheckpointError(f"{path} is one of {count} files; {file.name} is missing.", hint="Fetch it, too.")
-    return tuple(given if file == path else read_header(file) for file in files)
+    return tuple(header if file == path else read_header(file) for file in files)
 
 
 def split_files(path: Path) -> list[Path]:
-    """The files that belong together by the name of one of them; it alone, where its name says nothing of others."""
-    if (named := PART.fullmatch(path.name)) is None:
+    """The parts of a split file by the name of one of them; the file alone if its name is not one of a part."""
+    if (named := PART_NAME.fullmatch(path.name)) is None:
         return [path]
     return [path.with_name(f"{named[1]}-{number:05}-of-{named[3]}.gguf") for number in range(1, int(named[3]) + 1)]
 
@@ -136,34 +136,34 @@ def read_header(path: Path) -> Header:
 
 
 class _TruncatedError(Exception):
-    """The file ends before what its header promises."""
+    """The file is shorter than its header states."""
 
 
 class _Cursor:
-    """Reads one value after the other."""
+    """Reads value after value from a position ``at``."""
 
     def __init__(self, data: mmap.mmap, at: int) -> None:
         self._data = data
         self._size = len(data)
         self.at = at
 
-    def take(self, size: int) -> int:
-        """Pass over ``size`` bytes; where they begin."""
+    def skip(self, size: int) -> int:
+        """Advance by ``size`` bytes and return their start."""
         start, self.at = self.at, self.at + size
         if self.at > self._size:
             raise _TruncatedError(f"it should have at least {self.at} bytes, but ends after {self._size}")
         return start
 
     def number(self, form: str) -> int | float | bool:
-        value: int | float | bool = struct.unpack_from(form, self._data, self.take(struct.calcsize(form)))[0]
+        value: int | float | bool = struct.unpack_from(form, self._data, self.skip(struct.calcsize(form)))[0]
         return value
 
     def count(self) -> int:
-        return int(LENGTH.unpack_from(self._data, self.take(8))[0])
+        return int(LENGTH.unpack_from(self._data, self.skip(8))[0])
 
     def string(self) -> str:
         size = self.count()
-        start = self.take(size)
+        start = self.skip(size)
         return self._data[start : start + size].decode("utf-8")
 
     def kind(self) -> GGUFValueType:
@@ -174,9 +174,9 @@ class _Cursor:
         start = self.at
         if kind is GGUFValueType.STRING:
             for _ in range(count):
-                self.take(self.count())
-        elif kind in NUMBERS:
-            self.take(count * struct.calcsize(NUMBERS[kind]))
+                self.skip(self.count())
+        elif kind in NUMBER_FORMATS:
+            self.skip(count * struct.calcsize(NUMBER_FORMATS[kind]))
         else:
             raise ValueError(f"an array of {kind.name} is not known")
         return Array(kind=kind, count=count, start=start)
@@ -195,31 +195,32 @@ def _parse(data: mmap.mmap) -> Header:
         if kind is GGUFValueType.ARRAY:
             arrays[key] = cursor.array()
         else:
-            metadata[key] = cursor.string() if kind is GGUFValueType.STRING else cursor.number(NUMBERS[kind])
+            metadata[key] = cursor.string() if kind is GGUFValueType.STRING else cursor.number(NUMBER_FORMATS[kind])
     entries = [_entry(cursor) for _ in range(tensor_count)]
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1:
         raise ValueError(f"its alignment is {alignment!r}")
-    begin = -(-cursor.at // alignment) * alignment
-    tensors = tuple(_tensor(entry, begin, len(data)) for entry in entries)
+    data_start = -(-cursor.at // alignment) * alignment
+    tensors = tuple(_tensor(entry, data_start, len(data)) for entry in entries)
     return Header(data=data, metadata=metadata, arrays=arrays, tensors=tensors)
 
 
 def _entry(cursor: _Cursor) -> tuple[str, tuple[int, ...], GGMLQuantizationType, int]:
     name = cursor.string()
     dimensions = int(cursor.number("<I"))
-    if dimensions > MOST_DIMENSIONS:
+    if dimensions > MAX_DIMENSIONS:
         raise ValueError(f"tensor '{name}' has {dimensions} dimensions")
     shape = tuple(cursor.count() for _ in range(dimensions))[::-1]
     return name, shape, GGMLQuantizationType(int(cursor.number("<I"))), cursor.count()
 
 
-def _tensor(entry: tuple[str, tuple[int, ...], GGMLQuantizationType, int], begin: int, size: int) -> Tensor:
+def _tensor(entry: tuple[str, tuple[int, ...], GGMLQuantizationType, int], data_start: int, file_size: int) -> Tensor:
     name, shape, kind, offset = entry
     block, block_bytes = GGML_QUANT_SIZES[kind]
     if not shape or not all(shape) or shape[-1] % block:
         raise ValueError(f"tensor '{name}' of shape {list(shape)} does not divide into blocks of {block}")
     nbytes = int(np.prod(shape, dtype=object)) // block * block_bytes
-    if begin + offset + nbytes > size:
-        raise _TruncatedError(f"tensor '{name}' ends at byte {begin + offset + nbytes}, the file at {size}")
-    return Tensor(name=name, kind=kind, shape=shape, start=begin + offset, nbytes=nbytes)
+    end = data_start + offset + nbytes
+    if end > file_size:
+        raise _TruncatedError(f"tensor '{name}' ends at byte {end}, the file at {file_size}")
+    return Tensor(name=name, kind=kind, shape=shape, start=data_start + offset, nbytes=nbytes)

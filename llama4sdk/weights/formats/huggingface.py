@@ -13,38 +13,37 @@ import numpy.typing as npt
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from llama4sdk.errors import CheckpointError
-from llama4sdk.llama4.chat_template import ChatTemplate
 from llama4sdk.llama4.config import TextConfig
-from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.llama4.vision_config import VisionConfig
 from llama4sdk.quantization import MatrixFormat
-from llama4sdk.weights.checkpoint import Checkpoint, GenerationDefaults, TensorInfo, commonest_dtype
-from llama4sdk.weights.formats.compressed_tensors import check_scheme, kept, quantized_weights, restore, stored_form
+from llama4sdk.weights.checkpoint import GenerationDefaults, TensorInfo, commonest_dtype
+from llama4sdk.weights.formats.compressed_tensors import (
+    check_scheme,
+    quantized_weights,
+    read_quantized,
+    restore,
+    stored_form,
+)
 from llama4sdk.weights.formats.quantized import QuantizedTensor
 from llama4sdk.weights.formats.safetensors import SafetensorsFile
-from llama4sdk.weights.formats.tokenizer_files import (
-    has_llama4_tokenizer,
-    read_chat_template,
-    read_json,
-    read_tokenizer,
-)
+from llama4sdk.weights.formats.tokenizer_files import DirectoryCheckpoint, read_json
 from llama4sdk.weights.store import is_plain_name
 
 __all__ = ["HuggingFaceCheckpoint"]
 
-SINGLE: Final = "model.safetensors"
+SINGLE_FILE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
-#: Storage types of weights as they are.
-READABLE: Final = ("F32", "F16", "BF16")
+#: Stored dtypes that are returned as they are.
+READABLE_DTYPES: Final = ("F32", "F16", "BF16")
 
-#: What multimodal checkpoints put before the names of their parts.
-_WRAPPER: Final = re.compile(r"^(language_model\.|model\.(?=vision_|multi_modal_))")
+#: Prefixes of tensor names in multimodal checkpoints.
+_PREFIX: Final = re.compile(r"^(language_model\.|model\.(?=vision_|multi_modal_))")
 
 _SHARDS: Final = TypeAdapter(dict[str, str])
 
 
-class HuggingFaceCheckpoint(Checkpoint):
-    """A directory as ``save_pretrained`` writes it; the files stay mapped while this lives."""
+class HuggingFaceCheckpoint(DirectoryCheckpoint):
+    """A directory as ``save_pretrained`` writes it, with memory-mapped files."""
 
     format: ClassVar[str] = "Hugging Face"
 
@@ -62,13 +61,13 @@ class HuggingFaceCheckpoint(Checkpoint):
         self.name = path.resolve().name
         self.dtype = commonest_dtype(self.tensors)
         self._generation = read_json(path / "generation_config.json")
-        self.generation_defaults = _defaults(self._generation)
+        self.generation_defaults = _generation_defaults(self._generation)
 
     def read(self, name: str, index: int | None = None) -> npt.NDArray[np.generic]:
-        """As the base class says; quantization is undone."""
+        """Read a tensor; quantized values are dequantized."""
         if name in self._quantized:
             values: npt.NDArray[np.generic] = restore(name, self._stored, self._values)
-        elif self.tensors[name].dtype in READABLE:
+        elif self.tensors[name].dtype in READABLE_DTYPES:
             values = self._values(name)
         else:
             raise CheckpointError(
@@ -77,15 +76,15 @@ class HuggingFaceCheckpoint(Checkpoint):
         return values if index is None else values[index]
 
     def stored_form(self, name: str) -> MatrixFormat | None:
-        """Of what compressed-tensors stored with one scale per tensor, output channel or group, and no zero points."""
+        """The format of weights with one scale per tensor, output channel or group, and no zero points."""
         return stored_form(name, self.tensors[name], self._stored) if name in self._quantized else None
 
     def quantized(self, name: str) -> QuantizedTensor:
-        """As the base class says."""
-        return kept(name, self._stored, self._values)
+        """Read stored codes and scales."""
+        return read_quantized(name, self._stored, self._values)
 
     def release(self) -> None:
-        """As the base class says."""
+        """Release the memory of all files."""
         for file in {file for file, _ in self._files.values()}:
             file.release()
 
@@ -94,25 +93,12 @@ class HuggingFaceCheckpoint(Checkpoint):
         """``eos_token_id`` of the generation config, or else of the config."""
         text = self._config.get("text_config")
         candidates = (self._generation, self._config, text if isinstance(text, dict) else {})
-        found = next((c["eos_token_id"] for c in candidates if c.get("eos_token_id") is not None), [])
-        ids = found if isinstance(found, list) else [found]
+        eos = next((c["eos_token_id"] for c in candidates if c.get("eos_token_id") is not None), [])
+        ids = eos if isinstance(eos, list) else [eos]
         return frozenset(token for token in ids if isinstance(token, int))
 
-    def tokenizer(self) -> Tokenizer:
-        """Read from ``tokenizer.json``, or else from Meta's ``tokenizer.model``."""
-        return read_tokenizer(self.path)
-
-    @property
-    def has_llama4_vocabulary(self) -> bool:
-        """Looked up without building the tokenizer."""
-        return has_llama4_tokenizer(self.path)
-
-    def chat_template(self) -> ChatTemplate | None:
-        """``chat_template.jinja``, or the one inside ``tokenizer_config.json``."""
-        return read_chat_template(self.path)
-
     def _values(self, name: str) -> npt.NDArray[np.generic]:
-        """The values of one tensor as they are stored."""
+        """The stored values of a tensor."""
         file, key = self._files[name]
         return file.read(key)
 
@@ -122,7 +108,7 @@ class HuggingFaceCheckpoint(Checkpoint):
         for shard in _shards(self.path):
             file = SafetensorsFile(shard)
             for key, info in file.tensors.items():
-                name = _WRAPPER.sub("", key, count=1)
+                name = _PREFIX.sub("", key, count=1)
                 files[name] = (file, key)
                 tensors[name] = info
         return files, tensors
@@ -130,12 +116,12 @@ class HuggingFaceCheckpoint(Checkpoint):
 
 def _shards(path: Path) -> list[Path]:
     if not (path / INDEX).is_file():
-        if not (path / SINGLE).is_file():
+        if not (path / SINGLE_FILE).is_file():
             raise CheckpointError(
-                f"{path} has neither {SINGLE} nor {INDEX}.",
+                f"{path} has neither {SINGLE_FILE} nor {INDEX}.",
                 hint="Fetch the checkpoint's weights; 'llama4sdk plan' shows what they would need.",
             )
-        return [path / SINGLE]
+        return [path / SINGLE_FILE]
     try:
         names = set(_SHARDS.validate_python(read_json(path / INDEX).get("weight_map")).values())
     except ValidationError as error:
@@ -151,7 +137,7 @@ def _shards(path: Path) -> list[Path]:
     return [path / name for name in sorted(names)]
 
 
-def _defaults(generation: Mapping[str, JsonValue]) -> GenerationDefaults:
+def _generation_defaults(generation: Mapping[str, JsonValue]) -> GenerationDefaults:
     published = GenerationDefaults()
     temperature, top_p = generation.get("temperature"), generation.get("top_p")
     return GenerationDefaults(

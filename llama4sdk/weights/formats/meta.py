@@ -1,32 +1,30 @@
-"""Meta's original directories: ``params.json`` and a ``consolidated.NN.pth`` for each rank they were trained on."""
+"""Meta's original directories: ``params.json`` and a ``consolidated.NN.pth`` for each tensor-parallel rank."""
 
 from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
 from llama4sdk.errors import CheckpointError
-from llama4sdk.llama4.chat_template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
-from llama4sdk.weights.checkpoint import Checkpoint, GenerationDefaults, commonest_dtype
-from llama4sdk.weights.formats.meta_params import OTHER_CONTEXT, heads_of, text_config, vision_config
-from llama4sdk.weights.formats.meta_shards import Ranks
-from llama4sdk.weights.formats.tokenizer_files import has_llama4_tokenizer, read_json, read_text, read_tokenizer
+from llama4sdk.llama4.vocabulary import TURN_ENDS
+from llama4sdk.weights.checkpoint import GenerationDefaults, commonest_dtype
+from llama4sdk.weights.formats.meta_params import BASE_CONTEXT, head_counts, text_config, vision_config
+from llama4sdk.weights.formats.meta_shards import MetaShards
+from llama4sdk.weights.formats.tokenizer_files import DirectoryCheckpoint, read_json
 
 __all__ = ["MetaCheckpoint"]
 
-TURN_ENDS: Final = ("<|end_of_text|>", "<|eom|>", "<|eot|>")
 
+class MetaCheckpoint(DirectoryCheckpoint):
+    """A directory as ``llama download`` writes it, with bf16 or FP8 experts and memory-mapped files.
 
-class MetaCheckpoint(Checkpoint):
-    """A directory as ``llama download`` leaves it, with bf16 or FP8 experts; the files stay mapped while this lives.
-
-    It does not state its context: the longest one that Meta published for a network of its kind is taken.
+    It does not state its context length: the longest that Meta published for such a network is assumed.
     """
 
     format: ClassVar[str] = "Meta"
@@ -37,8 +35,8 @@ class MetaCheckpoint(Checkpoint):
         params = read_json(path / "params.json", needed=True)
         params = inner if isinstance(inner := params.get("model"), dict) else params
         try:
-            self._ranks = Ranks(path, heads_of(params))
-            self.tensors = self._ranks.tensors
+            self._shards = MetaShards(path, head_counts(params))
+            self.tensors = self._shards.tensors
             self.config = text_config(params, {name: info.shape for name, info in self.tensors.items()})
             if any(name.startswith("vision_model.") for name in self.tensors):
                 self.vision = vision_config(params)
@@ -49,43 +47,31 @@ class MetaCheckpoint(Checkpoint):
         self.generation_defaults = GenerationDefaults()
 
     def read(self, name: str, index: int | None = None) -> npt.NDArray[np.generic]:
-        """As the base class says; put together from the ranks, quantization undone."""
-        values = self._ranks.read(name)
+        """Read a tensor, assembled from the ranks and dequantized."""
+        values = self._shards.read(name)
         return values if index is None else values[index]
 
     def release(self) -> None:
-        """As the base class says."""
-        self._ranks.release()
+        """Release the memory of all files."""
+        self._shards.release()
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
-        """Llama 4's ends of text, message and turn."""
+        """Ids of Llama 4's ends of text, message and turn."""
         control = self._tokenizer.control
         return frozenset(control[token] for token in TURN_ENDS if token in control)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """That the context's length is taken from Meta's tables."""
+        """A sentence saying that the context length is assumed."""
         longest = self.config.max_context
-        base = (
-            f" of an Instruct model; a base model was published for {OTHER_CONTEXT}" if longest > OTHER_CONTEXT else ""
-        )
+        base = f" of an Instruct model; a base model was published for {BASE_CONTEXT}" if longest > BASE_CONTEXT else ""
         return (f"Its files do not say how long its context is: {longest} tokens are Meta's figure{base}.",)
 
     def tokenizer(self) -> Tokenizer:
-        """Read from ``tokenizer.model``, or a ``tokenizer.json`` that was put beside the weights."""
+        """Build the tokenizer once, since ``stop_ids`` needs it as well."""
         return self._tokenizer
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        return read_tokenizer(self.path)
-
-    @property
-    def has_llama4_vocabulary(self) -> bool:
-        """Looked up without building the tokenizer."""
-        return has_llama4_tokenizer(self.path)
-
-    def chat_template(self) -> ChatTemplate | None:
-        """``chat_template.jinja``, where one was put beside the weights."""
-        file = self.path / "chat_template.jinja"
-        return ChatTemplate(read_text(file)) if file.is_file() else None
+        return super().tokenizer()

@@ -1,6 +1,6 @@
-"""The hyper-parameters of a network, read from Meta's ``params.json``.
+"""Read a network's hyper-parameters from Meta's ``params.json``.
 
-Sizes are those of the tensors where these tell: the file has some only by way of a formula.
+Sizes come from the tensors' shapes where possible: the file gives some only by a formula.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from pydantic import JsonValue
 from llama4sdk.llama4.config import RopeScaling, TextConfig, layer_count, number
 from llama4sdk.llama4.vision_config import VisionConfig
 
-__all__ = ["CONTEXTS", "OTHER_CONTEXT", "heads_of", "text_config", "vision_config"]
+__all__ = ["BASE_CONTEXT", "CONTEXTS", "head_counts", "text_config", "vision_config"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-#: The longest context, in tokens, that Meta published for a network of so many experts: those of Scout and Maverick
-#: Instruct, and Llama Guard 4. The file says nothing of it.
+#: Context length in tokens by the number of experts, as Meta published it: Scout and Maverick Instruct, Llama Guard 4.
+#: The file does not state it.
 CONTEXTS: Final = {16: 10_485_760, 128: 1_048_576, 0: 8192}
-#: Of Llama 4's base models, whatever their experts.
-OTHER_CONTEXT: Final = 262_144
+#: Context length of Llama 4's base models.
+BASE_CONTEXT: Final = 262_144
 
 
-def heads_of(params: Mapping[str, JsonValue]) -> tuple[int, int]:
-    """How many there are of queries, and of keys and values."""
+def head_counts(params: Mapping[str, JsonValue]) -> tuple[int, int]:
+    """Numbers of query heads, and of key/value heads."""
     heads = int(number(params, "n_heads"))
     return heads, int(number(params, "n_kv_heads", heads))
 
 
 def text_config(params: Mapping[str, JsonValue], shapes: Shapes) -> TextConfig:
-    """The text network. Raises ValueError, KeyError or TypeError for what is missing or cannot be."""
+    """Read the text network. Raises ValueError, KeyError or TypeError for missing or invalid values."""
     layers = layer_count(params, "n_layers")
-    heads, kv_heads = heads_of(params)
+    heads, kv_heads = head_counts(params)
     moe = frozenset(n for n in range(layers) if f"model.layers.{n}.feed_forward.router.weight" in shapes)
     router = shapes[f"model.layers.{min(moe)}.feed_forward.router.weight"] if moe else (0, 0)
     vocabulary, hidden = shapes["model.embed_tokens.weight"]
@@ -63,12 +63,12 @@ def text_config(params: Mapping[str, JsonValue], shapes: Shapes) -> TextConfig:
         floor_scale=number(params, "floor_scale", 8192),
         attn_scale=number(params, "attn_scale", 0.1),
         norm_eps=number(params, "norm_eps", 1e-5),
-        max_context=CONTEXTS.get(router[0], OTHER_CONTEXT),
+        max_context=CONTEXTS.get(router[0], BASE_CONTEXT),
     )
 
 
 def vision_config(params: Mapping[str, JsonValue]) -> VisionConfig | None:
-    """The vision network; ``None`` when there is none. Raises what ``text_config`` raises, and ZeroDivisionError."""
+    """Read the vision network; ``None`` without one. Raises what ``text_config`` raises, and ZeroDivisionError."""
     vision = params.get("vision_args")
     if vision is None:
         return None
@@ -88,7 +88,7 @@ def vision_config(params: Mapping[str, JsonValue]) -> VisionConfig | None:
 
 
 def _scaling(params: Mapping[str, JsonValue]) -> RopeScaling:
-    """Scout's, whose values were shipped in Meta's code and not in the file."""
+    """Scout's scaling; its values are defaults of Meta's code, not of the file."""
     return RopeScaling(
         factor=number(params, "rope_scaling_factor", 16),
         low_freq_factor=1,
@@ -98,7 +98,7 @@ def _scaling(params: Mapping[str, JsonValue]) -> RopeScaling:
 
 
 def _width(shapes: Shapes, part: str) -> int:
-    """The inner width of the first feed-forward part of this name; 1, which nothing uses, where there is none."""
+    """Inner width of the first feed-forward part with this name; 1 without one."""
     return next((shape[0] for name, shape in shapes.items() if name.endswith(part)), 1)
 
 

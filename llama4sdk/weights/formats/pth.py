@@ -1,8 +1,8 @@
-"""Tensors out of a ``.pth`` file, without torch and without running the pickle in it.
+"""Read tensors from a ``.pth`` file without torch and without running its pickle.
 
-Such a file is a zip archive: ``data.pkl`` says which tensors there are, ``data/0``, ``data/1`` … hold their values. A
-pickle is a program; here it is only read. Each of its few harmless instructions makes plain data, the one that would
-call something makes a tensor's description or is refused, and so is a name that torch's own files do not use.
+Such a file is a zip archive: ``data.pkl`` describes the tensors, ``data/0``, ``data/1`` … contain their values. A
+pickle is a program; here it is parsed, not run. Its harmless instructions make plain data; a call makes a tensor's
+description or is refused, as is every name that torch's own files do not use.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import numpy.typing as npt
 
 from llama4sdk.errors import CheckpointError
 from llama4sdk.weights.checkpoint import TensorInfo
-from llama4sdk.weights.disk import release
+from llama4sdk.weights.disk import release_memory
 
-__all__ = ["EIGHT_BITS", "TorchFile"]
+__all__ = ["FLOAT8", "TorchFile"]
 
-#: What 8-bit floats are called here, as safetensors calls them.
-EIGHT_BITS: Final = "F8_E4M3"
-#: By the name of a storage, or of a type that is too new to have a storage of its own.
+#: The name of 8-bit floats, as in safetensors.
+FLOAT8: Final = "F8_E4M3"
+#: By the name of a storage class, or of a dtype that is too new to have one.
 DTYPES: Final[Mapping[str, tuple[str, np.dtype[np.generic]]]] = {
     "BFloat16Storage": ("BF16", np.dtype(ml_dtypes.bfloat16)),
     "HalfStorage": ("F16", np.dtype(np.float16)),
@@ -38,16 +38,23 @@ DTYPES: Final[Mapping[str, tuple[str, np.dtype[np.generic]]]] = {
     "IntStorage": ("I32", np.dtype(np.int32)),
     "ByteStorage": ("U8", np.dtype(np.uint8)),
     "BoolStorage": ("BOOL", np.dtype(np.bool_)),
-    "float8_e4m3fn": (EIGHT_BITS, np.dtype(ml_dtypes.float8_e4m3fn)),
+    "float8_e4m3fn": (FLOAT8, np.dtype(ml_dtypes.float8_e4m3fn)),
 }
-TENSOR: Final = "torch._utils _rebuild_tensor_v2"
-NEWER_TENSOR: Final = "torch._utils _rebuild_tensor_v3"
+TENSOR_V2: Final = "torch._utils _rebuild_tensor_v2"
+TENSOR_V3: Final = "torch._utils _rebuild_tensor_v3"
 UNTYPED: Final = "torch.storage UntypedStorage"
 PARAMETER: Final = "torch._utils _rebuild_parameter"
-#: What else torch's files name: containers of settings, of which nothing is kept but an empty dictionary.
-OPAQUE: Final = ("collections OrderedDict", "_io BytesIO", "_codecs encode")
-NAMES: Final = {TENSOR, NEWER_TENSOR, UNTYPED, PARAMETER, *OPAQUE, *(f"torch {name}" for name in DTYPES)}
-#: Signature, then the lengths of the name and of the extra field, behind which the data begin.
+#: Other names in torch's files: containers of settings, which are read as empty dictionaries.
+IGNORED_CONTAINERS: Final = ("collections OrderedDict", "_io BytesIO", "_codecs encode")
+ALLOWED_NAMES: Final = {
+    TENSOR_V2,
+    TENSOR_V3,
+    UNTYPED,
+    PARAMETER,
+    *IGNORED_CONTAINERS,
+    *(f"torch {name}" for name in DTYPES),
+}
+#: Signature and lengths of the name and of the extra field, which precede the data.
 LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
 
 
@@ -69,7 +76,7 @@ class _Tensor(NamedTuple):
 
 
 class TorchFile:
-    """One ``.pth`` file, mapped while this lives.
+    """A memory-mapped ``.pth`` file.
 
     Raises CheckpointError when it is damaged, truncated, of torch's old format, or holds anything but tensors.
     """
@@ -78,9 +85,9 @@ class TorchFile:
         try:
             with path.open("rb") as file:
                 self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                self._places, program = _archive(file, self._data)
-            found = _Reader().run(program)
-            tensors = found.items() if isinstance(found, dict) else ()
+                self._storages, program = _archive(file, self._data)
+            content = _PickleParser().parse(program)
+            tensors = content.items() if isinstance(content, dict) else ()
             self._tensors = {name: tensor for name, tensor in tensors if isinstance(tensor, _Tensor)}
             self.tensors = {name: self._info(tensor) for name, tensor in self._tensors.items()}
         except (zipfile.BadZipFile, NotImplementedError, struct.error, RuntimeError, EOFError) as error:
@@ -91,9 +98,9 @@ class TorchFile:
             raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
 
     def read(self, name: str) -> npt.NDArray[np.generic]:
-        """The values of one tensor: a read-only view of the file."""
+        """The values of a tensor: a read-only view of the file."""
         tensor = self._tensors[name]
-        start, _ = self._places[tensor.key]
+        start, _ = self._storages[tensor.key]
         dtype = DTYPES[tensor.kind][1]
         return np.ndarray(
             tensor.shape,
@@ -104,17 +111,17 @@ class TorchFile:
         )
 
     def release(self) -> None:
-        """See ``Checkpoint.release``."""
-        release(self._data)
+        """Release the memory of pages that were read."""
+        release_memory(self._data)
 
     def _info(self, tensor: _Tensor) -> TensorInfo:
         label, dtype = DTYPES[tensor.kind]
         size = math.prod(tensor.shape)
         last = tensor.offset + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.strides, strict=True))
-        values = self._places[tensor.key][1] // dtype.itemsize
-        whole = min((*tensor.shape, *tensor.strides, tensor.offset), default=0) >= 0
-        if not whole or (size and (last >= values or size > values)):
-            raise ValueError(f"a tensor of {list(tensor.shape)} does not lie within its {values} values")
+        capacity = self._storages[tensor.key][1] // dtype.itemsize
+        is_valid = min((*tensor.shape, *tensor.strides, tensor.offset), default=0) >= 0
+        if not is_valid or (size and (last >= capacity or size > capacity)):
+            raise ValueError(f"a tensor of {list(tensor.shape)} does not lie within its {capacity} values")
         return TensorInfo(tensor.shape, label, size * dtype.itemsize)
 
 
@@ -123,20 +130,20 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 
 
 def _archive(file: object, data: mmap.mmap) -> tuple[dict[str, tuple[int, int]], bytes]:
-    """Where each storage's bytes lie, by its key, and the pickle."""
+    """Start and size of each storage in the file by its key, and the pickle."""
     with zipfile.ZipFile(file) as archive:  # type: ignore[call-overload]  # any binary file
         entries = {entry.filename: entry for entry in archive.infolist()}
     program = next(name for name in [*entries, ""] if name.endswith("/data.pkl") or not name)
     if not program:
         raise ValueError("there is no data.pkl in it")
     folder = program.removesuffix("data.pkl")
-    places = {name: _place(entry, data) for name, entry in entries.items()}
-    start, size = places[program]
-    storages = {name.removeprefix(f"{folder}data/"): place for name, place in places.items()}
+    extents = {name: _extent(entry, data) for name, entry in entries.items()}
+    start, size = extents[program]
+    storages = {name.removeprefix(f"{folder}data/"): extent for name, extent in extents.items()}
     return storages, data[start : start + size]
 
 
-def _place(entry: zipfile.ZipInfo, data: mmap.mmap) -> tuple[int, int]:
+def _extent(entry: zipfile.ZipInfo, data: mmap.mmap) -> tuple[int, int]:
     signature, name, extra = LOCAL_HEADER.unpack_from(data, entry.header_offset)
     start = entry.header_offset + LOCAL_HEADER.size + name + extra
     if signature != b"PK\3\4" or entry.compress_type != zipfile.ZIP_STORED:
@@ -146,16 +153,16 @@ def _place(entry: zipfile.ZipInfo, data: mmap.mmap) -> tuple[int, int]:
     return start, entry.file_size
 
 
-class _Reader:
-    """Reads a pickle as data."""
+class _PickleParser:
+    """Interprets a pickle as data."""
 
     def __init__(self) -> None:
         self._stack: list[object] = []
         self._marks: list[int] = []
         self._memo: dict[int, object] = {}
 
-    def run(self, program: bytes) -> object:
-        """What the pickle describes. Raises CheckpointError for one that would do anything else."""
+    def parse(self, program: bytes) -> object:
+        """The object that the pickle describes. Raises CheckpointError if it would do anything but make plain data."""
         for opcode, argument, _ in pickletools.genops(program):
             if opcode.name == "STOP":
                 break
@@ -163,10 +170,10 @@ class _Reader:
         return self._stack.pop()
 
     def _step(self, name: str, argument: object) -> None:
-        if name in _PLAIN:
+        if name in _LITERALS:
             self._stack.append(argument)
-        elif name in _MADE:
-            self._stack.append(_MADE[name]())
+        elif name in _CONSTANTS:
+            self._stack.append(_CONSTANTS[name]())
         elif name in ("BINPUT", "LONG_BINPUT"):
             self._memo[int(str(argument))] = self._stack[-1]
         elif name == "MEMOIZE":
@@ -176,13 +183,13 @@ class _Reader:
         elif name == "MARK":
             self._marks.append(len(self._stack))
         elif name in ("GLOBAL", "STACK_GLOBAL"):
-            self._stack.append(_named(argument if name == "GLOBAL" else " ".join(map(str, self._pop(2)))))
+            self._stack.append(_global(argument if name == "GLOBAL" else " ".join(map(str, self._pop(2)))))
         elif name == "BINPERSID":
             self._stack.append(_storage(self._stack.pop()))
         elif name in ("REDUCE", "NEWOBJ"):
-            self._stack.append(_made(*self._pop(2)))
+            self._stack.append(_call(*self._pop(2)))
         elif name == "BUILD":
-            self._stack.pop()  # an object's further state: none is kept
+            self._stack.pop()  # an object's further state is dropped
         elif name not in ("PROTO", "FRAME"):
             self._collect(name)
 
@@ -190,14 +197,14 @@ class _Reader:
         if name in ("TUPLE1", "TUPLE2", "TUPLE3"):
             self._stack.append(tuple(self._pop(int(name[-1]))))
         elif name == "TUPLE":
-            self._stack.append(tuple(self._marked()))
+            self._stack.append(tuple(self._pop_to_mark()))
         elif name in ("APPEND", "APPENDS"):
-            items = self._pop(1) if name == "APPEND" else self._marked()
+            items = self._pop(1) if name == "APPEND" else self._pop_to_mark()
             target = self._stack[-1]
             if isinstance(target, list):
                 target.extend(items)
         elif name in ("SETITEM", "SETITEMS"):
-            items = self._pop(2) if name == "SETITEM" else self._marked()
+            items = self._pop(2) if name == "SETITEM" else self._pop_to_mark()
             target = self._stack[-1]
             if isinstance(target, dict):  # hashing anything but text could be made to take forever
                 target.update(
@@ -215,11 +222,11 @@ class _Reader:
         del self._stack[-count:]
         return popped
 
-    def _marked(self) -> list[object]:
+    def _pop_to_mark(self) -> list[object]:
         return self._pop(len(self._stack) - mark) if (mark := self._marks.pop()) < len(self._stack) else []
 
 
-_PLAIN: Final = frozenset(
+_LITERALS: Final = frozenset(
     {
         "BININT",
         "BININT1",
@@ -232,7 +239,7 @@ _PLAIN: Final = frozenset(
         "SHORT_BINBYTES",
     }
 )
-_MADE: Final[Mapping[str, Callable[[], object]]] = {
+_CONSTANTS: Final[Mapping[str, Callable[[], object]]] = {
     "EMPTY_DICT": dict,
     "EMPTY_LIST": list,
     "EMPTY_TUPLE": tuple,
@@ -242,8 +249,8 @@ _MADE: Final[Mapping[str, Callable[[], object]]] = {
 }
 
 
-def _named(name: object) -> _Global:
-    if name not in NAMES:
+def _global(name: object) -> _Global:
+    if name not in ALLOWED_NAMES:
         raise CheckpointError(
             f"The pickle of a .pth file names '{name}', which a file of tensors has no use for: it is refused.",
             hint="Loading it with torch could run code. Do not use this file.",
@@ -257,27 +264,27 @@ def _storage(pid: object) -> _Storage:
     return _Storage(pid[1].name.removeprefix("torch "), str(pid[2]))
 
 
-def _made(function: object, arguments: object) -> object:
-    """What a call would have made, of the few calls that only describe."""
+def _call(function: object, arguments: object) -> object:
+    """The result of one of the few calls that only describe a tensor or an ignored container."""
     if not isinstance(function, _Global) or not isinstance(arguments, tuple):
         raise ValueError("its pickle calls something unnamed")
-    if function.name == TENSOR:
+    if function.name == TENSOR_V2:
         return _tensor(*arguments[:4], kind=None)
-    if function.name == NEWER_TENSOR:
+    if function.name == TENSOR_V3:
         return _tensor(*arguments[:4], kind=arguments[6])
     if function.name == PARAMETER:
         return arguments[0]
-    if function.name in OPAQUE:
+    if function.name in IGNORED_CONTAINERS:
         return dict[str, object]()
     raise ValueError(f"its pickle calls {function.name}")
 
 
 def _tensor(storage: object, offset: object, shape: object, strides: object, *, kind: object) -> _Tensor:
-    """``kind`` is named apart from the storage by newer files."""
+    """Describe a tensor; newer files name its dtype, ``kind``, apart from the storage."""
     if not (isinstance(storage, _Storage) and isinstance(offset, int)):
         raise ValueError("a tensor has no values")
-    named = kind.name.removeprefix("torch ") if isinstance(kind, _Global) else storage.kind
-    return _Tensor(named, storage.key, offset, _sizes(shape), _sizes(strides))
+    dtype = kind.name.removeprefix("torch ") if isinstance(kind, _Global) else storage.kind
+    return _Tensor(dtype, storage.key, offset, _sizes(shape), _sizes(strides))
 
 
 def _sizes(value: object) -> tuple[int, ...]:

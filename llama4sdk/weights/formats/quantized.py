@@ -1,4 +1,4 @@
-"""Weights that a checkpoint has as codes with scales, handed on as they are. Needs no torch."""
+"""Quantized weights as codes with scales, as they are stored. Needs no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["GGUF_FORMATS", "QuantizedTensor", "from_gguf"]
 Array = npt.NDArray[np.generic]
 
 GGUF_GROUP: Final = 32
-#: The kinds of GGUF tensors whose codes can be held as they are.
+#: GGUF tensor types whose codes can be kept in memory as they are stored.
 GGUF_FORMATS: Final = {
     kind: MatrixFormat(scheme=scheme, group_size=GGUF_GROUP, scale=Quantization.FP16, minimum=minimum)
     for kind, scheme, minimum in (
@@ -28,7 +28,7 @@ GGUF_FORMATS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizedTensor:
-    """One matrix [out, in]. A value is its code times its scale, plus the minimum; int4 without minima counts from 8.
+    """A matrix [out, in]. A value is code * scale + minimum, or (code - 8) * scale for int4 without minima.
 
     ``codes``: [out, in] of int8 or ml_dtypes' float8_e4m3fn, or [out, in / 2] bytes with two int4 codes each, the even
     input's in the lower half. ``scale`` and ``minimum``: [out, groups], as stored.
@@ -41,7 +41,7 @@ class QuantizedTensor:
 
     @property
     def finite(self) -> bool:
-        """Whether all its values are finite numbers."""
+        """Whether all values are finite."""
         parts = (self.scale, *([] if self.minimum is None else [self.minimum]))
         if not all(np.isfinite(part.astype(np.float32)).all() for part in parts):
             return False
@@ -49,15 +49,15 @@ class QuantizedTensor:
 
 
 def from_gguf(raw: npt.NDArray[np.uint8], form: MatrixFormat) -> QuantizedTensor:
-    """Blocks of 32 weights, [out, bytes]: a scale, a minimum where there is one, then the codes.
+    """Read GGUF blocks of 32 weights, [out, bytes]: a scale, a minimum if there is one, then the codes.
 
-    In a block of int4 the first sixteen codes are the lower halves of its bytes, the others the upper ones.
+    In an int4 block the first sixteen codes are the lower halves of its bytes, the others the upper halves.
     """
     code_bytes = GGUF_GROUP * form.scheme.bits // 8
-    head = 4 if form.minimum else 2
-    blocks = raw.reshape(len(raw), -1, head + code_bytes)  # [out, groups, bytes]
-    numbers = np.ascontiguousarray(blocks[..., :head]).view(np.float16)  # [out, groups, 1 or 2]
-    packed = np.ascontiguousarray(blocks[..., head:])  # [out, groups, bytes]
+    header_bytes = 4 if form.minimum else 2
+    blocks = raw.reshape(len(raw), -1, header_bytes + code_bytes)  # [out, groups, bytes]
+    numbers = np.ascontiguousarray(blocks[..., :header_bytes]).view(np.float16)  # [out, groups, 1 or 2]
+    packed = np.ascontiguousarray(blocks[..., header_bytes:])  # [out, groups, bytes]
     codes: Array = packed.reshape(len(raw), -1).view(np.int8)
     if form.scheme is Quantization.INT4:
         halves = np.concatenate((packed & np.uint8(15), packed >> np.uint8(4)), axis=-1)

@@ -1,7 +1,7 @@
 """Safetensors files: the length of a JSON header, the header, then the tensors it points to.
 
-The safetensors package cannot hand numpy an 8-bit float and copies what it reads. Here a tensor is a view of the
-mapped file, and every length is checked against the file's end before anything is made of it.
+The safetensors package cannot give numpy an 8-bit float and copies tensors. Here a tensor is a view of the mapped
+file, and every length is checked against the file's end first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pydantic import Field, JsonValue, TypeAdapter
 
 from llama4sdk.errors import CheckpointError
 from llama4sdk.weights.checkpoint import TensorInfo
-from llama4sdk.weights.disk import release
+from llama4sdk.weights.disk import release_memory
 
 __all__ = ["SafetensorsFile"]
 
@@ -39,7 +39,7 @@ DTYPES: Final[Mapping[str, np.dtype[np.generic]]] = {
     "U8": np.dtype(np.uint8),
     "BOOL": np.dtype(np.bool_),
 }
-LENGTH: Final = struct.Struct("<Q")
+HEADER_LENGTH: Final = struct.Struct("<Q")
 
 _Count = Annotated[int, Field(ge=0)]
 
@@ -56,13 +56,13 @@ _ENTRIES: Final = TypeAdapter(dict[str, _Entry])
 
 
 class SafetensorsFile:
-    """One file, mapped while this lives. Raises CheckpointError when it is damaged, truncated or cannot be read."""
+    """A memory-mapped file. Raises CheckpointError when it is damaged, truncated or cannot be read."""
 
     def __init__(self, path: Path) -> None:
         try:
             with path.open("rb") as file:
                 self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._begin, self._entries = _header(self._data)
+            self._data_start, self._entries = _header(self._data)
             self.tensors: Mapping[str, TensorInfo] = {name: _info(entry) for name, entry in self._entries.items()}
         except (ValueError, struct.error) as error:  # pydantic's and UnicodeDecodeError are ValueErrors
             raise CheckpointError(f"{path} is damaged or truncated: {error}.", hint="Fetch the file again.") from error
@@ -70,29 +70,29 @@ class SafetensorsFile:
             raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
 
     def read(self, name: str) -> npt.NDArray[np.generic]:
-        """The values of one tensor as they are stored: a read-only view of the file."""
+        """The stored values of a tensor: a read-only view of the file."""
         entry = self._entries[name]
-        start, end = (self._begin + offset for offset in entry.data_offsets)
+        start, end = (self._data_start + offset for offset in entry.data_offsets)
         return np.frombuffer(memoryview(self._data)[start:end], DTYPES[entry.dtype]).reshape(entry.shape)
 
     def release(self) -> None:
-        """See ``Checkpoint.release``."""
-        release(self._data)
+        """Release the memory of pages that were read."""
+        release_memory(self._data)
 
 
 def _header(data: mmap.mmap) -> tuple[int, dict[str, _Entry]]:
-    """Where the tensors begin, and what is said of each."""
-    (size,) = LENGTH.unpack_from(data)
-    begin = LENGTH.size + size
-    if begin > len(data):
-        raise ValueError(f"its header should end at byte {begin}, but the file ends at {len(data)}")
-    objects = _OBJECT.validate_json(data[LENGTH.size : begin])
+    """The byte where the tensors begin, and the header's entry for each tensor."""
+    (size,) = HEADER_LENGTH.unpack_from(data)
+    data_start = HEADER_LENGTH.size + size
+    if data_start > len(data):
+        raise ValueError(f"its header should end at byte {data_start}, but the file ends at {len(data)}")
+    objects = _OBJECT.validate_json(data[HEADER_LENGTH.size : data_start])
     objects.pop("__metadata__", None)
     entries = _ENTRIES.validate_python(objects)
-    end = begin + max((entry.data_offsets[1] for entry in entries.values()), default=0)
+    end = data_start + max((entry.data_offsets[1] for entry in entries.values()), default=0)
     if end != len(data):
         raise ValueError(f"its tensors should end at byte {end}, but the file ends at {len(data)}")
-    return begin, entries
+    return data_start, entries
 
 
 def _info(entry: _Entry) -> TensorInfo:

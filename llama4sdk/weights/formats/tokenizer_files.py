@@ -1,4 +1,4 @@
-"""The small files beside weights: tokenizers, chat templates and settings, as Hugging Face's tools spell them."""
+"""Small files beside weights: tokenizers, chat templates and JSON settings, in Hugging Face's formats."""
 
 from __future__ import annotations
 
@@ -13,16 +13,40 @@ from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.chat_template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.llama4.vocabulary import LLAMA4_MARKS, is_llama4
+from llama4sdk.weights.checkpoint import Checkpoint
 
-__all__ = ["has_llama4_tokenizer", "read_chat_template", "read_json", "read_text", "read_tokenizer"]
+__all__ = [
+    "DirectoryCheckpoint",
+    "has_llama4_tokenizer",
+    "read_chat_template",
+    "read_json",
+    "read_tokenizer",
+]
 
 _OBJECT: Final = TypeAdapter(dict[str, JsonValue])
 
 
+class DirectoryCheckpoint(Checkpoint):
+    """A checkpoint whose tokenizer and chat template are files of its directory."""
+
+    def tokenizer(self) -> Tokenizer:
+        """Build the tokenizer of ``tokenizer.json``, or else of Meta's ``tokenizer.model``."""
+        return read_tokenizer(self.path)
+
+    @property
+    def has_llama4_vocabulary(self) -> bool:
+        """Whether the tokenizer files are Llama 4's, found without building the tokenizer."""
+        return has_llama4_tokenizer(self.path)
+
+    def chat_template(self) -> ChatTemplate | None:
+        """Read ``chat_template.jinja``, or else the template in ``tokenizer_config.json``."""
+        return read_chat_template(self.path)
+
+
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer in a directory. Raises CheckpointError when there is none, or it is damaged."""
+    """Build the tokenizer of a directory. Raises CheckpointError when it is missing or damaged."""
     if (file := folder / "tokenizer.json").is_file():
-        return Tokenizer.from_json(read_text(file))
+        return Tokenizer.from_json(_read_text(file))
     if (file := folder / "tokenizer.model").is_file():
         return Tokenizer.from_tiktoken(file)
     raise CheckpointError(
@@ -31,29 +55,29 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
 
 def read_chat_template(folder: Path) -> ChatTemplate | None:
-    """``chat_template.jinja`` of a directory, or the one inside ``tokenizer_config.json``; ``None`` without either.
+    """Read ``chat_template.jinja``, or else the template in ``tokenizer_config.json``; ``None`` without either.
 
-    Raises CheckpointError for a damaged one.
+    Raises CheckpointError for a damaged template.
     """
     settings = read_json(folder / "tokenizer_config.json")
     file = folder / "chat_template.jinja"
-    source = read_text(file) if file.is_file() else _default_template(settings.get("chat_template"))
+    source = _read_text(file) if file.is_file() else _default_template(settings.get("chat_template"))
     return None if source is None else ChatTemplate(source, _special_tokens(settings))
 
 
 def has_llama4_tokenizer(folder: Path) -> bool:
-    """Whether ``read_tokenizer`` would give Llama 4's, without the seconds that building it takes.
+    """Whether the directory's tokenizer is Llama 4's, without building it, which takes seconds.
 
-    ``tokenizer.model`` is read as nothing else. Raises CheckpointError when ``tokenizer.json`` cannot be read.
+    A ``tokenizer.model`` always is. Raises CheckpointError when ``tokenizer.json`` cannot be read.
     """
     if not (file := folder / "tokenizer.json").is_file():
         return (folder / "tokenizer.model").is_file()
-    text = read_text(file)
+    text = _read_text(file)
     return is_llama4({name: 0 for name in LLAMA4_MARKS if json.dumps(name) in text})
 
 
-def read_text(file: Path) -> str:
-    """A file's text. Raises CheckpointError when it cannot be read."""
+def _read_text(file: Path) -> str:
+    """Read a text file. Raises CheckpointError when it cannot be read."""
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
@@ -61,19 +85,19 @@ def read_text(file: Path) -> str:
 
 
 def read_json(file: Path, *, needed: bool = False) -> dict[str, JsonValue]:
-    """A JSON object; empty when there is none and it is not ``needed``. Raises CheckpointError."""
+    """Read a JSON object; empty when the file is missing and not ``needed``. Raises CheckpointError."""
     if not needed and not file.is_file():
         return {}
     if not file.is_file():
         raise CheckpointError(f"{file.parent} has no {file.name}.", hint="Give a directory with a checkpoint in it.")
     try:
-        return _OBJECT.validate_json(read_text(file))
+        return _OBJECT.validate_json(_read_text(file))
     except ValidationError as error:
         raise CheckpointError(f"{file} is no JSON object.", hint="Fetch the file again.") from error
 
 
 def _default_template(value: JsonValue) -> str | None:
-    """One template, or a list of named ones."""
+    """The only template, or the default one of a list of named templates."""
     if isinstance(value, list):
         named = {str(entry.get("name")): entry.get("template") for entry in value if isinstance(entry, dict)}
         value = named.get("default")
@@ -81,7 +105,7 @@ def _default_template(value: JsonValue) -> str | None:
 
 
 def _special_tokens(settings: Mapping[str, JsonValue]) -> dict[str, str]:
-    """``bos_token`` and its like, each written as text or as an object with ``content``."""
+    """Special tokens such as ``bos_token``, each given as text or as an object with ``content``."""
     texts = {
         key: value.get("content") if isinstance(value, dict) else value
         for key, value in settings.items()

@@ -34,7 +34,7 @@ import re, resource, sys
 from pathlib import Path
 import torch
 from llama4sdk.errors import DeviceMemoryError
-from llama4sdk.weights.checkpoint import open_checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk_torch.loading import load_networks
 
 def load(name):
@@ -170,7 +170,7 @@ import sys, threading, time
 from pathlib import Path
 import gguf.quants, llama4sdk_torch.loading  # whatever is made once is made now
 import torch
-from llama4sdk.weights.checkpoint import open_checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk.weights.quantization_plan import QuantizationPlan
 from llama4sdk_torch.loading import load_networks
 from llama4sdk.local.memory_meter import own_memory

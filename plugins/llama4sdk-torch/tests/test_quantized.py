@@ -255,7 +255,7 @@ def test_a_large_int4_checkpoint_is_offered_as_int4(save_tiny: Save, tmp_path: P
 
 PEAK = """
 import sys, threading, time, torch
-from llama4sdk.weights.checkpoint import open_checkpoint
+from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk_torch.loading import load_model
 
 def anonymous():

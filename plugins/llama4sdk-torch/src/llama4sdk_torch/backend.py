@@ -18,7 +18,7 @@ from llama4sdk.plan import Plan
 from llama4sdk.progress import Progress
 from llama4sdk.quantization import Quantization
 from llama4sdk.weights.checkpoint import Checkpoint
-from llama4sdk.weights.config_only import described
+from llama4sdk.weights.config_only import read_config
 from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk.weights.quantization_plan import QuantizationPlan, stored_quantization
 from llama4sdk.weights.store import locate
@@ -122,7 +122,7 @@ def _device(name: str) -> torch.device:
 def _subject(model: str) -> Subject | None:
     """What is known of a model: from its checkpoint when it is here, else from its config or the catalogue."""
     if (path := locate(model)) is not None:
-        if (alone := described(path)) is not None:
+        if (alone := read_config(path)) is not None:
             return _unseen(model, *alone)
         checkpoint = open_checkpoint(path)
         vision = checkpoint.vision

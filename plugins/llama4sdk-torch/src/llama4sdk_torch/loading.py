@@ -50,7 +50,7 @@ def load_networks(
     with _checked(checkpoint, device):
         vision = checkpoint.vision
         seen = () if vision is None else vision_tensors(vision, checkpoint.config.hidden_size)
-        names = [*checkpoint.needed(), *(name for name, _ in seen)]
+        names = [*checkpoint.text_tensor_names(), *(name for name, _ in seen)]
         loader = _Loader(checkpoint, device, quantization, progress, names)
         return loader.text(), loader.vision()
 
@@ -66,7 +66,7 @@ def load_model(
     """Read the text network alone, as ``load_networks`` does; ``dtype`` stands for full precision in it."""
     with _checked(checkpoint, device):
         chosen = quantization if dtype is None else _full(dtype)
-        return _Loader(checkpoint, device, chosen, progress, checkpoint.needed()).text()
+        return _Loader(checkpoint, device, chosen, progress, checkpoint.text_tensor_names()).text()
 
 
 def load_vision(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> VisionModel | None:
