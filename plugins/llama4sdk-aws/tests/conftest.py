@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from .bedrock import FakeBedrock
-from .wire import ACCESS_KEY, SECRET_KEY
+from .fake_bedrock import FakeBedrock
+from .wire_format import ACCESS_KEY, SECRET_KEY
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,7 +12,7 @@ from localstack.aws.protocol.serializer import create_serializer
 from localstack.aws.spec import load_service
 from localstack.http import Request
 
-from .server import STREAM, Fake, Handler, Seen
+from .fake_server import STREAM, Fake, Handler, Seen
 
 USAGE = {"inputTokens": 3, "outputTokens": 2, "totalTokens": 5}
 

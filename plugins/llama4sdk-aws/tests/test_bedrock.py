@@ -14,8 +14,8 @@ from llama4sdk.errors import (
 from llama4sdk.messages import Message, ToolCall
 from llama4sdk.requests import Request
 
-from .asking import WEATHER, ask, ask_async, picture
-from .bedrock import COHERE, TITAN, FakeBedrock, converse_frames
+from .clients import WEATHER, ask, ask_async, picture
+from .fake_bedrock import COHERE, TITAN, FakeBedrock, converse_frames
 from .test_boto3 import PNG
 
 pytestmark = pytest.mark.usefixtures("keys")

@@ -12,10 +12,10 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
 
-from .bedrock import COHERE, SCOUT, TITAN, FakeBedrock, converse_frames
-from .sagemaker import FakeSageMaker
+from .fake_bedrock import COHERE, SCOUT, TITAN, FakeBedrock, converse_frames
+from .fake_sagemaker import FakeSageMaker
 from .test_frames import THROTTLED
-from .wire import ACCESS_KEY, SECRET_KEY
+from .wire_format import ACCESS_KEY, SECRET_KEY
 
 HI = [{"role": "user", "content": [{"text": "hi there, naïve 日本 🦙"}]}]
 TOOLS = {"tools": [{"toolSpec": {"name": "weather", "inputSchema": {"json": {"type": "object"}}}}]}

@@ -12,9 +12,9 @@ from llama4sdk.backend import Need
 from llama4sdk.testing import BackendConformance
 from llama4sdk.testing.conformance.embeddings import Embedding
 
-from .bedrock import COHERE, TITAN, FakeBedrock
-from .sagemaker import FakeSageMaker
-from .wire import ACCESS_KEY, SECRET_KEY
+from .fake_bedrock import COHERE, TITAN, FakeBedrock
+from .fake_sagemaker import FakeSageMaker
+from .wire_format import ACCESS_KEY, SECRET_KEY
 
 
 @pytest.fixture(scope="class")

@@ -14,8 +14,8 @@ from llama4sdk.errors import (
     StreamInterruptedError,
 )
 
-from .asking import QUICK, ask, ask_async
-from .bedrock import FakeBedrock, converse_frames
+from .clients import QUICK, ask, ask_async
+from .fake_bedrock import FakeBedrock, converse_frames
 from .test_frames import FAILED, THROTTLED
 
 pytestmark = pytest.mark.usefixtures("keys")

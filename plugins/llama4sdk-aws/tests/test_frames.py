@@ -6,15 +6,15 @@ import struct
 import zlib
 
 import pytest
+from llama4sdk_aws.aws_errors import make_error
 from llama4sdk_aws.converse_stream import ConverseStreamReader
-from llama4sdk_aws.failures import error_of
 from llama4sdk_aws.frames import Frame, FrameDecoder
 
 from llama4sdk.errors import APIConnectionError, APIError, RateLimitError, StreamInterruptedError
 from llama4sdk.events import Event, Finish, TextDelta, ToolCallDelta
 
-from .bedrock import converse_frames
-from .wire import error, event, exception, frame
+from .fake_bedrock import converse_frames
+from .wire_format import error, event, exception, frame
 
 DELTA = bytes.fromhex(
     "0000009f00000057c37babff0b3a6576656e742d74797065070011636f6e74656e74426c6f636b44656c74610d3a636f6e74656e742d747970"
@@ -47,7 +47,7 @@ ANSWER = converse_frames(
 
 def read(*pieces: bytes) -> list[Event]:
     """The events of an answer that arrives in these pieces."""
-    reader = ConverseStreamReader("bedrock", (), lambda told: error_of(told, backend="bedrock", model="scout"))
+    reader = ConverseStreamReader("bedrock", (), lambda report: make_error(report, backend="bedrock", model="scout"))
     events = [one for piece in pieces for one in reader.feed(piece)]
     return [*events, *reader.end()]
 

@@ -34,11 +34,11 @@ from llama4sdk.errors import (
 from llama4sdk.requests import Request
 from llama4sdk.testing.machines import LAPTOP
 
-from .asking import QUICK, WEATHER, ask, picture
-from .bedrock import SCOUT, TITAN, FakeBedrock, converse_frames
+from .clients import QUICK, WEATHER, ask, picture
+from .fake_bedrock import SCOUT, TITAN, FakeBedrock, converse_frames
 from .test_boto3 import HI, PNG, make
 from .test_frames import THROTTLED
-from .wire import ACCESS_KEY, SECRET_KEY
+from .wire_format import ACCESS_KEY, SECRET_KEY
 
 needs_localstack = pytest.mark.skipif(not importlib.util.find_spec("localstack"), reason="localstack-core is not here")
 needs_moto = pytest.mark.skipif(not importlib.util.find_spec("moto"), reason="moto is not here")

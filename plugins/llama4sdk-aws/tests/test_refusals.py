@@ -20,8 +20,8 @@ from llama4sdk.errors import (
 from llama4sdk.messages import ImagePart, Message, ToolCall
 from llama4sdk.testing.machines import LAPTOP
 
-from .asking import WEATHER, ask, picture
-from .bedrock import FakeBedrock
+from .clients import WEATHER, ask, picture
+from .fake_bedrock import FakeBedrock
 from .test_boto3 import PNG
 
 pytestmark = pytest.mark.usefixtures("keys")

@@ -28,10 +28,10 @@ from llama4sdk.errors import (
 from llama4sdk.messages import ImagePart, Message, ToolCall
 from llama4sdk.testing.machines import LAPTOP
 
-from .asking import WEATHER, ask, ask_async, picture
-from .sagemaker import FakeSageMaker, part
+from .clients import WEATHER, ask, ask_async, picture
+from .fake_sagemaker import FakeSageMaker, part
 from .test_boto3 import PNG
-from .wire import ACCESS_KEY, frame
+from .wire_format import ACCESS_KEY, frame
 
 pytestmark = pytest.mark.usefixtures("keys")
 

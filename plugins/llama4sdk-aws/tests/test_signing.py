@@ -12,7 +12,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from llama4sdk_aws.authority import Bearer, Keys
+from llama4sdk_aws.authorizers import AwsKeys, BearerAuthorizer
 from llama4sdk_aws.signing import Signer
 from pydantic import JsonValue
 
@@ -26,10 +26,10 @@ from llama4sdk.errors import (
 from llama4sdk.remote.dialect import Call, Head
 from llama4sdk.results import Completion
 
-from .asking import ask, ask_async
-from .bedrock import SCOUT, FakeBedrock
+from .clients import ask, ask_async
+from .fake_bedrock import SCOUT, FakeBedrock
 from .test_boto3 import HI
-from .wire import ACCESS_KEY, SECRET_KEY
+from .wire_format import ACCESS_KEY, SECRET_KEY
 
 HOST = "https://bedrock-runtime.us-east-1.amazonaws.com"
 BODY = b'{"messages":[{"role":"user","content":[{"text":"hi"}]}]}'
@@ -56,7 +56,7 @@ MOMENT = 1767323045.0
 )
 def test_golden_signatures(path: str, token: str | None, signature: str) -> None:
     """Signatures equal those that botocore and AWS' own C library made of the same requests."""
-    keys = Keys("AKIDEXAMPLE", SECRET_KEY, token)
+    keys = AwsKeys("AKIDEXAMPLE", SECRET_KEY, token)
     signer = Signer("bedrock", "bedrock", "us-east-1", keys=keys, now=lambda: MOMENT)
     signed = signer.authorize(Call("POST", HOST + path, {"Content-Type": "application/json"}, BODY))
     names = "content-type;host;x-amz-date" + (";x-amz-security-token" if token else "")
@@ -279,8 +279,8 @@ def test_waiting_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
     signer.forget()
     seen.append(signer.waits)
     assert seen == [True, False, True]
-    assert not Bearer("ABSKexample").waits
-    assert not Signer("bedrock", "bedrock", "us-east-1", keys=Keys("A" * 20, "b", None)).waits
+    assert not BearerAuthorizer("ABSKexample").waits
+    assert not Signer("bedrock", "bedrock", "us-east-1", keys=AwsKeys("A" * 20, "b", None)).waits
 
 
 def test_requests_that_fail_together_renew_credentials_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,7 +370,7 @@ def test_a_key_that_is_no_text_is_not_signed_with(bedrock: FakeBedrock, monkeypa
 
 def test_the_clock_is_left_alone_without_a_date() -> None:
     """An answer that does not say what time it is changes nothing."""
-    signer = Signer("bedrock", "bedrock", "us-east-1", keys=Keys("A" * 20, "b", None))
+    signer = Signer("bedrock", "bedrock", "us-east-1", keys=AwsKeys("A" * 20, "b", None))
     assert not signer.set_clock(Head(403, {}))
     assert not signer.set_clock(Head(403, {"date": "yesterday"}))
 

@@ -5,24 +5,23 @@ from llama4sdk.hookspecs import hookimpl
 
 __all__ = ["BEDROCK", "SAGEMAKER", "llama4sdk_backends"]
 
+#: Of the service; an offer has those of one model.
 BEDROCK = Capabilities(
     features=frozenset({"generate", "chat", "images", "tools", "embed", "count_tokens", "astream"}),
     sampling=frozenset({"max_tokens", "temperature", "top_p", "stop"}),
     remote=True,
 )
-"""Of the service; an offer has what one model can do."""
-
+#: Of containers in general; an offer has those of one dialect.
 SAGEMAKER = Capabilities(
     features=frozenset({"generate", "chat", "images", "tools", "astream"}),
     sampling=frozenset({"max_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop"}),
     remote=True,
 )
-"""Of containers in general; an offer has what one dialect can do."""
 
 
 @hookimpl
 def llama4sdk_backends() -> list[BackendInfo]:
-    """Both backends' cards."""
+    """Describe both backends."""
     return [
         BackendInfo(
             name="bedrock",

@@ -12,17 +12,19 @@ from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Placement, Plan
 from llama4sdk.progress import Progress
 from llama4sdk.remote.retired import gone
-from llama4sdk_aws import BEDROCK, models, options
-from llama4sdk_aws.client import Place, authority, find_place
+from llama4sdk_aws import BEDROCK, models
+from llama4sdk_aws.client import make_authorizer, resolve_target
 from llama4sdk_aws.environment import Service
-from llama4sdk_aws.options import BedrockOptions
+from llama4sdk_aws.models import LLAMA4_REGIONS
+from llama4sdk_aws.options import BedrockOptions, parse_options
 
 __all__ = ["BedrockBackend"]
 
 SERVICE: Final = Service("bedrock", "BEDROCK_RUNTIME", *["bedrock-runtime{fips}.{region}"] * 2)
-DEFAULT: Final = "scout"
-UNKNOWN_CONTEXT: Final = 8192
-"""Tokens that are taken for granted of a model that nothing is known of."""
+DEFAULT_MODEL: Final = "scout"
+
+#: Tokens that are assumed for a model that is not listed.
+ASSUMED_CONTEXT_LENGTH: Final = 8192
 
 
 class BedrockBackend(Backend):
@@ -31,69 +33,71 @@ class BedrockBackend(Backend):
     name: ClassVar[str] = "bedrock"
 
     def offer(self, need: Need, hardware: Hardware) -> Offer | Unavailable:
-        """An offer where a region and credentials are in sight. Opens no connection."""
+        """Offer a model where a region and credentials are configured. Opens no connection."""
         if need.device is not None or need.quantization is not None:
             return Unavailable(reason="where and in how many bits AWS runs a model is not for us to choose.")
-        model = need.model or DEFAULT
-        if (ended := gone(self.name, model)) is not None:
-            return ended
-        found = models.known(model)
-        if found.id is None or not models.is_id(found.id):
+        name = need.model or DEFAULT_MODEL
+        if (retirement := gone(self.name, name)) is not None:
+            return retirement
+        model = models.find_model(name)
+        if model.id is None or not models.is_model_id(model.id):
             return Unavailable(
-                reason=f"Bedrock has no model '{model}'.",
+                reason=f"Bedrock has no model '{name}'.",
                 fix="Choose 'scout' or 'maverick', or pass the id, inference profile or ARN of a model on Bedrock.",
             )
-        context = need.context_length or found.context or UNKNOWN_CONTEXT
-        if found.context is not None and context > found.context:
-            return Unavailable(reason=f"there its context is {found.context} tokens; {context} were asked for.")
+        context_length = need.context_length or model.context_length or ASSUMED_CONTEXT_LENGTH
+        if model.context_length is not None and context_length > model.context_length:
+            return Unavailable(
+                reason=f"there its context is {model.context_length} tokens; {context_length} were asked for."
+            )
         endpoint = need.endpoint or Endpoint()
         try:
-            place = find_place(SERVICE, endpoint, _options(endpoint), keys=True)
+            target = resolve_target(SERVICE, endpoint, _options(endpoint), takes_api_keys=True)
         except ConfigurationError as error:
             return Unavailable(reason=error.message, fix=error.hint)
-        if isinstance(place, Unavailable):
-            return place
-        if _is_llama4(found.id) and place.region not in models.LLAMA4_REGIONS:
+        if isinstance(target, Unavailable):
+            return target
+        if _is_llama4(model.id) and target.region not in LLAMA4_REGIONS:
             return Unavailable(
-                reason=f"Bedrock has Llama 4 in no other regions than {', '.join(models.LLAMA4_REGIONS)}; "
-                f"the region is {place.region}.",
+                reason=f"Bedrock has Llama 4 in no other regions than {', '.join(LLAMA4_REGIONS)}; "
+                f"the region is {target.region}.",
                 fix="Set AWS_REGION to one of them, or pass Endpoint(options={'region': ...}).",
             )
-        name = models.address(found.id, place.region)
+        invocation_id = models.invocation_id(model.id, target.region)
+        credentials = "with an API key" if target.uses_api_key else "signed"
         return Offer(
-            model=model,
+            model=name,
             placement=Placement(kind="remote", devices=(self.name,)),
-            context_length=context,
-            capabilities=_capabilities(found.id),
-            reason=f"asked as {name} in {place.region}, {'with an API key' if place.bearer else 'signed'}",
+            context_length=context_length,
+            capabilities=_capabilities(model.id),
+            reason=f"asked as {invocation_id} in {target.region}, {credentials}",
         )
 
     def load(self, plan: Plan, *, progress: Progress | None = None) -> Engine:
-        """The engine, with what the environment says. Connects to nothing."""
+        """Return the engine, by the settings of the environment. Opens no connection."""
         return self.connect(plan, Need())
 
     def connect(self, plan: Plan, need: Need, *, progress: Progress | None = None) -> Engine:
-        """The engine, with the caller's endpoint. Raises ConfigurationError where something is missing by now."""
-        from llama4sdk_aws.dialect import BedrockDialect, BedrockEngine
+        """Return the engine, with the caller's endpoint. Raises ConfigurationError where something is missing."""
+        from llama4sdk_aws.bedrock_dialect import BedrockDialect, BedrockEngine
 
         endpoint = need.endpoint or Endpoint()
-        chosen = _options(endpoint)
-        place = find_place(SERVICE, endpoint, chosen, keys=True)
-        if not isinstance(place, Place):
-            raise ConfigurationError(f"Bedrock cannot be asked: {place.reason}", hint=place.fix)
-        who = authority(SERVICE, self.name, place, endpoint, chosen)
-        dialect = BedrockDialect(place.url, plan.model, place.region, plan.context_length, who, endpoint, chosen)
+        options = _options(endpoint)
+        target = resolve_target(SERVICE, endpoint, options, takes_api_keys=True)
+        if isinstance(target, Unavailable):
+            raise ConfigurationError(f"Bedrock cannot be asked: {target.reason}", hint=target.fix)
+        authorizer = make_authorizer(SERVICE, self.name, target, endpoint, options)
         return BedrockEngine(
             model=plan.model,
             context_length=plan.context_length,
-            dialect=dialect,
+            dialect=BedrockDialect(target, plan.model, plan.context_length, authorizer, endpoint, options),
             endpoint=endpoint,
             cost=endpoints.pricing(self.name, models.base_id(plan.model)),
         )
 
 
 def _options(endpoint: Endpoint) -> BedrockOptions:
-    return options.read(BedrockOptions, endpoint.options, "bedrock")
+    return parse_options(BedrockOptions, endpoint.options, "bedrock")
 
 
 def _is_llama4(model: str) -> bool:
@@ -101,8 +105,8 @@ def _is_llama4(model: str) -> bool:
 
 
 def _capabilities(model: str) -> Capabilities:
-    """What one model can do there: raw prompts are Llama's, and embedding models do nothing else."""
-    family = models.family(model)
+    """Return those of one model: only Llama takes raw prompts, and embedding models do nothing else."""
+    family = models.model_family(model)
     if family in ("titan", "cohere"):
         return BEDROCK.model_copy(update={"features": frozenset({"embed"}), "sampling": frozenset()})
     features = BEDROCK.features - {"embed"}

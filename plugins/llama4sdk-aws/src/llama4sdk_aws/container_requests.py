@@ -1,111 +1,62 @@
-"""What the containers behind SageMaker endpoints take: chats as OpenAI has them, prompts in TGI's form. Pure.
+"""Bodies for the containers behind SageMaker endpoints: OpenAI's form for chats, TGI's form for prompts. Pure.
 
-LMI (Large Model Inference, usually with vLLM) and TGI (Text Generation Inference) differ in which options they know.
+LMI (Large Model Inference, usually with vLLM) and TGI (Text Generation Inference) differ in the options they take.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 from pydantic import JsonValue
 
-from llama4sdk.errors import InvalidRequestError
-from llama4sdk.messages import ImagePart, Message, TextPart
-from llama4sdk.remote.data_urls import data_url
+from llama4sdk.remote.chat_messages import chat_messages, function_tool
 from llama4sdk.requests import Request, SamplingParams
 
-__all__ = ["SAMPLING", "payload"]
+__all__ = ["SAMPLING_BY_CONTAINER", "container_body"]
 
 Body = dict[str, JsonValue]
 
-SAMPLING: Final = {
+#: The sampling options that each kind of container honours in all of its forms.
+SAMPLING_BY_CONTAINER: Final = {
     "lmi": frozenset({"max_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop"}),
     "tgi": frozenset({"max_tokens", "temperature", "top_p", "seed", "stop"}),
 }
-"""The sampling options each dialect honours in all of its forms."""
 
 
-def payload(request: Request, dialect: str) -> Body:
-    """The body to stream an answer to ``request``."""
-    return _chat(request) if request.prompt is None else _prompt(request, dialect)
+def container_body(request: Request, container: str) -> Body:
+    """Return the body of a request for a stream. Raises InvalidRequestError for images that are not given as bytes."""
+    return _chat_body(request) if request.prompt is None else _prompt_body(request, container)
 
 
-def _chat(request: Request) -> Body:
-    body: Body = {"messages": list(_messages(request.messages)), "stream": True}
-    body["stream_options"] = {"include_usage": True}
+def _chat_body(request: Request) -> Body:
+    body: Body = {
+        "messages": chat_messages(request.messages, "sagemaker", image_urls=False),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
     if request.tools:
-        body["tools"] = [
-            {
-                "type": "function",
-                "function": {
-                    "name": tool.name,
-                    "description": tool.description,
-                    "parameters": tool.parameters or {"type": "object", "properties": {}},
-                },
-            }
-            for tool in request.tools
-        ]
-    return body | _asked(request.sampling)
+        body["tools"] = [function_tool(tool) for tool in request.tools]
+    return body | _sampling_fields(request.sampling)
 
 
-def _prompt(request: Request, dialect: str) -> Body:
-    sampling = _asked(request.sampling)
-    names = {"max_tokens": "max_new_tokens", "stop": "stop" if dialect == "tgi" else "stop_sequences"}
+def _prompt_body(request: Request, container: str) -> Body:
+    names = {"max_tokens": "max_new_tokens", "stop": "stop" if container == "tgi" else "stop_sequences"}
     parameters: Body = {
         names.get(name, name): value
-        for name, value in sampling.items()
-        if not (name == "top_p" and value == 1)  # TGI refuses what would change nothing
+        for name, value in _sampling_fields(request.sampling).items()
+        if not (name == "top_p" and value == 1)  # TGI refuses the value that changes nothing
     }
-    greedy = parameters.get("temperature") == 0
-    if greedy:
+    is_greedy = parameters.get("temperature") == 0
+    if is_greedy:
         del parameters["temperature"]
-    if greedy or "temperature" in parameters or "top_p" in parameters or "top_k" in parameters:
-        parameters["do_sample"] = not greedy
+    if is_greedy or "temperature" in parameters or "top_p" in parameters or "top_k" in parameters:
+        parameters["do_sample"] = not is_greedy
     parameters["details"] = True
-    if dialect == "tgi":
+    if container == "tgi":
         parameters["return_full_text"] = False
     return {"inputs": request.prompt, "parameters": parameters, "stream": True}
 
 
-def _asked(sampling: SamplingParams) -> Body:
-    body = Body()
-    for name in sorted(sampling.asked()):
-        value = getattr(sampling, name)
-        body[name] = list(value) if isinstance(value, tuple) else value
-    return body
-
-
-def _messages(messages: tuple[Message, ...]) -> Iterator[JsonValue]:
-    for message in messages:
-        entry: Body = {"role": message.role, "content": _content(message)}
-        if message.tool_calls:
-            entry["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-                for call in message.tool_calls
-            ]
-        if message.tool_call_id is not None:
-            entry["tool_call_id"] = message.tool_call_id
-        if message.name is not None:
-            entry["name"] = message.name
-        yield entry
-
-
-def _content(message: Message) -> JsonValue:
-    if not message.has_images:
-        return message.text
-    return [
-        {"type": "text", "text": part.text}
-        if isinstance(part, TextPart)
-        else {"type": "image_url", "image_url": {"url": _image_url(part)}}
-        for part in message.parts
-    ]
-
-
-def _image_url(part: ImagePart) -> str:
-    """The bytes as an address; containers seldom reach any other."""
-    if part.data is None:
-        raise InvalidRequestError(
-            "The image has a url, and a SageMaker container is sent bytes.", hint="Fetch it yourself and pass data=."
-        )
-    return data_url(part)
+def _sampling_fields(sampling: SamplingParams) -> Body:
+    values = {name: getattr(sampling, name) for name in sorted(sampling.asked())}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

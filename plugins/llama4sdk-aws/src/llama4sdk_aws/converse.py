@@ -1,4 +1,4 @@
-"""Requests as the body of Converse and ConverseStream. Pure."""
+"""Bodies of Converse and ConverseStream. Pure."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from pydantic import JsonValue
 from llama4sdk.errors import InvalidRequestError
 from llama4sdk.messages import Message, TextPart, ToolCall
 from llama4sdk.requests import Request, Tool
-from llama4sdk_aws.images import MOST_IMAGES, image_block
+from llama4sdk_aws.images import MAX_IMAGES, image_block
 from llama4sdk_aws.options import BedrockOptions
 
-__all__ = ["converse_body", "counting_body", "has_tools"]
+__all__ = ["check_sampling", "converse_body", "counting_body", "has_tools"]
 
 Block = dict[str, JsonValue]
 
 TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 TOOL_ID: Final = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
-ANY_OBJECT: Final[dict[str, JsonValue]] = {"type": "object", "properties": {}}
+ANY_OBJECT_SCHEMA: Final[dict[str, JsonValue]] = {"type": "object", "properties": {}}
 
 
 def converse_body(request: Request, options: BedrockOptions, *, stream: bool, stops: bool = True) -> Block:
-    """What is sent. Without ``stops`` stop strings are left to the reader of the answer.
+    """Return the body. Without ``stops`` the reader of the answer looks for stop strings instead.
 
     Raises InvalidRequestError for what Bedrock would refuse.
     """
     body = _conversation(request)
-    if settings := _sampling(request, stops=stops):
-        body["inferenceConfig"] = settings
+    if config := _inference_config(request, stops=stops):
+        body["inferenceConfig"] = config
     if options.guardrail_id is not None:
         guardrail: Block = {
             "guardrailIdentifier": options.guardrail_id,
@@ -55,12 +55,12 @@ def converse_body(request: Request, options: BedrockOptions, *, stream: bool, st
 
 
 def counting_body(request: Request) -> dict[str, JsonValue]:
-    """What is counted of a conversation."""
+    """Return the body that counts a conversation's tokens."""
     return {"input": {"converse": _conversation(request)}}
 
 
 def has_tools(request: Request) -> bool:
-    """Whether tools are offered, or were used before, which Bedrock takes for the same."""
+    """Whether the request has tools, or earlier calls, which Bedrock treats the same."""
     return bool(request.tools) or any(message.tool_calls or message.role == "tool" for message in request.messages)
 
 
@@ -73,24 +73,25 @@ def check_sampling(request: Request) -> None:
         )
 
 
-def _sampling(request: Request, *, stops: bool) -> Block:
+def _inference_config(request: Request, *, stops: bool) -> Block:
     check_sampling(request)
-    sampling, settings = request.sampling, Block()
+    sampling, config = request.sampling, Block()
     if sampling.max_tokens is not None:
-        settings["maxTokens"] = sampling.max_tokens
+        config["maxTokens"] = sampling.max_tokens
     if sampling.temperature is not None:
-        settings["temperature"] = sampling.temperature
+        config["temperature"] = sampling.temperature
     if sampling.top_p is not None:
-        settings["topP"] = sampling.top_p
+        config["topP"] = sampling.top_p
     if stops and sampling.stop:
-        settings["stopSequences"] = list(sampling.stop)
-    return settings
+        config["stopSequences"] = list(sampling.stop)
+    return config
 
 
 def _conversation(request: Request) -> dict[str, JsonValue]:
-    """Messages, what comes before them, and tools."""
-    begin = next((n for n, message in enumerate(request.messages) if message.role != "system"), len(request.messages))
-    system, rest = request.messages[:begin], request.messages[begin:]
+    """Return messages, system texts and tools."""
+    roles = [message.role for message in request.messages]
+    start = next((index for index, role in enumerate(roles) if role != "system"), len(roles))
+    system, rest = request.messages[:start], request.messages[start:]
     if any(message.role == "system" for message in rest):
         raise InvalidRequestError(
             "A system message stands behind other messages; Bedrock takes them in front only.",
@@ -102,29 +103,29 @@ def _conversation(request: Request) -> dict[str, JsonValue]:
     if texts := [message.text for message in system if message.text.strip()]:
         body["system"] = [{"text": text} for text in texts]
     if has_tools(request):
-        body["toolConfig"] = {"tools": [_tool(tool) for tool in request.tools or _tools_of(rest)]}
+        body["toolConfig"] = {"tools": [_tool(tool) for tool in request.tools or _called_tools(rest)]}
     return body
 
 
 def _turns(messages: Iterable[Message]) -> Iterator[JsonValue]:
-    """Messages of one side in a row become one: the sides must take turns, and a user's comes first."""
-    first = True
+    """Merge consecutive messages of one side: the sides must alternate, and a user's message comes first."""
+    is_first = True
     for role, group in groupby(messages, lambda message: "assistant" if message.role == "assistant" else "user"):
-        turn = list(group)
-        content = [block for message in turn for block in _blocks(message)]
+        content = [block for message in group for block in _blocks(message)]
         if not content:
             continue
-        if first and role != "user":
+        if is_first and role != "user":
             raise InvalidRequestError(
                 "The conversation begins with an answer.", hint="On Bedrock it begins with a user message."
             )
-        first = False
-        if sum("image" in block for block in content) > MOST_IMAGES:
+        is_first = False
+        if sum("image" in block for block in content) > MAX_IMAGES:
             raise InvalidRequestError(
-                f"A message has more than {MOST_IMAGES} images, which is what Bedrock takes.", hint="Send fewer."
+                f"A message has more than {MAX_IMAGES} images, which is what Bedrock takes.",
+                hint="Send fewer.",
             )
         yield {"role": role, "content": list[JsonValue](content)}
-    if first:
+    if is_first:
         raise InvalidRequestError("There is nothing to answer.", hint="Send a user message that is not blank.")
 
 
@@ -160,20 +161,20 @@ def _tool(tool: Tool) -> JsonValue:
             f"Bedrock takes no tool of the name '{tool.name}'.",
             hint="Use up to 64 letters, digits, hyphens and underscores.",
         )
-    spec: Block = {"name": tool.name, "inputSchema": {"json": tool.parameters or ANY_OBJECT}}
+    spec: Block = {"name": tool.name, "inputSchema": {"json": tool.parameters or ANY_OBJECT_SCHEMA}}
     if tool.description.strip():
         spec["description"] = tool.description
     return {"toolSpec": spec}
 
 
-def _tools_of(messages: Iterable[Message]) -> list[Tool]:
-    """Those that earlier calls name: a conversation with calls is refused without any."""
+def _called_tools(messages: Iterable[Message]) -> list[Tool]:
+    """Return the tools that earlier calls name: Bedrock refuses a conversation with calls and without tools."""
     names = {call.name: None for message in messages for call in message.tool_calls}
     return [Tool(name=name) for name in names] or [Tool(name="tool")]
 
 
-def _tool_id(name: str) -> str:
-    """An id of another endpoint's making, as Bedrock allows it; always the same for the same."""
-    if TOOL_ID.fullmatch(name):
-        return name
-    return f"call_{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+def _tool_id(call_id: str) -> str:
+    """Return a call's id in a form that Bedrock allows, always the same for the same id."""
+    if TOOL_ID.fullmatch(call_id):
+        return call_id
+    return f"call_{hashlib.sha256(call_id.encode()).hexdigest()[:32]}"

@@ -1,22 +1,30 @@
-"""What Converse and ConverseStream answer, as events."""
+"""Reads the answers of Converse and ConverseStream."""
 
 from __future__ import annotations
 
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from llama4sdk.errors import APIError, APIStatusError, Llama4Error, StreamInterruptedError
+from llama4sdk.errors import APIError, APIStatusError, StreamInterruptedError
 from llama4sdk.events import Event, Finish, FinishReason, TextDelta, ToolCallDelta, Usage
 from llama4sdk.llama4.stop_strings import cut
 from llama4sdk.remote.dialect import Head, Reader
-from llama4sdk_aws import failures
+from llama4sdk.remote.json_fields import as_object, as_objects, token_count
+from llama4sdk_aws.aws_errors import ErrorFactory, event_frames
 from llama4sdk_aws.frames import Frame, FrameDecoder
 
-__all__ = ["ConverseReader", "ConverseStreamReader", "Judge", "Text", "WholeReader", "cut_off", "number", "parsed"]
+__all__ = [
+    "ConverseReader",
+    "ConverseStreamReader",
+    "TextUntilStop",
+    "WholeBodyReader",
+    "decode_answer",
+    "incomplete_answer",
+]
 
-REASONS: Final[dict[str, FinishReason]] = {
+CONVERSE_FINISH_REASONS: Final[dict[str, FinishReason]] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "tool_use": "tool_calls",
@@ -25,47 +33,37 @@ REASONS: Final[dict[str, FinishReason]] = {
     "guardrail_intervened": "content_filter",
     "content_filtered": "content_filter",
 }
-LARGEST: Final = 64 * 2**20
-"""Bytes of a whole answer."""
+CONVERSE_EVENTS: Final = frozenset(
+    {"contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop", "metadata"}
+)
+MAX_BODY_BYTES: Final = 64 * 2**20
 
 
-class Judge(Protocol):
-    """Makes the SDK's error of what an endpoint tells."""
-
-    def __call__(self, told: failures.Told, /) -> Llama4Error:
-        """The error to raise."""
-        ...
-
-
-class Text:
+class TextUntilStop:
     """Text in pieces, up to a stop string: not every model on Bedrock knows them, so they are looked for here."""
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self._stops = stops
-        self._held = ""
+        self._pending = ""
         self.stopped = False
 
     def feed(self, text: str) -> Iterator[Event]:
-        """What may be shown of it."""
-        if not self._stops:
-            if text:
-                yield TextDelta(text=text)
-            return
+        """Yield the text in which no stop string can begin."""
         if self.stopped:
             return
-        safe, self._held, self.stopped = cut(self._held + text, self._stops)
+        safe, self._pending, self.stopped = cut(self._pending + text, self._stops)
         if safe:
             yield TextDelta(text=safe)
 
     def end(self) -> Iterator[Event]:
-        """What was held back for the beginning of a stop string."""
-        if self._held:
-            yield TextDelta(text=self._held)
-            self._held = ""
+        """Yield the text that could have begun a stop string."""
+        if self._pending:
+            yield TextDelta(text=self._pending)
+            self._pending = ""
 
 
-class WholeReader(Reader):
-    """Of an answer that comes in one piece; ``read`` makes its events."""
+class WholeBodyReader(Reader):
+    """Reads an answer that comes in one piece; ``read_body`` makes its events."""
 
     def __init__(self, backend: str) -> None:
         self.backend = backend
@@ -73,160 +71,150 @@ class WholeReader(Reader):
         self._body = bytearray()
 
     def begin(self, head: Head) -> None:
-        """Counts of tokens may stand in the headers."""
+        """Keep the headers, which may have token counts."""
         self.head = head
 
     def feed(self, data: bytes) -> Iterable[Event]:
-        """Nothing yet."""
+        """Collect the body. Raises APIError for one that is too large."""
         self._body += data
-        if len(self._body) > LARGEST:
-            raise APIError(f"'{self.backend}' answered with more than {LARGEST // 2**20} MiB.", backend=self.backend)
+        if len(self._body) > MAX_BODY_BYTES:
+            limit = MAX_BODY_BYTES // 2**20
+            raise APIError(f"'{self.backend}' answered with more than {limit} MiB.", backend=self.backend)
         return ()
 
     def end(self) -> Iterable[Event]:
-        """Everything. Raises StreamInterruptedError for half an answer."""
-        return self.read(bytes(self._body))
+        """Return all events. Raises StreamInterruptedError for an incomplete answer."""
+        return self.read_body(bytes(self._body))
 
     @abstractmethod
-    def read(self, body: bytes) -> Iterable[Event]:
-        """The events of the whole body."""
+    def read_body(self, body: bytes) -> Iterable[Event]:
+        """Return the events of the whole body."""
 
 
-class ConverseReader(WholeReader):
-    """The answer of Converse: all of it as if it had come at once."""
+class ConverseReader(WholeBodyReader):
+    """Reads the answer of Converse."""
 
     def __init__(self, backend: str, stops: tuple[str, ...]) -> None:
         super().__init__(backend)
-        self._text = Text(stops)
+        self._text = TextUntilStop(stops)
 
-    def read(self, body: bytes) -> Iterator[Event]:
-        """Text, then calls, then the end."""
-        answer = parsed(body, self.backend)
-        message = _object(_object(answer.get("output")).get("message"))
+    def read_body(self, body: bytes) -> Iterator[Event]:
+        """Yield text, then calls, then the end."""
+        answer = decode_answer(body, self.backend)
+        message = as_object(as_object(answer.get("output")).get("message"))
         if "stopReason" not in answer:
-            raise cut_off(self.backend)
-        blocks = [_object(block) for block in message.get("content") or ()]
-        calls = [use for block in blocks if (use := _object(block.get("toolUse")))]
-        reason = _reason(str(answer["stopReason"]), len(calls), self.backend)  # raises before anything is given out
+            raise incomplete_answer(self.backend)
+        blocks = as_objects(message.get("content"))
+        calls = [call for block in blocks if (call := as_object(block.get("toolUse")))]
+        reason = _finish_reason(str(answer["stopReason"]), len(calls), self.backend)  # raises before the first event
         for block in blocks:
             yield from self._text.feed(str(block.get("text") or ""))
         yield from self._text.end()
         if self._text.stopped:
             calls, reason = [], "stop"
-        for index, use in enumerate(calls):
-            arguments = json.dumps(use.get("input") or {}, ensure_ascii=False)
-            yield ToolCallDelta(index=index, id=use.get("toolUseId"), name=use.get("name"), arguments=arguments)
+        for index, call in enumerate(calls):
+            arguments = json.dumps(call.get("input") or {}, ensure_ascii=False)
+            yield ToolCallDelta(index=index, id=call.get("toolUseId"), name=call.get("name"), arguments=arguments)
         yield Finish(reason=reason, usage=_usage(answer.get("usage")))
 
 
 class ConverseStreamReader(Reader):
-    """The frames of ConverseStream."""
+    """Reads the frames of ConverseStream."""
 
-    def __init__(self, backend: str, stops: tuple[str, ...], judge: Judge) -> None:
+    def __init__(self, backend: str, stops: tuple[str, ...], to_error: ErrorFactory) -> None:
         self._backend = backend
-        self._judge = judge
+        self._to_error = to_error
         self._frames = FrameDecoder(backend)
-        self._text = Text(stops)
-        self._calls: dict[int, int] = {}
-        """Number of the call that a block holds."""
-        self._empty: set[int] = set()
-        """Blocks whose call has no arguments yet."""
-        self._stop: str | None = None
+        self._text = TextUntilStop(stops)
+        self._call_by_block: dict[int, int] = {}
+        self._blocks_without_arguments: set[int] = set()
+        self._stop_reason: str | None = None
         self._usage = Usage()
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        """Events of the frames that are whole now."""
-        for frame in self._frames.feed(data):
-            if frame.kind != "event":
-                raise self._judge(failures.of_frame(frame))
-            yield from self._event(frame)
+        """Yield the events of the frames that are complete now."""
+        for frame in event_frames(self._frames.feed(data), self._to_error):
+            yield from self._read_frame(frame)
 
     def end(self) -> Iterator[Event]:
-        """The ``Finish``. Raises StreamInterruptedError where no end was announced."""
+        """Yield the ``Finish``. Raises StreamInterruptedError where no end was announced."""
+        reason: FinishReason = "stop"
         if not self._text.stopped:
             self._frames.end()
-            if self._stop is None:
-                raise cut_off(self._backend)
-        reason = "stop" if self._text.stopped else _reason(str(self._stop), len(self._calls), self._backend)
+            if self._stop_reason is None:
+                raise incomplete_answer(self._backend)
+            reason = _finish_reason(self._stop_reason, len(self._call_by_block), self._backend)
         yield from self._text.end()
         yield Finish(reason=reason, usage=self._usage)
 
-    def _event(self, frame: Frame) -> Iterator[Event]:
-        name = frame.name
-        if name == "contentBlockDelta":
-            value = parsed(frame.payload, self._backend)
-            delta = _object(value.get("delta"))
-            if isinstance(text := delta.get("text"), str):
-                yield from self._text.feed(text)
-                self.done = self.done or self._text.stopped
-            elif fragment := _object(delta.get("toolUse")).get("input"):
-                index = number(value, "contentBlockIndex") or 0
-                self._empty.discard(index)
-                yield ToolCallDelta(index=self._calls.get(index, 0), arguments=str(fragment))
-        elif name == "contentBlockStart":
-            value = parsed(frame.payload, self._backend)
-            if use := _object(_object(value.get("start")).get("toolUse")):
-                index = number(value, "contentBlockIndex") or 0
-                self._calls[index] = len(self._calls)
-                self._empty.add(index)
-                yield ToolCallDelta(index=self._calls[index], id=use.get("toolUseId"), name=use.get("name"))
-        elif name == "contentBlockStop":
-            index = number(parsed(frame.payload, self._backend), "contentBlockIndex") or 0
-            if index in self._empty:
-                self._empty.discard(index)
-                yield ToolCallDelta(index=self._calls[index], arguments="{}")
-        elif name == "messageStop":
-            self._stop = str(parsed(frame.payload, self._backend).get("stopReason"))
-        elif name == "metadata":  # comes after messageStop, and nothing after it
-            self._usage = _usage(parsed(frame.payload, self._backend).get("usage"))
-            self.done = self._stop is not None
+    def _read_frame(self, frame: Frame) -> Iterator[Event]:
+        if frame.name not in CONVERSE_EVENTS:
+            return
+        fields = decode_answer(frame.payload, self._backend)
+        block = token_count(fields, "contentBlockIndex") or 0
+        match frame.name:
+            case "contentBlockDelta":
+                yield from self._read_delta(block, as_object(fields.get("delta")))
+            case "contentBlockStart":
+                if call := as_object(as_object(fields.get("start")).get("toolUse")):
+                    index = self._call_by_block[block] = len(self._call_by_block)
+                    self._blocks_without_arguments.add(block)
+                    yield ToolCallDelta(index=index, id=call.get("toolUseId"), name=call.get("name"))
+            case "contentBlockStop":
+                if block in self._blocks_without_arguments:
+                    self._blocks_without_arguments.discard(block)
+                    yield ToolCallDelta(index=self._call_by_block[block], arguments="{}")
+            case "messageStop":
+                self._stop_reason = str(fields.get("stopReason"))
+            case "metadata":  # comes after messageStop, and nothing after it
+                self._usage = _usage(fields.get("usage"))
+                self.done = self._stop_reason is not None
+
+    def _read_delta(self, block: int, delta: dict[str, Any]) -> Iterator[Event]:
+        if isinstance(text := delta.get("text"), str):
+            yield from self._text.feed(text)
+            self.done = self.done or self._text.stopped
+        elif arguments := as_object(delta.get("toolUse")).get("input"):
+            self._blocks_without_arguments.discard(block)
+            yield ToolCallDelta(index=self._call_by_block.get(block, 0), arguments=str(arguments))
 
 
-def parsed(body: bytes, backend: str) -> dict[str, Any]:
-    """A JSON object. Raises StreamInterruptedError for one that is cut off, or none."""
+def decode_answer(body: bytes, backend: str) -> dict[str, Any]:
+    """Decode a JSON object, empty for other JSON. Raises StreamInterruptedError for incomplete JSON."""
     try:
-        value = json.loads(body)
+        return as_object(json.loads(body))
     except (ValueError, RecursionError) as error:
         raise StreamInterruptedError(
             f"'{backend}' sent no whole JSON.", hint="Asking again starts a new answer."
         ) from error
-    return _object(value)
 
 
-def cut_off(backend: str) -> StreamInterruptedError:
-    """An answer without its end."""
+def incomplete_answer(backend: str) -> StreamInterruptedError:
+    """Return the error of an answer without its end."""
     return StreamInterruptedError(
         f"The answer from '{backend}' ends without its finish marker.", hint="Asking again starts a new answer."
     )
 
 
-def number(value: dict[str, Any], name: str) -> int | None:
-    """A count, where it is one."""
-    found = value.get(name)
-    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
-
-
-def _object(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _usage(value: object) -> Usage:
-    counts = _object(value)
+    counts = as_object(value)
     return Usage(
-        input_tokens=number(counts, "inputTokens"),
-        output_tokens=number(counts, "outputTokens"),
-        cached_tokens=number(counts, "cacheReadInputTokens"),
+        input_tokens=token_count(counts, "inputTokens"),
+        output_tokens=token_count(counts, "outputTokens"),
+        cached_tokens=token_count(counts, "cacheReadInputTokens"),
     )
 
 
-def _reason(stop: str, calls: int, backend: str) -> FinishReason:
-    """Raises APIStatusError for an end that is none of the SDK's: no such answer passes for a whole one."""
-    if stop in REASONS:
-        return "tool_calls" if calls and stop == "end_turn" else REASONS[stop]
-    malformed = stop.startswith("malformed_")
+def _finish_reason(stop_reason: str, calls: int, backend: str) -> FinishReason:
+    """Return the SDK's reason. Raises APIStatusError for an unknown one: no such answer passes for a whole one."""
+    if stop_reason in CONVERSE_FINISH_REASONS:
+        return "tool_calls" if calls and stop_reason == "end_turn" else CONVERSE_FINISH_REASONS[stop_reason]
+    is_malformed = stop_reason.startswith("malformed_")
     raise APIStatusError(
-        f"The answer from '{backend}' ended with '{stop}'.",
+        f"The answer from '{backend}' ended with '{stop_reason}'.",
         backend=backend,
-        retryable=malformed,
-        hint="The model wrote what Bedrock could not read: ask again." if malformed else "Look it up in AWS' manual.",
+        retryable=is_malformed,
+        hint="The model wrote what Bedrock could not read: ask again."
+        if is_malformed
+        else "Look it up in AWS' manual.",
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -11,66 +9,69 @@ from pydantic import JsonValue
 
 from llama4sdk.errors import APIError, UnsupportedFeatureError
 from llama4sdk.events import Usage
+from llama4sdk.remote.json_fields import encode_json, token_count
+from llama4sdk.remote.vectors import checked_embeddings
 from llama4sdk.requests import EmbedRequest
-from llama4sdk_aws.converse_stream import number, parsed
-from llama4sdk_aws.models import Family
+from llama4sdk.results import Embeddings
+from llama4sdk_aws.converse_stream import decode_answer
+from llama4sdk_aws.models import ModelFamily
 from llama4sdk_aws.options import BedrockOptions
 
-__all__ = ["embed_bodies", "vectors"]
+__all__ = ["embed_bodies", "parse_embeddings"]
 
-BATCH: Final = 96
+MAX_COHERE_TEXTS: Final = 96
+
+Body = dict[str, JsonValue]
 
 
-def embed_bodies(model: str, kind: Family, request: EmbedRequest, options: BedrockOptions) -> list[bytes]:
-    """One body for each call. Raises UnsupportedFeatureError for pooling of one's own."""
+def embed_bodies(model: str, family: ModelFamily, request: EmbedRequest, options: BedrockOptions) -> list[bytes]:
+    """Return one body for each call. Raises UnsupportedFeatureError for any pooling but the model's."""
     if request.pooling != "mean":
         raise UnsupportedFeatureError(
             "bedrock", f"pooling='{request.pooling}'", hint="The embedding model pools as it was trained to."
         )
-    make = _titan if kind == "titan" else _cohere
-    size = 1 if kind == "titan" else BATCH
     inputs = request.inputs
-    return [
-        json.dumps(make(model, inputs[at : at + size], request, options)).encode() for at in range(0, len(inputs), size)
-    ]
+    if family == "titan":
+        return [encode_json(_titan_body(model, text, options, normalize=request.normalize)) for text in inputs]
+    batches = [inputs[start : start + MAX_COHERE_TEXTS] for start in range(0, len(inputs), MAX_COHERE_TEXTS)]
+    return [encode_json(_cohere_body(model, batch, options)) for batch in batches]
 
 
-def vectors(
-    request: EmbedRequest, answers: Sequence[tuple[Mapping[str, str], bytes]], backend: str
-) -> tuple[tuple[tuple[float, ...], ...], Usage]:
-    """The vectors of all answers in their order, and what was read for them. Raises APIError for too few or many."""
-    found: list[tuple[float, ...]] = []
-    read: int | None = 0
+def parse_embeddings(
+    request: EmbedRequest, answers: Sequence[tuple[Mapping[str, str], bytes]], *, model: str, backend: str
+) -> Embeddings:
+    """Return the vectors of all answers, given as headers and body. Raises APIError for too few or many."""
+    vectors: list[Any] = []
+    counts: list[int | None] = []
     for headers, body in answers:
-        answer = parsed(body, backend)
-        rows = [answer["embedding"]] if answer.get("embedding") else _rows(answer)
+        answer = decode_answer(body, backend)
+        rows = [answer["embedding"]] if answer.get("embedding") else _cohere_rows(answer)
         if not rows:
-            why = answer.get("message") or "no vectors"
-            raise APIError(f"'{backend}' answered without an embedding: {why}.", backend=backend)
-        found += [tuple(map(float, row)) for row in rows]
-        count = number(answer, "inputTextTokenCount")
-        written = headers.get("x-amzn-bedrock-input-token-count", "")
-        count = int(written) if count is None and written.isdecimal() else count
-        read = None if read is None or count is None else read + count
-    if len(found) != len(request.inputs):
-        raise APIError(f"'{backend}' gave {len(found)} vectors for {len(request.inputs)} texts.", backend=backend)
-    return tuple(map(_normal, found) if request.normalize else found), Usage(input_tokens=read)
+            reason = answer.get("message") or "no vectors"
+            raise APIError(f"'{backend}' answered without an embedding: {reason}.", backend=backend)
+        vectors += rows
+        header = headers.get("x-amzn-bedrock-input-token-count", "")
+        count = token_count(answer, "inputTextTokenCount")
+        counts.append(int(header) if count is None and header.isdecimal() else count)
+    known_counts = [count for count in counts if count is not None]
+    usage = Usage(input_tokens=sum(known_counts) if len(known_counts) == len(counts) else None)
+    return checked_embeddings(request, vectors, usage, model=model, backend=backend)
 
 
-def _titan(model: str, texts: Sequence[str], request: EmbedRequest, options: BedrockOptions) -> dict[str, JsonValue]:
-    body: dict[str, JsonValue] = {"inputText": texts[0]}
+def _titan_body(model: str, text: str, options: BedrockOptions, *, normalize: bool) -> Body:
+    body: Body = {"inputText": text}
     if "embed-image" in model:
         if options.dimensions is not None:
             body["embeddingConfig"] = {"outputEmbeddingLength": options.dimensions}
     elif "text-v2" in model:
-        body["normalize"] = request.normalize
+        body["normalize"] = normalize
         if options.dimensions is not None:
             body["dimensions"] = options.dimensions
     return body
 
 
-def _cohere(model: str, texts: Sequence[str], request: EmbedRequest, options: BedrockOptions) -> dict[str, JsonValue]:
-    body: dict[str, JsonValue] = {
+def _cohere_body(model: str, texts: Sequence[str], options: BedrockOptions) -> Body:
+    body: Body = {
         "texts": list(texts),
         "input_type": options.input_type,
         "truncate": "NONE",
@@ -81,13 +82,8 @@ def _cohere(model: str, texts: Sequence[str], request: EmbedRequest, options: Be
     return body
 
 
-def _rows(answer: dict[str, Any]) -> list[Any]:
-    """Cohere's: a list, or lists by type."""
+def _cohere_rows(answer: dict[str, Any]) -> list[Any]:
+    """Return the vectors of a list, or of lists by number type."""
     rows = answer.get("embeddings")
     rows = rows.get("float") if isinstance(rows, dict) else rows
     return rows if isinstance(rows, list) else []
-
-
-def _normal(vector: tuple[float, ...]) -> tuple[float, ...]:
-    length = math.hypot(*vector)
-    return tuple(value / length for value in vector) if length else vector

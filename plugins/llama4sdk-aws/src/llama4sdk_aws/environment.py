@@ -1,4 +1,4 @@
-"""What the environment and AWS' own files say: region, addresses, sources of credentials. Loads no botocore."""
+"""Reads AWS' settings from the environment and its files: region, addresses, credentials. Loads no botocore."""
 
 from __future__ import annotations
 
@@ -9,114 +9,119 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["Service", "credentials_in_sight", "default_url", "named_url", "profile_name", "region_of"]
+__all__ = ["Service", "configured_url", "default_url", "find_region", "has_credentials", "profile_name"]
 
-REGION: Final = re.compile(
+REGION_IN_HOST: Final = re.compile(
     r"\.([a-z]{2}(?:-[a-z]+)+-\d)\.(?:vpce\.)?(?:amazonaws\.com|api\.aws|api\.amazonwebservices\.com)"
 )
 
-SUFFIXES: Final = {"cn-": ("amazonaws.com.cn", "api.amazonwebservices.com.cn")}
-USUAL_SUFFIXES: Final = ("amazonaws.com", "api.aws")
+#: Domains of IPv4 and of dual-stack endpoints, by the beginning of the region.
+DOMAINS_BY_REGION_PREFIX: Final = {"cn-": ("amazonaws.com.cn", "api.amazonwebservices.com.cn")}
+DEFAULT_DOMAINS: Final = ("amazonaws.com", "api.aws")
 
-KEY_SOURCES: Final = (
+CREDENTIAL_VARIABLES: Final = (
     "AWS_ACCESS_KEY_ID",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_EC2_METADATA_SERVICE_ENDPOINT",
 )
+CREDENTIAL_SETTINGS: Final = (
+    *("role_arn", "sso_session", "sso_start_url", "credential_process", "login_session", "aws_access_key_id"),
+)
 BOARD_VENDOR: Final = Path("/sys/class/dmi/id/board_vendor")
 
 
 class Service(NamedTuple):
-    """How AWS names one of its services in different places."""
+    """The names of an AWS service: for signatures, for settings (``AWS_ENDPOINT_URL_…``), and of its hosts.
 
-    signing: str
-    key: str
-    """In ``AWS_ENDPOINT_URL_…`` and, in lower case, in configuration files."""
+    Hosts have ``{fips}`` and ``{region}``; ``fips_only_region`` is a region whose only address is FIPS already.
+    """
+
+    signing_name: str
+    setting: str
     host: str
-    """Of its endpoint, with ``{fips}`` and ``{region}``."""
-    dual_host: str
-    """The same where IPv6 is spoken, too."""
-    always_fips: str = ""
-    """A region whose one address is FIPS already."""
+    dualstack_host: str
+    fips_only_region: str = ""
 
 
 def profile_name(chosen: str | None) -> str:
-    """The profile that counts."""
+    """Return the profile in use: the chosen one, else that of the environment, else ``default``."""
     return chosen or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "default"
 
 
-def region_of(chosen: str | None, url: str | None, profile: str) -> str | None:
-    """What was asked for, else that of an AWS address, ``AWS_REGION``, ``AWS_DEFAULT_REGION``, or the profile."""
-    written = REGION.search(url) if url else None
+def find_region(chosen: str | None, url: str | None, profile: str) -> str | None:
+    """Return the chosen region, else that of an AWS address, ``AWS_REGION``, ``AWS_DEFAULT_REGION``, or the profile."""
+    host_region = REGION_IN_HOST.search(url) if url else None
     return (
         chosen
-        or (written[1] if written else None)
+        or (host_region[1] if host_region else None)
         or os.environ.get("AWS_REGION")
         or os.environ.get("AWS_DEFAULT_REGION")
-        or _profile(profile).get("region")
+        or _profile_settings(profile).get("region")
     )
 
 
-def named_url(service: Service, profile: str) -> str | None:
-    """The address that the environment or the profile names instead of AWS' own."""
+def configured_url(service: Service, profile: str) -> str | None:
+    """Return the address that the environment or the profile names instead of AWS' own."""
     if _is_on("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"):
         return None
-    if url := os.environ.get(f"AWS_ENDPOINT_URL_{service.key}") or os.environ.get("AWS_ENDPOINT_URL"):
+    if url := os.environ.get(f"AWS_ENDPOINT_URL_{service.setting}") or os.environ.get("AWS_ENDPOINT_URL"):
         return url
-    values = _profile(profile)
-    services = _section(f"services {values['services']}") if "services" in values else {}
-    nested = re.search(r"^\s*endpoint_url\s*=\s*(\S+)", services.get(service.key.lower(), ""), re.MULTILINE)
-    return nested[1] if nested else values.get("endpoint_url")
+    settings = _profile_settings(profile)
+    services = _section(f"services {settings['services']}") if "services" in settings else {}
+    nested = re.search(r"^\s*endpoint_url\s*=\s*(\S+)", services.get(service.setting.lower(), ""), re.MULTILINE)
+    return nested[1] if nested else settings.get("endpoint_url")
 
 
 def default_url(service: Service, region: str, *, fips: bool | None, dualstack: bool | None) -> str:
-    """AWS' own address in a region; ``None`` leaves both choices to ``AWS_USE_FIPS_ENDPOINT`` and its like."""
+    """Return AWS' address in a region; ``None`` leaves a choice to ``AWS_USE_FIPS_ENDPOINT`` and its like."""
     fips = _is_on("AWS_USE_FIPS_ENDPOINT") if fips is None else fips
     dualstack = _is_on("AWS_USE_DUALSTACK_ENDPOINT") if dualstack is None else dualstack
-    suffixes = next((found for start, found in SUFFIXES.items() if region.startswith(start)), USUAL_SUFFIXES)
-    mark = "-fips" if fips and (dualstack or region != service.always_fips) else ""
-    host = (service.dual_host if dualstack else service.host).format(fips=mark, region=region)
-    return f"https://{host}.{suffixes[1 if dualstack else 0]}"
+    domains = next(
+        (domains for prefix, domains in DOMAINS_BY_REGION_PREFIX.items() if region.startswith(prefix)), DEFAULT_DOMAINS
+    )
+    suffix = "-fips" if fips and (dualstack or region != service.fips_only_region) else ""
+    host = (service.dualstack_host if dualstack else service.host).format(fips=suffix, region=region)
+    return f"https://{host}.{domains[1 if dualstack else 0]}"
 
 
-def credentials_in_sight(profile: str) -> bool:
-    """Whether there is anywhere they could come from. Reads files of this machine, and asks nobody."""
-    if any(os.environ.get(name) for name in KEY_SOURCES):
+def has_credentials(profile: str) -> bool:
+    """Whether there is a source of credentials. Reads files of this machine, and sends nothing."""
+    if any(os.environ.get(name) for name in CREDENTIAL_VARIABLES):
         return True
-    shared = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
-    sources = ("role_arn", "sso_session", "sso_start_url", "credential_process", "login_session", "aws_access_key_id")
-    if profile in _parsed(shared) or any(name in _profile(profile) for name in sources):
+    credentials_file = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
+    settings = _profile_settings(profile)
+    if profile in _parse_file(credentials_file) or any(name in settings for name in CREDENTIAL_SETTINGS):
         return True
-    return not _is_on("AWS_EC2_METADATA_DISABLED") and _text(BOARD_VENDOR).startswith("Amazon EC2")
+    return not _is_on("AWS_EC2_METADATA_DISABLED") and _read_text(BOARD_VENDOR).startswith("Amazon EC2")
 
 
-def _profile(name: str) -> Mapping[str, str]:
+def _profile_settings(name: str) -> Mapping[str, str]:
     return _section("default" if name == "default" else f"profile {name}")
 
 
 def _section(name: str) -> Mapping[str, str]:
-    path = Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser()
-    return dict(parsed[name]) if name in (parsed := _parsed(path)) else {}
+    parser = _parse_file(Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser())
+    return dict(parser[name]) if name in parser else {}
 
 
-def _parsed(path: Path) -> configparser.RawConfigParser:
-    """Whatever is there; botocore says what is wrong with a file when it needs it."""
+def _parse_file(path: Path) -> configparser.RawConfigParser:
+    """Read a file as far as possible; botocore names its faults when it needs it."""
     parser = configparser.RawConfigParser(default_section="", strict=False)
     try:
-        parser.read_string(_text(path))
+        parser.read_string(_read_text(path))
     except configparser.Error:
         parser.clear()
     return parser
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 
 
-def _is_on(name: str) -> bool:
-    return os.environ.get(name, "").lower() in ("1", "true")
+def _is_on(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in ("1", "true")

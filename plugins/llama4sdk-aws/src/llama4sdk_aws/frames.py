@@ -1,4 +1,4 @@
-"""Amazon's event streams (``application/vnd.amazon.eventstream``) as frames; botocore checks sums and sizes."""
+"""Decodes Amazon's event streams (``application/vnd.amazon.eventstream``); botocore checks sums and sizes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ __all__ = ["Frame", "FrameDecoder"]
 
 
 class Frame(NamedTuple):
-    """``kind`` is ``event``, ``exception`` or ``error``; ``name`` is its type or code."""
+    """A frame: ``kind`` is ``event``, ``exception`` or ``error``, ``name`` its type or code.
+
+    Only an ``error`` has a ``message``; it has no payload.
+    """
 
     kind: str
     name: str
     payload: bytes
     message: str = ""
-    """Of an ``error``, which has no payload."""
 
 
 class FrameDecoder:
@@ -30,16 +32,16 @@ class FrameDecoder:
         self._backend = backend
         self._buffer = EventStreamBuffer()
         self._pieces: list[bytes] = []
-        self._open = 0
-        """Bytes that came and are of no whole frame yet."""
-        self._needed = 0
-        """How many there must be for anything to be whole. botocore copies all of them for each piece it is given."""
+        # Bytes of incomplete frames, and how many there must be for a frame to be complete: botocore copies all of them
+        # for each piece it is given, so it is given none before.
+        self._pending_bytes = 0
+        self._needed_bytes = 0
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that are whole now. Raises APIConnectionError for a damaged one."""
+        """Yield the frames that are complete now. Raises APIConnectionError for a damaged one."""
         self._pieces.append(data)
-        self._open += len(data)
-        if self._open < self._needed:
+        self._pending_bytes += len(data)
+        if self._pending_bytes < self._needed_bytes:
             return
         self._buffer.add_data(b"".join(self._pieces))
         self._pieces.clear()
@@ -48,7 +50,7 @@ class FrameDecoder:
                 message = self._buffer.next()
             except StopIteration:
                 prelude = getattr(self._buffer, "_prelude", None)  # of the frame that has begun, its size checked
-                self._needed = prelude.total_length if prelude else 0
+                self._needed_bytes = prelude.total_length if prelude else 0
                 return
             except (ParserError, struct.error, KeyError, ValueError) as error:
                 raise APIConnectionError(
@@ -57,12 +59,12 @@ class FrameDecoder:
                     retryable=True,
                     hint="The connection, or something in between, changes what is sent.",
                 ) from error
-            self._open -= message.prelude.total_length
+            self._pending_bytes -= message.prelude.total_length
             yield _frame(message.headers, message.payload)
 
     def end(self) -> None:
-        """No more bytes come. Raises StreamInterruptedError where a frame is cut off."""
-        if self._open:
+        """End the stream. Raises StreamInterruptedError where a frame is incomplete."""
+        if self._pending_bytes:
             raise StreamInterruptedError(
                 f"The answer from '{self._backend}' ends within a frame.", hint="Asking again starts a new answer."
             )

@@ -1,32 +1,34 @@
-"""InvokeModel with the Llama schema: raw prompts, continued as they are."""
+"""InvokeModel with the Llama schema: continues raw prompts as they are."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pydantic import JsonValue
 
 from llama4sdk.events import Event, Finish, FinishReason, Usage
 from llama4sdk.remote.dialect import Reader
+from llama4sdk.remote.json_fields import as_object, token_count
 from llama4sdk.requests import Request
-from llama4sdk_aws import failures
+from llama4sdk_aws.aws_errors import ErrorFactory, event_frames
 from llama4sdk_aws.converse import check_sampling
-from llama4sdk_aws.converse_stream import Judge, Text, WholeReader, cut_off, number, parsed
+from llama4sdk_aws.converse_stream import TextUntilStop, WholeBodyReader, decode_answer, incomplete_answer
 from llama4sdk_aws.frames import FrameDecoder
 from llama4sdk_aws.options import BedrockOptions
 
 __all__ = ["InvokeReader", "InvokeStreamReader", "invoke_body", "invoke_headers"]
 
 
-def invoke_body(request: Request, longest: int | None) -> dict[str, JsonValue]:
-    """The prompt as given. Without ``max_tokens`` up to ``longest``: Bedrock's own default is 512."""
+def invoke_body(request: Request, max_output_tokens: int | None) -> dict[str, JsonValue]:
+    """Return the body. Without ``max_tokens`` it allows ``max_output_tokens``: Bedrock's own default is 512."""
     check_sampling(request)
     sampling = request.sampling
     body: dict[str, JsonValue] = {"prompt": request.prompt}
-    if (limit := sampling.max_tokens or longest) is not None:
+    if (limit := sampling.max_tokens or max_output_tokens) is not None:
         body["max_gen_len"] = limit
     if sampling.temperature is not None:
         body["temperature"] = sampling.temperature
@@ -36,7 +38,7 @@ def invoke_body(request: Request, longest: int | None) -> dict[str, JsonValue]:
 
 
 def invoke_headers(options: BedrockOptions, *, stream: bool = False) -> dict[str, str]:
-    """What Converse has in its body."""
+    """Return the options that Converse has in its body."""
     headers = {
         "X-Amzn-Bedrock-GuardrailIdentifier": options.guardrail_id,
         "X-Amzn-Bedrock-GuardrailVersion": options.guardrail_version if options.guardrail_id else None,
@@ -50,85 +52,81 @@ def invoke_headers(options: BedrockOptions, *, stream: bool = False) -> dict[str
 
 
 class _Generation:
-    """What a generation is made of, whole or in chunks."""
+    """The state of one generation, whole or in chunks."""
 
     def __init__(self, backend: str, stops: tuple[str, ...]) -> None:
-        self.text = Text(stops)
+        self.text = TextUntilStop(stops)
         self._backend = backend
-        self._stop: object = None
+        self._stop_reason: object = None
         self._filtered = False
-        self._read: int | None = None
-        self._written: int | None = None
+        self._usage = Usage()
 
-    def take(self, chunk: dict[str, object]) -> Iterator[Event]:
-        if isinstance(piece := chunk.get("generation"), str):
-            yield from self.text.feed(piece)
-        self._stop = chunk.get("stop_reason") or self._stop
+    def read_chunk(self, chunk: Mapping[str, Any]) -> Iterator[Event]:
+        if isinstance(text := chunk.get("generation"), str):
+            yield from self.text.feed(text)
+        self._stop_reason = chunk.get("stop_reason") or self._stop_reason
         self._filtered = self._filtered or chunk.get("amazon-bedrock-guardrailAction") == "INTERVENED"
-        if (read := number(chunk, "prompt_token_count")) is not None:
-            self._read = read
-        if (written := number(chunk, "generation_token_count")) is not None:
-            self._written = written
-        metrics = chunk.get("amazon-bedrock-invocationMetrics")
-        if isinstance(metrics, dict):
-            self.count(number(metrics, "inputTokenCount"), number(metrics, "outputTokenCount"))
+        self.set_usage(token_count(chunk, "prompt_token_count"), token_count(chunk, "generation_token_count"))
+        metrics = as_object(chunk.get("amazon-bedrock-invocationMetrics"))
+        self.set_usage(token_count(metrics, "inputTokenCount"), token_count(metrics, "outputTokenCount"))
 
-    def count(self, read: int | None, written: int | None) -> None:
-        self._read = self._read if read is None else read
-        self._written = self._written if written is None else written
+    def set_usage(self, input_tokens: int | None, output_tokens: int | None) -> None:
+        """Replace the counts that are given."""
+        self._usage = Usage(
+            input_tokens=self._usage.input_tokens if input_tokens is None else input_tokens,
+            output_tokens=self._usage.output_tokens if output_tokens is None else output_tokens,
+        )
 
     def end(self) -> Iterator[Event]:
-        if self._stop is None and not self.text.stopped and not self._filtered:
-            raise cut_off(self._backend)
+        if self._stop_reason is None and not self.text.stopped and not self._filtered:
+            raise incomplete_answer(self._backend)
         yield from self.text.end()
-        reason: FinishReason = "length" if self._stop == "length" and not self.text.stopped else "stop"
-        reason = "content_filter" if self._filtered else reason
-        yield Finish(reason=reason, usage=Usage(input_tokens=self._read, output_tokens=self._written))
+        reason: FinishReason = "length" if self._stop_reason == "length" and not self.text.stopped else "stop"
+        yield Finish(reason="content_filter" if self._filtered else reason, usage=self._usage)
 
 
-class InvokeReader(WholeReader):
-    """The answer of InvokeModel."""
+class InvokeReader(WholeBodyReader):
+    """Reads the answer of InvokeModel."""
 
     def __init__(self, backend: str, stops: tuple[str, ...]) -> None:
         super().__init__(backend)
         self._generation = _Generation(backend, stops)
 
-    def read(self, body: bytes) -> list[Event]:
-        """All of it as if it had come at once."""
+    def read_body(self, body: bytes) -> list[Event]:
+        """Return the text and the end, with the counts of the headers where the body has none."""
         headers = self.head.headers if self.head else {}
         counts = [headers.get(f"x-amzn-bedrock-{kind}-token-count", "") for kind in ("input", "output")]
-        self._generation.count(*(int(count) if count.isdecimal() else None for count in counts))
-        return [*self._generation.take(parsed(body, self.backend)), *self._generation.end()]
+        self._generation.set_usage(*(int(count) if count.isdecimal() else None for count in counts))
+        return [*self._generation.read_chunk(decode_answer(body, self.backend)), *self._generation.end()]
 
 
 class InvokeStreamReader(Reader):
-    """The frames of InvokeModelWithResponseStream: each holds a chunk of JSON in base64."""
+    """Reads the frames of InvokeModelWithResponseStream: each holds a chunk of JSON in base64."""
 
-    def __init__(self, backend: str, stops: tuple[str, ...], judge: Judge) -> None:
+    def __init__(self, backend: str, stops: tuple[str, ...], to_error: ErrorFactory) -> None:
         self._backend = backend
-        self._judge = judge
+        self._to_error = to_error
         self._frames = FrameDecoder(backend)
         self._generation = _Generation(backend, stops)
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        """Events of the frames that are whole now."""
-        for frame in self._frames.feed(data):
-            if frame.kind != "event":
-                raise self._judge(failures.of_frame(frame))
+        """Yield the events of the frames that are complete now."""
+        for frame in event_frames(self._frames.feed(data), self._to_error):
             if frame.name == "chunk":
-                chunk = parsed(_decoded(parsed(frame.payload, self._backend).get("bytes")), self._backend)
-                yield from self._generation.take(chunk)
-                ended = "amazon-bedrock-invocationMetrics" in chunk
-                self.done = self.done or ended or self._generation.text.stopped
+                payload = _decode_base64(decode_answer(frame.payload, self._backend).get("bytes"))
+                chunk = decode_answer(payload, self._backend)
+                yield from self._generation.read_chunk(chunk)
+                is_last = "amazon-bedrock-invocationMetrics" in chunk
+                self.done = self.done or is_last or self._generation.text.stopped
 
     def end(self) -> Iterator[Event]:
-        """The ``Finish``. Raises StreamInterruptedError where no chunk said that it was the last."""
+        """Yield the ``Finish``. Raises StreamInterruptedError where no chunk said that it was the last."""
         if not self._generation.text.stopped:
             self._frames.end()
         yield from self._generation.end()
 
 
-def _decoded(value: object) -> bytes:
+def _decode_base64(value: object) -> bytes:
     try:
         return base64.b64decode(value, validate=True) if isinstance(value, str) else b""
     except binascii.Error:

@@ -1,4 +1,4 @@
-"""What is known of models on Bedrock, and how each is addressed from a region. Pure."""
+"""Models on Bedrock: their limits, and the ids to send from a region. Pure."""
 
 from __future__ import annotations
 
@@ -7,56 +7,64 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from llama4sdk.catalog import endpoints
 
-__all__ = ["LLAMA4_REGIONS", "Family", "Known", "address", "base_id", "family", "geography", "is_id", "known"]
+__all__ = [
+    "LLAMA4_REGIONS",
+    "BedrockModel",
+    "ModelFamily",
+    "base_id",
+    "find_model",
+    "invocation_id",
+    "is_model_id",
+    "model_family",
+    "profile_prefix",
+]
 
+#: Regions that serve Llama 4; checked on 2026-11-21.
 LLAMA4_REGIONS: Final = ("us-east-1", "us-east-2", "us-west-1", "us-west-2")
-"""From which Llama 4 is asked; checked on 2026-11-21."""
 
-GEOGRAPHIES: Final = {"us-gov-": "us-gov", "us-": "us", "eu-": "eu", "ap-": "apac"}
-"""Prefixes of inference profiles, by the first letters of the region."""
+#: Prefixes of inference profiles, by the beginning of the region.
+PROFILE_PREFIXES: Final = {"us-gov-": "us-gov", "us-": "us", "eu-": "eu", "ap-": "apac"}
 
-PREFIX: Final = re.compile(r"^(us-gov|us|eu|apac|jp|au|global)\.")
-ID: Final = re.compile(
+PROFILE_PREFIX: Final = re.compile(r"^(us-gov|us|eu|apac|jp|au|global)\.")
+MODEL_ID: Final = re.compile(
     r"^((us-gov|us|eu|apac|jp|au|global)\.)?[a-z0-9-]{1,63}\.[a-z0-9-]{1,63}[a-z0-9.:-]{0,100}$"
     r"|^arn:aws[a-z-]*:(bedrock|sagemaker):[a-z0-9-]{0,32}:[0-9]{0,12}:[a-z-]+/[\w.:/-]{1,256}$",
 )
 
-Family: TypeAlias = Literal["llama", "titan", "cohere", "other"]
-"""Titan's and Cohere's embed; the others answer."""
+#: Models by the form of their requests: Titan and Cohere embed, the others answer.
+ModelFamily: TypeAlias = Literal["llama", "titan", "cohere", "other"]
 
 
-class Known(NamedTuple):
-    """What the registry has of one model."""
+class BedrockModel(NamedTuple):
+    """A model's id, ``None`` for one that Bedrock does not have, and its limits in tokens, where they are known."""
 
     id: str | None
-    """What is sent, before it is addressed; ``None`` for a model that Bedrock does not have."""
-    context: int | None
-    output: int | None
-    """Tokens an answer may have at most."""
+    context_length: int | None
+    max_output_tokens: int | None
 
 
-def known(model: str) -> Known:
-    """Of a catalogue name, the id and limits on Bedrock; anything else is its own id, with limits if it is listed."""
-    listing = endpoints.find("bedrock", base_id(model))
+def find_model(name: str) -> BedrockModel:
+    """Return the model of a catalogue name; any other name is its own id, with limits if it is listed."""
+    listing = endpoints.find("bedrock", base_id(name))
     limits = (listing.context, listing.max_output) if listing else (None, None)
-    return Known(endpoints.id_for("bedrock", model), *limits)
+    return BedrockModel(endpoints.id_for("bedrock", name), *limits)
 
 
-def is_id(model: str | None) -> bool:
+def is_model_id(model: str | None) -> bool:
     """Whether Bedrock could have a model of this name: an id, an inference profile's, or an ARN."""
-    return model is not None and ID.fullmatch(model) is not None
+    return model is not None and MODEL_ID.fullmatch(model) is not None
 
 
 def base_id(model: str) -> str:
-    """Without the geography of an inference profile, and out of an ARN that names a model."""
+    """Return the id without an inference profile's prefix, and out of an ARN that names a model."""
     if model.startswith("arn:"):
         kind, _, name = model.split(":", 5)[5].partition("/")
-        return PREFIX.sub("", name) if kind in ("foundation-model", "inference-profile") else model
-    return PREFIX.sub("", model)
+        return PROFILE_PREFIX.sub("", name) if kind in ("foundation-model", "inference-profile") else model
+    return PROFILE_PREFIX.sub("", model)
 
 
-def family(model: str) -> Family:
-    """Whose request format it has."""
+def model_family(model: str) -> ModelFamily:
+    """Return the family of an id."""
     if "titan-embed" in model:
         return "titan"
     if "cohere.embed" in model:
@@ -64,13 +72,13 @@ def family(model: str) -> Family:
     return "llama" if "meta.llama" in model else "other"
 
 
-def geography(region: str) -> str | None:
-    """The prefix of inference profiles in this region, where there is one."""
-    return next((prefix for start, prefix in GEOGRAPHIES.items() if region.startswith(start)), None)
+def profile_prefix(region: str) -> str | None:
+    """Return the prefix of inference profiles in a region, where there are any."""
+    return next((prefix for start, prefix in PROFILE_PREFIXES.items() if region.startswith(start)), None)
 
 
-def address(model: str, region: str) -> str:
-    """The id to send: Llama 4's base ids are reached through an inference profile only."""
+def invocation_id(model: str, region: str) -> str:
+    """Return the id to send: Llama 4's base ids are served through an inference profile only."""
     if model.startswith("meta.llama4-") and region in LLAMA4_REGIONS:
         return f"us.{model}"
     return model

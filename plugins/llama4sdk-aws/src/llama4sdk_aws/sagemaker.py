@@ -1,4 +1,4 @@
-"""The backend ``sagemaker``: an endpoint of one's own, whose container speaks LMI's or TGI's dialect."""
+"""The backend ``sagemaker``: an endpoint of the user's, whose container speaks LMI's or TGI's dialect."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from llama4sdk.errors import ConfigurationError
 from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Placement, Plan
 from llama4sdk.progress import Progress
-from llama4sdk_aws import SAGEMAKER, options
-from llama4sdk_aws.client import Place, authority, find_place
-from llama4sdk_aws.container_requests import SAMPLING
+from llama4sdk_aws import SAGEMAKER
+from llama4sdk_aws.client import make_authorizer, resolve_target
+from llama4sdk_aws.container_requests import SAMPLING_BY_CONTAINER
 from llama4sdk_aws.environment import Service
-from llama4sdk_aws.options import SageMakerOptions
+from llama4sdk_aws.options import SageMakerOptions, parse_options
 
 __all__ = ["SageMakerBackend"]
 
@@ -25,11 +25,12 @@ SERVICE: Final = Service(
     "SAGEMAKER_RUNTIME",
     "runtime{fips}.sagemaker.{region}",
     "runtime.sagemaker{fips}.{region}",
-    always_fips="us-gov-west-1",
+    fips_only_region="us-gov-west-1",
 )
-NAME: Final = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
-UNKNOWN_CONTEXT: Final = 8192
-"""Tokens that are taken for granted: a container does not say how many it was started with."""
+ENDPOINT_NAME: Final = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+
+#: Tokens that are assumed: a container does not say how many it was started with.
+ASSUMED_CONTEXT_LENGTH: Final = 8192
 
 
 class SageMakerBackend(Backend):
@@ -38,59 +39,60 @@ class SageMakerBackend(Backend):
     name: ClassVar[str] = "sagemaker"
 
     def offer(self, need: Need, hardware: Hardware) -> Offer | Unavailable:
-        """An offer where the endpoint's name, a region and credentials are in sight. Opens no connection."""
+        """Offer an endpoint where its name, a region and credentials are configured. Opens no connection."""
         if need.device is not None or need.quantization is not None:
             return Unavailable(reason="where and in how many bits the endpoint runs its model was chosen with it.")
         endpoint = need.endpoint or Endpoint()
         try:
-            chosen = _options(endpoint)
-            place = find_place(SERVICE, endpoint, chosen, keys=False)
+            options = _options(endpoint)
+            target = resolve_target(SERVICE, endpoint, options, takes_api_keys=False)
         except ConfigurationError as error:
             return Unavailable(reason=error.message, fix=error.hint)
-        target = chosen.endpoint_name or need.model
-        if target is None or (chosen.endpoint_name is None and models.find(target)) or not NAME.fullmatch(target):
+        name = options.endpoint_name or need.model
+        is_model_name = name is None or models.find(name) is not None
+        if name is None or (options.endpoint_name is None and is_model_name) or not ENDPOINT_NAME.fullmatch(name):
             return Unavailable(
                 reason="it is not known which SageMaker endpoint to ask."
-                if target is None or models.find(target)
-                else f"SageMaker has no endpoint of the name '{target}'.",
+                if is_model_name
+                else f"SageMaker has no endpoint of the name '{name}'.",
                 fix="Pass the endpoint's name as the model, or Endpoint(options={'endpoint_name': ...}).",
             )
-        if isinstance(place, Unavailable):
-            return place
+        if isinstance(target, Unavailable):
+            return target
         return Offer(
-            model=need.model or target,
+            model=need.model or name,
             placement=Placement(kind="remote", devices=(self.name,)),
-            context_length=need.context_length or UNKNOWN_CONTEXT,
-            capabilities=_capabilities(chosen),
-            reason=f"the endpoint {target} in {place.region}, spoken to as {chosen.dialect.upper()}",
+            context_length=need.context_length or ASSUMED_CONTEXT_LENGTH,
+            capabilities=_capabilities(options),
+            reason=f"the endpoint {name} in {target.region}, spoken to as {options.dialect.upper()}",
         )
 
     def load(self, plan: Plan, *, progress: Progress | None = None) -> Engine:
-        """The engine, with what the environment says. Connects to nothing."""
+        """Return the engine, by the settings of the environment. Opens no connection."""
         return self.connect(plan, Need())
 
     def connect(self, plan: Plan, need: Need, *, progress: Progress | None = None) -> Engine:
-        """The engine, with the caller's endpoint. Raises ConfigurationError where something is missing by now."""
+        """Return the engine, with the caller's endpoint. Raises ConfigurationError where something is missing."""
         from llama4sdk.remote.engine import RemoteEngine
-        from llama4sdk_aws.endpoint_dialect import SageMakerDialect
+        from llama4sdk_aws.sagemaker_dialect import SageMakerDialect
 
         endpoint = need.endpoint or Endpoint()
-        chosen = _options(endpoint)
-        place = find_place(SERVICE, endpoint, chosen, keys=False)
-        if not isinstance(place, Place):
-            raise ConfigurationError(f"SageMaker cannot be asked: {place.reason}", hint=place.fix)
-        who = authority(SERVICE, self.name, place, endpoint, chosen)
-        dialect = SageMakerDialect(place.url, plan.model, plan.context_length, who, endpoint, chosen)
+        options = _options(endpoint)
+        target = resolve_target(SERVICE, endpoint, options, takes_api_keys=False)
+        if isinstance(target, Unavailable):
+            raise ConfigurationError(f"SageMaker cannot be asked: {target.reason}", hint=target.fix)
+        authorizer = make_authorizer(SERVICE, self.name, target, endpoint, options)
+        dialect = SageMakerDialect(target.url, plan.model, plan.context_length, authorizer, endpoint, options)
         return RemoteEngine(model=plan.model, context_length=plan.context_length, dialect=dialect, endpoint=endpoint)
 
 
 def _options(endpoint: Endpoint) -> SageMakerOptions:
-    return options.read(SageMakerOptions, endpoint.options, "sagemaker")
+    return parse_options(SageMakerOptions, endpoint.options, "sagemaker")
 
 
-def _capabilities(chosen: SageMakerOptions) -> Capabilities:
-    """TGI takes either messages or prompts, as its container was started."""
+def _capabilities(options: SageMakerOptions) -> Capabilities:
+    """Return those of the container: TGI takes either messages or prompts, as it was started."""
     features = SAGEMAKER.features
-    if chosen.dialect == "tgi":
-        features -= {"generate"} if chosen.messages_api else {"chat", "images", "tools"}
-    return SAGEMAKER.model_copy(update={"features": features, "sampling": SAMPLING[chosen.dialect]})
+    if options.dialect == "tgi":
+        features -= {"generate"} if options.messages_api else {"chat", "images", "tools"}
+    return SAGEMAKER.model_copy(update={"features": features, "sampling": SAMPLING_BY_CONTAINER[options.dialect]})

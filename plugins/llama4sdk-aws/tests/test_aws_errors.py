@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from llama4sdk_aws.failures import Told, error_of, remedy, told
+from llama4sdk_aws.aws_errors import ErrorReport, find_remedy, make_error, parse_answer
 
 from llama4sdk.errors import (
     APIError,
@@ -80,8 +80,8 @@ def answer(status: int, code: str = "", body: Any = None, **headers: str) -> tup
 
 def error(status: int, code: str, message: str) -> Exception:
     """What it is."""
-    told_ = told(*answer(status, code, {"message": message}), now=0.0)
-    return error_of(told_, backend="bedrock", model="scout", context=2048)
+    report = parse_answer(*answer(status, code, {"message": message}), now=0.0)
+    return make_error(report, backend="bedrock", model="scout", context_length=2048)
 
 
 @pytest.mark.parametrize(("status", "code", "message", "kind", "again"), KINDS)
@@ -118,7 +118,7 @@ def test_limits_are_read() -> None:
 )
 def test_errors_are_written_in_many_ways(head: Head, body: bytes) -> None:
     """The name is found in a header, in three fields, and in XML."""
-    found = told(head, body, now=0.0)
+    found = parse_answer(head, body, now=0.0)
     assert (found.code, found.status) == ("ThrottlingException", 429)
     assert "slow" in found.message
 
@@ -126,7 +126,7 @@ def test_errors_are_written_in_many_ways(head: Head, body: bytes) -> None:
 @pytest.mark.parametrize("body", [b"", b"\x00\xff", b"[1]", b"null", b'"text"', b"{", b"<html>" * 10000])
 def test_whatever_a_proxy_says_is_an_error(body: bytes) -> None:
     """No body breaks the reading of errors."""
-    found = error_of(told(*answer(502, "", body), now=0.0), backend="bedrock", model="scout")
+    found = make_error(parse_answer(*answer(502, "", body), now=0.0), backend="bedrock", model="scout")
     assert isinstance(found, APIStatusError)
     assert found.retryable
     assert len(str(found)) < 1000
@@ -135,11 +135,11 @@ def test_whatever_a_proxy_says_is_an_error(body: bytes) -> None:
 def test_hints_of_time_and_identity_are_kept() -> None:
     """AWS' milliseconds are seconds, and its operators' number of the request is there."""
     head, body = answer(429, "ThrottlingException", {}, x_amz_retry_after="1500", x_amzn_requestid="r-1")
-    found = error_of(told(head, body, now=0.0), backend="bedrock", model="scout")
+    found = make_error(parse_answer(head, body, now=0.0), backend="bedrock", model="scout")
     assert isinstance(found, RateLimitError)
     assert (found.retry_after, found.request_id) == (1.5, "r-1")
     head, body = answer(429, "ThrottlingException", {}, retry_after="Thu, 01 Jan 1970 00:01:40 GMT")
-    assert told(head, body, now=90.0).retry_after == 10.0
+    assert parse_answer(head, body, now=90.0).retry_after == 10.0
 
 
 def test_what_was_signed_is_not_repeated() -> None:
@@ -151,7 +151,7 @@ def test_what_was_signed_is_not_repeated() -> None:
 @pytest.mark.parametrize(("original", "again"), [(None, True), (500, True), (400, False)])
 def test_a_models_own_error(original: int | None, again: bool) -> None:
     """Whether the model's server or the request was at fault, its status says."""
-    found = error_of(Told(424, "ModelErrorException", "no", original), backend="bedrock", model="scout")
+    found = make_error(ErrorReport(424, "ModelErrorException", "no", original), backend="bedrock", model="scout")
     assert isinstance(found, APIStatusError)
     assert found.retryable is again
 
@@ -173,4 +173,4 @@ def test_a_models_own_error(original: int | None, again: bool) -> None:
 def test_remedies(code: str, message: str, name: str | None) -> None:
     """What may help at once is known by what was said."""
     found = error(400, code, message)
-    assert remedy(found) == name  # type: ignore[arg-type]
+    assert find_remedy(found) == name  # type: ignore[arg-type]

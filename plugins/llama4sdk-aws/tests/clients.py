@@ -11,7 +11,7 @@ from llama4sdk.messages import ImagePart, Message, TextPart
 from llama4sdk.requests import Tool
 from llama4sdk.testing.machines import LAPTOP
 
-from .server import Fake
+from .fake_server import Fake
 
 QUICK = RetryPolicy(base=0.01, throttled=0.01)
 PATIENT = Timeouts(first_byte=20, between=20)

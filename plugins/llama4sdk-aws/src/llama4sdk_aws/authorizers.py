@@ -1,4 +1,4 @@
-"""Who answers for a request: a bearer key, or (in ``signing``, which loads botocore) a signature."""
+"""Puts credentials on calls: a bearer key here, signatures in ``signing``, which loads botocore."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Final, NamedTuple
 
 from llama4sdk.remote.dialect import Call, Head
 
-__all__ = ["Authority", "Bearer", "Keys"]
+__all__ = ["Authorizer", "AwsKeys", "BearerAuthorizer"]
 
-KEYS: Final = re.compile(r"([A-Z0-9]{16,128}):([^:\s]+)(?::([^:\s]+))?")
+AWS_KEYS: Final = re.compile(r"([A-Z0-9]{16,128}):([^:\s]+)(?::([^:\s]+))?")
 
 
-class Authority(ABC):
+class Authorizer(ABC):
     """Puts credentials on calls; used by several threads at once."""
 
     @property
@@ -24,45 +24,45 @@ class Authority(ABC):
 
     @abstractmethod
     def authorize(self, call: Call) -> Call:
-        """The call as it is sent."""
+        """Return the call with credentials."""
 
     def forget(self) -> bool:
         """Look for other credentials next time; ``False`` where there can be none."""
         return False
 
     def set_clock(self, head: Head) -> bool:
-        """Keep to the endpoint's clock from now on; ``False`` where its time is not said, or does not matter."""
+        """Use the endpoint's clock from now on; ``False`` where its time is not said, or does not matter."""
         return False
 
     @abstractmethod
     def secrets(self) -> Sequence[str]:
-        """What must not appear in any message."""
+        """Return the strings that no message may show."""
 
 
-class Bearer(Authority):
-    """A Bedrock API key."""
+class BearerAuthorizer(Authorizer):
+    """Sends a Bedrock API key."""
 
     def __init__(self, key: str) -> None:
         self._key = key
 
     def authorize(self, call: Call) -> Call:
-        """With the key."""
+        """Return the call with the key."""
         return call.with_headers(Authorization=f"Bearer {self._key}")
 
     def secrets(self) -> Sequence[str]:
-        """The key."""
+        """Return the key."""
         return (self._key,)
 
 
-class Keys(NamedTuple):
-    """Given in code, instead of those the environment has."""
+class AwsKeys(NamedTuple):
+    """Keys given in code, instead of those of the environment."""
 
     access_key: str
     secret_key: str
     token: str | None
 
     @classmethod
-    def read(cls, text: str) -> Keys | None:
-        """From ``ID:SECRET`` or ``ID:SECRET:TOKEN``; ``None`` for what is another kind of key."""
-        found = KEYS.fullmatch(text)
-        return cls(found[1], found[2], found[3]) if found else None
+    def parse(cls, text: str) -> AwsKeys | None:
+        """Read ``ID:SECRET`` or ``ID:SECRET:TOKEN``; ``None`` for another kind of key."""
+        match = AWS_KEYS.fullmatch(text)
+        return cls(match[1], match[2], match[3]) if match else None

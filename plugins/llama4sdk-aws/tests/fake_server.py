@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
-from .wire import ACCESS_KEY, SECRET_KEY, Refused, check_signature
+from .wire_format import ACCESS_KEY, SECRET_KEY, Refused, check_signature
 
 STREAM = "application/vnd.amazon.eventstream"
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from .bedrock import tokens
-from .server import Fake, Handler, Seen
-from .wire import Refused, check_shape, frame, label
+from .fake_bedrock import tokens
+from .fake_server import Fake, Handler, Seen
+from .wire_format import Refused, check_shape, frame, label
 
 
 class FakeSageMaker(Fake):

@@ -8,8 +8,8 @@ import pytest
 from botocore.session import Session
 from llama4sdk_aws.bedrock import SERVICE as BEDROCK
 from llama4sdk_aws.bedrock import BedrockBackend
-from llama4sdk_aws.environment import credentials_in_sight, default_url, named_url, profile_name, region_of
-from llama4sdk_aws.models import address, base_id, family, is_id
+from llama4sdk_aws.environment import configured_url, default_url, find_region, has_credentials, profile_name
+from llama4sdk_aws.models import base_id, invocation_id, is_model_id, model_family
 from llama4sdk_aws.sagemaker import SERVICE as SAGEMAKER
 
 from llama4sdk.backend import Need, Offer, Unavailable
@@ -80,18 +80,18 @@ def botocore_url(service: str, region: str, fips: bool, dualstack: bool) -> str:
 def test_the_region_has_an_order(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Code, an AWS address, AWS_REGION, AWS_DEFAULT_REGION, the profile."""
     url = "https://bedrock-runtime.us-west-1.amazonaws.com"
-    found = [region_of(None, None, "work")]
+    found = [find_region(None, None, "work")]
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    found.append(region_of(None, None, "work"))
+    found.append(find_region(None, None, "work"))
     monkeypatch.setenv("AWS_REGION", "us-west-2")
-    found += [region_of(None, None, "work"), region_of(None, url, "work"), region_of("us-east-2", url, "work")]
+    found += [find_region(None, None, "work"), find_region(None, url, "work"), find_region("us-east-2", url, "work")]
     assert found == ["eu-west-1", "us-east-1", "us-west-2", "us-west-1", "us-east-2"]
     others = (
         "https://bedrock-runtime-fips.us-east-2.api.aws",
         "https://a.bedrock-runtime.us-east-2.vpce.amazonaws.com",
     )
-    assert [region_of(None, other, "work") for other in others] == ["us-east-2", "us-east-2"]
-    assert region_of(None, "https://gateway.example.com/us-east-2", "work") == "us-west-2"
+    assert [find_region(None, other, "work") for other in others] == ["us-east-2", "us-east-2"]
+    assert find_region(None, "https://gateway.example.com/us-east-2", "work") == "us-west-2"
 
 
 def test_profiles_have_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,34 +106,34 @@ def test_profiles_have_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_addresses_of_ones_own_have_an_order(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The service's variable, the variable for all, the profile's entry for the service, the profile's for all."""
-    found = [named_url(BEDROCK, "work"), named_url(SAGEMAKER, "work"), named_url(BEDROCK, "default")]
+    found = [configured_url(BEDROCK, "work"), configured_url(SAGEMAKER, "work"), configured_url(BEDROCK, "default")]
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4")
-    found.append(named_url(BEDROCK, "work"))
+    found.append(configured_url(BEDROCK, "work"))
     monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "http://127.0.0.1:5")
-    found.append(named_url(BEDROCK, "work"))
+    found.append(configured_url(BEDROCK, "work"))
     monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
-    found.append(named_url(BEDROCK, "work"))
+    found.append(configured_url(BEDROCK, "work"))
     numbers = [url and int(url.rpartition(":")[2]) for url in found]
     assert numbers == [3, 1, None, 4, 5, None]
 
 
-def test_credentials_in_sight(config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_sources_of_credentials(config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A profile with a role, a file with keys, a variable: any is enough, and none is not."""
-    assert not credentials_in_sight("work")
-    assert credentials_in_sight("robot")
+    assert not has_credentials("work")
+    assert has_credentials("robot")
     shared = tmp_path / "credentials"
     shared.write_text("[work]\naws_access_key_id = a\naws_secret_access_key = b\n")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
-    assert credentials_in_sight("work")
-    assert not credentials_in_sight("default")
+    assert has_credentials("work")
+    assert not has_credentials("default")
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/x")
-    assert credentials_in_sight("default")
+    assert has_credentials("default")
 
 
 def test_a_damaged_file_is_no_obstacle(config: Path) -> None:
     """An offer does not fail over a file that cannot be read; what is wrong with it botocore says when it is needed."""
     config.write_bytes(b"[default\nregion\xff")
-    assert region_of(None, None, "default") is None
+    assert find_region(None, None, "default") is None
 
 
 def test_fips_and_dualstack_are_chosen(monkeypatch: pytest.MonkeyPatch, keys: None) -> None:
@@ -163,14 +163,14 @@ def test_fips_and_dualstack_are_chosen(monkeypatch: pytest.MonkeyPatch, keys: No
 )  # fmt: skip
 def test_ids(model: str, base: str, kind: str) -> None:
     """Ids, profiles and ARNs are told apart, and lead to the model where they name it."""
-    assert is_id(model)
+    assert is_model_id(model)
     assert base_id(model) == base
-    assert family(model) == kind
+    assert model_family(model) == kind
 
 
 def test_profiles_are_only_of_regions_that_have_them() -> None:
     """Llama 4's base id becomes a profile in the United States; nothing is invented elsewhere."""
     base = "meta.llama4-scout-17b-instruct-v1:0"
-    assert address(base, "us-east-2") == f"us.{base}"
-    assert address(base, "eu-west-1") == base
-    assert address(f"us.{base}", "us-east-2") == f"us.{base}"
+    assert invocation_id(base, "us-east-2") == f"us.{base}"
+    assert invocation_id(base, "eu-west-1") == base
+    assert invocation_id(f"us.{base}", "us-east-2") == f"us.{base}"

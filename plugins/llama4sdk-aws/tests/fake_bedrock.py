@@ -10,8 +10,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from .server import Fake, Handler, Seen
-from .wire import Refused, check_shape, event, label
+from .fake_server import Fake, Handler, Seen
+from .wire_format import Refused, check_shape, event, label
 
 SCOUT = "us.meta.llama4-scout-17b-instruct-v1:0"
 TITAN, COHERE = "amazon.titan-embed-text-v2:0", "cohere.embed-english-v3"
