@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from llama4sdk._installed import missing
 from llama4sdk._values import Value
@@ -22,7 +22,7 @@ from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import UnsupportedFeatureError
 from llama4sdk.events import Event
 from llama4sdk.hardware import Hardware
-from llama4sdk.plan import Breakdown, Placement, Plan, Preference, check_breakdown
+from llama4sdk.plan import PlacedModel, Plan, Preference
 from llama4sdk.progress import Progress
 from llama4sdk.quantization import Quantization, QuantizationConfig
 from llama4sdk.requests import EmbedRequest, Request, ScoreRequest
@@ -90,35 +90,15 @@ class Need(Value):
     """Where to reach the server, with what key; a backend that runs models itself refuses one."""
 
 
-class Offer(Value):
-    """What a backend would do. Memory is in bytes per device, KV cache and workspace included."""
+class Offer(PlacedModel):
+    """A model as a backend would run it."""
 
-    model: str
-    source: str | None = None
-    placement: Placement
-    quantization: Quantization | QuantizationConfig | None = None
+    #: Why this quantization, where the backend chose it.
     quantization_reason: str | None = None
-    """Why this quantization, where the backend chose it."""
-    weight_bytes: int | None = None
-    """What the weights alone take."""
-    context_length: int
-    batch: int | None = Field(default=None, ge=1)
-    """Conversations of that context that there is room for at once: what ``memory`` counts (one, where it is counted
-    and this is not said). ``None`` without memory bounds none."""
-    memory: dict[str, int] = Field(default_factory=dict)
-    breakdown: Breakdown = Field(default_factory=dict)
-    """What ``memory`` is made of, where the backend says: it adds up to that exactly."""
-    tokens_per_second: float | None = None
-    """Of all the answers of the batch together, behind short prompts, as predicted."""
+    #: What this model can do here, when it is less than the backend's card says.
     capabilities: Capabilities | None = None
-    """What this model can do here, when it is less than the backend's card says."""
+    #: Why this placement, quantization and context, in one sentence.
     reason: str
-    """Why this placement, quantization and context, in one sentence."""
-
-    @model_validator(mode="after")
-    def _adds_up(self) -> Self:
-        check_breakdown(self.breakdown, self.memory)
-        return self
 
 
 class Unavailable(Value):

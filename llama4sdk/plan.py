@@ -1,8 +1,7 @@
-"""What was decided, and why: the values a planner leaves behind."""
+"""A plan, and the reasons for it: the values that planning results in."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
@@ -15,24 +14,17 @@ from llama4sdk.quantization import Quantization, QuantizationConfig
 __all__ = [
     "Breakdown",
     "Decision",
+    "PlacedModel",
     "Placement",
     "Plan",
     "Preference",
     "Quantization",
     "QuantizationConfig",
     "Rejection",
-    "check_breakdown",
 ]
 
+#: Bytes by device and purpose: a ``ModuleClass``, ``kv_cache``, ``workspace`` or ``runtime``.
 Breakdown: TypeAlias = dict[str, dict[str, int]]
-"""Bytes by device and what they are for: a ``ModuleClass``, ``kv_cache``, ``workspace`` or ``runtime``."""
-
-
-def check_breakdown(breakdown: Breakdown, memory: Mapping[str, int]) -> None:
-    """Raise ValueError where a breakdown is given that is not that of ``memory``."""
-    sums = {device: sum(parts.values()) for device, parts in breakdown.items()}
-    if breakdown and sums != memory:
-        raise ValueError(f"the breakdown adds up to {sums}, the memory is {dict(memory)}")
 
 
 class Placement(Value):
@@ -54,48 +46,56 @@ class Decision(Value):
     reason: str
 
 
-class Plan(Value):
-    """Everything ``Backend.load`` needs, with the reasons for it."""
+class PlacedModel(Value):
+    """A model on its devices, as a backend offers it and as a plan takes it: precision, context, memory and speed."""
 
     model: str
-    backend: str
+    #: The file or directory of the weights; ``None`` for a backend that keeps its own.
     source: str | None = None
-    """Where the weights are: a file or directory, or ``None`` for a backend that keeps its own."""
     placement: Placement
+    #: One scheme, or one for each class of modules; ``None`` for a backend that has no weights to speak of.
     quantization: Quantization | QuantizationConfig | None = None
-    """One scheme, or one for each class of modules; ``None`` for a backend that has no weights to speak of."""
+    #: Tokens of one conversation.
     context_length: int
-    """Tokens of one conversation."""
-    batch: int | None = None
-    """Conversations it has room for at once, each with the whole context; ``None`` where the backend bounds none."""
-    capabilities: Capabilities
+    #: Conversations that there is room for at once, each with the whole context: those that ``memory`` counts. ``None``
+    #: is one where memory is counted, and no bound where it is not.
+    batch: int | None = Field(default=None, ge=1)
+    #: Bytes needed per device, the cache and working memory included.
     memory: dict[str, int] = Field(default_factory=dict)
-    """Bytes needed per device."""
+    #: The same by purpose, where the backend says: it adds up to ``memory`` exactly.
     breakdown: Breakdown = Field(default_factory=dict)
-    """What these are for, where the backend says."""
+    #: Bytes of the weights alone, where the backend says.
     weight_bytes: int | None = None
-    """What the weights alone take, where the backend says."""
+    #: Predicted speed of all the answers of the batch together, behind short prompts.
     tokens_per_second: float | None = None
-    """Of all the answers of the batch together, as predicted."""
+
+    @model_validator(mode="after")
+    def _check_breakdown(self) -> Self:
+        sums = {device: sum(parts.values()) for device, parts in self.breakdown.items()}
+        if sums and sums != self.memory:
+            raise ValueError(f"the breakdown adds up to {sums}, the memory is {self.memory}")
+        return self
+
+
+class Plan(PlacedModel):
+    """All that ``Backend.load`` needs, with the reasons for it."""
+
+    backend: str
+    capabilities: Capabilities
+    #: One line that whoever uses this plan should read.
     notice: str | None = None
-    """One line that whoever uses this plan should be told."""
     decisions: tuple[Decision, ...] = ()
     rejections: tuple[Rejection, ...] = ()
 
-    @model_validator(mode="after")
-    def _adds_up(self) -> Self:
-        check_breakdown(self.breakdown, self.memory)
-        return self
-
     def explain(self) -> str:
-        """The decisions, then what was turned down, as plain text."""
+        """The decisions, then the rejections, as plain text."""
         lines = [f"{d.what}: {d.value} because {d.reason}" for d in self.decisions]
         return "\n".join([*lines, *map(str, self.rejections)])
 
 
+#: ``balanced`` keeps models on accelerators, in the best precision that fits there, but leaves them before it goes
+#: below four bits a weight. ``quality`` takes Maverick before Scout and precision before speed. ``speed`` takes the
+#: fastest prediction, and ``context`` the longest window, both of at least four bits. ``cost`` takes the least dollars
+#: a token: nothing on this machine, elsewhere the endpoint's price. Fewer than four bits, and less than 1.5 tokens a
+#: second, are for want of better. ``capacity.ranking`` has the criteria.
 Preference: TypeAlias = Literal["balanced", "quality", "speed", "context", "cost"]
-"""``balanced`` keeps models on accelerators, in the best precision that fits there, but leaves them before it goes
-below four bits a weight; ``quality`` takes Maverick before Scout and precision before speed; ``speed`` the fastest
-prediction, and ``context`` the longest window, of at least four bits, too; ``cost`` the least dollars a token: nothing
-on this machine, elsewhere what is known of the endpoint's price. Fewer than four bits, and less than 1.5 tokens a
-second, are for want of better."""

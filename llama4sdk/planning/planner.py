@@ -8,7 +8,7 @@ from llama4sdk._text import gb
 from llama4sdk.backend import Need, Offer
 from llama4sdk.catalog import models as catalog
 from llama4sdk.hardware import Hardware
-from llama4sdk.plan import Decision, Plan, Rejection
+from llama4sdk.plan import Decision, PlacedModel, Plan, Rejection
 from llama4sdk.planning.criteria import Bid, advantage, rank
 from llama4sdk.planning.offers import Answer
 from llama4sdk.planning.policy import Policy
@@ -70,19 +70,11 @@ def _plan(
     winner = ranked[0]
     offer, need = winner.offer, winner.need
     info = next(a.info for a in answers if a.info.name == winner.backend)
+    placed = {name: getattr(offer, name) for name in PlacedModel.model_fields}
     return Plan(
-        model=offer.model,
+        **placed,
         backend=winner.backend,
-        source=offer.source,
-        placement=offer.placement,
-        quantization=offer.quantization,
-        context_length=offer.context_length,
-        batch=offer.batch,
         capabilities=offer.capabilities or info.capabilities,
-        memory=offer.memory,
-        breakdown=offer.breakdown,
-        weight_bytes=offer.weight_bytes,
-        tokens_per_second=offer.tokens_per_second,
         notice=_notice(offer.model, hardware),
         decisions=(
             Decision(what="model", value=offer.model, reason=_model_reason(need, named=named)),
