@@ -99,7 +99,7 @@ def _conversation(request: Request) -> dict[str, JsonValue]:
         )
     if any(message.has_images for message in system):
         raise InvalidRequestError("A system message has an image.", hint="Put it into a user message.")
-    body: dict[str, JsonValue] = {"messages": list(_turns(rest))}
+    body: dict[str, JsonValue] = {"messages": list(_alternating_messages(rest))}
     if texts := [message.text for message in system if message.text.strip()]:
         body["system"] = [{"text": text} for text in texts]
     if has_tools(request):
@@ -107,7 +107,7 @@ def _conversation(request: Request) -> dict[str, JsonValue]:
     return body
 
 
-def _turns(messages: Iterable[Message]) -> Iterator[JsonValue]:
+def _alternating_messages(messages: Iterable[Message]) -> Iterator[JsonValue]:
     """Merge consecutive messages of one side: the sides must alternate, and a user's message comes first."""
     is_first = True
     for role, group in groupby(messages, lambda message: "assistant" if message.role == "assistant" else "user"):

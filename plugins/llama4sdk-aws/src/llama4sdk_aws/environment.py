@@ -33,15 +33,15 @@ BOARD_VENDOR: Final = Path("/sys/class/dmi/id/board_vendor")
 
 
 class Service(NamedTuple):
-    """The names of an AWS service: for signatures, for settings (``AWS_ENDPOINT_URL_…``), and of its hosts.
+    """The names of an AWS service: for signatures, for settings (``AWS_ENDPOINT_URL_…``), and of its servers.
 
-    Hosts have ``{fips}`` and ``{region}``; ``fips_only_region`` is a region whose only address is FIPS already.
+    Hostnames have ``{fips}`` and ``{region}``; ``fips_only_region`` is a region whose only address is FIPS already.
     """
 
     signing_name: str
     setting: str
-    host: str
-    dualstack_host: str
+    hostname: str
+    dualstack_hostname: str
     fips_only_region: str = ""
 
 
@@ -82,7 +82,7 @@ def default_url(service: Service, region: str, *, fips: bool | None, dualstack: 
         (domains for prefix, domains in DOMAINS_BY_REGION_PREFIX.items() if region.startswith(prefix)), DEFAULT_DOMAINS
     )
     suffix = "-fips" if fips and (dualstack or region != service.fips_only_region) else ""
-    host = (service.dualstack_host if dualstack else service.host).format(fips=suffix, region=region)
+    host = (service.dualstack_hostname if dualstack else service.hostname).format(fips=suffix, region=region)
     return f"https://{host}.{domains[1 if dualstack else 0]}"
 
 

@@ -14,12 +14,8 @@ def llama4sdk_backends() -> list[BackendInfo]:
         BackendInfo(
             name=profile.name,
             summary=profile.summary,
-            cls=f"llama4sdk_openai.backends:{_class_name(profile.name)}",
+            cls=f"llama4sdk_openai.backends:{profile.class_name}",
             capabilities=profile.capabilities,
         )
         for profile in load_profiles().values()
     ]
-
-
-def _class_name(backend: str) -> str:
-    return "".join(part.capitalize() for part in backend.split("-")) + "Backend"

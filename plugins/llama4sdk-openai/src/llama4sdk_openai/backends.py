@@ -1,115 +1,22 @@
-"""One class for each profile: the registry finds a backend by its class."""
+"""One backend class for each profile, made when it is imported: ``TogetherBackend``, ``VllmServerBackend``, …"""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from functools import cache
 
 from llama4sdk_openai.backend import OpenAIProtocolBackend
-
-__all__ = [
-    "AnyscaleBackend",
-    "AzureBackend",
-    "DeepinfraBackend",
-    "FireworksBackend",
-    "GroqBackend",
-    "HuggingfaceBackend",
-    "LlamacppServerBackend",
-    "LmstudioBackend",
-    "OpenaiBackend",
-    "OpenrouterBackend",
-    "SglangBackend",
-    "TgiBackend",
-    "TogetherBackend",
-    "VertexBackend",
-    "VllmServerBackend",
-]
+from llama4sdk_openai.profiles import load_profiles
 
 
-class OpenaiBackend(OpenAIProtocolBackend):
-    """Any address."""
-
-    name: ClassVar[str] = "openai"
-
-
-class TogetherBackend(OpenAIProtocolBackend):
-    """Together AI."""
-
-    name: ClassVar[str] = "together"
+def __getattr__(name: str) -> type[OpenAIProtocolBackend]:
+    for profile in load_profiles().values():
+        if profile.class_name == name:
+            return _backend_class(profile.name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
-class VllmServerBackend(OpenAIProtocolBackend):
-    """A vLLM server."""
-
-    name: ClassVar[str] = "vllm-server"
-
-
-class SglangBackend(OpenAIProtocolBackend):
-    """An SGLang server."""
-
-    name: ClassVar[str] = "sglang"
-
-
-class LlamacppServerBackend(OpenAIProtocolBackend):
-    """A llama-server."""
-
-    name: ClassVar[str] = "llamacpp-server"
-
-
-class LmstudioBackend(OpenAIProtocolBackend):
-    """LM Studio."""
-
-    name: ClassVar[str] = "lmstudio"
-
-
-class TgiBackend(OpenAIProtocolBackend):
-    """Text Generation Inference."""
-
-    name: ClassVar[str] = "tgi"
-
-
-class AzureBackend(OpenAIProtocolBackend):
-    """Azure AI Foundry."""
-
-    name: ClassVar[str] = "azure"
-
-
-class VertexBackend(OpenAIProtocolBackend):
-    """Google Vertex AI."""
-
-    name: ClassVar[str] = "vertex"
-
-
-class HuggingfaceBackend(OpenAIProtocolBackend):
-    """Hugging Face's router."""
-
-    name: ClassVar[str] = "huggingface"
-
-
-class FireworksBackend(OpenAIProtocolBackend):
-    """Fireworks."""
-
-    name: ClassVar[str] = "fireworks"
-
-
-class DeepinfraBackend(OpenAIProtocolBackend):
-    """DeepInfra."""
-
-    name: ClassVar[str] = "deepinfra"
-
-
-class OpenrouterBackend(OpenAIProtocolBackend):
-    """OpenRouter."""
-
-    name: ClassVar[str] = "openrouter"
-
-
-class GroqBackend(OpenAIProtocolBackend):
-    """Groq."""
-
-    name: ClassVar[str] = "groq"
-
-
-class AnyscaleBackend(OpenAIProtocolBackend):
-    """A service on Anyscale."""
-
-    name: ClassVar[str] = "anyscale"
+@cache
+def _backend_class(backend: str) -> type[OpenAIProtocolBackend]:
+    profile = load_profiles()[backend]
+    members = {"name": backend, "__doc__": profile.summary, "__module__": __name__}
+    return type(profile.class_name, (OpenAIProtocolBackend,), members)

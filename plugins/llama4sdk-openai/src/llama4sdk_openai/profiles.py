@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from functools import lru_cache
+from functools import cache
 from importlib.resources import files
 from typing import Final, Literal
 
@@ -93,11 +93,16 @@ class Profile(Value):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the endpoint can do at best; a model there may do less."""
+        """Capabilities of the endpoint at best; a model there may have fewer."""
         return Capabilities(features=self.features | {"astream"}, sampling=self.sampling, remote=True)
 
+    @property
+    def class_name(self) -> str:
+        """The name of the backend's class in ``llama4sdk_openai.backends``."""
+        return "".join(part.capitalize() for part in self.name.split("-")) + "Backend"
 
-@lru_cache(maxsize=1)
+
+@cache
 def load_profiles() -> dict[str, Profile]:
     """Read all profiles, by name."""
     text = files("llama4sdk_openai").joinpath("profiles.toml").read_text(encoding="utf-8")
