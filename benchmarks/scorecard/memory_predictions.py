@@ -6,13 +6,15 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from benchmarks.scorecard.old_engines import find_profile
 from benchmarks.scorecard.published import Published
-from llama4sdk.capacity.engine_profiles import EngineProfile, compute_buffer, find_engine, find_profile
+from llama4sdk.capacity.engine_profiles import EngineProfile
 from llama4sdk.capacity.gguf_sizes import GGUF_MIXES
 from llama4sdk.capacity.layouts import Layout, class_bytes, layouts
 from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.catalog.accelerators import describe
 from llama4sdk.catalog.models import ModelSpec
+from llama4sdk.catalog.speeds import DISK_BANDWIDTH
 from llama4sdk.hardware import Cpu, Device, Hardware
 
 __all__ = ["PREDICT", "NotPredictedError"]
@@ -58,16 +60,18 @@ def concurrency(run: Published, spec: ModelSpec) -> float:
 
 
 def buffer(run: Published, spec: ModelSpec) -> float:
-    """llama.cpp's buffer for a block of a prompt."""
-    assert spec.config is not None
-    return compute_buffer(spec.config, run.context or 1, run.block or 512)
+    """llama.cpp's buffer for a block of a prompt: logits, masks of both kinds of layers, five hidden states."""
+    config, context, block = spec.config, run.context or 1, run.block or 512
+    assert config is not None
+    local = min(context, (config.chunk_size or context) + block)
+    return block * (4 * config.vocab_size + 2 * (context + local) + 20 * config.hidden_size)
 
 
 def load_seconds(run: Published, spec: ModelSpec) -> float:
     """Reading the file from an NVMe disk."""
     if not run.file_gb:
         raise NotPredictedError(f"not modelled: {run.note}")
-    return run.file_gb * 1e9 / 3.5e9
+    return run.file_gb * 1e9 / DISK_BANDWIDTH["nvme"]
 
 
 def disk(run: Published, spec: ModelSpec) -> float:
@@ -111,7 +115,7 @@ def _model(run: Published, spec: ModelSpec) -> ModelFacts:
 def _profile(run: Published) -> EngineProfile:
     if not run.engine:
         raise NotPredictedError(f"not modelled: {run.note}")
-    profile = find_profile(run.engine, run.version) or find_engine(run.engine)
+    profile = find_profile(run.engine, run.version)
     changes: dict[str, object] = {"kv": run.kv} if run.kv else {}
     return profile.model_copy(update=changes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from llama4sdk._values import Value
@@ -70,7 +70,7 @@ class Published(Value):
 @cache
 def published() -> tuple[Published, ...]:
     """All rows."""
-    with files("llama4sdk.planning").joinpath("published.csv").open(encoding="utf-8") as file:
+    with (Path(__file__).parent / "published.csv").open(encoding="utf-8") as file:
         return tuple(Published.model_validate(_filled(row)) for row in csv.DictReader(file))
 
 

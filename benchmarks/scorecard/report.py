@@ -1,23 +1,22 @@
-"""``llama4sdk plan --scorecard``."""
+"""Published figures of Llama 4 beside what the SDK predicts: ``python -m benchmarks.scorecard [--json]``."""
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from string import ascii_letters
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.scorecard.scorecard import Metric, Score, score
+from llama4sdk._text import gb
 from llama4sdk.cli.console import print_json, show
+from llama4sdk.cli.views.status_marks import status_mark
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from rich.console import RenderableType
-    from rich.table import Table
-    from rich.text import Text
-
-    from benchmarks.scorecard.scorecard import Metric, Score
-
-__all__ = ["scorecard"]
-
+__all__ = ["main"]
 
 TITLES: Final[dict[Metric, str]] = {
     "parameters": "Parameters",
@@ -37,26 +36,22 @@ TITLES: Final[dict[Metric, str]] = {
     "disk": "Disk",
 }
 
-
 LETTERS: Final = (*ascii_letters, *(f"a{letter}" for letter in ascii_letters))
 
 
-def scorecard(*, json: bool) -> None:
-    """Every published figure beside what the planner predicts."""
-    from benchmarks.scorecard.scorecard import score
-    from llama4sdk.cli.views.progress_bars import spinner
-
-    with spinner("Predicting …"):
-        scores = score()
-    if json:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Show every published figure with its prediction and whether they agree."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scorecard", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="Print an array of objects, one for each figure.")
+    options = parser.parse_args(arguments)
+    scores = score()
+    if options.json:
         print_json([{**entry.model_dump(mode="json"), "hit": entry.hit} for entry in scores])
     else:
         show(*_pieces(scores))
 
 
 def _pieces(scores: Sequence[Score]) -> Iterator[RenderableType]:
-    from rich.text import Text
-
     sources = _numbered(entry.row.source for entry in scores)
     for metric in dict.fromkeys(entry.row.metric for entry in scores):
         rows = [entry for entry in scores if entry.row.metric == metric]
@@ -79,8 +74,6 @@ def _numbered(texts: Iterable[str]) -> dict[str, int]:
 
 
 def _summary(scores: Sequence[Score]) -> Text:
-    from rich.text import Text
-
     hits = sum(entry.hit is True for entry in scores)
     misses = sum(entry.hit is False for entry in scores)
     silent = sum(entry.hit is None for entry in scores)
@@ -93,10 +86,6 @@ def _summary(scores: Sequence[Score]) -> Text:
 
 def _table(rows: Sequence[Score], notes: Mapping[str, int], sources: Mapping[str, int]) -> Table:
     """What is said of a prediction stands below, by its letter; sources at the end, by number."""
-    from rich.table import Table
-
-    from llama4sdk.cli.views.status_marks import status_mark
-
     table = Table(box=None, show_header=True, pad_edge=False, header_style="dim")
     table.add_column("")
     table.add_column("what", overflow="fold")
@@ -130,8 +119,6 @@ def _predicted(entry: Score) -> str:
 
 
 def _number(entry: Score, value: float) -> str:
-    from llama4sdk._text import gb
-
     metric = entry.row.metric
     if metric in ("weights", "kv_cache", "kv_pool", "compute_buffer", "disk"):
         return gb(int(value))

@@ -50,7 +50,7 @@ def alternatives(
 
 def profile_of(plan: Plan) -> EngineProfile | None:
     """What is known of the engine that a plan is for."""
-    return next((engine for engine in (*ENGINES, *PROFILES) if engine.backend == plan.backend), None)
+    return next((engine for engine in PROFILES if engine.backend == plan.backend), None)
 
 
 def as_candidate(plan: Plan, model: ModelFacts, machine: Hardware) -> Candidate | None:

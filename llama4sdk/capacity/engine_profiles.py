@@ -1,7 +1,6 @@
 """What engines can do, as data: the layouts they know, what they hold weights in, what they keep for themselves.
 
-Ours and its peers stand side by side, so that a plan can say what would run here with what is not installed. Older
-versions are kept to be held against what was published of them.
+Ours and its peers stand side by side, so that a plan can say what engines that are not installed would do here.
 """
 
 from __future__ import annotations
@@ -21,9 +20,7 @@ __all__ = [
     "EngineProfile",
     "LayoutKind",
     "Work",
-    "compute_buffer",
     "find_engine",
-    "find_profile",
 ]
 
 LayoutKind: TypeAlias = Literal["single", "tensor", "pipeline", "expert", "layers", "offload", "cpu", "disk"]
@@ -185,59 +182,23 @@ ONNX_RUNTIME: Final = EngineProfile(
     source="exports of the demo model and of a scaled-down Scout on a processor",
 )
 
-VLLM_0_14: Final = EngineProfile(
+VLLM: Final = EngineProfile(
     name="vLLM",
-    version="0.14",
+    version="0.32",
     backend="vllm-server",
     install="vllm serve, and pip install llama4sdk-openai",
     layouts=("single", "tensor", "pipeline", "expert"),
     kinds=frozenset({"cuda", "rocm"}),
     precisions=("bf16", "fp8", "nvfp4", "int4"),
-    kv="vllm-0.14",
+    kv="vllm",
     kv_bytes=(2, 1),
     runtime=800_000_000,
     workspace=1_900_000_000,
     workspace_together=8_000_000_000,
-    utilization=0.9,
+    utilization=0.92,
     calibration="vLLM",
-    overhead="measured",
-    source="log of 0.14.0rc1 on one RTX PRO 6000; several devices as in 0.12",
-)
-
-VLLM_0_12: Final = VLLM_0_14.model_copy(
-    update={
-        "version": "0.12",
-        "workspace_together": 5_300_000_000,
-        "workspace_per_position": 256,  # sines and cosines of 64 pairs in bf16, on every device
-        "source": "log of 0.12.0 on eight H200: 89.71 GiB are left for the cache",
-    }
-)
-
-VLLM_0_8: Final = VLLM_0_12.model_copy(
-    update={
-        "version": "0.8.3",
-        "workspace_together": 9_800_000_000,
-        "overhead": "fitted",
-        "source": "the longest contexts vLLM's authors published of eight H100; the cache of a log of theirs agrees",
-    }
-)
-
-VLLM_0_32: Final = VLLM_0_14.model_copy(
-    update={
-        "version": "0.32",
-        "kv": "vllm",
-        "utilization": 0.92,
-        "overhead": "guessed",
-        "source": "the cache as 0.32.0 keeps it; what it needs besides as in 0.12 and 0.14",
-    }
-)
-
-VLLM_0_22: Final = VLLM_0_14.model_copy(
-    update={
-        "version": "0.22",
-        "overhead": "guessed",
-        "source": "as 0.14; since when its cache knows chunks is not said",
-    }
+    overhead="guessed",
+    source="the cache as 0.32.0 keeps it; its other needs as logs of 0.12.0 and 0.14.0rc1 show them",
 )
 
 SGLANG: Final = EngineProfile(
@@ -261,8 +222,6 @@ SGLANG: Final = EngineProfile(
     source="the longest contexts its documentation gives for eight H100 and H200 without hybrid cache",
 )
 
-SGLANG_FULL: Final = SGLANG.model_copy(update={"version": "0.4", "kv": "sglang-full"})
-
 LLAMA_CPP: Final = EngineProfile(
     name="llama.cpp",
     version="b11434",
@@ -284,76 +243,13 @@ LLAMA_CPP: Final = EngineProfile(
     source="llama-fit-params; cards filled to 92 % have been seen to spill",
 )
 
-KTRANSFORMERS: Final = LLAMA_CPP.model_copy(
-    update={
-        "name": "KTransformers",
-        "version": "2025",
-        "layouts": ("offload",),
-        "margin": 0.02,
-        "overhead": "guessed",
-        "source": "as llama.cpp",
-    }
-)
+#: The engines that a plan is compared with, ours first.
+ENGINES: Final = (TORCH, VLLM, SGLANG, LLAMA_CPP)
 
-META: Final = EngineProfile(
-    name="llama-models",
-    version="0.3",
-    backend="",
-    install="Meta's own scripts",
-    layouts=("single", "tensor"),
-    kinds=frozenset({"cuda"}),
-    precisions=("bf16", "fp8_mixed", "int4_mixed"),
-    kv="transformers",
-    runtime=800_000_000,
-    workspace=2_000_000_000,
-    calibration="torch",
-    overhead="guessed",
-    source="its README names the devices it was run on",
-)
-
-TRANSFORMERS: Final = META.model_copy(
-    update={
-        "name": "transformers",
-        "version": "5",
-        "install": "pip install transformers",
-        "layouts": ("single", "layers", "cpu"),
-        "precisions": ("bf16", "bnb-4bit"),
-        "source": "as Meta's scripts",
-    }
-)
-
-PROFILES: Final = (
-    TORCH,
-    ONNX_RUNTIME,
-    VLLM_0_8,
-    VLLM_0_12,
-    VLLM_0_14,
-    VLLM_0_22,
-    VLLM_0_32,
-    SGLANG_FULL,
-    SGLANG,
-    LLAMA_CPP,
-    KTRANSFORMERS,
-    META,
-    TRANSFORMERS,
-)
-"""All that are known, each engine's newest version last."""
-
-ENGINES: Final = (TORCH, VLLM_0_32, SGLANG, LLAMA_CPP)
-"""Those a plan is made for, each in its newest version; ours first."""
+#: All that are known: ONNX Runtime alone runs exports, which nothing else does.
+PROFILES: Final = (*ENGINES, ONNX_RUNTIME)
 
 
 def find_engine(name: str) -> EngineProfile:
-    """The newest profile of this name."""
-    return next(profile for profile in reversed(PROFILES) if profile.name == name)
-
-
-def find_profile(name: str, version: str) -> EngineProfile | None:
-    """The profile of one version; ``None`` where nothing is known of it."""
-    return next((profile for profile in PROFILES if (profile.name, profile.version) == (name, version)), None)
-
-
-def compute_buffer(config: TextConfig, context: int, block: int = 512) -> int:
-    """Bytes llama.cpp computes a block of a prompt in: logits, masks of both kinds of layers, five hidden states."""
-    local = min(context, (config.chunk_size or context) + block)
-    return block * (4 * config.vocab_size + 2 * (context + local) + 20 * config.hidden_size)
+    """The profile of this name. Raises StopIteration for an unknown one."""
+    return next(profile for profile in PROFILES if profile.name == name)

@@ -53,7 +53,6 @@ KERNELS: Final = (
     Kernel("vLLM", (0, 12), ("int4",), ("rocm",), "its Triton kernels, github.com/vllm-project/vllm/pull/27187"),
     Kernel("SGLang", (0, 5), ("fp4",), ("cuda",), "Marlin, github.com/sgl-project/sglang/pull/19652", (7, 5)),
     Kernel("llama.cpp", (), ("gguf",), BOTH, "github.com/ggml-org/llama.cpp/pull/11984; built with CUDA 12", (5, 0)),
-    Kernel("KTransformers", (), ("gguf",), BOTH, "as llama.cpp", (5, 0)),
     Kernel("", (), ("int4", "int8", "fp8", "fp4"), BOTH, "what kernels usually need", (8, 0)),
     Kernel("", (), ("gguf",), BOTH, "as llama.cpp", (5, 0)),
 )

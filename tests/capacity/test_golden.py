@@ -1,6 +1,6 @@
 """What the planner says of many machines, held in a file that people can read.
 
-``GOLDEN=write pytest tests/planning/test_golden.py`` writes it anew; look at the difference before committing it.
+``GOLDEN=write pytest tests/capacity/test_golden.py`` writes it anew; look at the difference before committing it.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.scorecard.old_engines import OLD_PROFILES, find_profile
 from llama4sdk.capacity.candidates import timed
-from llama4sdk.capacity.engine_profiles import ENGINES, PROFILES, EngineProfile, find_engine, find_profile
+from llama4sdk.capacity.engine_profiles import ENGINES, PROFILES, EngineProfile, find_engine
 from llama4sdk.capacity.layouts import Layout, class_bytes, layouts
 from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.catalog.accelerators import accelerators, describe
@@ -51,7 +52,7 @@ machines = st.builds(
     ram=st.integers(1, 4096),
     free=st.floats(0.05, 0.98),
 )
-engines = st.sampled_from(PROFILES)
+engines = st.sampled_from((*PROFILES, *OLD_PROFILES))
 
 
 @settings(deadline=None)
@@ -165,7 +166,6 @@ def test_layers_go_where_there_is_room() -> None:
 def test_a_vllm_run_is_met() -> None:
     """Scout in NVFP4 on one RTX PRO 6000 with vLLM 0.14 had room for 110,256 tokens."""
     profile = find_profile("vLLM", "0.14")
-    assert profile is not None
     (found,) = of_kind("single", list(layouts(model(SCOUT), profile, describe("rtx pro 6000 max-q"), "nvfp4")))
     assert found.fits
     assert found.context == pytest.approx(110_256, rel=0.1)
@@ -255,7 +255,9 @@ def test_llama_cpp_drives_no_more_devices_than_it_can() -> None:
     for kind in ("layers", "offload"):
         (found,) = of_kind(kind, lay(describe("20xt4", ram=512 * GIB), "llama.cpp", "Q4_K_M", MAVERICK))
         assert len(set(found.devices) - {"cpu"}) == 15
-    (wide,) = of_kind("layers", lay(describe("100xrtx-3090"), "transformers", "bf16"))
+    (wide,) = of_kind(
+        "layers", list(layouts(model(SCOUT), find_profile("transformers", "5"), describe("100xrtx-3090"), "bf16"))
+    )
     assert len(wide.devices) == 48
     assert all(share.weights["attention"] for share in wide.shares)
 
@@ -311,7 +313,6 @@ def test_smaller_devices_keep_less_for_working_together(gpus: str) -> None:
 def test_a_table_of_requests_takes_room_beside_the_cache() -> None:
     """SGLang's ends eight H100 at about a million tokens, and its ten million at 80 GiB a device."""
     full = find_profile("SGLang", "0.4")
-    assert full is not None
     (eight,) = [
         found
         for found in layouts(model(SCOUT), full, describe("8xh100"), "bf16")

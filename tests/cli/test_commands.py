@@ -113,7 +113,6 @@ def test_generate_prints_the_same_streamed_or_not(cli: Cli, flags: tuple[str, ..
         (("plan", "--gpus", "h100", "--ram", "99999999TB"), "total_memory is"),
         (("plan", "--best"), "--best chooses among what --compare shows"),
         (("plan", "--explain", "--compare"), "--explain is about one plan"),
-        (("plan", "--scorecard", "--plot", "x.svg"), "whatever --plot says"),
         (("plan", "-q", "experts=int4,experts=int8"), "'experts' stands in"),
         (("plan", "-q", "expert=int4"), "expert is 'int4'"),
         (("plan", "--compare", "-m", "ecko"), "'ecko' cannot be compared"),
@@ -225,15 +224,6 @@ def test_compare_says_what_would_have_to_give(cli: Cli) -> None:
     failed = [row for row in rows if row["concessions"]]
     assert failed
     assert all(concession["text"] for row in failed for concession in row["concessions"])
-
-
-def test_scorecard(cli: Cli) -> None:
-    """Every published figure is shown with its prediction, and counted; as JSON each says where it is from."""
-    text = " ".join(cli("plan", "--scorecard").stdout.split())
-    assert "of 231 published figures are met" in text
-    entries = json.loads(cli("plan", "--scorecard", "--json").stdout)
-    assert len(entries) == 231
-    assert all(entry["row"]["source"] and entry["row"]["date"] for entry in entries)
 
 
 def test_backends(cli: Cli) -> None:

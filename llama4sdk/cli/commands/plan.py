@@ -53,9 +53,6 @@ def plan(
         Path | None,
         typer.Option(help="Draw memory by device, and context against memory, into this .svg or .png file."),
     ] = None,
-    scorecard: Annotated[
-        bool, typer.Option("--scorecard", help="Show what has been published of Llama 4 beside what is predicted.")
-    ] = False,
     json: JsonFlag = False,
     target: Target,
 ) -> None:
@@ -65,16 +62,10 @@ def plan(
 
         raise ConfigurationError("A plan is of one place.", hint="Leave --fallback out, and plan with each --backend.")
     _check_combination(
-        scorecard=scorecard,
         compare=compare,
         **{"--best": best, "--explain": explain, "--plot": plot, "--gpus": gpus, "--ram": ram, "--hardware": hardware},
         **{"--need": target.need, "--language": target.language},
     )
-    if scorecard:
-        from benchmarks.scorecard.report import scorecard as show_scorecard
-
-        show_scorecard(json=json)
-        return
     from llama4sdk.cli.machine_argument import only_machine, read_machines
     from llama4sdk.registry import Registry
 
@@ -93,16 +84,10 @@ def plan(
     _show_plan(question, explain=explain, plot=plot, json=json, imagined=bool(gpus or ram))
 
 
-def _check_combination(*, scorecard: bool, compare: bool, **others: object) -> None:
+def _check_combination(*, compare: bool, **others: object) -> None:
     """Refuse options that would be dropped. Raises ConfigurationError."""
     from llama4sdk.errors import ConfigurationError
 
-    given = [name for name, value in others.items() if value]
-    if scorecard and (compare or given):
-        name = "--compare" if compare else given[0]
-        raise ConfigurationError(
-            f"--scorecard shows all that was published, whatever {name} says.", hint=f"Leave {name} or --scorecard out."
-        )
     if compare and others["--explain"]:
         raise ConfigurationError("--explain is about one plan, not a comparison.", hint="Leave one of them out.")
     for name in ("--need", "--language"):

@@ -1,0 +1,5 @@
+"""Run the scorecard."""
+
+from benchmarks.scorecard.report import main
+
+main()
