@@ -99,15 +99,15 @@ class AsyncClient(BaseClient):
         Functions run in threads, one at a time; results that can be awaited are awaited in the event loop.
         """
         run = ToolRun(as_messages(messages), tools, max_steps, wait=True)
-        while calls := run.take(answer := await self.chat(run.messages, tools=run.tools, **options)):
+        while calls := run.add_answer(answer := await self.chat(run.messages, tools=run.tools, **options)):
             for call in calls:
                 try:
-                    result = await asyncio.to_thread(run.work(call))
+                    result = await asyncio.to_thread(run.bind(call))
                     if inspect.isawaitable(result):
                         result = await result
                 except Exception as error:  # noqa: BLE001 - whatever a tool raises is for the model to know
                     result = error
-                run.give(call, result)
+                run.add_result(call, result)
         return answer
 
     @overload
@@ -189,7 +189,7 @@ class AsyncClient(BaseClient):
 
         Cancelling ends the requests under way; finished ones are in the file.
         """
-        from llama4sdk.batch.run import Run, in_tasks
+        from llama4sdk.batch.run import BatchRun, run_in_tasks
 
         session = self._session
 
@@ -197,11 +197,11 @@ class AsyncClient(BaseClient):
             return await session.astream(job.request, job.feature, job.difficulty, job.model)
 
         run = await asyncio.to_thread(
-            lambda: Run(requests, concurrency=concurrency, model=session.model, path=path, progress=progress)
+            lambda: BatchRun(requests, concurrency=concurrency, model=session.model, path=path, progress=progress)
         )
         try:
             await asyncio.to_thread(session.preload, run.models)
-            await in_tasks(run, start)
+            await run_in_tasks(run, start)
         finally:
             await asyncio.to_thread(run.close)
         return run.items()

@@ -189,13 +189,13 @@ class Client(BaseClient):
         that cannot be described.
         """
         run = ToolRun(as_messages(messages), tools, max_steps, wait=False)
-        while calls := run.take(answer := self.chat(run.messages, tools=run.tools, **options)):
+        while calls := run.add_answer(answer := self.chat(run.messages, tools=run.tools, **options)):
             for call in calls:
                 try:
-                    result = run.work(call)()
+                    result = run.bind(call)()
                 except Exception as error:  # noqa: BLE001 - whatever a tool raises is for the model to know
                     result = error
-                run.give(call, result)
+                run.add_result(call, result)
         return answer
 
     @overload
@@ -278,13 +278,13 @@ class Client(BaseClient):
         their number. Raises InvalidRequestError for an invalid request, before any is sent, and for a file of other
         requests; BatchFileError, which carries all finished items, when the file cannot be written.
         """
-        from llama4sdk.batch.run import Run, in_threads
+        from llama4sdk.batch.run import BatchRun, run_in_threads
 
         session = self._session
-        run = Run(requests, concurrency=concurrency, model=session.model, path=path, progress=progress)
+        run = BatchRun(requests, concurrency=concurrency, model=session.model, path=path, progress=progress)
         try:
             session.preload(run.models)
-            in_threads(run, lambda job: session.stream(job.request, job.feature, job.difficulty, job.model))
+            run_in_threads(run, lambda job: session.stream(job.request, job.feature, job.difficulty, job.model))
         finally:
             run.close()
         return run.items()

@@ -1,4 +1,4 @@
-"""What an answer must look like: JSON of a schema, text that a regular expression matches, or a grammar's language."""
+"""Constraints of an answer: JSON of a schema, text that matches a regular expression, or a grammar's language."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Constraint", "Grammar", "JsonSchema", "Regex", "SchemaLike", "as_con
 
 T = TypeVar("T")
 
+#: A type that pydantic can read from JSON (a model, a dataclass, ``list[int]``), or a JSON schema.
 SchemaLike: TypeAlias = type[T] | TypeAdapter[T] | Mapping[str, object]
-"""A type that pydantic can read from JSON (a model, a dataclass, ``list[int]``), or a JSON schema."""
 
 
 class JsonSchema(Value):
-    """The answer is JSON that this schema allows. Made of a type, it reads the answer as that type, too."""
+    """The answer is JSON that this schema allows. A schema made of a type also parses the answer as that type."""
 
     kind: Literal["json_schema"] = "json_schema"
     definition: dict[str, JsonValue]
@@ -32,33 +32,33 @@ class JsonSchema(Value):
 
     @classmethod
     def of(cls, schema: object) -> JsonSchema:
-        """From whatever ``SchemaLike`` covers; of a type's objects only its fields may be written.
+        """Make a schema of a type, a ``TypeAdapter`` or a JSON schema; objects of a type get no additional fields.
 
-        Raises InvalidRequestError for a mapping that is no JSON, and for what pydantic cannot describe.
+        Raises InvalidRequestError for a mapping that is no JSON, and for a type that pydantic cannot describe.
         """
         if isinstance(schema, Mapping):
-            return _of_mapping(schema)
+            return _from_mapping(schema)
         try:
             if isinstance(schema, str):  # pydantic would run it as code
                 raise TypeError("it is text, and neither a type nor a dict")
             adapter = schema if isinstance(schema, TypeAdapter) else TypeAdapter(cast("type[object]", schema))
-            definition = adapter.json_schema(schema_generator=_Closed)
+            definition = adapter.json_schema(schema_generator=_ClosedObjects)
         except (PydanticUserError, NameError, TypeError, SyntaxError) as error:
             reason = str(error).splitlines()[0]
             hint = "Pass a pydantic model, another type that JSON can carry, or a JSON schema as a dict."
             raise InvalidRequestError(f"schema={schema!r} cannot be described: {reason}", hint=hint) from error
-        made = cls(definition=definition)
-        made._adapter = adapter
-        return made
+        constraint = cls(definition=definition)
+        constraint._adapter = adapter
+        return constraint
 
     def __eq__(self, other: object) -> bool:
-        """Schemas are what they say; two that were made of one type are equal."""
+        """Compare definitions alone, so that two schemas of one type are equal."""
         return isinstance(other, JsonSchema) and self.definition == other.definition
 
     __hash__ = None  # type: ignore[assignment]  # a dict has no hash
 
     def read(self, text: str) -> object:
-        """An answer's value: of the type the schema was made of, or as plain JSON. Raises ValueError."""
+        """Parse an answer as the type the schema was made of, or as plain JSON. Raises ValueError."""
         return from_json(text, allow_inf_nan=False) if self._adapter is None else self._adapter.validate_json(text)
 
 
@@ -70,7 +70,7 @@ class Regex(Value):
 
 
 class Grammar(Value):
-    """The answer is of the language that ``lark``, a grammar in Lark's notation, describes from its rule ``start``."""
+    """The answer belongs to the language of ``lark``, a grammar in Lark's notation with the start rule ``start``."""
 
     kind: Literal["grammar"] = "grammar"
     lark: Annotated[str, Field(min_length=1)]
@@ -80,16 +80,16 @@ Constraint: TypeAlias = Annotated[JsonSchema | Regex | Grammar, Field(discrimina
 
 
 def as_constraint(schema: object, regex: object = None, grammar: object = None) -> JsonSchema | Regex | Grammar | None:
-    """The one of the three that was given. Raises InvalidRequestError for several, and for what cannot mean anything.
+    """Make a constraint of the argument that is given, if any. Raises InvalidRequestError for several or invalid ones.
 
-    What only the engine can tell (a keyword it cannot enforce, a pattern it cannot read) is for the engine to refuse.
+    Schema keywords and patterns that an engine cannot enforce are refused by the engine.
     """
-    asked = {"schema": schema, "regex": regex, "grammar": grammar}
-    given = [name for name, value in asked.items() if value is not None]
+    arguments = {"schema": schema, "regex": regex, "grammar": grammar}
+    given = [name for name, value in arguments.items() if value is not None]
     if len(given) > 1:
         raise InvalidRequestError(
             f"An answer has one shape, and {' and '.join(given)} were given.",
-            hint=f"Pass only one of {', '.join(asked)}.",
+            hint=f"Pass only one of {', '.join(arguments)}.",
         )
     if schema is not None:
         return JsonSchema.of(schema)
@@ -101,7 +101,7 @@ def as_constraint(schema: object, regex: object = None, grammar: object = None) 
         raise InvalidRequestError(f"Invalid {given[0]}: {in_words(error)}.", hint="Pass it as text.") from error
 
 
-def _of_mapping(schema: Mapping[str, object]) -> JsonSchema:
+def _from_mapping(schema: Mapping[str, object]) -> JsonSchema:
     try:
         json.dumps(dict(schema), allow_nan=False)
         return JsonSchema(definition=cast("dict[str, JsonValue]", dict(schema)))
@@ -113,18 +113,18 @@ def _of_mapping(schema: Mapping[str, object]) -> JsonSchema:
         ) from error
 
 
-class _Closed(GenerateJsonSchema):
-    """Pydantic ignores fields it does not know; a model that is free to write them would."""
+class _ClosedObjects(GenerateJsonSchema):
+    """Forbid additional fields, which a model would write and pydantic ignore."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
-        return _closed(super().model_schema(schema))
+        return _without_additional_fields(super().model_schema(schema))
 
     def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
-        return _closed(super().dataclass_schema(schema))
+        return _without_additional_fields(super().dataclass_schema(schema))
 
     def typed_dict_schema(self, schema: core_schema.TypedDictSchema) -> JsonSchemaValue:
-        return _closed(super().typed_dict_schema(schema))
+        return _without_additional_fields(super().typed_dict_schema(schema))
 
 
-def _closed(definition: JsonSchemaValue) -> JsonSchemaValue:
+def _without_additional_fields(definition: JsonSchemaValue) -> JsonSchemaValue:
     return {"additionalProperties": False} | definition if "properties" in definition else definition

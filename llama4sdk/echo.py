@@ -1,4 +1,4 @@
-"""The one built-in backend: it repeats what it is told, word by word. For docs, tests and the doctor's self-check."""
+"""The built-in backend, which repeats the last message. For documentation, tests and the doctor's self-check."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONTEXT_LENGTH: Final = 4096
 
 @hookimpl
 def llama4sdk_backends() -> list[BackendInfo]:
-    """The echo backend's card."""
+    """Declare the echo backend."""
     return [
         BackendInfo(
             name="echo",
@@ -45,7 +45,7 @@ class EchoBackend(Backend):
     name: ClassVar[str] = "echo"
 
     def offer(self, need: Need, hardware: Hardware) -> Offer | Unavailable:
-        """An offer for ``echo``, or for a caller who leaves the model open."""
+        """Offer ``echo`` where it is named or no model is."""
         if need.model not in (None, MODEL):
             return Unavailable(reason=f"it only repeats; it has no model '{need.model}'.", fix="Choose model 'echo'.")
         if need.device not in (None, "cpu"):
@@ -59,12 +59,12 @@ class EchoBackend(Backend):
         return Offer(model=MODEL, placement=where, context_length=context, reason="it needs no memory to speak of")
 
     def load(self, plan: Plan, *, progress: Progress | None = None) -> EchoEngine:
-        """An engine; nothing is loaded, so there is no progress to speak of."""
+        """Make an engine. Nothing is loaded, so ``progress`` is not called."""
         return EchoEngine(plan.context_length)
 
 
 class EchoEngine(Engine):
-    """One word with the space before it is one token."""
+    """Repeats the last message; a word with the space before it is one token."""
 
     def __init__(self, context_length: int) -> None:
         self.model = MODEL
@@ -72,7 +72,7 @@ class EchoEngine(Engine):
         self._closed = False
 
     def stream(self, request: Request) -> Iterator[Event]:
-        """The last message's words, one delta each."""
+        """Stream the words of the last message or the prompt, one delta each."""
         words = _words(request)
         read = self.count_tokens(request)
         limit = room_for_answer(read, request.sampling.max_tokens, self.context_length)
@@ -85,18 +85,18 @@ class EchoEngine(Engine):
         yield Finish(reason="stop" if written == len(words) else "length", usage=usage)
 
     async def astream(self, request: Request) -> AsyncIterator[Event]:
-        """The same events; nothing here waits."""
+        """Stream the same events asynchronously."""
         for event in self.stream(request):
             yield event
 
     def count_tokens(self, request: Request) -> int:
-        """Words in all messages, or in the prompt."""
+        """Count the words of all messages, or of the prompt."""
         if request.prompt is not None:
             return len(_split(request.prompt))
         return sum(len(_split(message.text)) for message in request.messages)
 
     def close(self) -> None:
-        """End the streams that are still open."""
+        """End open streams with StreamClosedError."""
         self._closed = True
 
 

@@ -1,4 +1,4 @@
-"""The pieces of a stream: any number of deltas, then exactly one ``Finish``."""
+"""The events of a stream: any number of deltas, then exactly one ``Finish``."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filte
 
 
 class Usage(Value):
-    """Tokens read and written; ``None`` where the backend does not say."""
+    """Tokens of the prompt and of the answer; ``None`` where the backend does not report them."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
+    #: US dollars, as reported by the endpoint or by a known price; ``None`` where neither is there. Never estimated.
     cost: float | None = None
-    """In US dollars, by the price the SDK knows of the endpoint; ``None`` where it knows none. Never guessed."""
 
     @property
     def total_tokens(self) -> int | None:
@@ -39,14 +39,14 @@ class Usage(Value):
 
 
 class TopLogprob(Value):
-    """A token that could have been drawn; natural logarithm."""
+    """A candidate token and the natural logarithm of its probability."""
 
     token: str
     logprob: float
 
 
 class TokenLogprob(Value):
-    """A token that was drawn, with the likeliest alternatives at its place, likeliest first.
+    """A token of the answer, its log-probability, and the likeliest candidates at its position, likeliest first.
 
     The probabilities are the model's own: before temperature, penalties and truncation.
     """
@@ -57,14 +57,14 @@ class TokenLogprob(Value):
 
 
 class TextDelta(Value):
-    """More text of the answer. Never cuts a character; may carry several tokens, or none of a whole one."""
+    """A piece of the answer's text, of whole characters: one token, several, or a part of one."""
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class ToolCallDelta(Value):
-    """More of tool call number ``index``; ``id`` and ``name`` come with its first piece."""
+    """A piece of tool call number ``index``; ``id`` and ``name`` come with the first piece."""
 
     index: int
     id: str | None = None
@@ -73,24 +73,24 @@ class ToolCallDelta(Value):
 
 
 class Attempt(Value):
-    """One try of a request at one place; without ``error`` it is the one that answered."""
+    """One attempt to answer a request; without ``error`` it is the one that answered."""
 
     backend: str
     model: str
     error: str | None = None
+    #: From its start to its failure, or to the first event of the answer.
     seconds: float = 0.0
-    """From its start to its end, or to the first event of the answer."""
+    #: Seconds until the next attempt at the same endpoint; ``None`` where there was none.
     wait: float | None = None
-    """Seconds until the next try at the same place; ``None`` where there was none."""
 
 
 class Finish(Value):
-    """The last event of every stream that ran to its end."""
+    """The last event of every stream that is complete."""
 
     reason: FinishReason
     usage: Usage = Usage()
+    #: All attempts, where the backend reports them; the last one answered.
     attempts: tuple[Attempt, ...] = ()
-    """What was tried, where that is known to the backend; the last one answered."""
 
 
 Event: TypeAlias = TextDelta | ToolCallDelta | Finish

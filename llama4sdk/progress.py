@@ -1,4 +1,4 @@
-"""How far something slow is: what downloads, loading and scoring report, and what a progress bar is made of."""
+"""The callback that reports the progress of downloads, loading, scoring and batches."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from typing import TypeAlias
 
 __all__ = ["Progress"]
 
+#: Called, in the thread that does the work, with the amount done and the total (``None`` where it is unknown): bytes of
+#: downloads and loading, tokens of scoring, requests of batches. An exception it raises ends the work.
 Progress: TypeAlias = Callable[[int, int | None], None]
-"""Called with what is done and what there will be (``None`` when nobody knows), where the work is done. Downloads and
-loading count bytes, scoring counts tokens.
-
-What it raises ends the work.
-"""

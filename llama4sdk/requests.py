@@ -1,4 +1,4 @@
-"""What a caller asks an engine to do, checked once before any work."""
+"""Requests to an engine, validated once before any work."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ def _as_tuple(value: object) -> object:
 
 
 class SamplingParams(Value):
-    """How tokens are drawn. ``None`` leaves the choice to the model's own defaults.
+    """Sampling options. ``None`` leaves an option to the model's own defaults.
 
-    The order of application is the field's usual one: repetition penalty, temperature, top_k, top_p, min_p.
+    They are applied in the usual order: repetition penalty, temperature, top_k, top_p, min_p.
     """
 
+    #: Tokens of the answer at most; ``None`` allows the rest of the context.
     max_tokens: Annotated[int, Field(ge=1)] | None = None
-    """At most this many tokens are generated; ``None`` allows what the context has left."""
+    #: 0 always selects the likeliest token.
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """0 always takes the likeliest token."""
+    #: Keep the likeliest tokens up to this total probability, including the one that reaches it.
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Keep the likeliest tokens up to this total probability, the one that crosses it included."""
     top_k: Annotated[int, Field(ge=1)] | None = None
+    #: Drop tokens with less than this fraction of the likeliest token's probability.
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Drop tokens less likely than this share of the likeliest one."""
+    #: Above 1, tokens of the prompt and of the answer so far become less likely.
     repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Above 1, tokens already seen (in prompt or answer) become less likely."""
+    #: The same seed, request and engine give the same answer.
     seed: int | None = None
-    """The same seed, request and engine give the same answer."""
+    #: The answer ends before the first of these that it would contain.
     stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_tuple)] = ()
-    """The answer ends before the first of these that it would contain."""
+    #: Report the log-probability of each token and of this many likeliest alternatives.
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    """Report each token's log-probability and those of this many likeliest alternatives."""
 
     def asked(self) -> frozenset[str]:
         """The names of the options that were set to something."""
@@ -75,8 +75,9 @@ class SamplingOptions(TypedDict, total=False):
 
 
 class GenerateOptions(SamplingOptions, total=False):
-    """What ``generate`` takes besides: the shape of the answer, as a regular expression or a Lark grammar, and how hard
-    the request is, where ``Policy(route=...)`` chooses a model by that.
+    """Sampling options, a constraint of the answer (a regular expression or a Lark grammar), and the difficulty.
+
+    ``Policy(route=...)`` chooses a model by the difficulty.
     """
 
     regex: str | None
@@ -85,7 +86,7 @@ class GenerateOptions(SamplingOptions, total=False):
 
 
 class ChatOptions(GenerateOptions, total=False):
-    """What ``chat`` takes besides: whether tools are called. ``auto``, ``none``, ``required``, or a tool's name."""
+    """The options of ``generate`` and ``tool_choice``: ``auto``, ``none``, ``required``, or a tool's name."""
 
     tool_choice: str
 
@@ -104,10 +105,10 @@ class Request(Value):
     prompt: str | None = None
     messages: tuple[Message, ...] = ()
     tools: tuple[Tool, ...] = ()
+    #: ``auto`` leaves it to the model; ``none``, no tool; ``required``, one of them; else the tool of this name.
     tool_choice: str = "auto"
-    """``auto`` leaves it to the model; ``none``, no tool; ``required``, one of them; else the tool of this name."""
+    #: The form the answer must have.
     constraint: Constraint | None = None
-    """What the answer must look like."""
     sampling: SamplingParams = SamplingParams()
 
     @model_validator(mode="after")
@@ -134,14 +135,14 @@ class Request(Value):
 
     @property
     def forced_calls(self) -> tuple[Tool, ...]:
-        """The tools of which one must be called; none where the model may answer as it likes."""
+        """The tools of which one must be called; empty where the model may answer without a call."""
         if self.tool_choice in ("auto", "none"):
             return ()
         return tuple(tool for tool in self.tools if self.tool_choice in ("required", tool.name))
 
 
 class EmbedRequest(Value):
-    """Texts to embed; ``pooling`` says which hidden states stand for a text."""
+    """Texts to embed; ``pooling`` selects the hidden states that represent a text."""
 
     inputs: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
     pooling: Pooling = "mean"
@@ -149,16 +150,16 @@ class EmbedRequest(Value):
 
 
 class ScoreRequest(Value):
-    """A raw ``prompt``, or ``messages`` as they are written for the model, to be scored token by token."""
+    """A raw ``prompt`` or ``messages``, with their chat template, to be scored token by token."""
 
     prompt: str | None = None
     messages: tuple[Message, ...] = ()
+    #: Alternatives to report for each token, likeliest first.
     top: Annotated[int, Field(ge=0, le=20)] = 0
-    """Report this many likeliest alternatives at each place."""
+    #: Tokens that are read together; ``None`` is the engine's context.
     window: Annotated[int, Field(ge=2)] | None = None
-    """Tokens that are read together; ``None`` reads as many as the context has room for."""
+    #: Tokens scored in each window after the first; ``None`` is half a window.
     stride: Annotated[int, Field(ge=1)] | None = None
-    """Tokens of a further window that are scored; ``None`` is half a window."""
 
     @model_validator(mode="after")
     def _sound(self) -> ScoreRequest:

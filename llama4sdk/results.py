@@ -1,4 +1,4 @@
-"""What a finished request gives back, and how it is folded from events."""
+"""The results of requests, and the function that makes a completion of a stream's events."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from llama4sdk.errors import InvalidRequestError, StructuredOutputError
 from llama4sdk.events import Attempt, Event, Finish, FinishReason, TextDelta, TokenLogprob, ToolCallDelta, Usage
 from llama4sdk.messages import Message, ToolCall
 
-__all__ = ["BAND", "Completion", "Embeddings", "Memory", "Scores", "fold"]
+__all__ = ["MEMORY_TOLERANCE", "Completion", "Embeddings", "Memory", "Scores", "fold"]
 
 Parsed = TypeVar("Parsed", covariant=True, default=object)
 
-KEPT: Final = "The error's .completion holds the answer."
-CUT: Final = {
+COMPLETION_HINT: Final = "The error's .completion holds the answer."
+#: Error and hint for an answer that did not end by itself, by its ``finish_reason``.
+INCOMPLETE: Final = {
     None: ("is not at its end yet", "Read the stream to its end first."),
     "length": ("was cut at its limit of tokens", "Raise max_tokens, or bound the schema's strings and lists."),
     "tool_calls": ("calls tools", "Its .tool_calls say which."),
-    "content_filter": ("was cut by a content filter", KEPT),
+    "content_filter": ("was cut by a content filter", COMPLETION_HINT),
 }
-"""Why an answer that did not end by itself is no value, and what to do, by its ``finish_reason``."""
 
 
 class Completion(Value, Generic[Parsed]):
@@ -40,35 +40,37 @@ class Completion(Value, Generic[Parsed]):
     logprobs: tuple[TokenLogprob, ...] = ()
     model: str
     backend: str
+    #: Reason for the model, where it was chosen for the request.
     route: str | None = None
-    """Why this model, where one was chosen for the request."""
+    #: All attempts, where they are known or a fallback answered; the last one answered.
     attempts: tuple[Attempt, ...] = ()
-    """What was tried, where that is known or a fallback took over; the last one answered."""
     _constraint: Constraint | None = PrivateAttr(default=None)
 
     @property
     def parsed(self) -> Parsed:
-        """The value that the answer is: of the type given as ``schema=``, or plain JSON of a schema.
+        """The answer's value, of the type given as ``schema=``, or plain JSON of a JSON schema.
 
-        Raises StructuredOutputError for an answer that was cut or does not validate, InvalidRequestError for one that
-        was not asked for with ``schema=``.
+        Raises StructuredOutputError for an answer that was cut or does not validate, InvalidRequestError where the
+        request had no ``schema=``.
         """
         if not isinstance(self._constraint, JsonSchema):
             raise InvalidRequestError("This answer is plain text.", hint="Ask with schema=, or read .text.")
         if self.finish_reason != "stop":
-            fault, hint = CUT[self.finish_reason]
-            raise StructuredOutputError(f"The answer {fault}: {_end(self.text)}", completion=self, hint=hint)
+            fault, hint = INCOMPLETE[self.finish_reason]
+            raise StructuredOutputError(f"The answer {fault}: {_tail(self.text)}", completion=self, hint=hint)
         try:
             return cast("Parsed", self._constraint.read(self.text))
         except ValueError as error:
             reason = in_words(error) if isinstance(error, ValidationError) else str(error)
             raise StructuredOutputError(
-                f"The answer does not fit its schema ({reason}): {_end(self.text)}", completion=self, hint=KEPT
+                f"The answer does not fit its schema ({reason}): {_tail(self.text)}",
+                completion=self,
+                hint=COMPLETION_HINT,
             ) from error
 
     @property
     def message(self) -> Message:
-        """The answer as a message, ready to be appended to the conversation."""
+        """The answer as a message, to be appended to the conversation."""
         return Message(role="assistant", content=self.text, tool_calls=self.tool_calls)
 
     def __str__(self) -> str:
@@ -82,8 +84,8 @@ class Embeddings(Value):
     usage: Usage = Usage()
     model: str
     backend: str
+    #: All attempts, where a fallback answered; the last one answered.
     attempts: tuple[Attempt, ...] = ()
-    """What was tried, where a fallback took over; the last one answered."""
 
     @property
     def dimensions(self) -> int:
@@ -92,19 +94,19 @@ class Embeddings(Value):
 
 
 class Scores(Value):
-    """How likely a text is to the model, token by token, each given those before it; natural logarithms."""
+    """Natural log-probabilities of a text's tokens, each given the tokens before it."""
 
+    #: Every token that the model read, including those that a tokenizer or chat template adds.
     tokens: tuple[str, ...]
-    """Every token of the text as it was read, with what a tokenizer or chat template adds."""
+    #: One for each token; ``None`` for the first, which has no context.
     logprobs: tuple[TokenLogprob | None, ...]
-    """One for each token; ``None`` for the first, which nothing comes before."""
     usage: Usage = Usage()
     model: str
     backend: str
 
     @property
     def scored(self) -> int:
-        """How many tokens have a log-probability."""
+        """Number of tokens with a log-probability."""
         return len(self._values)
 
     @property
@@ -114,12 +116,12 @@ class Scores(Value):
 
     @property
     def perplexity(self) -> float:
-        """Between how many equally likely tokens the model seems to choose; ``nan`` where nothing was scored."""
+        """The exponential of the mean negative log-probability; ``nan`` where nothing was scored."""
         return math.exp(-self.log_likelihood / self.scored) if self.scored else math.nan
 
     @property
     def standard_error(self) -> float:
-        """Of the perplexity, as if tokens were independent of each other; ``nan`` for fewer than two."""
+        """Standard error of the perplexity for independent tokens; ``nan`` for fewer than two."""
         count = self.scored
         if count < 2:
             return math.nan
@@ -140,9 +142,9 @@ def fold(
     route: str | None = None,
     constraint: Constraint | None = None,
 ) -> Completion:
-    """One ``Completion`` from a stream's events. Pure; what is not there yet stays empty.
+    """Make a ``Completion`` of a stream's events; a stream that is not at its end gives a partial one. Pure.
 
-    ``constraint`` is the request's; by a schema the answer can be ``parsed``.
+    ``constraint`` is the request's: an answer to a schema can be ``parsed``.
     """
     text: list[str] = []
     logprobs: list[TokenLogprob] = []
@@ -156,7 +158,7 @@ def fold(
             calls[event.index] = _extend(calls.get(event.index), event)
         else:
             finish = event
-    whole = Completion(
+    completion = Completion(
         text="".join(text),
         tool_calls=tuple(calls[index] for index in sorted(calls)),
         finish_reason=finish.reason if finish else None,
@@ -167,12 +169,12 @@ def fold(
         route=route,
         attempts=finish.attempts if finish else (),
     )
-    whole._constraint = constraint
-    return whole
+    completion._constraint = constraint
+    return completion
 
 
-def _end(text: str) -> str:
-    """The last of it, to show."""
+def _tail(text: str) -> str:
+    """The end of a text, for an error message."""
     return repr(text) if len(text) <= 60 else f"…{text[-60:]!r}"
 
 
@@ -182,22 +184,22 @@ def _extend(call: ToolCall | None, delta: ToolCallDelta) -> ToolCall:
     return call.model_copy(update={"name": delta.name or call.name, "arguments": call.arguments + delta.arguments})
 
 
-BAND: Final = 0.1
-"""The share by which an engine may exceed its plan's memory before it is said."""
+#: Fraction by which an engine may exceed its plan's memory before it is reported.
+MEMORY_TOLERANCE: Final = 0.1
 
 
 class Memory(Value):
-    """Bytes by device. ``measured`` is the peak so far, and empty where the engine cannot tell."""
+    """Bytes on each device: as planned, and the measured peak so far, empty where an engine measures nothing."""
 
     predicted: dict[str, int] = Field(default_factory=dict)
     measured: dict[str, int] = Field(default_factory=dict)
 
     @property
     def excess(self) -> str | None:
-        """What to say of the devices that took more than was predicted, and ``BAND`` besides; ``None`` of none."""
-        beyond = [
+        """Describe the devices that exceed the plan by more than ``MEMORY_TOLERANCE``; ``None`` where none does."""
+        parts = [
             f"{gb(size)} on {device}, where {gb(self.predicted[device])} were predicted"
             for device, size in self.measured.items()
-            if device in self.predicted and size > self.predicted[device] * (1 + BAND)
+            if device in self.predicted and size > self.predicted[device] * (1 + MEMORY_TOLERANCE)
         ]
-        return " and ".join(beyond) or None
+        return " and ".join(parts) or None

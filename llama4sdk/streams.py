@@ -67,12 +67,12 @@ class _EventLog(Generic[Parsed]):
 
     @property
     def model(self) -> str:
-        """The model that answers."""
+        """The name of the model that answers."""
         return self._origin.model
 
     @property
     def backend(self) -> str:
-        """The backend that answers; before the first event, the one that is asked."""
+        """The name of the backend that answers; before the first event, of the one that is asked."""
         return self._origin.backend
 
     @property
@@ -121,9 +121,9 @@ class _EventLog(Generic[Parsed]):
 
 
 class Stream(_EventLog[Parsed], Iterator[Event]):
-    """An answer as it is written: iterate over its events, or over ``text_deltas()``.
+    """An answer while it is generated: iterate over its events, or over ``text_deltas()``.
 
-    Leaving a ``with`` block, or calling ``close()``, stops the work behind it.
+    ``close()``, or leaving a ``with`` block, stops the work. After an error, the answer so far is in ``partial``.
     """
 
     def __init__(self, events: Iterator[Event], *, origin: Origin, constraint: Constraint | None = None) -> None:
@@ -143,7 +143,7 @@ class Stream(_EventLog[Parsed], Iterator[Event]):
         except Exception as error:
             self._fail(error)
             raise
-        if self._closed:  # closed from another thread while the producer was at work
+        if self._closed:  # closed from another thread while the engine worked
             self._stop()
             self._may_continue()
         self._append(event)
@@ -158,13 +158,13 @@ class Stream(_EventLog[Parsed], Iterator[Event]):
                 yield event.text
 
     def completion(self) -> Completion[Parsed]:
-        """Read to the end and return the whole answer, what was read before included."""
+        """Read to the end and return the whole answer, including the events read before."""
         for _ in self:
             pass
         return self.partial
 
     def close(self) -> None:
-        """Stop the work and free what it held. Reading on raises StreamClosedError, unless the stream had ended."""
+        """Stop the work and free its memory. Reading on raises StreamClosedError, unless the stream had ended."""
         self._closed = True
         self._stop()
 
@@ -175,7 +175,7 @@ class Stream(_EventLog[Parsed], Iterator[Event]):
         try:
             close()
         except ValueError:
-            # "generator already executing": another thread is inside it and will see _closed when it comes out.
+            # "generator already executing": the thread that runs it checks _closed after the current event.
             if not self._closed:
                 raise
 
@@ -187,7 +187,7 @@ class Stream(_EventLog[Parsed], Iterator[Event]):
 
 
 class AsyncStream(_EventLog[Parsed], AsyncIterator[Event]):
-    """The asynchronous twin: ``async for``, ``async with``, ``await stream.completion()``."""
+    """An answer while it is generated, for asyncio: ``async for``, ``async with``, ``await stream.completion()``."""
 
     def __init__(self, events: AsyncIterator[Event], *, origin: Origin, constraint: Constraint | None = None) -> None:
         super().__init__(origin, constraint)
@@ -221,13 +221,13 @@ class AsyncStream(_EventLog[Parsed], AsyncIterator[Event]):
                 yield event.text
 
     async def completion(self) -> Completion[Parsed]:
-        """Read to the end and return the whole answer, what was read before included."""
+        """Read to the end and return the whole answer, including the events read before."""
         async for _ in self:
             pass
         return self.partial
 
     async def aclose(self) -> None:
-        """Stop the work and free what it held."""
+        """Stop the work and free its memory. Reading on raises StreamClosedError, unless the stream had ended."""
         self._closed = True
         await self._stop()
 
@@ -237,7 +237,7 @@ class AsyncStream(_EventLog[Parsed], AsyncIterator[Event]):
         try:
             await self._events.aclose()
         except RuntimeError:
-            # "already running": another task is inside it and will see _closed when it comes out.
+            # "already running": the task that runs it checks _closed after the current event.
             if not self._closed:
                 raise
 

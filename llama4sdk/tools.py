@@ -1,4 +1,4 @@
-"""Python functions as tools: described to the model from their signatures, and called when it asks."""
+"""Python functions as tools: described by their signatures, and called when the model asks for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic_core import ArgsKwargs, to_json
 
-from llama4sdk._text import in_words, nearest
+from llama4sdk._text import error_text, in_words, nearest
 from llama4sdk.errors import InvalidRequestError, ToolLimitError
 from llama4sdk.messages import Message, ToolCall
 from llama4sdk.requests import Tool
@@ -19,30 +19,29 @@ from llama4sdk.results import Completion
 
 __all__ = ["ToolLike", "ToolRun", "as_tools"]
 
+#: A tool, a pydantic model whose fields are the arguments, or a function with annotated parameters.
 ToolLike: TypeAlias = Tool | type[BaseModel] | Callable[..., object]
-"""A tool, a pydantic model whose fields are the arguments, or a function with annotated parameters."""
 
 
 def as_tools(tools: Sequence[ToolLike]) -> tuple[Tool, ...]:
-    """Each as the model is told of it. Raises InvalidRequestError for what cannot be described, or is named twice."""
-    described = tuple(map(_described, tools))
+    """The description of each tool. Raises InvalidRequestError for tools without a schema or of the same name."""
+    described = tuple(map(_as_tool, tools))
     names = [tool.name for tool in described]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise InvalidRequestError(f"Two tools are named '{min(twice)}'.", hint="Give every tool a name of its own.")
+    if duplicates := {name for name in names if names.count(name) > 1}:
+        raise InvalidRequestError(f"Two tools are named '{min(duplicates)}'.", hint="Give every tool its own name.")
     return described
 
 
 class ToolRun:
-    """A conversation in which tools are called until the model answers plainly.
+    """A conversation in which tools are called until the model answers without a call. Does no I/O.
 
-    ``messages`` are the conversation so far, ``tools`` what the model is told of. Does no I/O of its own, so that both
-    clients share it.
+    ``messages`` are the conversation so far, ``tools`` the descriptions of the functions.
     """
 
     def __init__(
         self, messages: Sequence[Message], functions: Sequence[Callable[..., object]], max_steps: int, *, wait: bool
     ) -> None:
-        """``wait`` allows functions whose results are awaited. Raises InvalidRequestError for what is no function."""
+        """``wait`` permits asynchronous functions. Raises InvalidRequestError for anything that is no function."""
         if max_steps < 1:
             raise InvalidRequestError(
                 f"max_steps is {max_steps}.", hint="It counts the model's answers; pass 1 or more."
@@ -55,8 +54,8 @@ class ToolRun:
         self._max_steps = max_steps
         self._steps = 0
 
-    def take(self, answer: Completion) -> tuple[ToolCall, ...]:
-        """Add the model's answer; the calls it asks for. Raises ToolLimitError when it has asked often enough."""
+    def add_answer(self, answer: Completion) -> tuple[ToolCall, ...]:
+        """Append the model's answer and return the calls it asks for. Raises ToolLimitError at the step limit."""
         self._steps += 1
         self.messages.append(answer.message)
         if answer.tool_calls and self._steps == self._max_steps:
@@ -67,24 +66,27 @@ class ToolRun:
             )
         return answer.tool_calls
 
-    def work(self, call: ToolCall) -> Callable[[], object]:
-        """What does the call. Raises ValueError, in words for the model, when the call cannot be made."""
+    def bind(self, call: ToolCall) -> Callable[[], object]:
+        """The function with the call's arguments, validated when it is called.
+
+        Raises ValueError with a text for the model where there is no such function or the arguments are no JSON object.
+        """
         function = self._functions.get(call.name)
         if function is None:
             raise ValueError(f"There is no tool '{call.name}'. {nearest(call.name, list(self._functions), 'Tools')}")
         return partial(_adapter(function).validate_python, ArgsKwargs((), dict(call.parsed())))
 
-    def give(self, call: ToolCall, result: object) -> None:
-        """Add a call's result: text as it is, an exception as its words, anything else as JSON."""
+    def add_result(self, call: ToolCall, result: object) -> None:
+        """Append a call's result: text as it is, an exception as its text, anything else as JSON."""
         if isinstance(result, ValidationError):
             result = f"Error: the arguments do not fit: {in_words(result)}."
         elif isinstance(result, Exception):
-            result = f"Error: {type(result).__name__}: {result}"
+            result = f"Error: {error_text(result)}"
         text = result if isinstance(result, str) else to_json(result, fallback=str).decode()
         self.messages.append(Message(role="tool", content=text, tool_call_id=call.id, name=call.name))
 
 
-def _described(tool: ToolLike) -> Tool:
+def _as_tool(tool: ToolLike) -> Tool:
     if isinstance(tool, Tool):
         return tool
     name = getattr(tool, "__name__", "")
@@ -111,12 +113,12 @@ def _schema(tool: type[BaseModel] | Callable[..., object]) -> dict[str, JsonValu
 
 
 def _adapter(function: Callable[..., object]) -> TypeAdapter[object]:
-    """Pydantic's own reading of a function: a schema of its arguments, and a call with arguments that were checked."""
+    """Pydantic's adapter of a function: the schema of its arguments, and calls with validated arguments."""
     return TypeAdapter(cast("type[object]", function))
 
 
 def _documentation(tool: type[BaseModel] | Callable[..., object]) -> str:
-    """Its own docstring: a model without one would have its base class's."""
+    """The tool's own docstring, not one inherited from a base class."""
     return inspect.cleandoc(tool.__doc__ or "")
 
 

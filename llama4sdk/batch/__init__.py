@@ -1,1 +1,1 @@
-"""Many requests at once: in order, each with its answer or its error, kept in a file that a later call goes on with."""
+"""Answering many requests, with a file of their outcomes from which a later call continues."""

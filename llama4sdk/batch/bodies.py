@@ -1,4 +1,4 @@
-"""A line of an OpenAI batch file as arguments of ``chat`` or ``generate``. What they have no word for is refused."""
+"""Bodies of OpenAI's batch files as arguments of ``chat`` or ``generate``, or an error for other options."""
 
 from __future__ import annotations
 
@@ -13,52 +13,51 @@ from llama4sdk._text import error_text
 from llama4sdk.errors import InvalidRequestError, UnknownOptionError
 from llama4sdk.requests import SamplingParams, Tool
 
-__all__ = ["arguments_of"]
+__all__ = ["arguments_from_body"]
 
-PLAIN: Final = ({"messages", "prompt", "model", "difficulty"} | set(SamplingParams.model_fields)) - {"logprobs"}
-HARMLESS: Final[dict[str, tuple[object, ...]]] = {
+SAME_OPTIONS: Final = ({"messages", "prompt", "model", "difficulty"} | set(SamplingParams.model_fields)) - {"logprobs"}
+#: Options without an equivalent, with the values that change nothing.
+NEUTRAL_OPTIONS: Final[dict[str, tuple[object, ...]]] = {
     "stream": (None, False),
     "n": (None, 1),
     "frequency_penalty": (None, 0),
     "presence_penalty": (None, 0),
 }
-"""What may stand there as long as it changes nothing."""
 
 
-def arguments_of(line: Mapping[str, object]) -> dict[str, object]:
-    """From a line with ``body``. Raises InvalidRequestError or UnknownOptionError."""
-    body = line["body"]
+def arguments_from_body(body: object) -> dict[str, object]:
+    """The arguments of a request's ``body``. Raises InvalidRequestError or UnknownOptionError."""
     if not isinstance(body, Mapping):
         raise InvalidRequestError("Its body is no object.", hint="A line has custom_id and body.")
     try:
-        return _converted(body)
+        return _arguments(body)
     except (KeyError, TypeError, AttributeError, ValidationError) as error:
         raise InvalidRequestError(f"Its body is none of OpenAI's: {error_text(error)}.") from error
 
 
-def _converted(body: Mapping[str, Any]) -> dict[str, object]:
-    found: dict[str, object] = {}
+def _arguments(body: Mapping[str, Any]) -> dict[str, object]:
+    arguments: dict[str, object] = {}
     for name, value in body.items():
         if name == "messages":
-            found[name] = [_message(message) for message in value]
-        elif name in PLAIN:
-            found[name] = value
+            arguments[name] = [_message(message) for message in value]
+        elif name in SAME_OPTIONS:
+            arguments[name] = value
         elif name == "max_completion_tokens":
-            found["max_tokens"] = value
+            arguments["max_tokens"] = value
         elif name == "tools":
-            found[name] = [_tool(tool) for tool in value]
+            arguments[name] = [_tool(tool) for tool in value]
         elif name == "tool_choice":
-            found[name] = value if isinstance(value, str) else value["function"]["name"]
+            arguments[name] = value if isinstance(value, str) else value["function"]["name"]
         elif name == "response_format":
-            found |= _shape(value)
+            arguments |= _schema_argument(value)
         elif name == "top_logprobs":
-            found["logprobs"] = value
+            arguments["logprobs"] = value
         elif name == "logprobs":
             if value is True:
-                found.setdefault("logprobs", body.get("top_logprobs") or 0)
-        elif name not in HARMLESS or value not in HARMLESS[name]:
+                arguments.setdefault("logprobs", body.get("top_logprobs") or 0)
+        elif name not in NEUTRAL_OPTIONS or value not in NEUTRAL_OPTIONS[name]:
             raise UnknownOptionError(f"Its body has {name}={value!r:.40}, which chat has no option for.")
-    return found
+    return arguments
 
 
 def _tool(tool: Mapping[str, Any]) -> Tool:
@@ -70,7 +69,7 @@ def _tool(tool: Mapping[str, Any]) -> Tool:
     )
 
 
-def _shape(form: Mapping[str, Any]) -> dict[str, object]:
+def _schema_argument(form: Mapping[str, Any]) -> dict[str, object]:
     if form["type"] == "text":
         return {}
     if form["type"] == "json_schema":
@@ -79,15 +78,15 @@ def _shape(form: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _message(message: Mapping[str, Any]) -> dict[str, object]:
-    found: dict[str, object] = {"role": "system" if message["role"] == "developer" else message["role"]}
+    fields: dict[str, object] = {"role": "system" if message["role"] == "developer" else message["role"]}
     content = message.get("content")
-    found["content"] = [_part(part) for part in content] if isinstance(content, list) else content or ""
+    fields["content"] = [_part(part) for part in content] if isinstance(content, list) else content or ""
     if calls := cast("Sequence[Mapping[str, Any]]", message.get("tool_calls") or ()):
-        found["tool_calls"] = [
+        fields["tool_calls"] = [
             {"id": call["id"], "name": call["function"]["name"], "arguments": call["function"]["arguments"]}
             for call in calls
         ]
-    return found | {name: message[name] for name in ("tool_call_id", "name") if message.get(name) is not None}
+    return fields | {name: message[name] for name in ("tool_call_id", "name") if message.get(name) is not None}
 
 
 def _part(part: Mapping[str, Any]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The file of a batch: a line for each request that was answered or failed, so that a later call goes on from there."""
+"""The file of a batch: a line for each finished request, from which a later call continues."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ from llama4sdk.weights.disk import try_lock, unlock
 
 __all__ = ["Journal"]
 
-BEGIN: Final = b'{"index": '
-"""How every line begins: what is torn and begins otherwise is not ours to cut off."""
+#: Every line starts so; an incomplete last line that starts otherwise is not ours, and is not cut off.
+LINE_START: Final = b'{"index": '
 
 
 class Journal:
-    """Append-only. One process at a time; what a torn write left at the end is cut off."""
+    """An append-only file for one process at a time. An incomplete last line, left by a crash, is cut off."""
 
     def __init__(self, path: Path, keys: Mapping[int, str]) -> None:
-        """``keys`` are what the requests are known by.
+        """``keys`` are the hashes of the requests, by index; ``answers`` are those that the file has.
 
-        Raises InvalidRequestError for a file with answers to other requests, or that is none of a batch, and
-        BatchFileError for one that cannot be read or written, or that another process writes.
+        Raises InvalidRequestError for a file of other requests or of another kind, BatchFileError for one that cannot
+        be read or written, or that another process writes.
         """
         self.path = path
         self.answers: dict[int, Completion[Any]] = {}
-        """What the file has of these requests."""
         try:
             self._file: IO[bytes] = path.open("a+b", buffering=0)
         except OSError as error:
-            raise self.failed(error) from error
+            raise self.file_error(error) from error
         try:
             if not try_lock(self._file):
                 raise BatchFileError(
@@ -44,13 +43,13 @@ class Journal:
             self._file.truncate(self._end)
         except OSError as error:
             self._file.close()
-            raise error if isinstance(error, BatchFileError) else self.failed(error) from error
+            raise error if isinstance(error, BatchFileError) else self.file_error(error) from error
         except BaseException:
             self._file.close()
             raise
 
     def write(self, index: int, name: str | None, key: str, outcome: Completion[Any] | Llama4Error) -> None:
-        """Add a line. Raises OSError, and leaves no part of it, when that cannot be done."""
+        """Append a line, whole or not at all. Raises OSError."""
         line: dict[str, object] = {"index": index, "id": name, "request": key}
         if isinstance(outcome, Llama4Error):
             line["error"] = {"type": type(outcome).__name__, "message": outcome.message, "hint": outcome.hint}
@@ -67,7 +66,7 @@ class Journal:
         self._end += len(data)
 
     def close(self) -> None:
-        """See to it that all is on the disk. Raises OSError where that cannot be done."""
+        """Flush to the disk and close. Raises OSError."""
         if self._file.closed:
             return
         try:
@@ -76,8 +75,8 @@ class Journal:
         finally:
             self._file.close()
 
-    def failed(self, error: OSError) -> BatchFileError:
-        """The error for a file that cannot be written."""
+    def file_error(self, error: OSError) -> BatchFileError:
+        """The error for a file that cannot be read or written."""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raised = BatchFileError(
             f"{self.path} could not be written: {error.strerror or error}.",
@@ -89,12 +88,12 @@ class Journal:
         return raised
 
     def _read(self, keys: Mapping[int, str]) -> int:
-        """Take in the answers there are; where the last whole line ends."""
+        """Read the answers; return the offset after the last complete line."""
         self._file.seek(0)
         end = 0
         for number, line in enumerate(_lines(self._file), 1):
             entry = _entry(line)
-            if entry is None and not line.endswith(b"\n") and _torn(line):
+            if entry is None and not line.endswith(b"\n") and _is_incomplete(line):
                 return end
             if entry is None:
                 raise InvalidRequestError(
@@ -113,17 +112,17 @@ class Journal:
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:
-    """Through a buffer of its own, which leaves the file open."""
+    """Read lines through a separate buffer, which leaves the file open."""
     with open(os.dup(file.fileno()), "rb") as reader:  # noqa: PTH123 - a descriptor has no path
         yield from reader
 
 
-def _torn(line: bytes) -> bool:
-    return line.startswith(BEGIN) or BEGIN.startswith(line)
+def _is_incomplete(line: bytes) -> bool:
+    return line.startswith(LINE_START) or LINE_START.startswith(line)
 
 
 def _entry(line: bytes) -> tuple[int, str, Completion[Any] | None] | None:
-    """What a line says; ``None`` for one that is not whole."""
+    """Parse a line as index, hash and answer; ``None`` for an incomplete or foreign one."""
     if not line.endswith(b"\n"):
         return None
     try:

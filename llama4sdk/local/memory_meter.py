@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from llama4sdk._text import gb
 from llama4sdk.errors import DeviceMemoryError
-from llama4sdk.results import BAND, Memory
+from llama4sdk.results import MEMORY_TOLERANCE, Memory
 
 if TYPE_CHECKING:
     from llama4sdk.plan import Plan
@@ -62,7 +62,7 @@ class MemoryMeter:
     times, between two pieces of an answer too, is the program's own, and left out. What other threads take while the
     engine works cannot be told apart, and is in it.
 
-    Says once, as a warning, when the plan is exceeded by more than ``BAND``.
+    Says once, as a warning, when the plan is exceeded by more than ``MEMORY_TOLERANCE``.
     """
 
     def __init__(self, plan: Plan, allocated: Callable[[], int] | None = None) -> None:
@@ -108,7 +108,7 @@ class MemoryMeter:
         excess = self.memory.excess
         if excess is not None and not self._warned:
             self._warned = True
-            logger.warning("More memory was taken than planned, by over %.0f%%: %s.", BAND * 100, excess)
+            logger.warning("More memory was taken than planned, by over %.0f%%: %s.", MEMORY_TOLERANCE * 100, excess)
 
     def _begin(self) -> None:
         with self._lock:

@@ -1,7 +1,7 @@
-"""Any synchronous stream as an asynchronous one: a thread and a bounded queue.
+"""Reading a synchronous iterator asynchronously, through a thread and a bounded queue.
 
-Order is kept, a slow reader holds the producer back, an error arrives where it happened, and closing or cancelling the
-reader closes the producer's iterator in its own thread.
+Items keep their order, a slow reader blocks the producer, an exception is raised after the items before it, and closing
+or cancelling the reader closes the iterator in the producer's thread.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 __all__ = ["bridge"]
 
 T = TypeVar("T")
 
-CAPACITY = 32
+#: Items that may wait for the reader.
+QUEUE_CAPACITY: Final = 32
 
 
-async def bridge(source: Callable[[], Iterator[T]], *, capacity: int = CAPACITY) -> AsyncGenerator[T]:
-    """Iterate ``source()`` in a thread of its own. At most ``capacity`` items wait for the reader."""
+async def bridge(source: Callable[[], Iterator[T]], *, capacity: int = QUEUE_CAPACITY) -> AsyncGenerator[T]:
+    """Iterate over ``source()`` in its own thread. At most ``capacity`` items wait for the reader."""
     pump = _Pump(source, asyncio.get_running_loop(), capacity)
     thread = threading.Thread(target=pump.run, name="llama4sdk-stream", daemon=True)
     thread.start()
@@ -34,9 +35,9 @@ async def bridge(source: Callable[[], Iterator[T]], *, capacity: int = CAPACITY)
                 break
         if batch.error is not None:
             raise batch.error
-    except GeneratorExit:  # closed early; a cancelled task, though, must not wait for the producer's current step
+    except GeneratorExit:  # closed early: wait for the producer, which a cancelled task must not
         pump.stop()
-        await pump.finished()
+        await pump.wait_finished()
         raise
     finally:
         pump.stop()
@@ -52,7 +53,7 @@ class _Batch(Generic[T]):
 
 
 class _Pump(Generic[T]):
-    """The thread's side and the loop's side, meeting at a lock."""
+    """The queue between the producer's thread and the reader's event loop."""
 
     def __init__(self, source: Callable[[], Iterator[T]], loop: asyncio.AbstractEventLoop, capacity: int) -> None:
         self.slots = threading.Semaphore(capacity)
@@ -68,7 +69,7 @@ class _Pump(Generic[T]):
         self._error: BaseException | None = None
 
     def run(self) -> None:
-        """The thread: read the source to its end, or until the reader has gone."""
+        """In the thread: read the source to its end, or until the reader stops."""
         error: BaseException | None = None
         try:
             self._forward(self._source())
@@ -98,14 +99,14 @@ class _Pump(Generic[T]):
         try:
             self._loop.call_soon_threadsafe(callback)
         except RuntimeError:
-            self._stopped = True  # the loop was closed: nobody is left to read
+            self._stopped = True  # the loop was closed
 
     def _finish(self) -> None:
         self._ready.set()
         self._done.set()
 
     async def receive(self) -> _Batch[T]:
-        """Wait for something, and take all there is."""
+        """Wait for items or the end, and take all items in the queue."""
         await self._ready.wait()
         with self._lock:
             items = list(self._items)
@@ -117,10 +118,10 @@ class _Pump(Generic[T]):
         return _Batch(items, end=end, error=error)
 
     def stop(self) -> None:
-        """The reader has gone: let the thread run out."""
+        """Let the thread end at its current item."""
         self._stopped = True
         self.slots.release()
 
-    async def finished(self) -> None:
-        """Wait until the source is closed and the thread has nothing left to do."""
+    async def wait_finished(self) -> None:
+        """Wait until the source is closed."""
         await self._done.wait()
