@@ -1,4 +1,4 @@
-"""Chat templates: how a checkpoint wants a conversation written down."""
+"""Chat templates: Jinja templates of checkpoints that render a conversation as a prompt."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from llama4sdk.requests import Tool
 
 __all__ = ["ChatTemplate"]
 
+TOOLS_SWITCH: Final = "tools_in_user_message"
+
 
 class ChatTemplate:
     """A Jinja template in a sandbox, with the variables and filters Hugging Face templates expect.
@@ -27,7 +29,7 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str, special_tokens: Mapping[str, str] | None = None) -> None:
-        """``special_tokens`` are the names a template may use, such as ``bos_token``."""
+        """``special_tokens`` are variables of the template, such as ``bos_token``."""
         self.source = source
         self.special_tokens = dict(special_tokens or {})
         try:
@@ -37,7 +39,7 @@ class ChatTemplate:
 
     @property
     def takes_tools(self) -> bool:
-        """Whether it looks at ``tools`` at all."""
+        """Whether the template uses ``tools``."""
         return re.search(r"\btools\b", self.source) is not None
 
     def render(
@@ -48,39 +50,36 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         escape: Callable[[str], str] = str,
     ) -> str:
-        """The conversation as one text, with the template's own mark where an image is, ready for the answer.
+        """Render the conversation as one text, in which the template marks images, ready for the answer.
 
-        ``escape`` is applied to every string that comes from the messages and tools, but not to the template's own.
+        ``escape`` is applied to every string from messages and tools, but not to the template's own text.
         Raises InvalidRequestError when the template refuses the messages, CheckpointError when it fails.
         """
-        known = [_message(message) for message in messages]
-        apart = bool(tools) and self._loses_images(known)
-        if apart and known[0]["role"] != "system":
-            known.insert(0, {"role": "system", "content": ""})
+        entries = [_message(message) for message in messages]
+        tools_in_system = bool(tools) and self._loses_images(entries)
+        if tools_in_system and entries[0]["role"] != "system":
+            entries.insert(0, {"role": "system", "content": ""})
         try:
             return self._template.render(
-                messages=[_escaped(message, escape) for message in known],
-                tools=[_escaped(_tool(tool), escape) for tool in tools] or None,
+                messages=[_escape_strings(message, escape) for message in entries],
+                tools=[_escape_strings(_tool(tool), escape) for tool in tools] or None,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
                 **self.special_tokens,
-                **({_SWITCH: False} if apart else {}),
+                **({TOOLS_SWITCH: False} if tools_in_system else {}),
             )
         except _RefusedError as error:
             raise InvalidRequestError(f"The model's chat template refuses these messages: {error.message}") from error
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             raise CheckpointError(f"The checkpoint's chat template failed on these messages: {error}.") from error
 
-    def _loses_images(self, known: Sequence[Mapping[str, JsonValue]]) -> bool:
-        """Llama 4's published template describes tools within the first user message, whose images it then loses.
+    def _loses_images(self, entries: Sequence[Mapping[str, JsonValue]]) -> bool:
+        """Whether the template drops images of the first user message, as Llama 4's does when it describes tools there.
 
         It has a switch that moves the tools into the system message, if there is one.
         """
-        first = next((message for message in known if message["role"] != "system"), {})
-        return _SWITCH in self.source and isinstance(first.get("content"), list)
-
-
-_SWITCH: Final = "tools_in_user_message"
+        first = next((message for message in entries if message["role"] != "system"), {})
+        return TOOLS_SWITCH in self.source and isinstance(first.get("content"), list)
 
 
 class _RefusedError(jinja2.TemplateError):
@@ -108,15 +107,15 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,  # noqa: FBT001, FBT002
 ) -> str:
-    """Plain JSON: Jinja's own filter escapes HTML, which a model would read."""
+    """Plain JSON: Jinja's own filter would escape HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _message(message: Message) -> dict[str, JsonValue]:
-    """As templates know it. An empty ``tool_calls`` is left out: Llama 4's template drops such a message whole."""
-    known: dict[str, JsonValue] = {"role": message.role, "content": _content(message)}
+    """The message as templates expect it, without empty ``tool_calls``: Llama 4's template would drop it."""
+    entry: dict[str, JsonValue] = {"role": message.role, "content": _content(message)}
     if message.tool_calls:
-        known["tool_calls"] = [
+        entry["tool_calls"] = [
             {
                 "id": call.id,
                 "type": "function",
@@ -125,14 +124,14 @@ def _message(message: Message) -> dict[str, JsonValue]:
             for call in message.tool_calls
         ]
     if message.tool_call_id is not None:
-        known["tool_call_id"] = message.tool_call_id
+        entry["tool_call_id"] = message.tool_call_id
     if message.name is not None:
-        known["name"] = message.name
-    return known
+        entry["name"] = message.name
+    return entry
 
 
 def _content(message: Message) -> JsonValue:
-    """Text, or parts where there are images: templates put their own mark in an image's place."""
+    """Text, or parts if there are images, which the template marks."""
     if not message.has_images:
         return message.text
     return [
@@ -142,7 +141,7 @@ def _content(message: Message) -> JsonValue:
 
 
 def _arguments(text: str) -> JsonValue:
-    """A model may have written no JSON; then the template gets its text."""
+    """The arguments as JSON, or as text if the model wrote no valid JSON."""
     try:
         value: JsonValue = json.loads(text)
     except ValueError:
@@ -154,12 +153,12 @@ def _tool(tool: Tool) -> dict[str, JsonValue]:
     return {"type": "function", "function": tool.model_dump(mode="json")}
 
 
-def _escaped(value: JsonValue, escape: Callable[[str], str]) -> JsonValue:
-    """The same structure with every string in it escaped, keys included."""
+def _escape_strings(value: JsonValue, escape: Callable[[str], str]) -> JsonValue:
+    """Apply ``escape`` to every string of a JSON value, keys included."""
     if isinstance(value, str):
         return escape(value)
     if isinstance(value, dict):
-        return {escape(key): _escaped(item, escape) for key, item in value.items()}
+        return {escape(key): _escape_strings(item, escape) for key, item in value.items()}
     if isinstance(value, list):
-        return [_escaped(item, escape) for item in value]
+        return [_escape_strings(item, escape) for item in value]
     return value

@@ -1,6 +1,6 @@
-"""The hyper-parameters of Llama 4's text network, read from any spelling a checkpoint uses.
+"""The hyper-parameters of Llama 4's text network, read from Hugging Face's ``config.json``.
 
-Per-layer facts (which layers rotate, which are mixtures) are worked out once, here, so that no engine re-derives them.
+Per-layer facts (which layers rotate, which are mixtures) are derived here once, for all engines.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from llama4sdk._text import in_words
 from llama4sdk._values import Value
 from llama4sdk.errors import CheckpointError
 
-__all__ = ["MAX_MODULES", "RopeScaling", "TextConfig", "layer_count", "number"]
+__all__ = ["MAX_MODULES", "RopeScaling", "TextConfig", "config_problem", "layer_count", "number"]
 
 Positive = Annotated[int, Field(ge=1)]
 
-#: Layers and experts beyond this are no network but a damaged file; what is made for each must stay small.
+#: Most layers, and most experts, of a valid network; more come from a damaged file and would exhaust memory.
 MAX_MODULES: Final = 4096
 
 
 class RopeScaling(Value):
-    """Llama 3's stepped frequency scaling. With low = high (Scout) it is a step at the original context length."""
+    """Llama 3's frequency scaling. With low = high (Scout) it is a step at the original context length."""
 
     factor: float
     low_freq_factor: float
@@ -32,7 +32,7 @@ class RopeScaling(Value):
     original_context: int
 
     def divisor(self, frequency: float) -> float:
-        """What a pair that turns by ``frequency`` radians per token is slowed down by: 1 for fast pairs."""
+        """The divisor of a pair's rotation, given its ``frequency`` in radians per token: 1 for fast pairs."""
         turns = self.original_context * frequency / (2 * math.pi)
         if turns < self.low_freq_factor:
             return self.factor
@@ -43,7 +43,7 @@ class RopeScaling(Value):
 
 
 class TextConfig(Value):
-    """One network. Sizes are counts of elements; positions and lengths are tokens."""
+    """A text network. Sizes are counts of elements; positions and lengths are tokens."""
 
     vocab_size: Positive
     hidden_size: Positive
@@ -60,7 +60,7 @@ class TextConfig(Value):
     moe_layers: frozenset[int] = frozenset()
     #: Layers without rotary positions.
     nope_layers: frozenset[int] = frozenset()
-    #: Layers that attend only within their own chunk; the others attend to everything before.
+    #: Layers that attend only within a chunk; the others attend to all earlier positions.
     chunked_layers: frozenset[int] = frozenset()
     chunk_size: Positive | None = None
     rope_theta: float
@@ -89,13 +89,16 @@ class TextConfig(Value):
     def from_hf(cls, config: Mapping[str, JsonValue]) -> TextConfig:
         """Read a Hugging Face ``config.json`` of ``llama4_text``, or the text part of a ``llama4`` one.
 
-        Raises CheckpointError naming what is missing, malformed or of another architecture.
+        Raises CheckpointError naming the missing or malformed field, or another architecture.
         """
-        whole = config.get("model_type") == "llama4"
-        text = config.get("text_config") if whole else config
-        if whole and not isinstance(text, Mapping):
+        is_multimodal = config.get("model_type") == "llama4"
+        text = config.get("text_config") if is_multimodal else config
+        if is_multimodal and not isinstance(text, Mapping):
             raise CheckpointError("config.json does not describe a Llama 4 text network: text_config is missing.")
-        if not isinstance(text, Mapping) or text.get("model_type", "llama4_text" if whole else None) != "llama4_text":
+        if (
+            not isinstance(text, Mapping)
+            or text.get("model_type", "llama4_text" if is_multimodal else None) != "llama4_text"
+        ):
             raise CheckpointError(
                 f"The checkpoint's architecture is {config.get('model_type')!r}, not 'llama4' or 'llama4_text'.",
                 hint="Only Llama 4 networks, and Llama networks in GGUF form, can be loaded.",
@@ -104,11 +107,12 @@ class TextConfig(Value):
             return _read_hf(text)
         except (ValidationError, KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise CheckpointError(
-                f"config.json does not describe a Llama 4 text network: {_in_words(error)}."
+                f"config.json does not describe a Llama 4 text network: {config_problem(error)}."
             ) from error
 
 
-def _in_words(error: Exception) -> str:
+def config_problem(error: Exception) -> str:
+    """Describe an error in reading a configuration; a KeyError is a missing field."""
     if isinstance(error, ValidationError):
         return in_words(error)
     if isinstance(error, ArithmeticError):
@@ -159,7 +163,7 @@ def _read_hf(c: Mapping[str, JsonValue]) -> TextConfig:
 
 
 def number(c: Mapping[str, JsonValue], key: str, default: float | None = None) -> float:
-    """The number under ``key``, or the default. Raises KeyError and TypeError for what is missing or no number."""
+    """The number under ``key``, or the default. Raises KeyError if it is missing, TypeError if it is no number."""
     value = c.get(key)
     if value is None:
         if default is None:
@@ -171,14 +175,14 @@ def number(c: Mapping[str, JsonValue], key: str, default: float | None = None) -
 
 
 def layer_count(c: Mapping[str, JsonValue], key: str) -> int:
-    """The number of layers under ``key``. Raises what ``number`` raises, and ValueError when it is absurd."""
+    """The number of layers under ``key``. Raises like ``number``, and ValueError outside the valid range."""
     layers = int(number(c, key))
     if not 1 <= layers <= MAX_MODULES:
         raise ValueError(f"{key} is {layers}, not between 1 and {MAX_MODULES}")
     return layers
 
 
-def _step(c: Mapping[str, JsonValue], key: str, default: int) -> int:
+def _positive_step(c: Mapping[str, JsonValue], key: str, default: int) -> int:
     step = int(number(c, key, default))
     if step < 1:
         raise ValueError(f"{key} is {step}, not at least 1")
@@ -188,17 +192,17 @@ def _step(c: Mapping[str, JsonValue], key: str, default: int) -> int:
 def _moe_layers(c: Mapping[str, JsonValue], layers: int) -> frozenset[int]:
     if c.get("moe_layers") is not None:
         return frozenset(_INTS.validate_python(c["moe_layers"]))
-    step = _step(c, "interleave_moe_layer_step", 1)
+    step = _positive_step(c, "interleave_moe_layer_step", 1)
     return frozenset(range(step - 1, layers, step))
 
 
 def _nope_layers(c: Mapping[str, JsonValue], layers: int) -> frozenset[int]:
-    """An empty ``no_rope_layers`` means the interval; in a full one, 0 marks a layer without rotation."""
+    """Layers without rotation: those marked 0 in ``no_rope_layers``, or, if it is empty, those of the interval."""
     if flags := _INTS.validate_python(c.get("no_rope_layers") or []):
         return frozenset(i for i, rope in enumerate(flags[:layers]) if not rope)
     if kinds := _KINDS.validate_python(c.get("layer_types") or []):
         return frozenset(i for i, kind in enumerate(kinds) if kind == "full_attention")
-    interval = _step(c, "no_rope_layer_interval", 4)
+    interval = _positive_step(c, "no_rope_layer_interval", 4)
     return frozenset(range(interval - 1, layers, interval))
 
 

@@ -1,7 +1,7 @@
-"""The hyper-parameters of a network, read from the metadata of a GGUF file.
+"""Read a network's hyper-parameters from the metadata of a GGUF file.
 
-A Llama network is the special case of Llama 4's without experts, chunks, QK norm and temperature. The format's q and k
-rows are already in Llama 4's order, adjacent pairs.
+A Llama network is a Llama 4 network without experts, chunks, QK norm and temperature tuning. The rows of q and k are
+already in Llama 4's order: adjacent pairs.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from llama4sdk.llama4.config import RopeScaling, TextConfig, layer_count, number
 
 __all__ = ["config_from_gguf"]
 
-#: The (low, high) frequency factors ever published: Llama 3.1 to 3.3, and Scout.
-_STATED_SCALINGS: Final = ((1.0, 4.0), (1.0, 1.0))
+#: The published (low, high) frequency factors: Llama 3.1 to 3.3, and Scout.
+FREQUENCY_FACTORS: Final = ((1.0, 4.0), (1.0, 1.0))
 
 
 def config_from_gguf(
@@ -26,8 +26,8 @@ def config_from_gguf(
 ) -> TextConfig:
     """Read the metadata of a GGUF file of architecture ``llama4`` or ``llama``.
 
-    ``rope_factors`` is its ``rope_freqs.weight``, one divisor per rotated pair. Raises CheckpointError naming what is
-    missing, malformed or of another architecture.
+    ``rope_factors`` is its ``rope_freqs.weight``, one divisor per rotated pair. Raises CheckpointError naming the
+    missing or malformed field, or another architecture.
     """
     architecture = metadata.get("general.architecture")
     if architecture not in ("llama", "llama4"):
@@ -46,25 +46,25 @@ def config_from_gguf(
 
 
 def _read_llama4(f: Mapping[str, JsonValue], rope_factors: Sequence[float], *, tied: bool) -> TextConfig:
-    """What the format leaves out (chunk size, NoPE interval, QK norm by expert count) is as llama.cpp has it."""
+    """Facts that the format omits (chunk size, NoPE interval, QK norm by expert count) follow llama.cpp."""
     experts = int(number(f, "expert_count"))
     layers = layer_count(f, "block_count")
     step = int(number(f, "interleave_moe_layer_step"))
-    everywhere_full = f.get("attention.sliding_window") == 0
-    nope = frozenset() if everywhere_full else frozenset(range(3, layers, 4))
-    base = _base(f, rope_factors, tied=tied).model_dump()
+    full_attention = f.get("attention.sliding_window") == 0
+    nope = frozenset() if full_attention else frozenset(range(3, layers, 4))
+    common = _common_config(f, rope_factors, tied=tied).model_dump()
     return TextConfig.model_validate(
-        base
+        common
         | {
             "expert_size": int(number(f, "expert_feed_forward_length")),
             "num_experts": experts,
             "experts_per_token": int(number(f, "expert_used_count", 1)),
             "moe_layers": frozenset(range(step - 1, layers, step)) if experts else frozenset(),
             "nope_layers": nope,
-            "chunked_layers": frozenset() if everywhere_full else frozenset(range(layers)) - nope,
-            "chunk_size": None if everywhere_full else 8192,
+            "chunked_layers": frozenset() if full_attention else frozenset(range(layers)) - nope,
+            "chunk_size": None if full_attention else 8192,
             "qk_norm": experts != 128,
-            "temperature_tuning": not everywhere_full,
+            "temperature_tuning": not full_attention,
         }
     )
 
@@ -72,10 +72,10 @@ def _read_llama4(f: Mapping[str, JsonValue], rope_factors: Sequence[float], *, t
 def _read_llama(f: Mapping[str, JsonValue], rope_factors: Sequence[float], *, tied: bool) -> TextConfig:
     if f.get("expert_count"):
         raise ValueError("it is a mixture of experts of another kind (Mixtral)")
-    return _base(f, rope_factors, tied=tied)
+    return _common_config(f, rope_factors, tied=tied)
 
 
-def _base(f: Mapping[str, JsonValue], rope_factors: Sequence[float], *, tied: bool) -> TextConfig:
+def _common_config(f: Mapping[str, JsonValue], rope_factors: Sequence[float], *, tied: bool) -> TextConfig:
     heads = int(number(f, "attention.head_count"))
     hidden = int(number(f, "embedding_length"))
     head_dim = int(number(f, "attention.key_length", hidden // heads))
@@ -95,20 +95,20 @@ def _base(f: Mapping[str, JsonValue], rope_factors: Sequence[float], *, tied: bo
         expert_size=width,
         dense_size=width,
         rope_theta=theta,
-        rope_scaling=_scaling_of(rope_factors, theta, head_dim),
+        rope_scaling=_find_scaling(rope_factors, theta, head_dim),
         norm_eps=_decimal(number(f, "attention.layer_norm_rms_epsilon")),
         max_context=int(number(f, "context_length")),
         tied_embeddings=tied,
     )
 
 
-def _scaling_of(factors: Sequence[float], theta: float, head_dim: int) -> RopeScaling | None:
-    """The scaling rule whose divisors the file lists; the rule's own constants are not in the format."""
+def _find_scaling(factors: Sequence[float], theta: float, head_dim: int) -> RopeScaling | None:
+    """The scaling rule that gives these divisors; the format does not contain the rule's constants."""
     if not factors or max(factors) == 1:
         return None
     if len(factors) != head_dim // 2:
         raise ValueError(f"rope_freqs.weight has {len(factors)} divisors for {head_dim // 2} pairs")
-    for low, high in _STATED_SCALINGS:
+    for low, high in FREQUENCY_FACTORS:
         rule = RopeScaling(factor=max(factors), low_freq_factor=low, high_freq_factor=high, original_context=8192)
         expected = [rule.divisor(theta ** (-2 * i / head_dim)) for i in range(head_dim // 2)]
         if all(math.isclose(a, b, rel_tol=1e-4) for a, b in zip(expected, factors, strict=True)):
@@ -117,5 +117,5 @@ def _scaling_of(factors: Sequence[float], theta: float, head_dim: int) -> RopeSc
 
 
 def _decimal(value: float) -> float:
-    """The number that was meant: GGUF keeps 1e-05 as the float32 9.99999975e-06."""
+    """Undo the rounding to float32: GGUF stores 1e-05 as 9.99999975e-06."""
     return float(f"{value:.7g}")

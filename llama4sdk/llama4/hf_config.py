@@ -1,6 +1,6 @@
-"""The hyper-parameters of a network as Hugging Face's ``config.json`` spells them: what ``from_hf`` reads, written.
+"""Write a network's hyper-parameters as Hugging Face's ``config.json``, which ``from_hf`` reads.
 
-Everything that is worked out per layer is written per layer, so that a network of any origin can be told.
+Per-layer facts are written per layer, so that networks of all origins can be described.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ def hf_config(
     control: Mapping[str, int] | None = None,
     stop_ids: Collection[int] = (),
 ) -> dict[str, JsonValue]:
-    """``TextConfig.from_hf`` and ``VisionConfig.from_hf`` read the same networks from it.
+    """The content of a ``config.json`` from which ``from_hf`` reads the same networks.
 
-    ``control`` are the vocabulary's control tokens, of which readers of images want to know some.
+    ``control`` maps control tokens to ids; the image tokens among them are written as well.
     """
     ends: JsonValue = [*sorted(stop_ids)]
     inner = _text(text) | {"bos_token_id": (control or {}).get("<|begin_of_text|>"), "eos_token_id": ends}
     if vision is None:
         return {"architectures": ["Llama4ForCausalLM"], **inner}
-    marks = {key: (control or {})[name] for key, name in IMAGE_TOKENS.items() if name in (control or {})}
+    image_tokens = {key: (control or {})[name] for key, name in IMAGE_TOKENS.items() if name in (control or {})}
     return {
         "architectures": ["Llama4ForConditionalGeneration"],
         "model_type": "llama4",
@@ -45,7 +45,7 @@ def hf_config(
         "vision_config": _vision(vision),
         "tie_word_embeddings": text.tied_embeddings,
         "eos_token_id": ends,
-        **marks,
+        **image_tokens,
     }
 
 

@@ -1,11 +1,11 @@
-r"""Llama 4's own prompt format, as Meta writes it: what a checkpoint without a chat template is read with.
+r"""Llama 4's own prompt format, as Meta writes it, for checkpoints without a chat template.
 
     <|begin_of_text|>                                            once
     <|header_start|>ROLE<|header_end|>\n\n CONTENT <|eot|>       for every message; a tool's result has role ipython
     <|header_start|>assistant<|header_end|>\n\n                  for the answer
 
-``<|eom|>`` instead of ``<|eot|>`` ends what expects more of the same turn: tool calls, and tools' results. Differences
-from other renderings are listed in docs/prompt-format.md.
+``<|eom|>`` instead of ``<|eot|>`` ends messages that the same turn continues: tool calls, and tools' results.
+Differences from other renderings are listed in docs/prompt-format.md.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ ToolStyle: TypeAlias = Literal["pythonic", "json"]
 
 
 class Control(NamedTuple):
-    """A control token by its name."""
+    """A control token, given by its name."""
 
     name: str
 
 
-#: Text that is encoded by itself, in which nothing is a control token; or a control token.
+#: A control token, or text that is encoded by itself, in which no control token is recognized.
 Piece: TypeAlias = str | Control
 
 BEGIN: Final = Control("<|begin_of_text|>")
@@ -43,40 +43,41 @@ IMAGE: Final = Control("<|image|>")
 END_OF_TURN: Final = Control("<|eot|>")
 END_OF_MESSAGE: Final = Control("<|eom|>")
 
-RULES: Final = (
+TOOL_RULES: Final = (
     "Give every required parameter, and ask for those you were not told. When no function helps, answer in plain "
     "words. What a function returns comes back in a message of ipython: use it.\n\nThe functions, in JSON:\n\n"
 )
-PYTHONIC: Final = (
+PYTHONIC_INSTRUCTIONS: Final = (
     "You can call functions. To call one or more of them, reply with the calls alone, in exactly this form:\n"
-    "[func_name1(param_name1=param_value1, param_name2=param_value2), func_name2(param_name1=param_value1)]\n" + RULES
+    "[func_name1(param_name1=param_value1, param_name2=param_value2), func_name2(param_name1=param_value1)]\n"
+    + TOOL_RULES
 )
-JSON: Final = (
+JSON_INSTRUCTIONS: Final = (
     "You can call functions. To call one, reply with the call alone, in exactly this form:\n"
     '{"name": function name, "parameters": dictionary of argument name and its value}\n'
-    "Do not use variables. " + RULES
+    "Do not use variables. " + TOOL_RULES
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Llama4Prompt:
-    """How Llama 4 reads a conversation. ``tool_style`` is the form in which it is asked to call tools."""
+    """Renders conversations in Llama 4's format. ``tool_style`` is the syntax requested for tool calls."""
 
     tool_style: ToolStyle = "pythonic"
 
     def render(
         self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), add_generation_prompt: bool = True
     ) -> str:
-        """The whole prompt as one text, to look at; what is a control token in it is for ``pieces`` to say."""
+        """Render the prompt as one text for display; only ``pieces`` tells control tokens from text."""
         pieces = self.pieces(messages, tools=tools, add_generation_prompt=add_generation_prompt)
         return "".join(piece.name if isinstance(piece, Control) else piece for piece in pieces)
 
     def pieces(
         self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), add_generation_prompt: bool = True
     ) -> Iterator[Piece]:
-        """The prompt in the parts that Meta's reference encodes one by one.
+        """Render the prompt as the pieces that Meta's reference encodes one by one.
 
-        Tools are described at the end of the system message, or in one of their own. An image is one ``<|image|>``.
+        Tools are described at the end of the system message, or in a new one. An image is one ``<|image|>``.
         """
         yield BEGIN
         rest = list(messages)
@@ -85,7 +86,7 @@ class Llama4Prompt:
             yield from _header("system")
             for message in system:
                 yield from (*_content(message), "\n\n")
-            yield self._described(tools)
+            yield self._describe_tools(tools)
             yield END_OF_TURN
         for message in rest:
             yield from self._message(message)
@@ -101,11 +102,11 @@ class Llama4Prompt:
             yield from map(_json_call, message.tool_calls)
         yield END_OF_MESSAGE if message.tool_calls or message.role == "tool" else END_OF_TURN
 
-    def _described(self, tools: Sequence[Tool]) -> str:
+    def _describe_tools(self, tools: Sequence[Tool]) -> str:
         if self.tool_style == "pythonic":
-            return PYTHONIC + _pretty([_published(tool) for tool in tools])
+            return PYTHONIC_INSTRUCTIONS + _format_json([_zero_shot_schema(tool) for tool in tools])
         functions: list[JsonValue] = [{"type": "function", "function": tool.model_dump(mode="json")} for tool in tools]
-        return JSON + "\n\n".join(map(_pretty, functions))
+        return JSON_INSTRUCTIONS + "\n\n".join(map(_format_json, functions))
 
 
 def _header(role: str) -> Iterator[Piece]:
@@ -117,12 +118,12 @@ def _content(message: Message) -> Iterator[Piece]:
         yield IMAGE if isinstance(part, ImagePart) else part.text
 
 
-def _published(tool: Tool) -> JsonValue:
-    """As Meta's zero-shot prompts list a function: the schema's own type is called ``dict``."""
+def _zero_shot_schema(tool: Tool) -> JsonValue:
+    """A function as in Meta's zero-shot prompts, whose schema has the type ``dict``."""
     return {"name": tool.name, "description": tool.description, "parameters": tool.parameters | {"type": "dict"}}
 
 
-def _pretty(value: JsonValue) -> str:
+def _format_json(value: JsonValue) -> str:
     return json.dumps(value, indent=4, ensure_ascii=False)
 
 
@@ -138,14 +139,14 @@ def _python_call(call: ToolCall) -> str:
 
 
 def _python_argument(name: str, value: JsonValue) -> str:
-    # Python reads an identifier in its compatibility form, which may be another name.
+    # Python normalizes identifiers to NFKC, which may be another name.
     if name.isidentifier() and not keyword.iskeyword(name) and unicodedata.normalize("NFKC", name) == name:
         return f"{name}={_literal(value)}"
     return f"**{{{_literal(name)}: {_literal(value)}}}"
 
 
 def _literal(value: JsonValue) -> str:
-    """A Python literal; every JSON string is one."""
+    """A JSON value as a Python literal; every JSON string is one."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list):
@@ -156,7 +157,7 @@ def _literal(value: JsonValue) -> str:
 
 
 def _arguments(call: ToolCall) -> JsonValue:
-    """A model may have written no JSON object; then its text goes back as it was."""
+    """The arguments as an object, or as text if the model wrote no JSON object."""
     try:
         return call.parsed()
     except ValueError:

@@ -1,4 +1,4 @@
-"""Where an answer ends: stop strings in text that arrives in pieces, wherever the pieces are cut."""
+"""Find stop strings in text that arrives in pieces, however it is divided."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ __all__ = ["Cut", "cut"]
 
 
 class Cut(NamedTuple):
-    """Text split at the point up to which no stop string can reach."""
+    """Text split before the part that could belong to a stop string."""
 
-    #: May be shown.
+    #: Text that belongs to no stop string.
     safe: str
-    #: Could still become a stop string; goes in front of the next piece. Empty when stopped.
-    held: str
+    #: Text that may begin a stop string: to be put before the next piece. Empty when stopped.
+    pending: str
     stopped: bool
 
 
 def cut(text: str, stops: Sequence[str]) -> Cut:
-    """Split ``text`` (what was held back before, and the new piece) by ``stops``.
+    """Split ``text``, which is the pending text and the next piece, at the first of the stop strings.
 
-    The stop string that is complete first wins, so the answer does not depend on how it was cut into pieces.
+    The stop string that is complete first counts, so the result does not depend on how the text is divided.
     """
-    found = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
-    if found:
-        return Cut(text[: min(found)[1]], "", stopped=True)
-    border = len(text) - max((_overlap(text, stop) for stop in stops), default=0)
-    return Cut(text[:border], text[border:], stopped=False)
+    matches = [(start + len(stop), start) for stop in stops if (start := text.find(stop)) >= 0]
+    if matches:
+        return Cut(text[: min(matches)[1]], "", stopped=True)
+    safe_length = len(text) - max((_overlap(text, stop) for stop in stops), default=0)
+    return Cut(text[:safe_length], text[safe_length:], stopped=False)
 
 
 def _overlap(text: str, stop: str) -> int:
-    """The length of the longest end of ``text`` that begins ``stop``, without being all of it."""
+    """Length of the longest suffix of ``text`` that is a proper prefix of ``stop``."""
     longest = min(len(text), len(stop) - 1)
     return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)

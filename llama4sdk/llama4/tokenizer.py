@@ -1,7 +1,7 @@
-"""Text to token ids and back, with control tokens kept apart from text.
+"""Text to token ids and back, with control tokens separate from text.
 
-A control token (``<|eot|>``, ``<|im_start|>``) never comes from what a user wrote: plain text goes through an encoder
-that does not know them, and a chat template's own are told apart by marking everything that is not the template's.
+A control token (``<|eot|>``, ``<|im_start|>``) never comes from user text: plain text goes through an encoder without
+them, and those of a chat template are recognized because all other strings in it are marked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Encoder
 
 from llama4sdk.errors import CheckpointError
-from llama4sdk.llama4 import vocabulary as ranks
+from llama4sdk.llama4 import vocabulary
 from llama4sdk.llama4.chat_template import ChatTemplate
 from llama4sdk.llama4.prompt_format import Control, Llama4Prompt, Piece
 from llama4sdk.llama4.tokenizer_file import tokenizer_json
@@ -38,7 +38,7 @@ O200K_WORDS: Final = (
     rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{CONTRACTIONS}?"
     rf"|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{CONTRACTIONS}?|{TAIL % '/'}"
 )
-#: What GGUF's ``tokenizer.ggml.pre`` names: how text is cut into words before byte pairs are merged.
+#: Rules that split text into words before byte pairs are merged, by their names in GGUF's ``tokenizer.ggml.pre``.
 SPLITTERS: Final = {
     "smollm": "digits",
     "gpt2": "gpt2",
@@ -58,12 +58,12 @@ class Tokenizer:
     def __init__(
         self, encoder: Encoder, control: Mapping[str, int], *, prefix: Sequence[int] = (), verbatim: Iterable[int] = ()
     ) -> None:
-        """``encoder`` knows no control token; ``prefix`` begins every text; ``verbatim`` ids are no byte spellings."""
+        """``encoder`` has no control tokens; ``prefix`` begins every text; ``verbatim`` ids are plain text."""
         self.control = dict(control)
         self._encoder = encoder
         self._prefix = list(prefix)
         self._verbatim = frozenset(verbatim)
-        self.is_llama4 = ranks.is_llama4(control)
+        self.is_llama4 = vocabulary.is_llama4(control)
         self._controls = re.compile("|".join(re.escape(t) for t in sorted(control, key=len, reverse=True)) or r"(?!)")
         self._openings = re.compile("[" + re.escape("".join(sorted({token[0] for token in control} or {"<"}))) + "]")
 
@@ -72,15 +72,15 @@ class Tokenizer:
         """Read a ``tokenizer.json``. Raises CheckpointError when it is damaged or not byte-level BPE."""
         try:
             data = _JSON_OBJECT.validate_json(text)
-            added = _ADDED.validate_python(data.get("added_tokens") or [])
+            added = _ADDED_TOKENS.validate_python(data.get("added_tokens") or [])
         except ValidationError as error:
             raise CheckpointError("tokenizer.json is no valid tokenizer file.") from error
         if '"ByteLevel"' not in json.dumps(data.get("decoder")):
             raise CheckpointError("tokenizer.json is not a byte-level tokenizer, as Llama 4's is.")
         control = {token.content: token.id for token in added if _is_control(token)}
         plain = [token for token in added if token.content not in control]
-        with _refusing("tokenizer.json is no valid tokenizer file"):
-            model = _without(data["model"], control, {token.content: token.id for token in plain})
+        with _as_checkpoint_error("tokenizer.json is no valid tokenizer file"):
+            model = _plain_model(data["model"], control, {token.content: token.id for token in plain})
             data |= {"added_tokens": [token.model_dump() for token in plain], "model": model}
             encoder = Encoder.from_str(json.dumps(data))
             prefix = encoder.encode("", add_special_tokens=True).ids
@@ -96,26 +96,27 @@ class Tokenizer:
             data = Path(path).read_bytes()
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error}.") from error
-        known = ranks.read_ranks(data)
-        control = ranks.control_tokens(len(known))
-        merges = [(_spell(left), _spell(right)) for left, right in ranks.merges(known)]
-        vocabulary = {_spell(token): number for token, number in known.items()}
+        ranks = vocabulary.read_ranks(data)
+        control = vocabulary.control_tokens(len(ranks))
+        merges = [(_spell(left), _spell(right)) for left, right in vocabulary.merges(ranks)]
+        spellings = {_spell(token): rank for token, rank in ranks.items()}
         begin = control["<|begin_of_text|>"]
-        return cls.from_vocabulary(vocabulary, merges, control, splitter="llama4", prefix=[begin])
+        return cls.from_vocabulary(spellings, merges, control, splitter="llama4", prefix=[begin])
 
     @classmethod
     def from_vocabulary(
         cls,
-        vocabulary: Mapping[str, int],
+        spellings: Mapping[str, int],
         merges: Sequence[tuple[str, str]],
         control: Mapping[str, int],
         *,
         splitter: str,
         prefix: Sequence[int] = (),
     ) -> Tokenizer:
-        """Build one from a vocabulary without control tokens. ``splitter`` is a key of ``SPLITTERS``.
+        """Build a tokenizer from a vocabulary without control tokens, given by ``spellings`` and ``merges``.
 
-        Raises CheckpointError for a splitter that is not known, and for merges that do not fit the vocabulary.
+        ``splitter`` is a key of ``SPLITTERS``. Raises CheckpointError for an unknown one, and for merges that do not
+        fit the vocabulary.
         """
         rule = SPLITTERS.get(splitter)
         if rule is None:
@@ -123,35 +124,35 @@ class Tokenizer:
                 f"The tokenizer cuts words by a rule named {splitter!r} that is not known.",
                 hint=f"Known rules: {', '.join(SPLITTERS)}.",
             )
-        with _refusing("The tokenizer's merges do not fit its vocabulary"):
-            model = models.BPE(dict(vocabulary), list(merges), ignore_merges=rule in (LLAMA3_WORDS, O200K_WORDS))
+        with _as_checkpoint_error("The tokenizer's merges do not fit its vocabulary"):
+            model = models.BPE(dict(spellings), list(merges), ignore_merges=rule in (LLAMA3_WORDS, O200K_WORDS))
         encoder = Encoder(model)
         encoder.pre_tokenizer = _pre_tokenizer(rule)
         encoder.decoder = decoders.ByteLevel()
         return cls(encoder, control, prefix=prefix)
 
     def to_json(self) -> str:
-        """A ``tokenizer.json`` from which ``from_json`` makes the same tokenizer, and other tools the like."""
+        """The content of a ``tokenizer.json`` from which ``from_json`` builds the same tokenizer."""
         return tokenizer_json(self._encoder.to_str(), self.control, self._prefix)
 
     @property
     def size(self) -> int:
-        """One more than the highest id."""
+        """The highest id plus one."""
         return max((*self._spellings, *self._control_names), default=-1) + 1
 
     @property
     def prefix(self) -> tuple[int, ...]:
-        """What every text begins with."""
+        """Ids that begin every text."""
         return tuple(self._prefix)
 
     @property
     def turn_ends(self) -> frozenset[int]:
-        """The tokens with which Llama 4 ends an answer; none for other vocabularies."""
-        return frozenset(self.control[mark] for mark in ranks.TURN_ENDS if mark in self.control and self.is_llama4)
+        """Ids of the tokens that end an answer of Llama 4; empty for other vocabularies."""
+        return frozenset(self.control[name] for name in vocabulary.TURN_ENDS if name in self.control and self.is_llama4)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of plain text, after whatever this tokenizer begins every text with."""
-        return self._prefix + self._plain(text)
+        """Encode plain text, with the prefix."""
+        return self._prefix + self._encode_text(text)
 
     def encode_chat(
         self,
@@ -161,9 +162,9 @@ class Tokenizer:
         tools: Sequence[Tool] = (),
         add_generation_prompt: bool = True,
     ) -> list[int]:
-        """The ids of a rendered conversation; control tokens come from the template alone.
+        """Encode a conversation rendered by a template; only the template's own text can give control tokens.
 
-        Raises what ``ChatTemplate.render`` raises, and CheckpointError when a vocabulary lacks what the prompt needs.
+        Raises what ``ChatTemplate.render`` raises, and CheckpointError when the vocabulary lacks a control token.
         """
         if isinstance(template, Llama4Prompt):
             pieces = template.pieces(messages, tools=tools, add_generation_prompt=add_generation_prompt)
@@ -174,17 +175,17 @@ class Tokenizer:
             messages,
             tools=tools,
             add_generation_prompt=add_generation_prompt,
-            # A mark behind every possible first character: no control token can be spelled by content, whole or joined.
-            escape=lambda text: self._openings.sub(lambda found: found[0] + mark, text),
+            # With a mark after every possible first character, content cannot spell a control token, whole or joined.
+            escape=lambda text: self._openings.sub(lambda match: match[0] + mark, text),
         )
         return self._encode_marked(marked, mark)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of the ids; control tokens have none."""
+        """Decode ids to text; control tokens have none."""
         return b"".join(self.bytes_of(token) for token in ids).decode("utf-8", errors="replace")
 
     def bytes_of(self, token: int) -> bytes:
-        """What one token adds to the text: part of a character perhaps; nothing for control and unknown ids."""
+        """The bytes of a token, perhaps a part of a character; empty for control tokens and unknown ids."""
         spelling = self._spellings.get(token)
         if spelling is None:
             return b""
@@ -193,15 +194,15 @@ class Tokenizer:
         return bytes(_BYTES[char] for char in spelling)
 
     def piece(self, token: int) -> str:
-        """One token as something to show: control tokens by name, a broken character as U+FFFD."""
+        """A token as text for display: control tokens by name, a partial character as U+FFFD."""
         return self._control_names.get(token) or self.bytes_of(token).decode("utf-8", errors="replace")
 
     def detokenizer(self) -> Detokenizer:
-        """A new incremental decoder."""
+        """Create an incremental decoder."""
         return Detokenizer(self)
 
     def count(self, text: str) -> int:
-        """How many tokens plain text takes."""
+        """Number of tokens of plain text, with the prefix."""
         return len(self.encode(text))
 
     @cached_property
@@ -214,7 +215,7 @@ class Tokenizer:
 
     def _encode_piece(self, piece: Piece) -> list[int]:
         if not isinstance(piece, Control):
-            return self._plain(piece)
+            return self._encode_text(piece)
         if piece.name not in self.control:
             raise CheckpointError(f"The tokenizer has no control token '{piece.name}', which Llama 4's prompts need.")
         return [self.control[piece.name]]
@@ -222,47 +223,47 @@ class Tokenizer:
     def _encode_marked(self, text: str, mark: str) -> list[int]:
         ids: list[int] = []
         end = 0
-        for found in self._controls.finditer(text):
-            ids += self._plain(text[end : found.start()].replace(mark, ""))
-            ids.append(self.control[found[0]])
-            end = found.end()
-        return ids + self._plain(text[end:].replace(mark, ""))
+        for match in self._controls.finditer(text):
+            ids += self._encode_text(text[end : match.start()].replace(mark, ""))
+            ids.append(self.control[match[0]])
+            end = match.end()
+        return ids + self._encode_text(text[end:].replace(mark, ""))
 
-    def _plain(self, text: str) -> list[int]:
-        """Ids of text in which nothing is a control token. Half a character (a lone surrogate) becomes U+FFFD."""
+    def _encode_text(self, text: str) -> list[int]:
+        """Encode text without control tokens. A lone surrogate becomes U+FFFD."""
         if _SURROGATE.search(text):
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        parts = ranks.pieces(text) if self.is_llama4 else (text,)
+        parts = vocabulary.segments(text) if self.is_llama4 else (text,)
         return [token for part in parts for token in self._encoder.encode(part, add_special_tokens=False).ids]
 
 
 class Detokenizer:
-    """Turns ids into text as they come, holding back the bytes of a character that is not whole yet."""
+    """Decodes ids one by one, keeping the bytes of an incomplete character until the rest arrives."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, token: int) -> str:
-        """The text that this token completes; often empty inside an emoji."""
+        """Add a token; return the text that it completes, which may be empty."""
         return self._decoder.decode(self._tokenizer.bytes_of(token))
 
 
-class _Added(BaseModel, extra="allow"):
+class _AddedToken(BaseModel, extra="allow"):
     id: int
     content: Annotated[str, Field(min_length=1)]
     special: bool
 
 
 _JSON_OBJECT: Final = TypeAdapter(dict[str, JsonValue])
-_ADDED: Final = TypeAdapter(list[_Added])
+_ADDED_TOKENS: Final = TypeAdapter(list[_AddedToken])
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _PRIVATE_USE: Final = range(0xE000, 0xF900)
 
 
 @contextmanager
-def _refusing(problem: str) -> Iterator[None]:
-    """What the tokenizers package raises, as CheckpointError; its panics are no ``Exception``."""
+def _as_checkpoint_error(problem: str) -> Iterator[None]:
+    """Turn errors of the tokenizers package into CheckpointError; its panics are no ``Exception``."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
@@ -271,35 +272,35 @@ def _refusing(problem: str) -> Iterator[None]:
         raise CheckpointError(f"{problem}: {error}.") from error
 
 
-def _is_control(token: _Added) -> bool:
-    """Converters forget the flag for some; what looks like a control token must not be spelled by users either."""
+def _is_control(token: _AddedToken) -> bool:
+    """Whether an added token is a control token: by its flag, or by its form, since converters forget some flags."""
     return token.special or (token.content.startswith("<") and token.content.endswith(">"))
 
 
-def _without(model: JsonValue, control: Mapping[str, int], plain: Mapping[str, int]) -> JsonValue:
-    """The model part of a ``tokenizer.json`` less the control tokens, so that no merge can produce one.
+def _plain_model(model: JsonValue, control: Mapping[str, int], plain: Mapping[str, int]) -> JsonValue:
+    """The model part of a ``tokenizer.json`` without control tokens, so that no merge can produce one.
 
-    With the other added tokens, which keep their numbers only so.
+    The other added tokens are included, which preserves their ids.
     """
     if not isinstance(model, dict) or model.get("type") != "BPE" or not isinstance(model["vocab"], dict):
         raise ValueError("its model is not BPE")
-    vocabulary = {token: number for token, number in model["vocab"].items() if token not in control} | dict(plain)
+    spellings = {token: number for token, number in model["vocab"].items() if token not in control} | dict(plain)
     unknown = model.get("unk_token")
-    return model | {"vocab": vocabulary, "unk_token": unknown if unknown in vocabulary else None}
+    return model | {"vocab": spellings, "unk_token": unknown if unknown in spellings else None}
 
 
 def _pre_tokenizer(rule: str) -> pre_tokenizers.PreTokenizer:
-    whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     if rule == "gpt2":
-        return whole
+        return byte_level
     if rule == "digits":
-        return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), whole])
+        return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level])
     words = pre_tokenizers.Split(Regex(rule), "isolated")
     return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Byte-level BPE writes every byte as one visible character: itself, or the next free one from U+0100 on."""
+    """Byte-level BPE's spelling of bytes as visible characters: the same character, or one from U+0100 on."""
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = [byte for byte in range(256) if byte not in visible]
     return {chr(byte): byte for byte in visible} | {chr(256 + n): byte for n, byte in enumerate(hidden)}

@@ -1,4 +1,4 @@
-"""Writing ``tokenizer.json``, the file in which Hugging Face tools keep a tokenizer."""
+"""Write ``tokenizer.json``, Hugging Face's file of a tokenizer."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["tokenizer_json"]
 
 
 def tokenizer_json(encoder: str, control: Mapping[str, int], prefix: Sequence[int]) -> str:
-    """The file of an encoder that knows no control tokens, with these, and with what every text begins with.
+    """Add control tokens, and the prefix of every text, to the JSON of an encoder without any.
 
-    Control tokens stand in the vocabulary as well: without that, readers would number them anew.
+    Control tokens are in the vocabulary as well: otherwise readers would renumber them.
     """
     data = json.loads(encoder)
     added = [*data["added_tokens"], *(_special(name, number) for name, number in control.items())]
@@ -21,7 +21,7 @@ def tokenizer_json(encoder: str, control: Mapping[str, int], prefix: Sequence[in
     vocabulary = {**data["model"]["vocab"], **control}
     data["model"]["vocab"] = dict(sorted(vocabulary.items(), key=lambda item: item[1]))
     names = {number: name for name, number in vocabulary.items()}
-    data["post_processor"] = _beginning([names[number] for number in prefix], vocabulary)
+    data["post_processor"] = _prefix_template([names[number] for number in prefix], vocabulary)
     return json.dumps(data, ensure_ascii=False)
 
 
@@ -30,15 +30,17 @@ def _special(name: str, number: int) -> dict[str, JsonValue]:
     return {"id": number, "content": name, "special": True, **flags}
 
 
-def _beginning(prefix: Sequence[str], vocabulary: Mapping[str, int]) -> dict[str, JsonValue] | None:
-    """A template that puts tokens before every text, and before the second of two."""
+def _prefix_template(prefix: Sequence[str], vocabulary: Mapping[str, int]) -> dict[str, JsonValue] | None:
+    """A post-processor that puts the prefix before every text, also before the second of a pair."""
     if not prefix:
         return None
-    first, second = (_template(prefix, text, place) for place, text in enumerate("AB"))
-    known: dict[str, JsonValue] = {name: {"id": name, "ids": [vocabulary[name]], "tokens": [name]} for name in prefix}
-    return {"type": "TemplateProcessing", "single": first, "pair": [*first, *second], "special_tokens": known}
+    first, second = (_sequence(prefix, text, type_id) for type_id, text in enumerate("AB"))
+    special_tokens: dict[str, JsonValue] = {
+        name: {"id": name, "ids": [vocabulary[name]], "tokens": [name]} for name in prefix
+    }
+    return {"type": "TemplateProcessing", "single": first, "pair": [*first, *second], "special_tokens": special_tokens}
 
 
-def _template(prefix: Sequence[str], text: str, place: int) -> list[JsonValue]:
-    begin: list[JsonValue] = [{"SpecialToken": {"id": name, "type_id": place}} for name in prefix]
-    return [*begin, {"Sequence": {"id": text, "type_id": place}}]
+def _sequence(prefix: Sequence[str], text: str, type_id: int) -> list[JsonValue]:
+    tokens: list[JsonValue] = [{"SpecialToken": {"id": name, "type_id": type_id}} for name in prefix]
+    return [*tokens, {"Sequence": {"id": text, "type_id": type_id}}]

@@ -1,4 +1,4 @@
-"""What one written tool call, or list of calls, means. Pure; Python's syntax is read as data and never run."""
+"""Parse the text of a tool call, or of a list of calls. Pure; Python syntax is parsed, never run."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ __all__ = ["Call", "built_in_call", "json_calls", "python_calls", "tagged_call"]
 
 
 class Call(NamedTuple):
-    """``arguments`` is the text of a JSON object."""
+    """A parsed call; ``arguments`` is the text of a JSON object."""
 
     name: str
     arguments: str
 
 
-MALFORMED: Final = (ValueError, SyntaxError, TypeError, LookupError, RecursionError, MemoryError)
-#: JSON's words, which models write in Python, too.
-WORDS: Final[dict[str, JsonValue]] = {"true": True, "false": False, "null": None}
+PARSE_ERRORS: Final = (ValueError, SyntaxError, TypeError, LookupError, RecursionError, MemoryError)
+#: JSON's literals, which models also write in Python.
+JSON_LITERALS: Final[dict[str, JsonValue]] = {"true": True, "false": False, "null": None}
 
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 _KNOWN_ESCAPES: Final = "\n\\'\"abfnrtvx0123NuU"
 
 
 def python_calls(text: str) -> list[Call]:
-    """The calls in a Python list of calls with keyword arguments; empty when it is anything else."""
-    # An escape that Python does not know (r"\d") would be a warning, and is meant as it stands.
-    source = _ESCAPE.sub(lambda found: found[0] if found[1] in _KNOWN_ESCAPES else f"\\{found[0]}", text)
+    """Parse a Python list of calls with keyword arguments; empty for anything else."""
+    # An escape that Python does not know (r"\d") would be a warning, and is meant literally.
+    source = _ESCAPE.sub(lambda match: match[0] if match[1] in _KNOWN_ESCAPES else f"\\{match[0]}", text)
     try:
         tree = ast.parse(source, mode="eval").body
         return [_python_call(node) for node in tree.elts] if isinstance(tree, ast.List) else []
-    except MALFORMED:
+    except PARSE_ERRORS:
         return []
 
 
 def json_calls(text: str) -> list[Call]:
-    """The calls in a JSON object or list of objects; empty when one of them is no call."""
+    """Parse a JSON object or a list of objects; empty if one of them is no call."""
     try:
         value = _load(text)
         return [_json_call(item) for item in (value if isinstance(value, list) else [value])]
-    except MALFORMED:
+    except PARSE_ERRORS:
         return []
 
 
 def built_in_call(text: str) -> list[Call]:
-    """The call in ``name.call(query="…")``; empty when its arguments are no keywords with literals."""
+    """Parse ``name.call(query="…")``; empty if its arguments are not keywords with literals."""
     return [Call(call.name.removesuffix(".call"), call.arguments) for call in python_calls(f"[{text}]")]
 
 
 def tagged_call(name: str, text: str) -> list[Call]:
-    """The call of ``name`` with the arguments in ``text``; empty when that is no JSON object."""
+    """The call of ``name`` with the arguments ``text``; empty if they are no JSON object."""
     try:
         return [Call(name, _arguments(_load(text)))]
-    except MALFORMED:
+    except PARSE_ERRORS:
         return []
 
 
@@ -66,16 +66,16 @@ def _python_call(node: ast.expr) -> Call:
     arguments: dict[str, JsonValue] = {}
     for keyword in node.keywords:
         value = _literal(keyword.value)
-        given = value if keyword.arg is None else {keyword.arg: value}
-        if not isinstance(given, dict) or arguments.keys() & given:
+        argument = value if keyword.arg is None else {keyword.arg: value}
+        if not isinstance(argument, dict) or arguments.keys() & argument:
             raise ValueError("an argument is given twice, or what is unpacked is no dict")
-        arguments |= given
-    return Call(_dotted(node.func), _dump(arguments))
+        arguments |= argument
+    return Call(_dotted_name(node.func), _dump(arguments))
 
 
-def _dotted(node: ast.expr) -> str:
+def _dotted_name(node: ast.expr) -> str:
     if isinstance(node, ast.Attribute):
-        return f"{_dotted(node.value)}.{node.attr}"
+        return f"{_dotted_name(node.value)}.{node.attr}"
     if isinstance(node, ast.Name):
         return node.id
     raise ValueError("a function is called by its name")
@@ -92,7 +92,7 @@ def _literal(node: ast.expr) -> JsonValue:
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
             return -number
         case ast.Name(id=word):
-            return WORDS[word]
+            return JSON_LITERALS[word]
     raise ValueError("it is no literal")
 
 
@@ -110,10 +110,10 @@ def _json_call(item: JsonValue) -> Call:
         function = item | {"name": function}
     if not isinstance(function, dict) or not isinstance(name := function["name"], str) or not name:
         raise ValueError("it names no function")
-    given = function["parameters"] if "parameters" in function else function.get("arguments")
-    if given is None and item.get("type") == "function":
-        given = {}
-    return Call(name, _arguments(_load(given) if isinstance(given, str) else given))
+    arguments = function["parameters"] if "parameters" in function else function.get("arguments")
+    if arguments is None and item.get("type") == "function":
+        arguments = {}
+    return Call(name, _arguments(_load(arguments) if isinstance(arguments, str) else arguments))
 
 
 def _arguments(value: JsonValue) -> str:

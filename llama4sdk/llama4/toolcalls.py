@@ -1,15 +1,15 @@
-"""Tool calls in what a model writes, found while it writes. Pure; nothing is ever executed.
+"""Find tool calls in a model's output while it is streamed. Pure; nothing is executed.
 
 Llama 4 writes calls in several forms, between ``<|python_start|>`` and ``<|python_end|>`` or without them, sometimes
 after a few words:
 
     [get_weather(city="Lima"), get_time(city="Lima")]                    Python's syntax, literals only
     {"name": "get_weather", "parameters": {"city": "Lima"}}              JSON: one object, several, or a list
-    {"type": "function", "function": {"name": …, "arguments": …}}        as other models write it
+    {"type": "function", "function": {"name": …, "arguments": …}}        OpenAI's form
     <function=get_weather>{"city": "Lima"}</function>
-    brave_search.call(query="rain in Lima")                              as Llama's built-in tools are called
+    brave_search.call(query="rain in Lima")                              Llama's built-in tools
 
-Every decision depends on characters alone, never on how the text was cut into pieces.
+Results depend on the characters alone, not on how the text is divided into pieces.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from typing import Final, TypeAlias
 from llama4sdk.events import TextDelta, ToolCallDelta
 from llama4sdk.llama4.toolcall_syntax import Call, built_in_call, json_calls, python_calls, tagged_call
 
-__all__ = ["MARKS", "ToolCallParser"]
+__all__ = ["PARSER_TOKENS", "ToolCallParser"]
 
 START: Final = "<|python_start|>"
 END: Final = "<|python_end|>"
 CLOSING_TAG: Final = "</function>"
-#: Control tokens that an engine must pass on as text, for the parser to see; they are never shown.
-MARKS: Final = (START, END)
+#: Control tokens that an engine must pass to the parser as text; the parser never returns them.
+PARSER_TOKENS: Final = (START, END)
 
 SEPARATORS: Final = " \t\r\n,;"
-KEYS: Final = ("name", "type", "function", "parameters", "arguments")
+CALL_KEYS: Final = ("name", "type", "function", "parameters", "arguments")
 BUILT_IN: Final = ".call("
-DEEPEST: Final = 100
+MAX_DEPTH: Final = 100
 
 _OPENING: Final = re.compile(r"[\[{<]")
 _LIST: Final = re.compile(r"\[\s*")
@@ -47,119 +47,121 @@ Parsed: TypeAlias = TextDelta | ToolCallDelta
 
 
 class ToolCallParser:
-    """Reads an answer piece by piece. ``calls`` is the number of calls found so far.
+    """Parses an answer piece by piece. ``calls`` is the number of calls so far.
 
-    A call of a tool that is not among ``names`` counts only where an answer begins or goes on with calls, not within
-    prose; in the form of built-in tools, only behind ``<|python_start|>``. What only looks like a call, or is none by
-    its syntax, is text. Ids are ``call_N``, counted from ``first``.
+    A call of a tool that is not in ``names`` counts only at the beginning of an answer or after other calls, not within
+    prose; in the form of built-in tools, only after ``<|python_start|>``. Text that resembles a call, but does not
+    parse, is text. Ids are ``call_N``, counted from ``first``.
     """
 
     def __init__(self, names: Collection[str], *, first: int = 0) -> None:
         self.calls = 0
         self._names = frozenset(names)
         self._first = first
-        self._held = ""
-        self._gap = ""
-        self._fresh = True
-        self._wrapped = False
+        self._buffer = ""
+        self._pending_space = ""
+        self._may_start_calls = True
+        self._in_python_block = False
         self._candidate: _Candidate | None = None
 
     def push(self, text: str) -> list[Parsed]:
-        """What is certain after this piece: text that belongs to no call, and calls that are whole."""
-        self._held += text
+        """Add a piece; return the text that belongs to no call, and the calls that are complete."""
+        self._buffer += text
         return list(self._advance(final=False))
 
     def end(self) -> list[Parsed]:
-        """Nothing follows: a call that was begun and not finished is text."""
-        return [*self._advance(final=True), *self._rest()]
+        """Finish the answer: an incomplete call is text."""
+        return [*self._advance(final=True), *self._flush_space()]
 
     def _advance(self, *, final: bool) -> Iterator[Parsed]:
-        while self._held:
+        while self._buffer:
             if self._candidate is None:
-                yield from self._say(self._take(self._plain_length()))
-                self._candidate = self._look()
+                yield from self._emit_text(self._take(self._plain_length()))
+                self._candidate = self._find_candidate()
             candidate = self._candidate
-            end = candidate.scan(self._held) if candidate else None
+            end = candidate.scan(self._buffer) if candidate else None
             if candidate is None or end is None:
-                yield from self._say(self._take(len(self._held) if final else 0))
+                yield from self._emit_text(self._take(len(self._buffer) if final else 0))
                 return
             self._candidate = None
             yield from self._decide(candidate, self._take(end))
 
     def _plain_length(self) -> int:
-        opening = _OPENING.search(self._held)
-        length = opening.start() if opening else len(self._held)
-        space = length - len(self._held[:length].lstrip(self._separators))
-        return space if self._fresh and _WORD.match(self._held, space) else length
+        opening = _OPENING.search(self._buffer)
+        length = opening.start() if opening else len(self._buffer)
+        space = length - len(self._buffer[:length].lstrip(self._separators))
+        return space if self._may_start_calls and _WORD.match(self._buffer, space) else length
 
     @property
     def _separators(self) -> str | None:
-        """What may stand before a call without being prose: space, and between calls a little more."""
+        """Characters before a call that are not prose: white space, and separators between calls."""
         return SEPARATORS if self.calls else None
 
-    def _look(self) -> _Candidate | None:
-        """What begins at the first held character; ``None`` while that cannot be told."""
-        if not self._held:
+    def _find_candidate(self) -> _Candidate | None:
+        """The candidate at the start of the buffer; ``None`` while more text is needed to decide."""
+        if not self._buffer:
             return None
-        if self._held[0] not in "[{<":
-            return _built_in(self._held, None if self._wrapped else self._names)
-        return _candidate(self._held, lambda name: self._fresh or name in self._names)
+        if self._buffer[0] not in "[{<":
+            return _built_in_candidate(self._buffer, None if self._in_python_block else self._names)
+        return _candidate(self._buffer, lambda name: self._may_start_calls or name in self._names)
 
     def _decide(self, candidate: _Candidate, text: str) -> Iterator[Parsed]:
-        if text in MARKS:
-            self._wrapped = text == START
-            self._fresh = self._fresh or self._wrapped
-        elif text == CLOSING_TAG and self._fresh and self.calls:
+        if text in PARSER_TOKENS:
+            self._in_python_block = text == START
+            self._may_start_calls = self._may_start_calls or self._in_python_block
+        elif text == CLOSING_TAG and self._may_start_calls and self.calls:
             return
-        elif (calls := candidate.calls(text)) and (self._fresh or self._names.issuperset(call.name for call in calls)):
-            yield from self._emit(calls)
+        elif (calls := candidate.calls(text)) and (
+            self._may_start_calls or self._names.issuperset(call.name for call in calls)
+        ):
+            yield from self._emit_calls(calls)
         else:
-            yield from self._say(text)
+            yield from self._emit_text(text)
 
-    def _emit(self, calls: list[Call]) -> Iterator[Parsed]:
-        self._gap, self._fresh = "", True
+    def _emit_calls(self, calls: list[Call]) -> Iterator[Parsed]:
+        self._pending_space, self._may_start_calls = "", True
         for call in calls:
             number = f"call_{self._first + self.calls}"
             yield ToolCallDelta(index=self.calls, id=number, name=call.name, arguments=call.arguments)
             self.calls += 1
 
-    def _say(self, text: str) -> Iterator[Parsed]:
-        """Space before calls, and what separates them, waits until text follows it."""
-        text = self._gap + text.replace(START, "").replace(END, "")
-        if self._fresh and not text.strip(self._separators):
-            self._gap = text
+    def _emit_text(self, text: str) -> Iterator[Parsed]:
+        """Emit text; space before calls and separators between them wait until other text follows."""
+        text = self._pending_space + text.replace(START, "").replace(END, "")
+        if self._may_start_calls and not text.strip(self._separators):
+            self._pending_space = text
         elif text:
-            self._gap, self._fresh = "", False
+            self._pending_space, self._may_start_calls = "", False
             yield TextDelta(text=text)
 
-    def _rest(self) -> Iterator[Parsed]:
-        if self._gap and not self.calls:
-            yield TextDelta(text=self._gap)
-        self._gap = ""
+    def _flush_space(self) -> Iterator[Parsed]:
+        if self._pending_space and not self.calls:
+            yield TextDelta(text=self._pending_space)
+        self._pending_space = ""
 
     def _take(self, length: int) -> str:
-        taken, self._held = self._held[:length], self._held[length:]
-        return taken
+        text, self._buffer = self._buffer[:length], self._buffer[length:]
+        return text
 
 
 @dataclass(slots=True)
 class _Candidate:
-    """Something from the first held character on; ``scan`` finds its end, going on where it stopped before."""
+    """Text at the start of the buffer that may be a call; ``scan`` finds its end, resuming where it stopped."""
 
-    #: Where its brackets begin; nothing is in brackets when there are no ``quotes``.
-    at: int
+    #: The position of the scan, at first that of the opening bracket; without ``quotes``, the candidate's length.
+    position: int
     quotes: str = ""
     tag: str | None = None
     stack: str = ""
     quote: str = ""
     escaped: bool = False
-    whole: bool = False
+    complete: bool = False
 
     def scan(self, text: str) -> int | None:
-        """The length of the candidate, once its last bracket is closed or can no longer be; ``None`` until then."""
-        while self.quotes and self.at < len(text):
-            char = text[self.at]
-            self.at += 1
+        """The candidate's length once its last bracket is closed, or cannot be any more; ``None`` until then."""
+        while self.quotes and self.position < len(text):
+            char = text[self.position]
+            self.position += 1
             if self.quote:
                 self._inside_string(char)
             elif char in self.quotes:
@@ -168,16 +170,16 @@ class _Candidate:
                 self.stack += _CLOSERS[char]
             elif char in ")]}":
                 matches, self.stack = self.stack[-1] == char, self.stack[:-1]
-                self.whole = matches and not self.stack
-                if self.whole or not matches:
-                    return self.at
-            if len(self.stack) > DEEPEST:
-                return self.at
-        return None if self.quotes else self.at
+                self.complete = matches and not self.stack
+                if self.complete or not matches:
+                    return self.position
+            if len(self.stack) > MAX_DEPTH:
+                return self.position
+        return None if self.quotes else self.position
 
     def calls(self, text: str) -> list[Call]:
-        """The calls in it; empty when it is none after all."""
-        if not self.whole:
+        """Parse the calls of the complete candidate; empty if it is none."""
+        if not self.complete:
             return []
         if self.tag is not None:
             return tagged_call(self.tag, text[text.index("{") :])
@@ -194,51 +196,51 @@ class _Candidate:
             self.quote = ""
 
 
-#: The opening character begins nothing: it is text by itself.
-_NOTHING: Final = 1
+#: Length of an opening character that begins no call and is text by itself.
+_PLAIN_CHARACTER: Final = 1
 
 
 def _candidate(text: str, may_call: Callable[[str], bool]) -> _Candidate | None:
     if text[0] == "<":
-        return _marked(text, may_call)
+        return _tag_candidate(text, may_call)
     start = _LIST.match(text)
     inner = start.end() if start else 0
     if inner == len(text):
         return None
     if text[inner] == "{":
-        return _object(text, inner)
+        return _object_candidate(text, inner)
     name = _NAME.match(text, inner)
     if name is None or (name.end() < len(text) and not may_call(name[1])):
-        return _Candidate(_NOTHING)
+        return _Candidate(_PLAIN_CHARACTER)
     if name.end() == len(text):
         return None
-    return _Candidate(0, quotes="\"'") if text[name.end()] == "(" else _Candidate(_NOTHING)
+    return _Candidate(0, quotes="\"'") if text[name.end()] == "(" else _Candidate(_PLAIN_CHARACTER)
 
 
-def _built_in(text: str, names: Collection[str] | None) -> _Candidate | None:
-    """``name.call(``, where the name is one of ``names``, if they are given; one that is not is not waited for."""
+def _built_in_candidate(text: str, names: Collection[str] | None) -> _Candidate | None:
+    """A candidate ``name.call(``; ``names`` are the possible names, ``None`` allows any."""
     word = _WORD.match(text)
-    assert word is not None  # noqa: S101 - a letter was found here
+    assert word is not None  # noqa: S101 - the caller has seen a letter
     name, rest = word[0], text[word.end() :]
     ends = rest or len(name) == 100
     known = names is None or (name in names if ends else any(known.startswith(name) for known in names))
     if not known or not BUILT_IN.startswith(rest[: len(BUILT_IN)]):
-        return _Candidate(_NOTHING)
+        return _Candidate(_PLAIN_CHARACTER)
     return _Candidate(word.end() + len(BUILT_IN) - 1, quotes="\"'") if rest.startswith(BUILT_IN) else None
 
 
-def _object(text: str, at: int) -> _Candidate | None:
-    """A JSON object is held back only if its first key is one that calls have."""
-    key = _KEY.match(text, at)
+def _object_candidate(text: str, start: int) -> _Candidate | None:
+    """A JSON object, which is a candidate only if its first key is one that calls have."""
+    key = _KEY.match(text, start)
     assert key is not None  # noqa: S101 - the bracket itself matches
-    written = key[1] or '"'
+    first_key = key[1] or '"'
     if key.end() == len(text):
-        return None if any(f'"{known}'.startswith(written) for known in KEYS) else _Candidate(_NOTHING)
-    is_key = text[key.end()] == '"' and written[1:] in KEYS
-    return _Candidate(0, quotes='"') if is_key else _Candidate(_NOTHING)
+        return None if any(f'"{known}'.startswith(first_key) for known in CALL_KEYS) else _Candidate(_PLAIN_CHARACTER)
+    is_key = text[key.end()] == '"' and first_key[1:] in CALL_KEYS
+    return _Candidate(0, quotes='"') if is_key else _Candidate(_PLAIN_CHARACTER)
 
 
-def _marked(text: str, may_call: Callable[[str], bool]) -> _Candidate | None:
+def _tag_candidate(text: str, may_call: Callable[[str], bool]) -> _Candidate | None:
     for mark in (START, END, CLOSING_TAG):
         if text.startswith(mark):
             return _Candidate(len(mark))
@@ -248,8 +250,8 @@ def _marked(text: str, may_call: Callable[[str], bool]) -> _Candidate | None:
         return None
     tag = _TAG.match(text)
     if tag is None:
-        return _Candidate(_NOTHING)
+        return _Candidate(_PLAIN_CHARACTER)
     if tag.end() == len(text):
         return None
     is_call = tag[1] and tag[2] and text[tag.end()] == "{" and may_call(tag[1])
-    return _Candidate(tag.end(), quotes='"', tag=tag[1]) if is_call else _Candidate(_NOTHING)
+    return _Candidate(tag.end(), quotes='"', tag=tag[1]) if is_call else _Candidate(_PLAIN_CHARACTER)

@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from llama4sdk._values import Value
 from llama4sdk.errors import CheckpointError
-from llama4sdk.llama4.config import number
+from llama4sdk.llama4.config import config_problem, number
 
 __all__ = ["VisionConfig"]
 
@@ -17,7 +17,7 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class VisionConfig(Value):
-    """One vision network: encoder and adapter. Its output is as wide as ``adapter_size``; a projector follows."""
+    """A vision network: encoder and adapter. Its output has the width ``adapter_size``; a projector follows."""
 
     hidden_size: Positive
     num_layers: Positive
@@ -25,10 +25,10 @@ class VisionConfig(Value):
     mlp_size: Positive
     #: Side of a tile in pixels.
     tile_size: Positive
-    #: Side of a patch in pixels: a tile is a grid of these.
+    #: Side of a patch in pixels; a tile is a grid of patches.
     patch_size: Positive
     channels: Positive = 3
-    #: So many by so many neighbouring patches become one token.
+    #: Side of the square of neighbouring patches that become one token.
     shuffle: Positive = 2
     adapter_size: Positive
     rope_theta: float = 10000.0
@@ -47,19 +47,19 @@ class VisionConfig(Value):
 
     @property
     def grid(self) -> int:
-        """Patches along a tile's side."""
+        """Number of patches along a tile's side."""
         return self.tile_size // self.patch_size
 
     @property
     def tokens_per_tile(self) -> int:
-        """Image features, and so ``<|patch|>`` tokens, of one tile."""
+        """Number of image features, and so of ``<|patch|>`` tokens, of a tile."""
         return (self.grid // self.shuffle) ** 2
 
     @classmethod
     def from_hf(cls, config: Mapping[str, JsonValue]) -> VisionConfig | None:
         """Read the vision part of a Hugging Face ``config.json``; ``None`` when it has none.
 
-        Raises CheckpointError naming what is missing or cannot be.
+        Raises CheckpointError naming the missing or invalid field.
         """
         vision = config.get("vision_config")
         if vision is None:
@@ -69,8 +69,9 @@ class VisionConfig(Value):
                 raise TypeError("vision_config is no object")
             return _read_hf(vision)
         except (ValidationError, KeyError, TypeError, ValueError, ArithmeticError) as error:
-            missing = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise CheckpointError(f"config.json does not describe a Llama 4 vision network: {missing}.") from error
+            raise CheckpointError(
+                f"config.json does not describe a Llama 4 vision network: {config_problem(error)}."
+            ) from error
 
 
 def _read_hf(c: Mapping[str, JsonValue]) -> VisionConfig:
@@ -94,7 +95,7 @@ def _read_hf(c: Mapping[str, JsonValue]) -> VisionConfig:
 
 
 def _side(c: Mapping[str, JsonValue], key: str, default: int) -> int:
-    """A side in pixels, given once or as equal height and width."""
+    """A side in pixels, given as a number or as equal height and width."""
     value = c.get(key)
     if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
         return int(number({key: value[0]}, key))

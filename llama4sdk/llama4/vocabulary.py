@@ -1,7 +1,7 @@
-"""Llama 4's vocabulary as Meta publishes it: a rank file (``tokenizer.model``), and the control tokens by position.
+"""Llama 4's vocabulary as Meta publishes it: a rank file (``tokenizer.model``), and control tokens after it.
 
-A rank file says in which order byte pairs may be joined, one ``base64 rank`` per line. Joining the pair whose result
-has the lowest rank, the leftmost first, is byte-pair encoding with every way to make a token listed as a merge.
+A rank file has a token and its rank on each line: ``base64 rank``. Joining the pair whose result has the lowest rank,
+the leftmost first, is byte-pair encoding with every split of a token as a merge.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from typing import Final
 from llama4sdk.errors import CheckpointError
 
 __all__ = [
-    "LLAMA4_MARKS",
-    "LONGEST_RUN",
-    "LONGEST_TEXT",
+    "LLAMA4_TOKENS",
+    "MAX_RUN_LENGTH",
+    "MAX_TEXT_LENGTH",
     "TURN_ENDS",
     "control_tokens",
     "is_llama4",
     "merges",
-    "pieces",
     "read_ranks",
+    "segments",
 ]
 
-LONGEST_TEXT: Final = 400_000
-#: Meta's tokenizer encodes at most so many characters, and so many with or without space in a row, as one text.
-LONGEST_RUN: Final = 25_000
+#: Limits of Meta's tokenizer: characters of a text, and consecutive characters that are all space or all not.
+MAX_TEXT_LENGTH: Final = 400_000
+MAX_RUN_LENGTH: Final = 25_000
 
-#: Control tokens that no other vocabulary has together.
-LLAMA4_MARKS: Final = frozenset({"<|begin_of_text|>", "<|header_start|>", "<|header_end|>", "<|eom|>", "<|eot|>"})
+#: Control tokens that only Llama 4's vocabulary has together.
+LLAMA4_TOKENS: Final = frozenset({"<|begin_of_text|>", "<|header_start|>", "<|header_end|>", "<|eom|>", "<|eot|>"})
 
 TURN_ENDS: Final = ("<|end_of_text|>", "<|eom|>", "<|eot|>")
-CONTROL_TOKENS: Final = 2048
+CONTROL_TOKEN_COUNT: Final = 2048
 
 
 def read_ranks(data: bytes) -> dict[bytes, int]:
-    """Token bytes to ids. Raises CheckpointError for a file that is of another kind or damaged."""
+    """Parse a rank file to token ids by token bytes. Raises CheckpointError for a damaged or different file."""
     try:
         lines = [line.split() for line in data.splitlines() if line.strip()]
         ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}
@@ -49,66 +49,66 @@ def read_ranks(data: bytes) -> dict[bytes, int]:
 
 
 def merges(ranks: Mapping[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
-    """Every pair of tokens that makes a token, in the order in which they are joined."""
+    """Every pair of tokens that joins to a token, in order of priority."""
     for token in sorted(ranks, key=ranks.__getitem__):
-        for cut in range(1, len(token)):
-            left, right = token[:cut], token[cut:]
+        for split in range(1, len(token)):
+            left, right = token[:split], token[split:]
             if left in ranks and right in ranks:
                 yield left, right
 
 
 def control_tokens(first: int) -> dict[str, int]:
-    """The 2048 control tokens of Llama 4 and their ids, beginning with ``first``."""
-    names = list(_names())
-    names += (f"<|reserved_special_token_{number}|>" for number in range(CONTROL_TOKENS - len(names)))
-    return {name: first + place for place, name in enumerate(names)}
+    """Llama 4's 2048 control tokens with their ids, from ``first`` on."""
+    names = list(_control_names())
+    names += (f"<|reserved_special_token_{number}|>" for number in range(CONTROL_TOKEN_COUNT - len(names)))
+    return {name: first + offset for offset, name in enumerate(names)}
 
 
 def is_llama4(control: Mapping[str, int]) -> bool:
     """Whether a vocabulary with these control tokens is Llama 4's."""
-    return control.keys() >= LLAMA4_MARKS
+    return control.keys() >= LLAMA4_TOKENS
 
 
-def pieces(text: str) -> Iterator[str]:
-    """The parts of a text that Meta's tokenizer encodes by themselves; nearly always the text itself."""
-    for start in range(0, len(text), LONGEST_TEXT):
-        yield from _without_long_runs(text[start : start + LONGEST_TEXT])
+def segments(text: str) -> Iterator[str]:
+    """Split a text where Meta's tokenizer does; most texts are one segment."""
+    for start in range(0, len(text), MAX_TEXT_LENGTH):
+        yield from _split_long_runs(text[start : start + MAX_TEXT_LENGTH])
 
 
-def _without_long_runs(text: str) -> Iterator[str]:
-    if len(text) <= LONGEST_RUN:
+def _split_long_runs(text: str) -> Iterator[str]:
+    if len(text) <= MAX_RUN_LENGTH:
         yield text
         return
-    begin, run = 0, 0
-    for place, char in enumerate(text):
-        same = place > 0 and char.isspace() == text[place - 1].isspace()
+    start, run = 0, 0
+    for position, char in enumerate(text):
+        same = position > 0 and char.isspace() == text[position - 1].isspace()
         run = run + 1 if same else 1
-        if run > LONGEST_RUN:
-            yield text[begin:place]
-            begin, run = place, 1
-    yield text[begin:]
+        if run > MAX_RUN_LENGTH:
+            yield text[start:position]
+            start, run = position, 1
+    yield text[start:]
 
 
-def _names() -> Iterator[str]:
-    """In the order of their ids; what is reserved is numbered within its kind."""
-    yield from _marks("begin_of_text end_of_text fim_prefix fim_middle fim_suffix")
-    yield from _marks("header_start header_end eom eot step")
+def _control_names() -> Iterator[str]:
+    """Names in the order of ids; reserved tokens are numbered within their kind."""
+    yield from _tokens("begin_of_text end_of_text fim_prefix fim_middle fim_suffix")
+    yield from _tokens("header_start header_end eom eot step")
     yield from _reserved("text_post_train", 0, 6)
-    yield from _marks("python_start python_end finetune_right_pad")
+    yield from _tokens("python_start python_end finetune_right_pad")
     yield from _reserved("text_post_train", 8, 69)
-    yield from _marks("image_start image_end")
+    yield from _tokens("image_start image_end")
     yield from _reserved("vision", 0, 2)
-    yield from _marks("tile_x_separator tile_y_separator")
+    yield from _tokens("tile_x_separator tile_y_separator")
     yield from _reserved("vision", 2, 6)
-    yield from _marks("image")
+    yield from _tokens("image")
     yield from _reserved("vision", 6, 7)
-    yield from _marks("patch")
+    yield from _tokens("patch")
     yield from _reserved("vision", 7, 1048)
     yield from _reserved("reasoning", 0, 8)
-    yield from _marks("reasoning_thinking_start reasoning_thinking_end")
+    yield from _tokens("reasoning_thinking_start reasoning_thinking_end")
 
 
-def _marks(words: str) -> Iterator[str]:
+def _tokens(words: str) -> Iterator[str]:
     return (f"<|{word}|>" for word in words.split())
 
 

@@ -10,7 +10,7 @@ from llama4sdk.llama4.chat_template import ChatTemplate
 from llama4sdk.llama4.prompt_format import Llama4Prompt
 from llama4sdk.llama4.stop_strings import cut
 from llama4sdk.llama4.tokenizer import Tokenizer
-from llama4sdk.llama4.toolcalls import MARKS, ToolCallParser
+from llama4sdk.llama4.toolcalls import PARSER_TOKENS, ToolCallParser
 from llama4sdk.requests import Request
 
 __all__ = ["Detokenizer", "OutputProcessor", "Token", "offered", "prompt_format", "visible_marks"]
@@ -39,7 +39,9 @@ def prompt_format(template: ChatTemplate | Llama4Prompt, request: Request) -> Ch
 
 def visible_marks(tokenizer: Tokenizer, request: Request) -> dict[int, str]:
     """The control tokens that must reach the parser of tool calls, and how it knows them."""
-    return {tokenizer.control[mark]: mark for mark in MARKS if mark in tokenizer.control} if request.tools else {}
+    return (
+        {tokenizer.control[mark]: mark for mark in PARSER_TOKENS if mark in tokenizer.control} if request.tools else {}
+    )
 
 
 class Detokenizer:

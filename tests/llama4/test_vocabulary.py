@@ -85,7 +85,7 @@ def test_long_runs_are_broken_where_meta_breaks_them(ours: Tokenizer, meta: Meta
 def test_long_texts_are_broken_where_meta_breaks_them(ours: Tokenizer, meta: Meta) -> None:
     """A text is cut after 400,000 characters, in the middle of a word if need be."""
     text = "unbreakable words, " * 21_100
-    assert len(text) > vocabulary.LONGEST_TEXT
+    assert len(text) > vocabulary.MAX_TEXT_LENGTH
     assert ours.encode(text) == meta.encode(text)
 
 

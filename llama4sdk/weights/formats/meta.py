@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from llama4sdk.errors import CheckpointError
+from llama4sdk.llama4.config import config_problem
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.llama4.vocabulary import TURN_ENDS
 from llama4sdk.weights.checkpoint import GenerationDefaults, commonest_dtype
@@ -41,8 +42,9 @@ class MetaCheckpoint(DirectoryCheckpoint):
             if any(name.startswith("vision_model.") for name in self.tensors):
                 self.vision = vision_config(params)
         except (ValidationError, KeyError, TypeError, ValueError, ArithmeticError) as error:
-            missing = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise CheckpointError(f"{path} does not hold a Llama 4 network in Meta's form: {missing}.") from error
+            raise CheckpointError(
+                f"{path} does not hold a Llama 4 network in Meta's form: {config_problem(error)}."
+            ) from error
         self.dtype = commonest_dtype(self.tensors)
         self.generation_defaults = GenerationDefaults()
 

@@ -12,7 +12,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.chat_template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
-from llama4sdk.llama4.vocabulary import LLAMA4_MARKS, is_llama4
+from llama4sdk.llama4.vocabulary import LLAMA4_TOKENS, is_llama4
 from llama4sdk.weights.checkpoint import Checkpoint
 
 __all__ = [
@@ -73,7 +73,7 @@ def has_llama4_tokenizer(folder: Path) -> bool:
     if not (file := folder / "tokenizer.json").is_file():
         return (folder / "tokenizer.model").is_file()
     text = _read_text(file)
-    return is_llama4({name: 0 for name in LLAMA4_MARKS if json.dumps(name) in text})
+    return is_llama4({name: 0 for name in LLAMA4_TOKENS if json.dumps(name) in text})
 
 
 def _read_text(file: Path) -> str:
