@@ -1,1 +1,1 @@
-"""One request's way: validated, planned, dispatched over its backends, metered."""
+"""The way of a request from the client to an engine: validation, planning, dispatch, failover, billing."""
