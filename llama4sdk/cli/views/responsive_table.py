@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from rich.cells import cell_len
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -59,18 +60,18 @@ class ResponsiveTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         width, widths = options.max_width, self._widths()
-        inner = self._inner()
-        for gap in GAPS:
-            start = sum(widths[:-1]) + gap * (len(widths) - 1)
-            if start + (min(widths[-1], MIN_PROSE_WIDTH) if self._prose else widths[-1]) <= width:
+        inner = widths[self._inner]
+        for gap in GAPS[:1] if self._prose else GAPS:
+            if sum(widths[:-1]) + gap * (len(widths) - 1) + self._last_width(widths[-1]) <= width:
                 yield from self._side_by_side(console, width, widths, gap)
                 return
         for gap in GAPS if self._prose else ():
-            if sum(widths[inner]) + gap * (len(widths[inner]) - 1) <= width:
-                yield from self._prose_below(console, width, widths[inner], gap)
+            if sum(inner) + gap * (len(inner) - 1) <= width:
+                yield from self._prose_below(console, width, inner, gap)
                 return
         yield from self._listed(console, width)
 
+    @property
     def _inner(self) -> slice:
         """The columns that are neither a group's title nor prose."""
         return slice(1 if self._grouped else 0, len(self._columns) - self._prose)
@@ -81,39 +82,43 @@ class ResponsiveTable:
         longest = [max(cell.cell_len for cell in column) for column in cells] or [0] * len(self._columns)
         return [max(length, len(column.heading)) for length, column in zip(longest, self._columns, strict=True)]
 
+    def _last_width(self, natural: int) -> int:
+        """Terminal columns that the last column needs; prose no more than is readable, and breaks no word."""
+        if not self._prose:
+            return natural
+        words = [word for row in self._rows for word in row.cells[-1].plain.split()]
+        return min(natural, max(MIN_PROSE_WIDTH, *map(cell_len, words), 0))
+
     def _headings(self) -> list[_Row]:
         if not any(column.heading for column in self._columns):
             return []
         return [_Row([Text(column.heading) for column in self._columns], "dim")]
 
     def _side_by_side(self, console: Console, width: int, widths: Sequence[int], gap: int) -> Iterator[Text]:
-        start = sum(widths[:-1]) + gap * (len(widths) - 1)
         title = None
         for row in (*self._headings(), *self._rows):
-            cells = list(row.cells)
-            if self._grouped and cells[0].plain == title:
-                cells[0] = Text()
+            cells = [Text(), *row.cells[1:]] if self._grouped and row.cells[0].plain == title else row.cells
             title = row.cells[0].plain
             if not self._prose:
                 yield _line(cells, self._columns, widths, gap, row.style)
                 continue
             line = _line(cells[:-1], self._columns, widths, gap, row.style)
-            first, *others = _wrapped(console, cells[-1], width - start, row.style)
-            line.pad_right(start - line.cell_len)
-            yield _stripped(line.append_text(first))
-            yield from _indented(others, start)
+            yield from _beside(line, sum(widths[:-1]) + gap * (len(widths) - 1), cells[-1], console, width)
 
     def _prose_below(self, console: Console, width: int, widths: Sequence[int], gap: int) -> Iterator[Text]:
-        """The prose follows its line where that is short enough, and stands below it elsewhere."""
-        columns = self._columns[self._inner()]
-        yield from (_line(row.cells[self._inner()], columns, widths, gap, row.style) for row in self._headings())
+        """The prose of a row stands beside its last cell where it is short enough, and below elsewhere."""
+        columns = self._columns[self._inner]
+        yield from (_line(row.cells[self._inner], columns, widths, gap, row.style) for row in self._headings())
         for row in self._titled():
             if isinstance(row, Text):
                 yield row
                 continue
-            line, prose = _line(row.cells[self._inner()], columns, widths, gap, row.style), row.cells[-1]
-            if "\n" not in prose.plain and line.cell_len + gap + prose.cell_len <= width:
-                yield _stripped(line.append(" " * gap).append_text(prose))
+            cells, prose = row.cells[self._inner], row.cells[-1]
+            line = _line(cells, columns, widths, gap, row.style)
+            filled = max((number for number, cell in enumerate(cells, 1) if cell.plain), default=0)
+            start = sum(widths[:filled]) + gap * filled
+            if "\n" not in prose.plain and start + prose.cell_len <= width:
+                yield from _beside(line, start, prose, console, width)
             else:
                 yield line
                 yield from _indented(_wrapped(console, prose, width - 2 * INDENT, row.style), 2 * INDENT)
@@ -163,6 +168,14 @@ def _line(cells: Sequence[Text], columns: Sequence[Column], widths: Sequence[int
         padded.align("right" if columns[number].right else "left", widths[number])
         line.append(" " * gap if number else "").append_text(padded)
     return _stripped(line)
+
+
+def _beside(line: Text, start: int, prose: Text, console: Console, width: int) -> Iterator[Text]:
+    """The line, and the prose wrapped into the columns behind ``start``."""
+    first, *others = _wrapped(console, prose, width - start, str(line.style))
+    line.pad_right(start - line.cell_len)
+    yield _stripped(line.append_text(first))
+    yield from _indented(others, start)
 
 
 def _wrapped(console: Console, text: Text, width: int, style: str) -> list[Text]:
