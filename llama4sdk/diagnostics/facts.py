@@ -24,7 +24,7 @@ from llama4sdk.planning.offers import Answer, collect
 from llama4sdk.planning.policy import Policy
 from llama4sdk.probe import timed_probe
 from llama4sdk.probe.bounded_read import Reader
-from llama4sdk.probe.software import outdated
+from llama4sdk.probe.software import outdated_requirements
 from llama4sdk.registry import PluginFailure, Registered, Registry
 
 __all__ = ["ECHO_MESSAGE", "Facts", "LocalModels", "gather"]
@@ -144,7 +144,7 @@ def _is_writable(home: Path) -> bool:
 
 
 def _outdated_packages(registry: Registry) -> OutdatedPackages:
-    packages = {entry.distribution: tuple(outdated(entry.distribution)) for entry in registry.backends}
+    packages = {entry.distribution: tuple(outdated_requirements(entry.distribution)) for entry in registry.backends}
     return {distribution: old for distribution, old in packages.items() if old}
 
 

@@ -182,9 +182,9 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Decode ids to text; control tokens have none."""
-        return b"".join(self.bytes_of(token) for token in ids).decode("utf-8", errors="replace")
+        return b"".join(self.token_bytes(token) for token in ids).decode("utf-8", errors="replace")
 
-    def bytes_of(self, token: int) -> bytes:
+    def token_bytes(self, token: int) -> bytes:
         """The bytes of a token, perhaps a part of a character; empty for control tokens and unknown ids."""
         spelling = self._spellings.get(token)
         if spelling is None:
@@ -195,7 +195,7 @@ class Tokenizer:
 
     def piece(self, token: int) -> str:
         """A token as text for display: control tokens by name, a partial character as U+FFFD."""
-        return self._control_names.get(token) or self.bytes_of(token).decode("utf-8", errors="replace")
+        return self._control_names.get(token) or self.token_bytes(token).decode("utf-8", errors="replace")
 
     def detokenizer(self) -> Detokenizer:
         """Create an incremental decoder."""
@@ -246,7 +246,7 @@ class Detokenizer:
 
     def push(self, token: int) -> str:
         """Add a token; return the text that it completes, which may be empty."""
-        return self._decoder.decode(self._tokenizer.bytes_of(token))
+        return self._decoder.decode(self._tokenizer.token_bytes(token))
 
 
 class _AddedToken(BaseModel, extra="allow"):

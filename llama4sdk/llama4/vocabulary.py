@@ -93,18 +93,18 @@ def _control_names() -> Iterator[str]:
     """Names in the order of ids; reserved tokens are numbered within their kind."""
     yield from _tokens("begin_of_text end_of_text fim_prefix fim_middle fim_suffix")
     yield from _tokens("header_start header_end eom eot step")
-    yield from _reserved("text_post_train", 0, 6)
+    yield from _reserved_tokens("text_post_train", 0, 6)
     yield from _tokens("python_start python_end finetune_right_pad")
-    yield from _reserved("text_post_train", 8, 69)
+    yield from _reserved_tokens("text_post_train", 8, 69)
     yield from _tokens("image_start image_end")
-    yield from _reserved("vision", 0, 2)
+    yield from _reserved_tokens("vision", 0, 2)
     yield from _tokens("tile_x_separator tile_y_separator")
-    yield from _reserved("vision", 2, 6)
+    yield from _reserved_tokens("vision", 2, 6)
     yield from _tokens("image")
-    yield from _reserved("vision", 6, 7)
+    yield from _reserved_tokens("vision", 6, 7)
     yield from _tokens("patch")
-    yield from _reserved("vision", 7, 1048)
-    yield from _reserved("reasoning", 0, 8)
+    yield from _reserved_tokens("vision", 7, 1048)
+    yield from _reserved_tokens("reasoning", 0, 8)
     yield from _tokens("reasoning_thinking_start reasoning_thinking_end")
 
 
@@ -112,5 +112,5 @@ def _tokens(words: str) -> Iterator[str]:
     return (f"<|{word}|>" for word in words.split())
 
 
-def _reserved(kind: str, begin: int, end: int) -> Iterator[str]:
-    return (f"<|{kind}_reserved_special_token_{number}|>" for number in range(begin, end))
+def _reserved_tokens(kind: str, start: int, end: int) -> Iterator[str]:
+    return (f"<|{kind}_reserved_special_token_{number}|>" for number in range(start, end))

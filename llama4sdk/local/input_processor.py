@@ -49,7 +49,7 @@ class ImagePrompts:
         """
         side, patches = self._config.tile_size, self._config.tokens_per_tile
         tiles = [
-            cut_tiles(read_image(image.data, image.url), tile=side, most=image.max_tiles or MAX_TILES)
+            cut_tiles(read_image(image.data, image.url), tile=side, max_tiles=image.max_tiles or MAX_TILES)
             for image in images
         ]
         return Prompt(

@@ -137,7 +137,7 @@ class _Words:
         names |= {token: b"<|end|>" for token in stop_ids if token not in names}
         self.eos_token_id = stop_ids[0]
         self.special_token_ids = sorted(names)
-        self.tokens = [names.get(token) or tokenizer.bytes_of(token) for token in range(size)]
+        self.tokens = [names.get(token) or tokenizer.token_bytes(token) for token in range(size)]
         self._tokenizer = tokenizer
         self._prefix = len(tokenizer.encode(""))
 

@@ -91,9 +91,9 @@ def _free_part(owner: str, free: float, total: float, problems: Problems) -> int
     return 0
 
 
-def _is_plausible(value: float | None, most: float) -> bool:
-    return value is not None and math.isfinite(value) and 0 <= value <= most
+def _is_plausible(value: float | None, limit: float) -> bool:
+    return value is not None and math.isfinite(value) and 0 <= value <= limit
 
 
-def _plausible(value: float | None, most: float) -> float | None:
-    return value if _is_plausible(value, most) else None
+def _plausible(value: float | None, limit: float) -> float | None:
+    return value if _is_plausible(value, limit) else None

@@ -13,7 +13,7 @@ from typing import Final
 from llama4sdk import settings
 from llama4sdk.hardware import Runtime
 
-__all__ = ["NO_CREDENTIALS", "NO_RUNTIMES", "credentials", "outdated", "runtimes", "torch_build"]
+__all__ = ["NO_CREDENTIALS", "NO_RUNTIMES", "credentials", "outdated_requirements", "runtimes", "torch_build"]
 
 NO_RUNTIMES: Final[tuple[Runtime, ...]] = ()
 NO_CREDENTIALS: Final[tuple[str, ...]] = ()
@@ -47,7 +47,7 @@ def credentials(environment: Mapping[str, str] = os.environ, home: Path | None =
     return (*(name for name in VARIABLES if environment.get(name)), *tokens, *files)
 
 
-def outdated(distribution: str) -> Iterator[tuple[str, str, str]]:
+def outdated_requirements(distribution: str) -> Iterator[tuple[str, str, str]]:
     """Requirements of a distribution that are too old: name, installed version, lowest version allowed."""
     for line in importlib.metadata.requires(distribution) or ():
         name = re.match(r"[\w.-]+", line)

@@ -99,10 +99,10 @@ class Checkpoint(ABC):
         """
 
     def stored_form(self, name: str) -> MatrixFormat | None:
-        """The quantized format of a matrix that ``quantized`` can return; ``None`` where only ``read`` works."""
+        """The quantized format of a matrix that ``read_quantized`` can return; ``None`` where only ``read`` works."""
         return None
 
-    def quantized(self, name: str) -> QuantizedTensor:
+    def read_quantized(self, name: str) -> QuantizedTensor:
         """Read the stored codes and scales of a matrix that has a ``stored_form``."""
         raise KeyError(name)
 

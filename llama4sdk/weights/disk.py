@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["failed_write", "locked", "release_memory", "require_space", "try_lock", "unlock"]
+__all__ = ["failed_write", "lock", "release_memory", "require_space", "try_lock", "unlock"]
 
 POLL_SECONDS: Final = 0.1
 
@@ -44,7 +44,7 @@ def _disk_full(message: str) -> DownloadError:
 
 
 @contextmanager
-def locked(target: Path, *, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+def lock(target: Path, *, waiting: Callable[[], None] | None = None) -> Iterator[None]:
     """Lock ``target`` against other processes and make its directory; ``waiting`` is called until the lock is free.
 
     The system releases the lock of a process that dies. The lock file beside the target is not removed: otherwise two

@@ -100,7 +100,7 @@ def encode_theirs(model_file: Path) -> Callable[[list[Message], ToolStyle], list
 
 def _cut(image: Image.Image, max_num_chunks: int) -> tuple[torch.Tensor, tuple[int, int]]:
     """Tiles without content, which do not matter to the prompt."""
-    canvas = choose_canvas(image.height, image.width, most=max_num_chunks)
+    canvas = choose_canvas(image.height, image.width, max_tiles=max_num_chunks)
     return torch.zeros(canvas.rows * canvas.columns, 3, 336, 336), (canvas.rows, canvas.columns)
 
 

@@ -45,5 +45,5 @@ def test_no_image_has_more(ours: Tokenizer, height: int, width: int) -> None:
     image = ImagePart(data=b"it is not looked at")
     message = Message(role="user", content=(image, TextPart(text="?")))
     ids = ours.encode_chat(Llama4Prompt(), [message])
-    placed = place_images(ids, [choose_canvas(height, width, most=16)], ours.control, patches=144)
+    placed = place_images(ids, [choose_canvas(height, width, max_tiles=16)], ours.control, patches=144)
     assert len(placed) <= max_prompt_tokens(Request(messages=(message,)))

@@ -114,7 +114,7 @@ def test_no_sequence_of_ids_shows_a_broken_character(
     shown, whole = "".join(pieces), tokenizer.decode(ids)
     assert whole in (shown, f"{shown}\ufffd")
     if whole != shown:  # the end is the beginning of a character, and no more of it is there
-        written = b"".join(map(tokenizer.bytes_of, ids))
+        written = b"".join(map(tokenizer.token_bytes, ids))
         assert any(_begins_a_character(written[-length:]) for length in (1, 2, 3))
 
 

@@ -46,7 +46,7 @@ def test_what_is_written_is_read_as_the_same(tokenizer: Tokenizer, written: str)
     assert again.control == tokenizer.control
     assert again.prefix == tokenizer.prefix
     assert again.size == tokenizer.size
-    assert [again.bytes_of(n) for n in range(again.size)] == [tokenizer.bytes_of(n) for n in range(again.size)]
+    assert [again.token_bytes(n) for n in range(again.size)] == [tokenizer.token_bytes(n) for n in range(again.size)]
     assert [again.encode(text) for text in TEXTS] == [tokenizer.encode(text) for text in TEXTS]
     assert again.to_json() == written
 
@@ -81,4 +81,4 @@ def test_added_tokens_that_are_text_stay_text() -> None:
     before = Tokenizer.from_json(source.to_str())
     again = Tokenizer.from_json(before.to_json())
     assert again.encode("aété") == before.encode("aété") == [0, 3]
-    assert again.bytes_of(3) == "été".encode()
+    assert again.token_bytes(3) == "été".encode()

@@ -250,7 +250,7 @@ def test_what_a_distribution_has_too_old(tmp_path: Path, monkeypatch: pytest.Mon
         lines = [f"Requires-Dist: {line}\n" for line in wanted] if name == "asks" else []
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{''.join(lines)}")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert list(software.outdated("asks")) == [("old", "2.4.1", "2.9")]
+    assert list(software.outdated_requirements("asks")) == [("old", "2.4.1", "2.9")]
 
 
 @pytest.mark.parametrize("variables", [{"HF_HOME": "{0}"}, {"HF_TOKEN_PATH": "{0}/token"}, {"XDG_CACHE_HOME": "{0}/c"}])

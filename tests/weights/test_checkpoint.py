@@ -180,7 +180,7 @@ def test_gguf_codes_are_those_stored(tmp_path: Path, kind: str) -> None:
         if kind in ("Q5_1", "F16"):
             assert form is None
             continue
-        tensor = checkpoint.quantized(name)
+        tensor = checkpoint.read_quantized(name)
         assert tensor.form == form
         codes = tensor.codes
         if kind != "Q8_0":

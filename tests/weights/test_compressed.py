@@ -92,7 +92,7 @@ def test_codes_are_those_stored(tmp_path: Path, kind: str) -> None:
         assert held is None
         return
     assert held is not None
-    tensor = checkpoint.quantized(NAME)
+    tensor = checkpoint.read_quantized(NAME)
     assert tensor.form == held
     assert tensor.finite
     np.testing.assert_array_equal(tensor.scale, parts[f"{NAME}_scale"])
@@ -116,7 +116,7 @@ def test_a_scale_of_the_whole_tensor_serves_every_row(tmp_path: Path) -> None:
         folder = write_hf(tmp_path / str(scale.shape), unfused(hf_tensors()) | parts, _config("float-quantized"))
         checkpoint = open_checkpoint(folder)
         if rows:
-            np.testing.assert_array_equal(checkpoint.quantized(NAME).scale, np.full((32, 1), 2, np.float32))
+            np.testing.assert_array_equal(checkpoint.read_quantized(NAME).scale, np.full((32, 1), 2, np.float32))
         else:
             assert checkpoint.stored_form(NAME) is None
 
@@ -131,7 +131,7 @@ def test_codes_that_are_no_numbers_are_seen(tmp_path: Path) -> None:
             f"{NAME}_scale": np.full((32, 1), scale, np.float32),
         }
         folder = write_hf(tmp_path / str(scale), unfused(hf_tensors()) | parts, _config("float-quantized"))
-        assert not open_checkpoint(folder).quantized(NAME).finite
+        assert not open_checkpoint(folder).read_quantized(NAME).finite
 
 
 @pytest.mark.parametrize(

@@ -238,7 +238,7 @@ def _marks(text: str) -> bool:
 
 def _lacking(checkpoint: Checkpoint) -> set[int]:
     encoder = checkpoint.tokenizer()
-    known = {encoder.bytes_of(token) for token in range(encoder.size)}
+    known = {encoder.token_bytes(token) for token in range(encoder.size)}
     return {byte for byte in range(256) if bytes([byte]) not in known}
 
 

@@ -38,13 +38,13 @@ class Canvas:
         return grid if grid == 1 else grid + 1
 
 
-def choose_canvas(height: int, width: int, *, tile: int = TILE_PIXELS, most: int = MAX_TILES) -> Canvas:
+def choose_canvas(height: int, width: int, *, tile: int = TILE_PIXELS, max_tiles: int = MAX_TILES) -> Canvas:
     """Choose the grid by Meta's rule: the one that enlarges an image least or, if none can hold it, shrinks it least.
 
     Of grids with the same scale the smallest is taken. An image smaller than a tile is enlarged to one, a larger one is
     never enlarged. Sizes are pixels.
     """
-    grids = [(rows, columns) for rows in range(1, most + 1) for columns in range(1, most // rows + 1)]
+    grids = [(rows, columns) for rows in range(1, max_tiles + 1) for columns in range(1, max_tiles // rows + 1)]
 
     def preference(grid: tuple[int, int]) -> tuple[bool, float, int]:
         rows, columns = grid

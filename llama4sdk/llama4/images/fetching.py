@@ -76,8 +76,8 @@ def fetch(
                 finally:
                     response.close()
     except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
-        raise _failed(target, str(error) or type(error).__name__) from error
-    raise _failed(target, f"it was redirected more than {limits.redirects} times")
+        raise _fetch_error(target, str(error) or type(error).__name__) from error
+    raise _fetch_error(target, f"it was redirected more than {limits.redirects} times")
 
 
 def _parse_url(url: str) -> httpx.URL:
@@ -125,18 +125,18 @@ def _is_public(address: _Address) -> bool:
 
 def _body(response: httpx.Response, target: httpx.URL, limits: Limits, deadline: float) -> bytes:
     if not response.is_success:
-        raise _failed(target, f"the server answered {response.status_code}")
+        raise _fetch_error(target, f"the server answered {response.status_code}")
     body = bytearray()
     for chunk in response.iter_raw():
         body += chunk
         if len(body) > limits.size:
-            raise _failed(target, f"it has more than {limits.size} bytes")
+            raise _fetch_error(target, f"it has more than {limits.size} bytes")
         if time.monotonic() > deadline:
-            raise _failed(target, f"it took longer than {limits.seconds:g} seconds")
+            raise _fetch_error(target, f"it took longer than {limits.seconds:g} seconds")
     return bytes(body)
 
 
-def _failed(target: httpx.URL, why: str) -> InvalidRequestError:
+def _fetch_error(target: httpx.URL, why: str) -> InvalidRequestError:
     return InvalidRequestError(
         f"The image at {_printable(target)} could not be fetched: {why}.", hint="Pass the image's bytes instead."
     )

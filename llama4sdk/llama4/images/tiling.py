@@ -21,12 +21,12 @@ class Tiles:
     pixels: npt.NDArray[np.uint8]
 
 
-def cut_tiles(image: Image.Image, *, tile: int = TILE_PIXELS, most: int = MAX_TILES) -> Tiles:
+def cut_tiles(image: Image.Image, *, tile: int = TILE_PIXELS, max_tiles: int = MAX_TILES) -> Tiles:
     """Scale an RGB image to its canvas, padded with black to the right and below, and cut it into tiles.
 
     Of several tiles the last one is the whole image, stretched to a square as in training.
     """
-    canvas = choose_canvas(image.height, image.width, tile=tile, most=most)
+    canvas = choose_canvas(image.height, image.width, tile=tile, max_tiles=max_tiles)
     padded = Image.new("RGB", (canvas.columns * tile, canvas.rows * tile))
     padded.paste(image.resize((canvas.width, canvas.height), Image.Resampling.BILINEAR))
     grid = np.asarray(padded).reshape(canvas.rows, tile, canvas.columns, tile, 3)

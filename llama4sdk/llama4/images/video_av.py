@@ -66,7 +66,7 @@ class _Clip:
         start, duration = self._start_and_duration()
         last_time: float | None = None
         for part in range(count):
-            frame = self._frame_at(start + duration * (2 * part + 1) / (2 * count), start)
+            frame = self._find_frame(start + duration * (2 * part + 1) / (2 * count), start)
             if frame is not None and frame.time != last_time:
                 last_time = frame.time
                 # Phones store the rotation in degrees, counterclockwise, beside the picture.
@@ -80,7 +80,7 @@ class _Clip:
             raise InvalidRequestError("The video does not say how long it is.", hint="Convert it to MP4.")
         return float((stream.start_time or 0) * base), duration
 
-    def _frame_at(self, time: float, start: float) -> av.VideoFrame | None:
+    def _find_frame(self, time: float, start: float) -> av.VideoFrame | None:
         """The frame shown at ``time``. Seeking may overshoot (MPEG-TS): then all from the start on are decoded."""
         frame = self._last_frame(time, time)
         return frame if frame is not None and frame.time <= time else self._last_frame(start - 1, time)

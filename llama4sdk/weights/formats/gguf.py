@@ -104,7 +104,7 @@ class GGUFCheckpoint(Checkpoint):
         tensor, _ = self._sources[name]
         return GGUF_FORMATS.get(tensor.kind.name) if len(self.tensors[name].shape) == 2 else None
 
-    def quantized(self, name: str) -> QuantizedTensor:
+    def read_quantized(self, name: str) -> QuantizedTensor:
         """Read stored codes and scales."""
         tensor, expert = self._sources[name]
         raw = self._part_of[tensor.name].raw(tensor)
@@ -119,8 +119,8 @@ class GGUFCheckpoint(Checkpoint):
     def stop_ids(self) -> frozenset[int]:
         """Ids of end tokens in the metadata, and of control tokens known to end a turn."""
         listed = (self._metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom"))
-        known = (self._control.get(token) for token in TURN_ENDS)
-        return frozenset(token for token in (*listed, *known) if isinstance(token, int))
+        turn_ends = (self._control.get(token) for token in TURN_ENDS)
+        return frozenset(token for token in (*listed, *turn_ends) if isinstance(token, int))
 
     def tokenizer(self) -> Tokenizer:
         """Build the tokenizer from the vocabulary and merges in the metadata."""

@@ -115,9 +115,9 @@ def read_parts(path: Path) -> tuple[Header, ...]:
 
 def split_files(path: Path) -> list[Path]:
     """The parts of a split file by the name of one of them; the file alone if its name is not one of a part."""
-    if (named := PART_NAME.fullmatch(path.name)) is None:
+    if (match := PART_NAME.fullmatch(path.name)) is None:
         return [path]
-    return [path.with_name(f"{named[1]}-{number:05}-of-{named[3]}.gguf") for number in range(1, int(named[3]) + 1)]
+    return [path.with_name(f"{match[1]}-{number:05}-of-{match[3]}.gguf") for number in range(1, int(match[3]) + 1)]
 
 
 def read_header(path: Path) -> Header:

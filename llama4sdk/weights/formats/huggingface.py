@@ -79,7 +79,7 @@ class HuggingFaceCheckpoint(DirectoryCheckpoint):
         """The format of weights with one scale per tensor, output channel or group, and no zero points."""
         return stored_form(name, self.tensors[name], self._stored) if name in self._quantized else None
 
-    def quantized(self, name: str) -> QuantizedTensor:
+    def read_quantized(self, name: str) -> QuantizedTensor:
         """Read stored codes and scales."""
         return read_quantized(name, self._stored, self._values)
 

@@ -91,9 +91,9 @@ class TorchFile:
             self._tensors = {name: tensor for name, tensor in tensors if isinstance(tensor, _Tensor)}
             self.tensors = {name: self._info(tensor) for name, tensor in self._tensors.items()}
         except (zipfile.BadZipFile, NotImplementedError, struct.error, RuntimeError, EOFError) as error:
-            raise _damaged(path, error) from error
+            raise _damaged_error(path, error) from error
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-            raise _damaged(path, error) from error
+            raise _damaged_error(path, error) from error
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
 
@@ -125,7 +125,7 @@ class TorchFile:
         return TensorInfo(tensor.shape, label, size * dtype.itemsize)
 
 
-def _damaged(path: Path, error: Exception) -> CheckpointError:
+def _damaged_error(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{path} is no file of tensors, or damaged: {error}.", hint="Fetch the file again.")
 
 

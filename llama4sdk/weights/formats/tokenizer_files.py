@@ -99,8 +99,8 @@ def read_json(file: Path, *, needed: bool = False) -> dict[str, JsonValue]:
 def _default_template(value: JsonValue) -> str | None:
     """The only template, or the default one of a list of named templates."""
     if isinstance(value, list):
-        named = {str(entry.get("name")): entry.get("template") for entry in value if isinstance(entry, dict)}
-        value = named.get("default")
+        templates = {str(entry.get("name")): entry.get("template") for entry in value if isinstance(entry, dict)}
+        value = templates.get("default")
     return value if isinstance(value, str) else None
 
 

@@ -212,7 +212,7 @@ def test_a_video_is_its_frames(twin: Twin, tiles: int) -> None:
         )
         without = client.count_tokens([Message(role="user", content=(text,))])
     assert (one.text, one.logprobs, one.usage) == (other.text, other.logprobs, other.usage)
-    grid = choose_canvas(30, 20, tile=SIDE, most=tiles)
+    grid = choose_canvas(30, 20, tile=SIDE, max_tiles=tiles)
     each = TOKENS + 3 + (0 if tiles == 1 else grid.rows * grid.columns * (TOKENS + 1))
     assert one.usage.input_tokens == without + 3 * each
 

@@ -258,7 +258,7 @@ class _Loader:
 
     def _keep(self, target: Quantized, name: str) -> None:
         """The checkpoint's own codes and scales."""
-        stored = self._checkpoint.quantized(name)
+        stored = self._checkpoint.read_quantized(name)
         if not stored.finite:
             raise self._not_finite(name)
         target.codes.copy_(_to_torch(stored.codes))

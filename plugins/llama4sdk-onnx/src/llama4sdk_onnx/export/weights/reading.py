@@ -54,7 +54,7 @@ class Reader:
 
     def kept(self, name: str) -> Codes:
         """The checkpoint's own codes and scales."""
-        stored = self._checkpoint.quantized(name)
+        stored = self._checkpoint.read_quantized(name)
         if not stored.finite:
             raise self._not_finite(name)
         minimum = None if stored.minimum is None else stored.minimum.astype(np.float32)
