@@ -19,7 +19,7 @@ from llama4sdk.probe.sanity import (
     plausible_memory,
 )
 
-__all__ = ["probe", "timed_probe"]
+__all__ = ["free_memory", "probe", "timed_probe"]
 
 #: For all readers together; they usually take some ten milliseconds.
 DEADLINE_SECONDS: Final = 1.0
@@ -69,6 +69,11 @@ def timed_probe(*, deadline: float | None = None) -> tuple[Hardware, Mapping[str
     )
     hardware = measurements.apply_measurements(hardware, readers.measured.result(until))
     return hardware, {reader.name: reader.seconds for reader in readers.all}
+
+
+def free_memory(device: str) -> int:
+    """Free bytes of one device, or of the machine's memory (``cpu``), for which nothing else is read."""
+    return memory.read().free if device == "cpu" else probe().free(device)
 
 
 class _Readers:

@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from llama4sdk.backend import Backend, Need, Offer, Unavailable
+from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.catalog import models
 from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
 from llama4sdk.hardware import Hardware
 from llama4sdk.local.memory_meter import MemoryMeter, request_bytes, require_room
 from llama4sdk.plan import Plan
+from llama4sdk.probe import free_memory
 from llama4sdk.progress import Progress
 from llama4sdk.weights.exports import JOURNAL
 from llama4sdk.weights.store import locate
-from llama4sdk_onnx import CAPABILITIES
+from llama4sdk.weights.tensor_names import vision_parameters
 from llama4sdk_onnx.export_directory import Export
 from llama4sdk_onnx.manifest import is_export
-from llama4sdk_onnx.offer import Subject, make_offer
-from llama4sdk_onnx.sessions import free_memory
+from llama4sdk_onnx.offer import ExportedModel, make_offer
 
 if TYPE_CHECKING:
     from llama4sdk_onnx.engine import OnnxEngine
@@ -40,15 +41,10 @@ class OnnxBackend(Backend):
         if folder is None or not is_export(folder):
             return _not_exported(need.model, folder)
         try:
-            subject = _subject(need.model, Export(folder))
+            model = _exported_model(need.model, Export(folder))
         except CheckpointError as error:
             return Unavailable(reason=error.message, fix=error.hint, damaged=True)
-        if missing := need.features - subject.capabilities.features:
-            return Unavailable(
-                reason=f"with '{subject.model}' it does not support {', '.join(sorted(missing))}.",
-                fix="Choose another model or backend: 'llama4sdk backends' lists what each can do.",
-            )
-        return make_offer(subject, need, hardware)
+        return make_offer(model, need, hardware)
 
     def load(self, plan: Plan, *, progress: Progress | None = None) -> OnnxEngine:
         """Check every file against the manifest, telling ``progress`` how far that is, and open the graphs.
@@ -88,15 +84,18 @@ def _load(export: Export, plan: Plan, meter: MemoryMeter) -> OnnxEngine:
     )
 
 
-def _subject(model: str, export: Export) -> Subject:
-    return Subject(
-        model=model,
-        folder=export.path,
-        manifest=export.manifest,
-        capabilities=CAPABILITIES.of_model(
-            chat=export.prompt_format() is not None, tools=export.calls_tools, images=export.vision is not None
-        ),
+def _exported_model(name: str, export: Export) -> ExportedModel:
+    vision = export.vision
+    facts = ModelFacts(
+        name=name,
+        config=export.config,
+        vision_parameters=vision_parameters(vision, export.config.hidden_size) if vision else 0,
+        precision=export.manifest.quantization,
+        source=export.path,
+        chats=export.prompt_format() is not None,
+        calls_tools=export.calls_tools,
     )
+    return ExportedModel(facts, export.manifest)
 
 
 def _folder(model: str) -> Path | None:

@@ -16,12 +16,13 @@ from llama4sdk.local.memory_meter import MemoryMeter
 from llama4sdk.local.output_processor import Token
 from llama4sdk.local.structured_output import TokenMask
 from llama4sdk.local.windows import Scored, Window
+from llama4sdk.probe import free_memory
 from llama4sdk.requests import Pooling, Request
 from llama4sdk_onnx.export_directory import Export
 from llama4sdk_onnx.network import TextNetwork
 from llama4sdk_onnx.sampling import Sampler
 from llama4sdk_onnx.scoring import scored
-from llama4sdk_onnx.sessions import free_memory, open_session, require
+from llama4sdk_onnx.sessions import open_session, require
 from llama4sdk_onnx.vision import VisionNetwork
 
 __all__ = ["OnnxEngine"]

@@ -14,7 +14,7 @@ from onnxruntime import InferenceSession, SessionOptions
 
 from llama4sdk._text import gb
 from llama4sdk.errors import BackendError, CheckpointError, DeviceMemoryError, Llama4Error, ModelLoadError
-from llama4sdk.probe import cpu, memory, probe
+from llama4sdk.probe import cpu
 from llama4sdk_onnx.caches import CPU, Place
 from llama4sdk_onnx.huge_pages import huge_pages
 
@@ -22,7 +22,6 @@ __all__ = [
     "PROVIDERS",
     "SILENT",
     "Provider",
-    "free_memory",
     "location",
     "open_session",
     "provider",
@@ -208,8 +207,3 @@ def _said(error: Exception) -> str:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-
-
-def free_memory(device: str) -> int:
-    """Bytes of a GPU's memory, or of the machine's."""
-    return memory.read().free if device == "cpu" else probe().free(device)

@@ -15,7 +15,7 @@ from llama4sdk.llama4.sizes import class_bytes, kv_cache_bytes
 from llama4sdk.quantization import ModuleClass, Quantization
 from llama4sdk_onnx.manifest import Manifest
 
-__all__ = ["SCORED", "held_bytes", "memory_breakdown"]
+__all__ = ["SCORED", "memory_breakdown", "weight_bytes"]
 
 WEIGHTS: Final = "weights/"
 VISION: Final = "weights/vision"
@@ -47,7 +47,7 @@ def memory_breakdown(manifest: Manifest, context: int, *, batch: int, place: Pla
     """Bytes of the weights by class, of the caches of ``batch`` sequences, of work space and of the runtime."""
     config, width = manifest.config, _width(manifest)
     copies = 1 if manifest.kind == "fast" else 2  # portable graphs write what they were given anew
-    parts: dict[str, int] = {str(part): size for part, size in held_bytes(manifest).items()}
+    parts: dict[str, int] = {str(part): size for part, size in weight_bytes(manifest).items()}
     if place == "cpu" and not config.tied_embeddings:
         parts.pop("embedding", None)  # its rows are read from the mapped file, which the system may take back
     parts["kv_cache"] = kv_cache_bytes(config, context, value_bytes=width, chunk_aware=True) * batch * copies
@@ -56,7 +56,7 @@ def memory_breakdown(manifest: Manifest, context: int, *, batch: int, place: Pla
     return {part: size for part, size in parts.items() if size}
 
 
-def held_bytes(manifest: Manifest) -> dict[ModuleClass, int]:
+def weight_bytes(manifest: Manifest) -> dict[ModuleClass, int]:
     """The weights as they lie in files, by class: as the sizes of matrices say, together what the files have."""
     sizes = {name: record.size for name, record in manifest.files.items() if name.startswith(WEIGHTS)}
     vision = sum(size for name, size in sizes.items() if name.startswith(VISION))
@@ -72,7 +72,7 @@ def held_bytes(manifest: Manifest) -> dict[ModuleClass, int]:
 
 def _repacked(manifest: Manifest) -> int:
     scheme = manifest.quantization.experts if manifest.config.moe_layers else manifest.quantization.dense
-    return int(REPACKED.get(scheme, 0.0) * sum(held_bytes(manifest).values()))
+    return int(REPACKED.get(scheme, 0.0) * sum(weight_bytes(manifest).values()))
 
 
 def _workspace(manifest: Manifest, context: int, batch: int, place: Place) -> int:

@@ -7,24 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from llama4sdk.backend import Backend, Need, Offer, Unavailable
+from llama4sdk.capacity.model_facts import ModelFacts, Precision
 from llama4sdk.capacity.torch_memory import RUNTIME
-from llama4sdk.catalog import models
 from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
 from llama4sdk.hardware import Hardware
-from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.sizes import weight_bytes
 from llama4sdk.local.memory_meter import MemoryMeter, request_bytes, require_room
 from llama4sdk.plan import Plan
 from llama4sdk.progress import Progress
 from llama4sdk.quantization import Quantization
 from llama4sdk.weights.checkpoint import Checkpoint
-from llama4sdk.weights.config_only import read_config
+from llama4sdk.weights.model_facts import FULL_PRECISION, checkpoint_facts, config_facts, find_model_facts
 from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk.weights.quantization_plan import QuantizationPlan, stored_quantization
 from llama4sdk.weights.store import locate
-from llama4sdk.weights.tensor_names import vision_parameters
-from llama4sdk_torch import CAPABILITIES
-from llama4sdk_torch.offer import SMALL, Precision, Subject, make_offer
+from llama4sdk_torch.offer import TorchModel, make_offer
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TorchBackend"]
 
-LLAMA4_VOCABULARY: Final = 202_048
-STORED: Final = {"F32": Quantization.FP32, "BF16": Quantization.BF16, "F16": Quantization.BF16}
+#: A packed checkpoint is unpacked to float32 when that takes no more bytes than this.
+MAX_UNPACKED_BYTES: Final = 4 * 10**9
 
 
 class TorchBackend(Backend):
@@ -47,21 +44,16 @@ class TorchBackend(Backend):
         if need.model is None:
             return Unavailable(reason="it must be told which model to run.", fix="Pass a model's name or path.")
         try:
-            subject = _subject(need.model)
+            model = _find_model(need.model)
         except ModelLoadError as error:  # the wrong files, or damaged ones
             damaged = isinstance(error, CheckpointError)
             return Unavailable(reason=error.message, fix=error.hint, damaged=damaged)
-        if subject is None:
+        if model is None:
             return Unavailable(
                 reason=f"'{need.model}' is neither a known model nor a checkpoint on this machine.",
                 fix="Pass 'demo', 'scout', 'maverick', a path, or a repository id that was fetched.",
             )
-        if missing := need.features - (subject.capabilities or CAPABILITIES).features:
-            return Unavailable(
-                reason=f"with '{subject.model}' it does not support {', '.join(sorted(missing))}.",
-                fix="Choose another model or backend: 'llama4sdk backends' lists what each can do.",
-            )
-        return make_offer(subject, need, hardware)
+        return make_offer(model, need, hardware)
 
     def load(self, plan: Plan, *, progress: Progress | None = None) -> TorchEngine:
         """Read the weights, telling ``progress`` how far that is.
@@ -90,7 +82,7 @@ class TorchBackend(Backend):
             raise ModelLoadError(
                 f"This installation of torch cannot use {device}.", hint="Pass device='cpu', or install torch for it."
             )
-        precision = plan.quantization or _precision(checkpoint)
+        precision = plan.quantization or _precision(checkpoint, checkpoint_facts(plan.model, checkpoint))
         require_room(plan, free_memory(device))
         network, vision = load_networks(checkpoint, device=device, quantization=precision, progress=progress)
         return TorchEngine(
@@ -106,67 +98,41 @@ class TorchBackend(Backend):
 
 
 def _allocated(accelerator: str) -> int:
-    """The most bytes that torch took of it so far, and what its libraries take."""
+    """The most bytes of an accelerator that torch has taken so far, with those of its libraries."""
     import torch
 
     return torch.cuda.max_memory_allocated(_device(accelerator)) + RUNTIME["accelerator"]
 
 
 def _device(name: str) -> torch.device:
-    """Torch calls AMD's devices by the same name as NVIDIA's."""
+    """The device as torch names it: AMD's have the same name as NVIDIA's."""
     import torch
 
     return torch.device(name.replace("rocm", "cuda"))
 
 
-def _subject(model: str) -> Subject | None:
-    """What is known of a model: from its checkpoint when it is here, else from its config or the catalogue."""
-    if (path := locate(model)) is not None:
-        if (alone := read_config(path)) is not None:
-            return _unseen(model, *alone)
-        checkpoint = open_checkpoint(path)
-        vision = checkpoint.vision
-        has_codes = stored_quantization(checkpoint) is not None
-        is_packed = any(tensor.dtype not in STORED for tensor in checkpoint.tensors.values())
-        return Subject(
-            model=model,
-            source=path,
-            config=checkpoint.config,
-            precision=_precision(checkpoint),
-            capabilities=CAPABILITIES.of_model(
-                chat=checkpoint.prompt_format() is not None, tools=checkpoint.calls_tools, images=vision is not None
-            ),
-            vision_parameters=vision_parameters(vision, checkpoint.config.hidden_size) if vision else 0,
-            text_bytes=cache(lambda precision: QuantizationPlan(checkpoint, precision).class_bytes)
-            if has_codes
-            else None,
-            loading_bytes=cache(lambda precision: QuantizationPlan(checkpoint, precision).loading_bytes)
-            if is_packed
-            else None,
-        )
-    spec = models.find(model)
-    if spec is None or spec.config is None:
-        return None
-    return _unseen(model, spec.config, spec.vision_parameters, spec.published_precision)
-
-
-def _unseen(
-    model: str, config: TextConfig, vision_parameters: int, precision: Quantization = Quantization.BF16
-) -> Subject:
-    """A model whose weights are not here."""
-    tools = config.vocab_size == LLAMA4_VOCABULARY
-    return Subject(
-        model=model,
-        source=None,
-        config=config,
-        precision=precision,
-        capabilities=CAPABILITIES.of_model(chat=True, tools=tools, images=vision_parameters > 0),
-        vision_parameters=vision_parameters,
+def _find_model(name: str) -> TorchModel | None:
+    """The model of a name or a path: of its checkpoint when it is here, else of its config or the catalogue."""
+    path = locate(name)
+    if path is None or config_facts(name, path) is not None:
+        facts = find_model_facts(name)
+        return None if facts is None else TorchModel(facts)
+    checkpoint = open_checkpoint(path)
+    facts = checkpoint_facts(name, checkpoint)
+    has_codes = stored_quantization(checkpoint) is not None
+    is_packed = any(tensor.dtype not in FULL_PRECISION for tensor in checkpoint.tensors.values())
+    return TorchModel(
+        facts.model_copy(update={"precision": _precision(checkpoint, facts)}),
+        text_bytes=cache(lambda precision: QuantizationPlan(checkpoint, precision).class_bytes) if has_codes else None,
+        loading_bytes=cache(lambda precision: QuantizationPlan(checkpoint, precision).loading_bytes)
+        if is_packed
+        else None,
     )
 
 
-def _precision(checkpoint: Checkpoint) -> Precision:
-    """The checkpoint's own. What is quantized in a way that cannot be kept, or is small, is unpacked."""
-    if checkpoint.dtype not in STORED and weight_bytes(checkpoint.config, Quantization.FP32) <= SMALL:
+def _precision(checkpoint: Checkpoint, facts: ModelFacts) -> Precision:
+    """The checkpoint's own precision; float32 for a small one that is packed, for that is faster."""
+    packed = checkpoint.dtype not in FULL_PRECISION
+    if packed and weight_bytes(facts.config, Quantization.FP32) <= MAX_UNPACKED_BYTES:
         return Quantization.FP32
-    return stored_quantization(checkpoint) or STORED.get(checkpoint.dtype, Quantization.BF16)
+    return facts.precision
