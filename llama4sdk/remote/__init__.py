@@ -1,22 +1,21 @@
 """Engines that are elsewhere: what every backend behind HTTP shares.
 
-    endpoint    where it is, with what key, how patient and how persistent the caller is: ``Endpoint``
-    dialect     THE CONTRACT of one wire protocol, free of I/O: requests to bytes, bytes to events
-    framing     bytes as lines or server-sent events, whatever they are cut into
-    failures    what an HTTP error means, in the SDK's own errors
-    tries       one request's tries: what was done, what is next
-    retry       whether a failure is worth another try, and when: attempts, a token bucket, a circuit breaker; pure
-    secrecy     no secret in any error
-    clock       how long may still be waited: to connect, for the first byte, between two, in all
-    network     sockets that ask that clock at every step, for threads; anetwork, for asyncio; both httpcore's backends
-    surroundings  certificates and proxies
-    connections one to send each request on, new or used before
-    breaks      what breaks on the way, in the SDK's own errors
-    pictures    images as bytes that travel
-    unpacking   packed bodies, in pieces of bounded size
-    transport   calls out, replies in, once for threads and once for asyncio
-    served      who serves Llama 4 by the token: names, limits, prices, ends; ``endpoints.csv`` and the user's own file
-    engine      ``RemoteEngine``: an ``Engine`` made of a dialect and a transport
+    dialect            THE CONTRACT of one wire protocol, free of I/O: requests to bytes, bytes to events
+    engine             ``RemoteEngine``: an ``Engine`` made of a dialect and a transport
+    attempts           one request's attempts: what happened, and whether it is sent again
+    retry              when a failure is worth another attempt: delays, a token bucket, a circuit breaker; pure
+    transport          calls out, replies in, over httpx, in one event loop
+    deadlines          how long may still be waited: to connect, for the first byte, between two, in all
+    loop_thread        the event loop in which synchronous calls run
+    tls_and_proxy      trusted certificates, proxies of the environment
+    decompression      compressed bodies, in pieces of bounded size; pure
+    sse                bytes as lines or server-sent events, whatever they are cut into; pure
+    connection_errors  what breaks on the way, in the SDK's own errors; pure
+    status_errors      what an HTTP error means, in the SDK's own errors; pure
+    redaction          no secret in any error; pure
+    data_urls          images as bytes that travel; pure
+    retired            offers for models that an endpoint no longer serves
 
-A plugin writes a dialect and a backend; the rest is here.
+A plugin writes a dialect and a backend; the rest is here. Whatever waits is asynchronous; see ``RemoteEngine`` for how
+synchronous callers are served.
 """

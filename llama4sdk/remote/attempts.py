@@ -1,8 +1,8 @@
-"""One request's tries: what was done, and what is done next. Free of I/O."""
+"""The attempts of one request: what happened, and what follows from it. Free of I/O."""
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -16,16 +16,13 @@ from llama4sdk.errors import (
     StreamInterruptedError,
 )
 from llama4sdk.events import Attempt, Finish, Usage
-from llama4sdk.remote.clock import Clock
+from llama4sdk.remote.deadlines import Deadlines
 from llama4sdk.remote.redaction import conceal
 from llama4sdk.remote.retry import CircuitBreaker, TokenBucket, delay
 
-__all__ = ["Health", "Tries"]
+__all__ = ["AttemptLoop", "EndpointHealth"]
 
-logger = logging.getLogger("llama4sdk")
-
-
-class Health:
+class EndpointHealth:
     """What all requests of one engine know of its endpoint."""
 
     def __init__(self) -> None:
@@ -33,72 +30,81 @@ class Health:
         self.breaker = CircuitBreaker(time.monotonic)
 
 
-class Tries:
-    """Told of each step of one request; says what follows from it."""
+class AttemptLoop:
+    """Records each step of one request, and decides whether and when it is sent again. Made in an event loop."""
 
     def __init__(
-        self, backend: str, model: str, endpoint: Endpoint, health: Health, secrets: Callable[[], Sequence[str]]
+        self,
+        backend: str,
+        model: str,
+        endpoint: Endpoint,
+        health: EndpointHealth,
+        secrets: Callable[[], Sequence[str]],
+        *,
+        report: Callable[[Attempt], None] | None,
     ) -> None:
-        self.clock = Clock(endpoint.timeouts)
+        """``report`` is called with every attempt as soon as it is over."""
+        self.deadlines = Deadlines(endpoint.timeouts, asyncio.get_running_loop().time)
         self.remedies: frozenset[str] = frozenset()
         self._backend = backend
         self._model = model
         self._endpoint = endpoint
         self._health = health
         self._secrets = secrets
-        self._records: list[Attempt] = []
+        self._report = report
+        self._attempts: list[Attempt] = []
         self._retries = 0
-        self._begun = 0.0
-        self._answered: float | None = None
-        self._refused: OverloadedError | None = None
+        self._began_at = 0.0
+        self._answered_at: float | None = None
+        self._refusal: OverloadedError | None = None
 
     def begin(self) -> None:
-        """Another try. Raises OverloadedError where the endpoint has failed so often that it is left alone."""
-        self._begun = time.monotonic()
+        """Begin another attempt. Raises OverloadedError where the endpoint failed so often that it is left alone."""
+        self._began_at = time.monotonic()
         wait = self._health.breaker.wait()
         if wait > 0:
-            self._refused = OverloadedError(
+            self._refusal = OverloadedError(
                 f"'{self._backend}' only failed of late, and is left alone for {wait:.0f} seconds. "
-                f"{self._health.breaker.told}".rstrip(),
+                f"{self._health.breaker.last_fault}".rstrip(),
                 backend=self._backend,
                 retry_after=wait,
                 hint="Wait, or use another endpoint.",
             )
-            raise self._refused
+            raise self._refusal
 
-    def answered(self) -> None:
-        """An event of the answer is here: from now on nothing is asked again."""
-        if self._answered is None:
-            self._answered = time.monotonic()
-            self._health.breaker.succeeded()
+    def record_answer(self) -> None:
+        """Note that an event of the answer is here: from now on nothing is sent again."""
+        if self._answered_at is None:
+            self._answered_at = time.monotonic()
+            self._health.breaker.record_success()
             self._health.bucket.give(retried=self._retries > 0)
 
-    def finished(self, finish: Finish, cost: Callable[[Usage], float | None]) -> Finish:
-        """The end of the answer, with how it was come by and what it costs."""
-        self.answered()
+    def complete(self, finish: Finish, cost: Callable[[Usage], float | None]) -> Finish:
+        """The end of the answer, with its attempts and its price."""
+        self.record_answer()
         self._record(None, None)
         usage = finish.usage
         if usage.cost is None and (dollars := cost(usage)) is not None:
             usage = usage.model_copy(update={"cost": dollars})
-        return Finish(reason=finish.reason, usage=usage, attempts=tuple(self._records))
+        return Finish(reason=finish.reason, usage=usage, attempts=tuple(self._attempts))
 
     def conceal(self, error: Llama4Error) -> None:
-        """Leave no secret in it; asked for now, since credentials may be newer than the request."""
+        """Take every secret out of the error; those of this moment, since credentials may be newer than the request."""
         conceal(error, (*self._secrets(), *self._endpoint.secrets()))
 
-    def failed(self, error: Llama4Error, remedy: str | None) -> float:
-        """Seconds until the next try. Raises the error where there is none."""
-        if error is not self._refused:
-            self._health.breaker.failed(error)
-        if self._answered is not None:
+    def record_failure(self, error: Llama4Error, remedy: str | None) -> float:
+        """Seconds until the next attempt. Raises the error where there is none."""
+        if error is not self._refusal:
+            self._health.breaker.record_failure(error)
+        if self._answered_at is not None:
             self._record(error, None)
-            raise self._interrupted(error)
+            raise self._interruption(error)
         if remedy is not None and remedy not in self.remedies:
             self.remedies |= {remedy}
             self._record(error, 0.0)
             return 0.0
         wait = delay(error, self._retries, self._endpoint.retry, random.random())  # noqa: S311 - no secret is drawn
-        if wait is None or wait >= self.clock.remaining or not self._health.bucket.take():
+        if wait is None or wait >= self.deadlines.remaining or not self._health.bucket.take():
             self._record(error, None)
             raise self._with_attempts(error)
         self._retries += 1
@@ -106,33 +112,30 @@ class Tries:
         return wait
 
     def _record(self, error: Llama4Error | None, wait: float | None) -> None:
-        end = self._answered or time.monotonic()
+        end = self._answered_at or time.monotonic()
         attempt = Attempt(
             backend=self._backend,
             model=self._model,
             error=None if error is None else f"{type(error).__name__}: {error.message}",
-            seconds=max(0.0, end - self._begun),
+            seconds=max(0.0, end - self._began_at),
             wait=wait,
         )
-        self._records.append(attempt)
-        if self._endpoint.on_attempt is not None:
-            try:
-                self._endpoint.on_attempt(attempt)
-            except Exception:
-                logger.exception("The endpoint's on_attempt failed.")
+        self._attempts.append(attempt)
+        if self._report is not None:
+            self._report(attempt)
 
-    def _interrupted(self, error: Llama4Error) -> Llama4Error:
+    def _interruption(self, error: Llama4Error) -> Llama4Error:
         """A connection that breaks within an answer is an interrupted answer."""
         if not isinstance(error, APIConnectionError):
             return self._with_attempts(error)
-        broken = StreamInterruptedError(
+        interruption = StreamInterruptedError(
             f"The answer from '{self._backend}' was cut off. {error.message}",
             hint="What had arrived is in the error's .partial. Asking again starts a new answer.",
         )
-        broken.__cause__ = error
-        return broken
+        interruption.__cause__ = error
+        return interruption
 
     def _with_attempts(self, error: Llama4Error) -> Llama4Error:
         if isinstance(error, APIError):
-            error.attempts = tuple(self._records)
+            error.attempts = tuple(self._attempts)
         return error

@@ -1,33 +1,41 @@
-"""``RemoteEngine``: an ``Engine`` made of a dialect and a transport, for threads and for asyncio."""
+"""``RemoteEngine``: an ``Engine`` made of a dialect and a transport. One asynchronous engine serves both kinds of callers."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from typing import Final, NamedTuple
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, suppress
+from functools import partial
+from typing import Any, Final
 
 from llama4sdk.backend import Engine
 from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import APIError, Llama4Error, StreamClosedError
-from llama4sdk.events import Event, Finish, Usage
-from llama4sdk.remote.attempts import Health, Tries
+from llama4sdk.events import Attempt, Event, Finish, Usage
+from llama4sdk.remote.attempts import AttemptLoop, EndpointHealth
 from llama4sdk.remote.dialect import Call, Dialect, Head, Reader
-from llama4sdk.remote.surroundings import Trust
-from llama4sdk.remote.transport import AsyncTransport, Transport
+from llama4sdk.remote.loop_thread import LoopThread, Mailbox
+from llama4sdk.remote.tls_and_proxy import TrustStore
+from llama4sdk.remote.transport import Reply, Transport
 from llama4sdk.requests import EmbedRequest, Request
 from llama4sdk.results import Embeddings
 
 __all__ = ["RemoteEngine"]
 
-AT_ONCE: Final = 8
-"""Calls that one ``embed`` has under way."""
+logger = logging.getLogger("llama4sdk")
+
+#: Calls that one ``embed`` has under way.
+MAX_PARALLEL_CALLS: Final = 8
 
 
 class RemoteEngine(Engine):
-    """One model at one endpoint. Safe to use from several threads and event loops."""
+    """One model at one endpoint. Safe to use from several threads and event loops.
+
+    Everything is asynchronous inside. Synchronous calls run in an event loop of the engine's own, in a background
+    thread that the first of them starts and ``close`` ends.
+    """
 
     def __init__(
         self,
@@ -38,129 +46,121 @@ class RemoteEngine(Engine):
         endpoint: Endpoint,
         cost: Callable[[Usage], float | None] = lambda usage: None,
     ) -> None:
-        """``cost`` is what an answer of such usage costs in US dollars, as far as that is known."""
+        """``cost`` gives the price of an answer with that usage in US dollars, as far as it is known."""
         self.model = model
         self.context_length = context_length
         self.dialect = dialect
         self.endpoint = endpoint
         self._cost = cost
-        self._health = Health()
-        self._trust = Trust(endpoint.certificates)
-        self._transport = Transport(self._trust)
-        self._loops: dict[asyncio.AbstractEventLoop, _Home] = {}
+        self._health = EndpointHealth()
+        self._trust_store = TrustStore(endpoint.certificates)
+        self._transports: dict[asyncio.AbstractEventLoop, Transport] = {}
+        self._loop_thread = LoopThread()
         self._closed = threading.Event()
 
     def stream(self, request: Request) -> Iterator[Event]:
-        """Answer a request; see ``Engine.stream``. What failed before its first event may be asked again."""
-        tries = self._tries()
-        while True:
-            call, reader = self.dialect.ask(request, tries.remedies)
-            try:
-                tries.begin()
-                yield from self._answer(self.dialect.authorize(call), reader, tries)
-            except Llama4Error as error:
-                wait = self._failed(tries, error)
-            else:
-                return
-            self._transport.rest(wait)
-
-    def _answer(self, call: Call, reader: Reader, tries: Tries) -> Iterator[Event]:
-        with self._transport.open(call, tries.clock, self.dialect.backend) as reply:
-            if not reply.head.ok:
-                raise self.dialect.failure(reply.head, reply.explanation())
-            reader.begin(reply.head)
-            try:
-                for data in reply:
-                    for event in reader.feed(data):
-                        tries.answered()
-                        yield event
-                        self._ensure_open()
-                    if reader.done and not tries.clock.linger():
-                        break
-            except APIError:
-                if not reader.done:
-                    raise
-        for event in reader.end():
-            yield self._last(event, tries)
+        """Answer a request; see ``Engine.stream``. A request that failed before its first event may be sent again."""
+        self._ensure_open()
+        for event in self._loop_thread.iterate(lambda mailbox: self._batches(request, mailbox)):
+            yield event
+            self._ensure_open()
 
     async def astream(self, request: Request) -> AsyncIterator[Event]:
         """The same for asyncio, without a thread."""
-        tries = self._tries()
-        transport = await self._async_transport()
+        async with aclosing(self._batches(request)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield event
+                    self._ensure_open()
+
+    async def _batches(
+        self, request: Request, mailbox: Mailbox[Event] | None = None
+    ) -> AsyncGenerator[Sequence[Event]]:
+        """The events of an answer, those that arrived together in one batch."""
+        attempts = self._attempt_loop(mailbox)
+        transport = await self._transport()
         while True:
-            call, reader = self.dialect.ask(request, tries.remedies)
+            call, reader = self.dialect.ask(request, attempts.remedies)
             try:
-                tries.begin()
-                call = await self._authorize(call)
-                async with transport.open(call, tries.clock, self.dialect.backend) as reply:
-                    if not reply.head.ok:
-                        raise self.dialect.failure(reply.head, await reply.explanation())
-                    reader.begin(reply.head)
-                    try:
-                        async for data in reply:
-                            for event in reader.feed(data):
-                                tries.answered()
-                                yield event
-                                self._ensure_open()
-                            if reader.done and not tries.clock.linger():
-                                break
-                    except APIError:
-                        if not reader.done:
-                            raise
-                for event in reader.end():
-                    yield self._last(event, tries)
+                attempts.begin()
+                call = await self._authorize(call, transport, attempts)
+                async with transport.open(call, attempts.deadlines, self.dialect.backend) as reply:
+                    await self._raise_for_status(reply)
+                    async with aclosing(_read(reply, reader, attempts)) as batches:
+                        async for batch in batches:
+                            yield batch
+                batch, error = _collect(self._complete(event, attempts) for event in reader.end())
+                yield batch
+                if error is not None:
+                    raise error
             except Llama4Error as error:
-                wait = self._failed(tries, error)
+                wait = self._wait_before_retry(attempts, error)
             else:
                 return
-            await transport.rest(wait)
+            await transport.waits.sleep(wait)
 
     def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector per input; several calls run side by side where the endpoint takes few inputs at once."""
         calls = self.dialect.embed(request)
-        if len(calls) == 1:
-            answers = [self.fetch(calls[0])]
-        else:
-            with ThreadPoolExecutor(min(AT_ONCE, len(calls)), thread_name_prefix="llama4sdk-embed") as pool:
-                answers = list(pool.map(self.fetch, calls))
-        return self.dialect.embeddings(request, answers)
+        self._ensure_open()
+        replies = self._loop_thread.run(lambda mailbox: self._fetch_all(calls, mailbox))
+        return self.dialect.embeddings(request, replies)
 
     def count_tokens(self, request: Request) -> int:
-        """As the endpoint counts."""
+        """Tokens of a request, as the endpoint counts them."""
         return self.dialect.counted(*self.fetch(self.dialect.count(request)))
 
     def fetch(self, call: Call) -> tuple[Head, bytes]:
-        """A whole answer, asked for again as an answer in a stream is. Raises for any status but 2xx."""
-        tries = self._tries()
+        """A whole answer, sent again where it fails as ``stream`` is. Raises for any status but 2xx."""
+        self._ensure_open()
+        return self._loop_thread.run(lambda mailbox: self._fetch(call, mailbox))
+
+    async def _fetch_all(self, calls: Sequence[Call], mailbox: Mailbox[Any]) -> list[tuple[Head, bytes]]:
+        """The answers in the order of their calls; the first that fails cancels the others."""
+        slots = asyncio.Semaphore(MAX_PARALLEL_CALLS)
+
+        async def fetch(call: Call) -> tuple[Head, bytes]:
+            async with slots:
+                return await self._fetch(call, mailbox)
+
+        tasks = [asyncio.create_task(fetch(call)) for call in calls]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _fetch(self, call: Call, mailbox: Mailbox[Any]) -> tuple[Head, bytes]:
+        attempts = self._attempt_loop(mailbox)
+        transport = await self._transport()
         while True:
             try:
-                tries.begin()
-                with self._transport.open(self.dialect.authorize(call), tries.clock, self.dialect.backend) as reply:
-                    if not reply.head.ok:
-                        raise self.dialect.failure(reply.head, reply.explanation())
-                    body = reply.read()
+                attempts.begin()
+                authorized = await self._authorize(call, transport, attempts)
+                async with transport.open(authorized, attempts.deadlines, self.dialect.backend) as reply:
+                    await self._raise_for_status(reply)
+                    body = await reply.read()
             except Llama4Error as error:
-                wait = self._failed(tries, error)
+                wait = self._wait_before_retry(attempts, error)
             else:
-                tries.answered()
+                attempts.record_answer()
                 return reply.head, body
-            self._transport.rest(wait)
+            await transport.waits.sleep(wait)
 
     def close(self) -> None:
         """Close every connection; streams still open end with StreamClosedError."""
         self._closed.set()
-        self._transport.close()
-        for loop, home in list(self._loops.items()):
-            with suppress(RuntimeError):  # it was closed, and its connections with it
-                loop.call_soon_threadsafe(home.transport.close)
+        for loop, transport in list(self._transports.items()):
+            with suppress(RuntimeError):  # the loop is closed, and its connections with it
+                loop.call_soon_threadsafe(transport.close_soon)
+        self._loop_thread.close()
 
     async def aclose(self) -> None:
         """The same in an event loop: its own sockets are closed when this returns."""
-        self.close()
-        if (home := self._loops.get(asyncio.get_running_loop())) is not None:
-            await home.keeper.aclose()
-        for _ in range(2):  # the turns of the loop in which its transports let go of their sockets
-            await asyncio.sleep(0)
+        self._closed.set()
+        if (transport := self._transports.get(asyncio.get_running_loop())) is not None:
+            await transport.close()
+        await asyncio.to_thread(self.close)
 
     def _ensure_open(self) -> None:
         if self._closed.is_set():
@@ -168,48 +168,82 @@ class RemoteEngine(Engine):
                 "The client was closed while it was answering.", hint="Keep it open until the answer ends."
             )
 
-    def _tries(self) -> Tries:
+    def _attempt_loop(self, mailbox: Mailbox[Any] | None) -> AttemptLoop:
         self._ensure_open()
-        return Tries(self.dialect.backend, self.model, self.endpoint, self._health, self.dialect.secrets)
+        hook = self.endpoint.on_attempt
+        report = None if hook is None else _reporter(hook, mailbox)
+        return AttemptLoop(
+            self.dialect.backend, self.model, self.endpoint, self._health, self.dialect.secrets, report=report
+        )
 
-    def _failed(self, tries: Tries, error: Llama4Error) -> float:
-        """Seconds until the next try; raises where there is none."""
-        tries.conceal(error)
+    def _wait_before_retry(self, attempts: AttemptLoop, error: Llama4Error) -> float:
+        """Seconds until the next attempt; raises the error where there is none."""
+        attempts.conceal(error)
         self._ensure_open()
-        return tries.failed(error, self.dialect.remedy(error))
+        return attempts.record_failure(error, self.dialect.remedy(error))
 
-    def _last(self, event: Event, tries: Tries) -> Event:
+    def _complete(self, event: Event, attempts: AttemptLoop) -> Event:
         if type(event) is Finish:
-            return tries.finished(event, self._cost)
-        tries.answered()
+            return attempts.complete(event, self._cost)
+        attempts.record_answer()
         return event
 
-    async def _authorize(self, call: Call) -> Call:
+    async def _authorize(self, call: Call, transport: Transport, attempts: AttemptLoop) -> Call:
         if self.dialect.waits:
             return await asyncio.to_thread(self.dialect.authorize, call)
         return self.dialect.authorize(call)
 
-    async def _async_transport(self) -> AsyncTransport:
+    async def _raise_for_status(self, reply: Reply) -> None:
+        if not reply.head.ok:
+            raise self.dialect.failure(reply.head, await reply.read_error())
+
+    async def _transport(self) -> Transport:
+        """The connections in this event loop."""
         loop = asyncio.get_running_loop()
-        home = self._loops.get(loop)
-        if home is None:
-            for other in [other for other in self._loops if other.is_closed()]:
-                self._loops.pop(other, None)
-            home = self._loops[loop] = _Home(AsyncTransport(self._trust), self._keep(loop))
-            await anext(home.keeper)
-        return home.transport
+        transport = self._transports.get(loop)
+        if transport is None:
+            for ended in [other for other in self._transports if other.is_closed()]:
+                self._transports.pop(ended, None)
+            transport = self._transports[loop] = Transport(self._trust_store)
+            await transport.close_with_loop(partial(self._transports.pop, loop, None))
+        return transport
 
-    async def _keep(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None]:
-        """Ends with its loop, which closes generators before itself; then the connections must be closed too."""
+
+async def _read(reply: Reply, reader: Reader, attempts: AttemptLoop) -> AsyncGenerator[Sequence[Event]]:
+    """The events of the body, but for those that only its end brings. A complete answer may break off after that."""
+    reader.begin(reply.head)
+    try:
+        async for data in reply:
+            batch, error = _collect(reader.feed(data))
+            if batch:
+                attempts.record_answer()
+                yield batch
+            if error is not None:
+                raise error
+            if reader.done and not attempts.deadlines.begin_linger():
+                break
+    except APIError:
+        if not reader.done:
+            raise
+
+
+def _collect(events: Iterable[Event]) -> tuple[list[Event], Exception | None]:
+    """All events, and the error that ended them: what comes before an error is handed out, too."""
+    batch: list[Event] = []
+    try:
+        batch.extend(events)
+    except Exception as error:  # noqa: BLE001 - raised again where the batch was handed out
+        return batch, error
+    return batch, None
+
+
+def _reporter(hook: Callable[[Attempt], None], mailbox: Mailbox[Any] | None) -> Callable[[Attempt], None]:
+    """Call the user's hook in the thread that made the request. What it raises is logged, no more."""
+
+    def report(attempt: Attempt) -> None:
         try:
-            yield
-        finally:
-            if (home := self._loops.pop(loop, None)) is not None:
-                home.transport.close()
+            hook(attempt)
+        except Exception:
+            logger.exception("The endpoint's on_attempt failed.")
 
-
-class _Home(NamedTuple):
-    """What an engine has in one event loop."""
-
-    transport: AsyncTransport
-    keeper: AsyncGenerator[None]
+    return report if mailbox is None else lambda attempt: mailbox.call(partial(report, attempt))

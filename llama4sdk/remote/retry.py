@@ -21,13 +21,17 @@ from llama4sdk.errors import (
 
 __all__ = ["CircuitBreaker", "TokenBucket", "delay", "is_fault"]
 
-CAPACITY: Final = 100
-COST: Final = 5
-"""A retry takes so many tokens and a success gives one back: when an endpoint is down, retries soon stop."""
+#: Tokens that retries are paid with: each costs some and a success gives one back, so that retries soon stop when an
+#: endpoint is down.
+RETRY_TOKENS: Final = 100
+RETRY_COST_TOKENS: Final = 5
 
-FAULTS: Final = 10
-DURING: Final = 2.0
-COOLDOWN: Final = 15.0
+#: Faults in a row that open the circuit breaker, and the seconds they must span at least.
+MAX_FAULTS: Final = 10
+MIN_FAULT_SECONDS: Final = 2.0
+
+#: Seconds that the circuit breaker stays open.
+COOLDOWN_SECONDS: Final = 15.0
 
 
 def delay(error: Llama4Error, number: int, policy: RetryPolicy, chance: float) -> float | None:
@@ -35,7 +39,7 @@ def delay(error: Llama4Error, number: int, policy: RetryPolicy, chance: float) -
 
     ``chance`` is drawn evenly from 0 to 1: clients that failed together do not come back together.
     """
-    if number >= policy.retries or not _worthwhile(error, policy):
+    if number >= policy.retries or not _is_retryable(error, policy):
         return None
     hint = error.retry_after if isinstance(error, APIError) else None
     if hint is not None and hint > 0:
@@ -45,7 +49,7 @@ def delay(error: Llama4Error, number: int, policy: RetryPolicy, chance: float) -
     return chance * longest
 
 
-def _worthwhile(error: Llama4Error, policy: RetryPolicy) -> bool:
+def _is_retryable(error: Llama4Error, policy: RetryPolicy) -> bool:
     if isinstance(error, StreamInterruptedError):  # before its first event, or it would not be asked
         return True
     if isinstance(error, APITimeoutError) and not error.retryable:
@@ -63,9 +67,9 @@ def is_fault(error: Llama4Error) -> bool:
 
 
 class TokenBucket:
-    """What all requests of one client may spend on retries together."""
+    """A budget for retries that all requests of one client share."""
 
-    def __init__(self, capacity: int = CAPACITY, cost: int = COST) -> None:
+    def __init__(self, capacity: int = RETRY_TOKENS, cost: int = RETRY_COST_TOKENS) -> None:
         self._capacity = self._tokens = capacity
         self._cost = cost
         self._lock = threading.Lock()
@@ -86,7 +90,7 @@ class TokenBucket:
 
 
 class CircuitBreaker:
-    """Stops asking an endpoint that only fails, and then tries it with one request at a time.
+    """Stops sending to an endpoint that only fails, and then tries it with one request at a time.
 
     It opens after ``faults`` in a row, where they are no single moment's: hundreds of streams that break together are
     one mishap. While it is open, one request goes through every ``cooldown`` seconds; its success closes it.
@@ -96,51 +100,51 @@ class CircuitBreaker:
         self,
         clock: Callable[[], float],
         *,
-        faults: int = FAULTS,
-        during: float = DURING,
-        cooldown: float = COOLDOWN,
+        faults: int = MAX_FAULTS,
+        span: float = MIN_FAULT_SECONDS,
+        cooldown: float = COOLDOWN_SECONDS,
     ) -> None:
         self._clock = clock
         self._faults = faults
-        self._during = during
+        self._span = span
         self._cooldown = cooldown
         self._count = 0
-        self._since = 0.0
-        self._until: float | None = None
+        self._first_fault_at = 0.0
+        self._open_until: float | None = None
         self._lock = threading.Lock()
-        self.told = ""
-        """What the last fault was, in words."""
+        #: The last fault's message.
+        self.last_fault = ""
 
     def wait(self) -> float:
-        """Seconds for which nothing is asked; 0 where this request may go."""
+        """Seconds for which nothing is sent; 0 where this request may be."""
         if not self._count:
             return 0.0
         with self._lock:
             now = self._clock()
-            if self._until is None:
+            if self._open_until is None:
                 return 0.0
-            if now < self._until:
-                return self._until - now
-            self._until = now + self._cooldown
+            if now < self._open_until:
+                return self._open_until - now
+            self._open_until = now + self._cooldown
             return 0.0
 
-    def succeeded(self) -> None:
-        """The endpoint answered: whatever came before is forgotten."""
+    def record_success(self) -> None:
+        """The endpoint answered: close the circuit."""
         if self._count:
             with self._lock:
-                self._count, self._until = 0, None
+                self._count, self._open_until = 0, None
 
-    def failed(self, error: Llama4Error) -> None:
-        """The endpoint failed, or answered with an error that says nothing of its health."""
+    def record_failure(self, error: Llama4Error) -> None:
+        """Count a fault; an error that says nothing of the endpoint's health closes the circuit as an answer does."""
         if not is_fault(error):
             if isinstance(error, APIError | ContextLengthError | ContentFilteredError):
-                self.succeeded()
+                self.record_success()
             return
         with self._lock:
             now = self._clock()
             if not self._count:
-                self._since = now
+                self._first_fault_at = now
             self._count += 1
-            self.told = error.message
-            if self._count >= self._faults and now - self._since >= self._during:
-                self._until = now + self._cooldown
+            self.last_fault = error.message
+            if self._count >= self._faults and now - self._first_fault_at >= self._span:
+                self._open_until = now + self._cooldown

@@ -1,241 +1,254 @@
-"""The one thing that sends and receives: once for threads, once for asyncio.
+"""Sends calls and receives replies in one event loop, with httpx.
 
-It lies on httpcore, which is what httpx lies on. What ``httpx.Client`` adds is left out on purpose: redirects are never
-followed, since credentials would follow them; cookies are not kept; bodies are unpacked here, within bounds.
+Redirects are never followed, since credentials would follow them; cookies are not kept; bodies are decompressed here,
+within bounds; and every wait ends at one of the request's deadlines, or when the transport is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from typing import Any, Final, Self
 
-import httpcore
 import httpx
 
-from llama4sdk.errors import APIError, Llama4Error
-from llama4sdk.remote.breaks import BREAKS, explained
-from llama4sdk.remote.clock import Clock, Limit
-from llama4sdk.remote.connections import AsyncConnections, Connections
+from llama4sdk.errors import APIError, Llama4Error, StreamClosedError
+from llama4sdk.remote.clients import Clients
+from llama4sdk.remote.connection_errors import connection_error, is_disconnect, timeout_error, transport_errors
+from llama4sdk.remote.deadlines import Deadlines, Wait, WaitGroup
+from llama4sdk.remote.decompression import Decompressor
 from llama4sdk.remote.dialect import Call, Head
-from llama4sdk.remote.surroundings import Trust
-from llama4sdk.remote.unpacking import Unpacker
+from llama4sdk.remote.tls_and_proxy import TrustStore
 
-__all__ = ["LARGEST", "AsyncReply", "AsyncTransport", "Reply", "Transport"]
+__all__ = ["MAX_BODY_BYTES", "Reply", "Transport"]
 
-LARGEST: Final = 64 * 2**20
-"""Bytes that an answer read whole may have."""
+#: Bytes that an answer read whole may have.
+MAX_BODY_BYTES: Final = 64 * 2**20
 
-LARGEST_ERROR: Final = 2**16
-"""Bytes of an error's explanation that are read."""
+#: Bytes of an error's body that are read.
+MAX_ERROR_BODY_BYTES: Final = 2**16
 
 
 class Reply:
-    """An answer whose body is still to be read: iterate over its pieces, unpacked, as they arrive."""
+    """An answer whose body is still to be read: iterate over its pieces, decompressed, as they arrive."""
 
-    def __init__(self, response: httpcore.Response, clock: Clock, backend: str) -> None:
-        self.head = _head(response)
-        self._body: Any = iter(response.stream)  # type: ignore[arg-type]
-        self._clock = clock
+    def __init__(self, response: httpx.Response, deadlines: Deadlines, waits: WaitGroup, backend: str) -> None:
+        self.head = Head(response.status_code, dict(response.headers.items()))
+        self._body = _stream(response).__aiter__()
+        self._deadlines = deadlines
+        self._waits = waits
         self._backend = backend
-        self._unpacker = Unpacker.of(self.head, backend)
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> bytes:
-        if self._unpacker is not None and self._unpacker.waiting:
-            return self._unpacker.more()
-        try:
-            data: bytes = next(self._body)
-        except BREAKS as error:
-            failure = explained(error, self._clock, self._backend)
-            raise failure from failure.__cause__
-        self._clock.arrived()
-        return data if self._unpacker is None else self._unpacker.feed(data)
-
-    def read(self) -> bytes:
-        """The whole body. Raises APIError for one that is too large."""
-        body = bytearray()
-        for data in self:
-            body += data
-            if len(body) > LARGEST:
-                raise _too_large(self._backend)
-        return bytes(body)
-
-    def explanation(self) -> bytes:
-        """What arrives of an error's body, soon and within bounds. Its status is known, so nothing here fails."""
-        self._clock.explaining()
-        body = bytearray()
-        with suppress(Llama4Error):
-            for data in self:
-                body += data
-                if len(body) >= LARGEST_ERROR:
-                    break
-        return bytes(body[:LARGEST_ERROR])
-
-
-class Transport:
-    """Sends calls; safe to use from several threads."""
-
-    def __init__(self, trust: Trust) -> None:
-        self._connections = Connections(trust)
-        self._closed = threading.Event()
-
-    @contextmanager
-    def open(self, call: Call, clock: Clock, backend: str) -> Iterator[Reply]:
-        """Send a call; leaving the block before the body's end closes the connection."""
-        clock.begin()
-        try:
-            exchange = self._connections.send(_request(call, clock))
-        except BREAKS as error:
-            failure = explained(error, clock, backend)
-            raise failure from failure.__cause__
-        try:
-            yield Reply(exchange.response, clock, backend)
-        finally:
-            exchange.close()
-
-    def rest(self, seconds: float) -> None:
-        """Wait, or until it is closed."""
-        if seconds > 0:
-            self._closed.wait(seconds)
-
-    def close(self) -> None:
-        """Close every connection; whoever waits for one wakes."""
-        self._closed.set()
-        self._connections.close()
-
-
-class AsyncReply:
-    """The twin of ``Reply``."""
-
-    def __init__(self, response: httpcore.Response, clock: Clock, backend: str) -> None:
-        self.head = _head(response)
-        self._body: Any = aiter(response.stream)  # type: ignore[arg-type]
-        self._clock = clock
-        self._backend = backend
-        self._unpacker = Unpacker.of(self.head, backend)
+        self._decompressor = Decompressor.for_head(self.head, backend)
+        self._pieces: Iterator[bytes] = iter(())
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._unpacker is not None and self._unpacker.waiting:
-            return self._unpacker.more()
+        if self._decompressor is None:
+            return await self._read()
+        while (piece := next(self._pieces, None)) is None:
+            self._pieces = self._decompressor.feed(await self._read())
+        return piece
+
+    async def _read(self) -> bytes:
         try:
-            data: bytes = await anext(self._body)
-        except BREAKS as error:
-            failure = explained(error, self._clock, self._backend)
+            async with self._waits.until(self._deadlines.read_end()):
+                data: bytes = await anext(self._body)
+        except TimeoutError as error:
+            raise timeout_error(self._deadlines.expired_phase(connecting=False), self._backend) from error
+        except transport_errors() as error:
+            failure = connection_error(error, self._backend)
             raise failure from failure.__cause__
-        self._clock.arrived()
-        return data if self._unpacker is None else self._unpacker.feed(data)
+        self._deadlines.begin_body()
+        return data
 
     async def read(self) -> bytes:
         """The whole body. Raises APIError for one that is too large."""
         body = bytearray()
         async for data in self:
             body += data
-            if len(body) > LARGEST:
-                raise _too_large(self._backend)
+            if len(body) > MAX_BODY_BYTES:
+                raise _body_too_large(self._backend)
         return bytes(body)
 
-    async def explanation(self) -> bytes:
-        """What arrives of an error's body, soon and within bounds. Its status is known, so nothing here fails."""
-        self._clock.explaining()
+    async def read_error(self) -> bytes:
+        """The beginning of an error's body, as far as it arrives soon. Its status is known, so nothing here fails."""
+        self._deadlines.begin_error_body()
         body = bytearray()
         with suppress(Llama4Error):
             async for data in self:
                 body += data
-                if len(body) >= LARGEST_ERROR:
+                if len(body) >= MAX_ERROR_BODY_BYTES:
                     break
-        return bytes(body[:LARGEST_ERROR])
+        return bytes(body[:MAX_ERROR_BODY_BYTES])
 
     async def close(self) -> None:
-        """Let go of the body's generator now, which would otherwise be a task's work later."""
-        await self._body.aclose()
+        """Close the body's generator now, which would otherwise be a task's work later."""
+        if isinstance(self._body, AsyncGenerator):
+            await self._body.aclose()
 
 
-class AsyncTransport:
-    """The twin of ``Transport``, for one event loop."""
+class Transport:
+    """The connections of one engine in one event loop."""
 
-    def __init__(self, trust: Trust) -> None:
-        self._connections = AsyncConnections(trust)
-        self._closed = asyncio.Event()
+    def __init__(self, trust_store: TrustStore) -> None:
+        self.waits = WaitGroup()
+        self._clients = Clients(trust_store)
 
     @asynccontextmanager
-    async def open(self, call: Call, clock: Clock, backend: str) -> AsyncIterator[AsyncReply]:
+    async def open(self, call: Call, deadlines: Deadlines, backend: str) -> AsyncIterator[Reply]:
         """Send a call; leaving the block before the body's end closes the connection."""
-        clock.begin()
+        deadlines.begin_attempt()
+        if self.waits.closed:
+            raise StreamClosedError("The client is closed.", hint="Make a new one.")
         try:
-            exchange = await self._connections.send(_request(call, clock))
-        except BREAKS as error:
-            failure = explained(error, clock, backend)
-            raise failure from failure.__cause__
-        try:
-            reply = AsyncReply(exchange.response, clock, backend)
+            url = _parsed(call.url)
+        except transport_errors() as error:
+            raise connection_error(error, backend) from None
+        async with self._clients.use(url) as client:
+            response = await self._send(client, call, deadlines, backend)
             try:
-                yield reply
+                reply = Reply(response, deadlines, self.waits, backend)
+                try:
+                    yield reply
+                finally:
+                    await reply.close()
             finally:
-                await reply.close()
-        finally:
-            await exchange.close()
+                await response.aclose()
 
-    async def rest(self, seconds: float) -> None:
-        """Wait, or until it is closed."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._closed.wait(), max(0.0, seconds))
+    async def close_with_loop(self, on_close: Callable[[], object]) -> None:
+        """Close the connections when the event loop ends, even if nobody closes the engine.
 
-    def close(self) -> None:
-        """Break every connection; whoever waits for one wakes. To be called in the loop's own thread."""
-        self._closed.set()
-        self._connections.close()
+        A loop closes its asynchronous generators before itself, so one of them waits for that.
+        """
+
+        async def keep() -> AsyncGenerator[None]:
+            try:
+                yield
+            finally:
+                on_close()
+                await self.close()
+
+        self._keeper = keep()
+        await anext(self._keeper)
+
+    def close_soon(self) -> None:
+        """Wake whoever waits, and close every connection in a task."""
+        self.waits.close()
+        self._closing = asyncio.ensure_future(self.close())
+
+    async def close(self) -> None:
+        """Wake whoever waits, and close every connection."""
+        self.waits.close()
+        await self._clients.close()
+
+    async def _send(
+        self, client: httpx.AsyncClient, call: Call, deadlines: Deadlines, backend: str
+    ) -> httpx.Response:
+        trace = _Trace(deadlines)
+        try:
+            try:
+                return await self._send_once(client, call, trace)
+            except transport_errors() as error:
+                if not (trace.reused_connection and is_disconnect(error)) or self.waits.closed:
+                    raise
+            trace = _Trace(deadlines)  # the server had closed an idle connection: that is no attempt of the caller's
+            return await self._send_once(client, call, trace)
+        except TimeoutError as error:
+            raise timeout_error(deadlines.expired_phase(connecting=trace.connecting), backend) from error
+        except transport_errors() as error:
+            failure = connection_error(error, backend)
+            raise failure from failure.__cause__
+
+    async def _send_once(self, client: httpx.AsyncClient, call: Call, trace: _Trace) -> httpx.Response:
+        request = client.build_request(
+            call.method,
+            _parsed(call.url),
+            headers=_headers(call),
+            content=call.content,
+            timeout=None,
+            extensions={"trace": trace},
+        )
+        try:
+            async with self.waits.until(trace.deadlines.read_end()) as trace.wait:
+                return await client.send(request, stream=True, follow_redirects=False)
+        except BaseException:
+            await trace.close_connection()
+            raise
 
 
-def _request(call: Call, clock: Clock) -> httpcore.Request:
-    url, host = _place(call.url)
-    headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in call.headers.items()]
-    given = {name.lower() for name, _ in headers}
-    own = {b"host": host, b"user-agent": _agent(), b"accept": b"*/*", b"accept-encoding": b"identity"}
-    if call.content or call.method not in ("GET", "HEAD", "DELETE"):
-        own[b"content-length"] = str(len(call.content)).encode()
-    headers = [(name, value) for name, value in own.items() if name not in given] + headers
-    limit, connecting = Limit(clock.left), Limit(clock.connecting)
-    patience = {"connect": connecting, "read": limit, "write": limit}
-    return httpcore.Request(call.method, url, headers=headers, content=call.content, extensions={"timeout": patience})
+class _Trace:
+    """Follows a request's way through httpcore, whose "trace" extension it is: connecting has a deadline of its own."""
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self.deadlines = deadlines
+        self.wait: Wait | None = None
+        self.connecting = False
+        self._connected = False
+        self._sent = False
+        self._stream: Any = None
+
+    @property
+    def reused_connection(self) -> bool:
+        """Whether the request was sent on a connection that had been idle."""
+        return self._sent and not self._connected
+
+    async def __call__(self, event: str, info: dict[str, Any]) -> None:
+        if event.endswith("connect_tcp.started"):
+            self.connecting = self._connected = True
+            self._reschedule(self.deadlines.begin_connecting())
+        elif event.endswith("connect_tcp.complete"):
+            self._stream = info["return_value"]
+        elif event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
+            self._sent = True
+            if self.connecting:
+                self.connecting = False
+                self._reschedule(self.deadlines.read_end())
+
+    async def close_connection(self) -> None:
+        """Close a connection that is not made to its end: httpcore forgets one whose TLS handshake is cancelled."""
+        if self.connecting and self._stream is not None:
+            await self._stream.aclose()
+
+    def _reschedule(self, when: float) -> None:
+        if self.wait is not None:
+            self.wait.reschedule(when)
+
+
+def _headers(call: Call) -> dict[str, str]:
+    """The call's headers, and ours where it has none of that name."""
+    names = {name.lower() for name in call.headers}
+    defaults = {"User-Agent": _user_agent(), "Accept-Encoding": "identity"}
+    return {**{name: value for name, value in defaults.items() if name.lower() not in names}, **call.headers}
 
 
 @lru_cache(maxsize=256)
-def _place(url: str) -> tuple[httpcore.URL, bytes]:
-    """Where that is, and what the ``Host`` header says of it."""
-    read = httpx.URL(url)
-    if read.scheme not in ("http", "https"):
-        raise httpcore.UnsupportedProtocol("neither http nor https")
-    place = httpcore.URL(scheme=read.raw_scheme, host=read.raw_host, port=read.port, target=read.raw_path)
-    return place, read.netloc
+def _parsed(url: str) -> httpx.URL:
+    parsed = httpx.URL(url)
+    if parsed.scheme not in ("http", "https"):
+        raise httpx.UnsupportedProtocol("neither http nor https")
+    parsed.host.encode("idna")  # raises UnicodeError for what can be no name, which resolvers report as an unknown one
+    return parsed
 
 
 @lru_cache(maxsize=1)
-def _agent() -> bytes:
+def _user_agent() -> str:
     from importlib.metadata import version
 
-    return f"llama4sdk/{version('llama4sdk')}".encode()
+    return f"llama4sdk/{version('llama4sdk')}"
 
 
-def _head(response: httpcore.Response) -> Head:
-    headers: dict[str, str] = {}
-    for raw, value in response.headers:
-        name, text = raw.decode("latin-1").lower(), value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {text}" if name in headers else text
-    return Head(response.status, headers)
+def _stream(response: httpx.Response) -> httpx.AsyncByteStream:
+    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - of an AsyncClient it is
+    return response.stream
 
 
-def _too_large(backend: str) -> APIError:
+def _body_too_large(backend: str) -> APIError:
     return APIError(
-        f"'{backend}' answered with more than {LARGEST // 2**20} MiB.",
+        f"'{backend}' answered with more than {MAX_BODY_BYTES // 2**20} MiB.",
         backend=backend,
         hint="It does not speak the protocol expected, or its answer is damaged.",
     )

@@ -162,7 +162,7 @@ def test_an_endpoint_that_only_fails_is_left_alone(ask: Ask) -> None:
     refused: Script = [Read(), answer(b"on fire", "500 No", connection="close")]
     with Server(refused) as server:
         remote = engine(server.url, retries=1)
-        remote._health.breaker = CircuitBreaker(time.monotonic, during=0)  # these faults are a single moment's
+        remote._health.breaker = CircuitBreaker(time.monotonic, span=0)  # these faults are a single moment's
         for _ in range(5):
             assert "on fire" in ask(remote, close=False).failed.message
         error = ask(remote).failed

@@ -165,7 +165,11 @@ def test_a_stream_that_is_not_read_to_its_end(end: str) -> None:
 
 @pytest.mark.parametrize("end", ["closed", "forgotten"])
 def test_an_asynchronous_stream_that_is_not_read_to_its_end(end: str) -> None:
-    """The same; no task is left behind."""
+    """The same; no task is left behind.
+
+    Not at once, though: httpx leaves the generators of a body that is not read to its end to the loop, which closes
+    each in a turn of its own.
+    """
 
     async def main(server: Server) -> None:
         remote = engine(server.url)
@@ -175,7 +179,7 @@ def test_an_asynchronous_stream_that_is_not_read_to_its_end(end: str) -> None:
             await stream.aclose()
         del stream
         gc.collect()
-        for _ in range(5):
+        for _ in range(20):
             await asyncio.sleep(0)
         assert len(asyncio.all_tasks()) == 1
         assert [event async for event in remote.astream(REQUEST)][:1] == [TextDelta(text="Hello")]
@@ -231,7 +235,7 @@ def test_one_event_loop_after_another(closing: str) -> None:
         for number in range(3):
             assert type(asyncio.run(read(remote))[-1]) is Finish
             assert server.connections == number + 1
-            assert remote._loops == {}
+            assert remote._transports == {}
         if closing == "closed":
             remote.close()
     del remote
@@ -246,7 +250,7 @@ def test_threads_and_loops_at_the_same_time() -> None:
     def whole(events: list[Event]) -> None:
         answers.append("".join(event.text for event in events if isinstance(event, TextDelta)))
 
-    with Server([*GOOD] * 10) as server:
+    with Server([*GOOD] * 80) as server:
         remote = engine(server.url)
 
         async def loop() -> None:

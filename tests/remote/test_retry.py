@@ -92,9 +92,9 @@ class Time:
 
 def broken(time: Time) -> CircuitBreaker:
     """A breaker that has opened."""
-    breaker = CircuitBreaker(time, faults=3, during=2.0, cooldown=10.0)
+    breaker = CircuitBreaker(time, faults=3, span=2.0, cooldown=10.0)
     for _ in range(3):
-        breaker.failed(BROKEN)
+        breaker.record_failure(BROKEN)
         time.now += 1
     assert breaker.wait() == 9
     return breaker
@@ -118,7 +118,7 @@ def test_a_breaker_opens_again_when_its_trial_fails() -> None:
     time.now += 9
     assert breaker.wait() == 0
     time.now += 4
-    breaker.failed(BROKEN)
+    breaker.record_failure(BROKEN)
     assert breaker.wait() == 10
 
 
@@ -130,11 +130,11 @@ def test_a_breaker_closes_with_any_answer(error: Llama4Error | None) -> None:
     time = Time()
     breaker = broken(time)
     if error is None:
-        breaker.succeeded()
+        breaker.record_success()
     else:
-        breaker.failed(error)
+        breaker.record_failure(error)
     assert breaker.wait() == 0
-    breaker.failed(BROKEN)
+    breaker.record_failure(BROKEN)
     assert breaker.wait() == 0
 
 
@@ -142,7 +142,7 @@ def test_many_faults_at_once_are_one() -> None:
     """Five hundred streams that break together do not close the way for the next."""
     breaker = CircuitBreaker(Time())
     for _ in range(500):
-        breaker.failed(BROKEN)
+        breaker.record_failure(BROKEN)
     assert breaker.wait() == 0
 
 

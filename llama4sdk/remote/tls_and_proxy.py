@@ -1,4 +1,4 @@
-"""What the environment says of reaching a server: which certificates to trust, and through which proxy to go."""
+"""Trusted certificates and proxies, as the endpoint's settings and the environment name them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from urllib.request import getproxies, proxy_bypass
 
-import httpcore
 import httpx
 
 from llama4sdk.errors import ConfigurationError
 
-__all__ = ["Trust", "proxy_for"]
+__all__ = ["TrustStore", "proxy_for"]
 
 
-class Trust:
+class TrustStore:
     """The certificates an engine trusts: read once, and only when something is encrypted."""
 
     def __init__(self, path: str | None = None) -> None:
@@ -27,7 +26,7 @@ class Trust:
 
     @cached_property
     def context(self) -> ssl.SSLContext:
-        """Of that file or directory, or of ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, or httpx's own."""
+        """From the given file or directory, else ``SSL_CERT_FILE`` or ``SSL_CERT_DIR``, else httpx's own."""
         source = self._path or os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
         if not source:
             return httpx.create_ssl_context(trust_env=False)
@@ -41,30 +40,24 @@ class Trust:
             ) from error
 
 
-def proxy_for(url: httpcore.URL, trust: Trust) -> httpcore.Proxy | None:
+def proxy_for(url: httpx.URL, trust_store: TrustStore) -> httpx.Proxy | None:
     """The proxy that the environment names for such addresses.
 
     Raises ConfigurationError for one that cannot be used, without its address, which may hold a password.
     """
-    scheme, host = url.scheme.decode(), url.host.decode()
     proxies = getproxies()
-    named = proxies.get(scheme) or proxies.get("all")
-    if not named or proxy_bypass(host if url.port is None or ":" in host else f"{host}:{url.port}"):
+    address = proxies.get(url.scheme) or proxies.get("all")
+    if not address or proxy_bypass(url.host if url.port is None or ":" in url.host else f"{url.host}:{url.port}"):
         return None
     try:
-        proxy = httpx.Proxy(named if "://" in named else f"http://{named}")
+        proxy = httpx.Proxy(address if "://" in address else f"http://{address}")
     except (ValueError, httpx.InvalidURL):
         proxy = None
     if proxy is None or not proxy.url.host:
         raise ConfigurationError(
-            f"The proxy that the environment names for {scheme} cannot be used.",
-            hint=f"Look at {scheme.upper()}_PROXY and ALL_PROXY: http://, https:// or socks5://, a host and a port.",
+            f"The proxy that the environment names for {url.scheme} cannot be used.",
+            hint=f"Look at {url.scheme.upper()}_PROXY and ALL_PROXY: http://, https:// or socks5://, a host and a port.",
         )
-    return httpcore.Proxy(
-        url=httpcore.URL(
-            scheme=proxy.url.raw_scheme, host=proxy.url.raw_host, port=proxy.url.port, target=proxy.url.raw_path
-        ),
-        auth=proxy.raw_auth,
-        headers=proxy.headers.raw,
-        ssl_context=trust.context if proxy.url.scheme == "https" else None,
-    )
+    if proxy.url.scheme == "https":
+        proxy.ssl_context = trust_store.context
+    return proxy

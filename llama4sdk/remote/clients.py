@@ -1,0 +1,92 @@
+"""The httpx clients that calls are sent with: ours, several for each server, or the user's own."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Final, TypeAlias
+
+import httpx
+
+from llama4sdk.errors import ConfigurationError
+from llama4sdk.remote.tls_and_proxy import TrustStore, proxy_for
+
+__all__ = ["Clients"]
+
+#: Seconds after which an idle connection is not used again.
+MAX_IDLE_SECONDS: Final = 30.0
+
+#: Requests that one httpx client sends at a time. Its pool looks at every connection, idle ones with a system call,
+#: before and after every request, so that one client for 500 streams spends most of its time in there:
+#: https://github.com/encode/httpx/issues/3215
+MAX_REQUESTS_PER_CLIENT: Final = 8
+
+LIMITS: Final = httpx.Limits(
+    max_connections=None, max_keepalive_connections=None, keepalive_expiry=MAX_IDLE_SECONDS
+)
+
+Origin: TypeAlias = tuple[str, str, int | None]
+
+
+@dataclass(eq=False, slots=True)
+class _Shard:
+    client: httpx.AsyncClient
+    requests: int = 0
+    idle_since: float = 0.0
+
+
+class Clients:
+    """The clients of one event loop."""
+
+    def __init__(self, trust_store: TrustStore) -> None:
+        self._trust_store = trust_store
+        self._shards: dict[Origin, list[_Shard]] = {}
+
+    @asynccontextmanager
+    async def use(self, url: httpx.URL) -> AsyncIterator[httpx.AsyncClient]:
+        """The client for one request to this server: the first that is not full, so that later ones fall idle."""
+        shards = self._shards.setdefault((url.scheme, url.host, url.port), [])
+        shard = next((shard for shard in shards if shard.requests < MAX_REQUESTS_PER_CLIENT), None)
+        if shard is None:
+            shard = _Shard(_new_client(url, self._trust_store))
+            shards.append(shard)
+        shard.requests += 1
+        try:
+            yield shard.client
+        finally:
+            shard.requests -= 1
+            shard.idle_since = time.monotonic()
+            await _close_idle(shards)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        shards = [shard for shards in self._shards.values() for shard in shards]
+        self._shards.clear()
+        for shard in shards:
+            await shard.client.aclose()
+
+
+async def _close_idle(shards: list[_Shard]) -> None:
+    """Close the last clients where nothing was sent for a while: httpx looks at idle connections only when it sends."""
+    while len(shards) > 1 and not shards[-1].requests and shards[-1].idle_since + MAX_IDLE_SECONDS < time.monotonic():
+        await shards.pop().client.aclose()
+
+
+def _new_client(url: httpx.URL, trust_store: TrustStore) -> httpx.AsyncClient:
+    """A client for one server, without what httpx would read from the environment: ``TrustStore`` does, and better."""
+    try:
+        return httpx.AsyncClient(
+            verify=trust_store.context if url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            proxy=proxy_for(url, trust_store),
+            trust_env=False,
+            limits=LIMITS,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        )
+    except ImportError:
+        raise ConfigurationError(
+            "The environment names a SOCKS proxy.", hint="pip install 'httpx[socks]' to go through it."
+        ) from None
