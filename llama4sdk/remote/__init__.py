@@ -5,6 +5,7 @@
     attempts           one request's attempts: what happened, and whether it is sent again
     retry              when a failure is worth another attempt: delays, a token bucket, a circuit breaker; pure
     transport          calls out, replies in, over httpx, in one event loop
+    clients            the httpx clients that calls are sent with
     deadlines          how long may still be waited: to connect, for the first byte, between two, in all
     loop_thread        the event loop in which synchronous calls run
     tls_and_proxy      trusted certificates, proxies of the environment
@@ -15,6 +16,8 @@
     redaction          no secret in any error; pure
     data_urls          images as bytes that travel; pure
     retired            offers for models that an endpoint no longer serves
+
+What dialects and backends share: chat_messages, tool_call_fragments, logprobs, vectors, json_fields, discovery.
 
 A plugin writes a dialect and a backend; the rest is here. Whatever waits is asynchronous; see ``RemoteEngine`` for how
 synchronous callers are served.

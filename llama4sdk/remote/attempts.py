@@ -22,6 +22,7 @@ from llama4sdk.remote.retry import CircuitBreaker, TokenBucket, delay
 
 __all__ = ["AttemptLoop", "EndpointHealth"]
 
+
 class EndpointHealth:
     """What all requests of one engine know of its endpoint."""
 

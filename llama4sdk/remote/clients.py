@@ -25,9 +25,7 @@ MAX_IDLE_SECONDS: Final = 30.0
 #: https://github.com/encode/httpx/issues/3215
 MAX_REQUESTS_PER_CLIENT: Final = 8
 
-LIMITS: Final = httpx.Limits(
-    max_connections=None, max_keepalive_connections=None, keepalive_expiry=MAX_IDLE_SECONDS
-)
+LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=MAX_IDLE_SECONDS)
 
 Origin: TypeAlias = tuple[str, str, int | None]
 

@@ -1,4 +1,4 @@
-"""``RemoteEngine``: an ``Engine`` made of a dialect and a transport. One asynchronous engine serves both kinds of callers."""
+"""``RemoteEngine``: an ``Engine`` made of a dialect and a transport, for synchronous and asynchronous callers."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class RemoteEngine(Engine):
             call, reader = self.dialect.ask(request, attempts.remedies)
             try:
                 attempts.begin()
-                call = await self._authorize(call, transport, attempts)
+                call = await self._authorize(call)
                 async with transport.open(call, attempts.deadlines, self.dialect.backend) as reply:
                     await self._raise_for_status(reply)
                     async with aclosing(_read(reply, reader, attempts)) as batches:
@@ -136,7 +136,7 @@ class RemoteEngine(Engine):
         while True:
             try:
                 attempts.begin()
-                authorized = await self._authorize(call, transport, attempts)
+                authorized = await self._authorize(call)
                 async with transport.open(authorized, attempts.deadlines, self.dialect.backend) as reply:
                     await self._raise_for_status(reply)
                     body = await reply.read()
@@ -188,7 +188,7 @@ class RemoteEngine(Engine):
         attempts.record_answer()
         return event
 
-    async def _authorize(self, call: Call, transport: Transport, attempts: AttemptLoop) -> Call:
+    async def _authorize(self, call: Call) -> Call:
         if self.dialect.waits:
             return await asyncio.to_thread(self.dialect.authorize, call)
         return self.dialect.authorize(call)

@@ -1,4 +1,4 @@
-"""An event loop in a background thread, for callers that have none: synchronous calls run the asynchronous code there."""
+"""An event loop in a background thread, in which synchronous callers run asynchronous code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing, suppress
 from queue import SimpleQueue
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar
 
 from llama4sdk.errors import StreamClosedError
 
@@ -25,7 +25,7 @@ MAX_CLOSE_SECONDS: Final = 5.0
 
 
 class Mailbox(Generic[T]):
-    """Hands what a coroutine produces to the thread that waits for it: batches of items, and functions to call there."""
+    """Hands batches of items, and functions to call, from a coroutine to the thread that waits for it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

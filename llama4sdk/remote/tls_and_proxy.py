@@ -49,6 +49,7 @@ def proxy_for(url: httpx.URL, trust_store: TrustStore) -> httpx.Proxy | None:
     address = proxies.get(url.scheme) or proxies.get("all")
     if not address or proxy_bypass(url.host if url.port is None or ":" in url.host else f"{url.host}:{url.port}"):
         return None
+    scheme = url.scheme.upper()
     try:
         proxy = httpx.Proxy(address if "://" in address else f"http://{address}")
     except (ValueError, httpx.InvalidURL):
@@ -56,7 +57,7 @@ def proxy_for(url: httpx.URL, trust_store: TrustStore) -> httpx.Proxy | None:
     if proxy is None or not proxy.url.host:
         raise ConfigurationError(
             f"The proxy that the environment names for {url.scheme} cannot be used.",
-            hint=f"Look at {url.scheme.upper()}_PROXY and ALL_PROXY: http://, https:// or socks5://, a host and a port.",
+            hint=f"Look at {scheme}_PROXY and ALL_PROXY: http://, https:// or socks5://, a host and a port.",
         )
     if proxy.url.scheme == "https":
         proxy.ssl_context = trust_store.context

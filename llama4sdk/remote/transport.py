@@ -145,9 +145,7 @@ class Transport:
         self.waits.close()
         await self._clients.close()
 
-    async def _send(
-        self, client: httpx.AsyncClient, call: Call, deadlines: Deadlines, backend: str
-    ) -> httpx.Response:
+    async def _send(self, client: httpx.AsyncClient, call: Call, deadlines: Deadlines, backend: str) -> httpx.Response:
         trace = _Trace(deadlines)
         try:
             try:
