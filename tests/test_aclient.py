@@ -34,7 +34,7 @@ def make(registry: Registry) -> AsyncClient:
 
 
 def test_the_verbs_have_the_same_arguments() -> None:
-    """Whatever one client accepts, so does the other."""
+    """Both clients have the same methods and arguments."""
     names = [name for name, _ in inspect.getmembers(Client, inspect.isfunction) if not name.startswith("_")]
     assert {
         "batch",
@@ -55,17 +55,17 @@ def test_the_verbs_have_the_same_arguments() -> None:
 
 
 def test_loading_says_how_far_it_is() -> None:
-    """What the backend reports while it loads reaches the caller."""
+    """The backend's progress reaches the caller."""
     registry, backend = scripted_registry()
     backend.loading = [(2, 4), (4, 4)]
-    told: list[tuple[int, int | None]] = []
+    reports: list[tuple[int, int | None]] = []
 
     async def main() -> None:
         async with make(registry) as client:
-            await client.load(progress=lambda done, total: told.append((done, total)))
+            await client.load(progress=lambda done, total: reports.append((done, total)))
 
     asyncio.run(main())
-    assert told == backend.loading
+    assert reports == backend.loading
 
 
 @pytest.mark.parametrize("native", [False, True])
@@ -183,18 +183,18 @@ def test_hundreds_of_requests_at_once() -> None:
 
 def test_five_hundred_streams_at_once_and_none_remembered() -> None:
     """Each has its own words in their order, and a client keeps nothing of what has ended."""
-    kept: list[weakref.ref[AsyncStream[object]]] = []
+    references: list[weakref.ref[AsyncStream[object]]] = []
 
     async def read(client: AsyncClient, number: int) -> bool:
-        words = " ".join(f"{number}-{place}" for place in range(200))
+        words = " ".join(f"{number}-{index}" for index in range(200))
         stream = await client.chat(words, stream=True)
-        kept.append(weakref.ref(stream))
+        references.append(weakref.ref(stream))
         return "".join([piece async for piece in stream.text_deltas()]) == words
 
     async def main() -> None:
         async with AsyncClient("echo", hardware=LAPTOP) as client:
             assert all(await asyncio.gather(*(read(client, number) for number in range(500))))
             gc.collect()
-            assert not any(reference() for reference in kept)
+            assert not any(reference() for reference in references)
 
     asyncio.run(main())

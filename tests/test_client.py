@@ -138,7 +138,7 @@ def test_an_offer_may_declare_less_than_its_backend(scripted: ClientFactory) -> 
 
 
 def test_invalid_input_is_refused_before_planning(scripted: ClientFactory) -> None:
-    """Nobody is asked for an offer because of a request that cannot be."""
+    """An invalid request asks no backend for an offer."""
     client, backend = scripted()
     with pytest.raises(InvalidRequestError):
         client.chat([])
@@ -148,7 +148,7 @@ def test_invalid_input_is_refused_before_planning(scripted: ClientFactory) -> No
 
 
 def test_closing_in_mid_stream_ends_the_stream_with_an_error(scripted: ClientFactory) -> None:
-    """The engine's generator is closed, so whatever it held is free."""
+    """The engine's generator is closed, which frees its memory."""
     client, backend = scripted()
     stream = client.chat("Hi", stream=True)
     next(stream)
@@ -223,7 +223,7 @@ def test_a_backend_that_fails_to_load_is_named() -> None:
 
 
 class Shrinking(ScriptedBackend):
-    """Offers what fits the memory it is told of, and finds less when it loads, ``times`` times."""
+    """Offers a plan for the described memory, and fails to load it ``times`` times."""
 
     times = 0
 
@@ -255,7 +255,7 @@ def shrinking(monkeypatch: pytest.MonkeyPatch, times: int, *free: int) -> tuple[
 def test_a_plan_that_no_longer_fits_is_made_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Somebody took the memory: the machine is probed once more, the plan is smaller, and a warning says so."""
+    """When memory was taken meanwhile, the machine is probed again, the plan is smaller, and a warning says so."""
     registry, backend = shrinking(monkeypatch, 1, 2000, 500)
     with Client("scripted", registry=registry) as client:
         assert client.plan().context_length == 4096
@@ -285,7 +285,7 @@ def test_a_plan_that_no_longer_fits_is_made_again(
 def test_a_plan_that_fails_twice_says_what_would_fit(
     monkeypatch: pytest.MonkeyPatch, free: tuple[int, ...], need: int, have: int, hint: str | None
 ) -> None:
-    """After one more try the error has what was needed, what there was, and the next best plan, where there is one."""
+    """After a second failure the error has the memory needed, the memory free, and the next best plan."""
     registry, backend = shrinking(monkeypatch, 9, *free)
     with Client("scripted", registry=registry) as client, pytest.raises(DeviceMemoryError) as caught:
         client.load()
@@ -295,7 +295,7 @@ def test_a_plan_that_fails_twice_says_what_would_fit(
 
 
 def test_a_machine_that_was_given_is_not_probed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever describes the machine gets the plan for it, or the error; not a plan for another."""
+    """A described machine is planned for as described; this one is not probed."""
     registry, backend = shrinking(monkeypatch, 9)
     with Client("scripted", registry=registry, hardware=LAPTOP) as client, pytest.raises(DeviceMemoryError) as caught:
         client.load()
@@ -304,14 +304,14 @@ def test_a_machine_that_was_given_is_not_probed(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_loading_says_how_far_it_is() -> None:
-    """What the backend reports reaches the caller as it is; once the model is there, nothing is left to report."""
+    """The backend's progress reaches the caller unchanged, and only while the model is loaded."""
     registry, backend = scripted_registry()
     backend.loading = [(1, None), (2, 4), (4, 4)]
-    told: list[tuple[int, int | None]] = []
+    reports: list[tuple[int, int | None]] = []
     with Client("scripted", registry=registry, hardware=LAPTOP) as client:
         for _ in range(2):
-            assert client.load(progress=lambda done, total: told.append((done, total))) is client
-    assert told == backend.loading
+            assert client.load(progress=lambda done, total: reports.append((done, total))) is client
+    assert reports == backend.loading
 
 
 def test_a_load_that_was_interrupted_can_be_tried_again() -> None:
@@ -345,14 +345,14 @@ def test_names_nobody_knows_are_refused_with_the_nearest() -> None:
 
 
 def test_a_broken_plugin_is_mentioned_when_nothing_else_helps() -> None:
-    """Who lacks a backend because its plugin is broken reads that where they look first."""
+    """The error without a backend names plugins that are broken."""
     failure = PluginFailure(plugin="torch", distribution="llama4sdk-torch", version="1", reason="ImportError: no libc")
     with pytest.raises(NoBackendError, match="is broken: llama4sdk-torch: ImportError: no libc"):
         Client(registry=Registry([], [failure]), hardware=LAPTOP).plan()
 
 
 def test_the_notice_of_a_plan_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever gets the demo model is told so in one line, and what Scout would need."""
+    """The demo model is announced in one line, with the memory Scout needs."""
     offer = Offer(model="demo", placement=Placement(kind="local", devices=("cpu",)), context_length=8, reason="test")
     registry, _ = scripted_registry(answer=offer)
     with (

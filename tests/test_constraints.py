@@ -1,4 +1,4 @@
-"""What an answer must look like: asked for in one way, refused early, and read back as a value."""
+"""Constraints of an answer: validated early, enforced by engines, and parsed as a value."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_json_schema_gives_plain_json() -> None:
 
 
 def test_the_asynchronous_client_knows_the_type_too() -> None:
-    """The same through ``AsyncClient``, whole and streamed."""
+    """``AsyncClient`` parses whole and streamed answers, too."""
 
     async def main() -> None:
         registry, _ = scripted_registry([TextDelta(text='{"name": "Lima"}'), Finish(reason="stop")])
@@ -94,7 +94,7 @@ def test_the_asynchronous_client_knows_the_type_too() -> None:
     ],
 )
 def test_an_answer_that_is_no_value_says_why(text: str, reason: FinishReason, message: str) -> None:
-    """What was cut or does not validate raises when it is read, and its text is not lost."""
+    """An answer that was cut or does not validate raises when it is parsed, and keeps its text."""
     answer = client(text, reason).chat("Which city?", schema=City)
     with pytest.raises(StructuredOutputError, match=message) as caught:
         _ = answer.parsed
@@ -103,7 +103,7 @@ def test_an_answer_that_is_no_value_says_why(text: str, reason: FinishReason, me
 
 
 def test_a_partial_answer_is_no_value() -> None:
-    """What has come of an open stream cannot be read as a value yet."""
+    """The partial answer of an open stream cannot be parsed."""
     with (
         client('{"name": "Lima"}').chat("Which city?", schema=City, stream=True) as stream,
         pytest.raises(StructuredOutputError, match="not at its end"),
@@ -112,7 +112,7 @@ def test_a_partial_answer_is_no_value() -> None:
 
 
 def test_plain_text_has_no_value() -> None:
-    """Without a schema there is nothing to read the answer by."""
+    """An answer without a schema cannot be parsed."""
     with pytest.raises(InvalidRequestError, match="plain text"):
         _ = client("{}").chat("Which city?").parsed
 
@@ -194,9 +194,9 @@ def test_a_copy_of_an_answer_is_as_good() -> None:
 
 
 def test_the_objects_of_a_type_have_its_fields_alone() -> None:
-    """What pydantic would ignore need not be written; a JSON schema is taken as it is."""
-    made = JsonSchema.of(list[City]).definition
-    assert made["$defs"] == {
+    """Objects of a type get no additional fields; a JSON schema is used unchanged."""
+    definition = JsonSchema.of(list[City]).definition
+    assert definition["$defs"] == {
         "City": {
             "additionalProperties": False,
             "description": "A model to be filled.",

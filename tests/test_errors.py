@@ -1,4 +1,4 @@
-"""The error tree: drawn as it is, hints shown, and whole after a trip through pickle."""
+"""The error tree is documented as it is, errors show hints, and pickling keeps their fields."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_errors_are_the_builtins_a_caller_would_catch(error: Exception, builtin:
     "kind", [errors.WeightsNotFoundError, errors.DownloadError, errors.APITimeoutError, errors.Llama4Error]
 )
 def test_the_hint_is_part_of_the_text(kind: type[errors.Llama4Error]) -> None:
-    """What to do is shown wherever the error is printed."""
+    """The hint is part of the printed error."""
     error = kind("It broke.", hint="Mend it.")
     assert str(error) == "It broke. Hint: Mend it."
     assert str(kind("It broke.")) == "It broke."

@@ -69,7 +69,7 @@ def test_a_stream_without_finish_is_an_error_that_keeps_what_came() -> None:
 
 
 def test_nothing_follows_the_finish() -> None:
-    """What a backend sends after its finish marker is not delivered, and the source is closed."""
+    """Events after the finish marker are not delivered, and the source is closed."""
     source = Source(TextDelta(text="a"), END, TextDelta(text="late"))
     assert stream(source).completion().text == "a"
     assert source.closed

@@ -76,7 +76,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 
 def results(backend: ScriptedBackend) -> list[str]:
-    """What the model was told in the last request that the engine saw."""
+    """Tool results in the last request to the engine."""
     return [message.text for message in backend.engines[0].requests[-1].messages if message.role == "tool"]
 
 

@@ -27,46 +27,48 @@ from llama4sdk.requests import Request
 from llama4sdk.testing.machines import LAPTOP
 from llama4sdk.testing.registry import scripted_registry
 from llama4sdk.testing.scripted import Step
-from tests.session.backends import World, says
+from tests.session.backends import ScriptedBackends, text_answer
 
 KINDS = ("sync", "async")
 
 
-def batch(kind: str, world: World, requests: Any, model: str | None = "scout", **given: Any) -> list[BatchItem]:
-    """What either client makes of it; ``given`` are the arguments of ``batch`` and, as ``client``, of the client."""
+def batch(
+    kind: str, backends: ScriptedBackends, requests: Any, model: str | None = "scout", **given: Any
+) -> list[BatchItem]:
+    """The items of either client; ``given`` are arguments of ``batch``, and ``client`` those of the client."""
     options = given.pop("client", {})
     if kind == "sync":
-        with world.client(model, **options) as client:
+        with backends.client(model, **options) as client:
             return client.batch(requests, **given)
 
     async def main() -> list[BatchItem]:
-        async with world.aclient(model, **options) as client:
+        async with backends.aclient(model, **options) as client:
             return await client.batch(requests, **given)
 
     return asyncio.run(main())
 
 
-def here(*steps: Any, **given: Any) -> World:
-    """A world with one local backend."""
-    return World().add("here", steps or says("x"), kind="local", **given)
+def here(*steps: Any, **given: Any) -> ScriptedBackends:
+    """One local backend."""
+    return ScriptedBackends().add("here", steps or text_answer("x"), kind="local", **given)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_order_is_that_of_the_requests(kind: str) -> None:
-    """However late an answer comes: the first one comes last here."""
+    """The order does not depend on which answer comes first."""
     gate = threading.Event()
-    world = here(gate, *says("late"), later=[says("soon")])
-    seen: list[int] = []
+    backends = here(gate, *text_answer("late"), later=[text_answer("soon")])
+    finished: list[int] = []
 
     def count(done: int, total: int | None) -> None:
-        seen.append(done)
+        finished.append(done)
         if done == 19:
             gate.set()
 
-    items = batch(kind, world, [str(n) for n in range(20)], concurrency=4, progress=count)
+    items = batch(kind, backends, [str(n) for n in range(20)], concurrency=4, progress=count)
     assert [item.index for item in items] == list(range(20))
     assert sorted(item.result().text for item in items) == ["late"] + ["soon"] * 19
-    assert seen == list(range(1, 21))
+    assert finished == list(range(1, 21))
     with Client("echo") as client:
         texts = [item.result().text for item in client.batch([str(n) for n in range(200)], concurrency=32)]
     assert texts == [str(n) for n in range(200)]
@@ -74,31 +76,31 @@ def test_order_is_that_of_the_requests(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_more_than_so_many_are_under_way(kind: str) -> None:
-    """And no fewer, while there are some left."""
-    gate, world = threading.Event(), World()
-    seen: list[int] = []
-    world.add("here", [gate, *says("x")], kind="local")
+    """Exactly ``concurrency`` requests run at once while there are enough."""
+    gate, backends = threading.Event(), ScriptedBackends()
+    requests_under_way: list[int] = []
+    backends.add("here", [gate, *text_answer("x")], kind="local")
 
     def look() -> None:
-        engines = world.backend("here").engines
+        engines = backends.backend("here").engines
         while not engines or engines[0].open_streams < 3:
             threading.Event().wait(0.005)
-        seen.append(len(engines[0].requests))
+        requests_under_way.append(len(engines[0].requests))
         gate.set()
 
     watcher = threading.Thread(target=look)
     watcher.start()
-    items = batch(kind, world, ["a"] * 9, concurrency=3)
+    items = batch(kind, backends, ["a"] * 9, concurrency=3)
     watcher.join()
-    assert seen == [3]
+    assert requests_under_way == [3]
     assert len(items) == 9
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_failure_is_its_item_s_alone(kind: str) -> None:
     """The others are answered; ``result`` raises what happened."""
-    world = here(OverloadedError("full"), later=[says("fine")])
-    items = batch(kind, world, ["a", "b", {"messages": "c", "tool_choice": "none"}], concurrency=1)
+    backends = here(OverloadedError("full"), later=[text_answer("fine")])
+    items = batch(kind, backends, ["a", "b", {"messages": "c", "tool_choice": "none"}], concurrency=1)
     assert [type(item.error) for item in items] == [OverloadedError, type(None), UnsupportedFeatureError]
     assert items[1].result().text == "fine"
     with pytest.raises(OverloadedError):
@@ -107,11 +109,13 @@ def test_a_failure_is_its_item_s_alone(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_progress_is_told_in_order(kind: str) -> None:
-    """Once for each, in the caller's own thread; what it raises ends the batch."""
-    told: list[tuple[int, int | None, bool]] = []
+    """The callback runs once for each item in the caller's thread, and its exception ends the batch."""
+    reports: list[tuple[int, int | None, bool]] = []
     ours = threading.current_thread()
-    batch(kind, here(), ["a", "b", "c"], progress=lambda d, t: told.append((d, t, threading.current_thread() is ours)))
-    assert told == [(1, 3, True), (2, 3, True), (3, 3, True)]
+    batch(
+        kind, here(), ["a", "b", "c"], progress=lambda d, t: reports.append((d, t, threading.current_thread() is ours))
+    )
+    assert reports == [(1, 3, True), (2, 3, True), (3, 3, True)]
 
     def enough(done: int, total: int | None) -> None:
         raise KeyError(done)
@@ -123,15 +127,15 @@ def test_progress_is_told_in_order(kind: str) -> None:
 def test_leaving_a_batch_breaks_off_what_is_under_way() -> None:
     """An answer that nobody waits for is not read to its end, though the client stays open."""
     gate, never = threading.Event(), threading.Event()
-    world = here(TextDelta(text="a"), gate, TextDelta(text="b"), never, later=[says("done")])
+    backends = here(TextDelta(text="a"), gate, TextDelta(text="b"), never, later=[text_answer("done")])
 
     def enough(done: int, total: int | None) -> None:
         raise KeyError(done)
 
-    with world.client("scout") as client:
+    with backends.client("scout") as client:
         with pytest.raises(KeyError):
             client.batch(["long", "short"], concurrency=2, progress=enough)
-        engine, deadline = world.backend("here").engines[0], time.monotonic() + 10
+        engine, deadline = backends.backend("here").engines[0], time.monotonic() + 10
         gate.set()
         while engine.open_streams and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -142,19 +146,23 @@ def test_leaving_a_batch_breaks_off_what_is_under_way() -> None:
 def test_what_is_wrong_with_all_is_told_once(kind: str) -> None:
     """No plan, or a model that does not load, is the batch's error and not that of a thousand items."""
     with pytest.raises(NoBackendError):
-        batch(kind, World().add("there", says("x")), ["a"] * 1000)
-    world = here(fails=BackendError("The file is gone."))
+        batch(kind, ScriptedBackends().add("there", text_answer("x")), ["a"] * 1000)
+    backends = here(fails=BackendError("The file is gone."))
     with pytest.raises(BackendError, match="The file is gone"):
-        batch(kind, world, ["a"] * 1000)
-    assert len(world.backend("here").plans) == 1
-    assert batch(kind, world, []) == []
+        batch(kind, backends, ["a"] * 1000)
+    assert len(backends.backend("here").plans) == 1
+    assert batch(kind, backends, []) == []
 
 
 def test_fallbacks_work_item_by_item() -> None:
-    """Each item says where its answer is from."""
-    world = World().add("first", says("first"), later=[[OverloadedError("full")]]).add("second", says("second"))
+    """Each item names its backend."""
+    backends = (
+        ScriptedBackends()
+        .add("first", text_answer("first"), later=[[OverloadedError("full")]])
+        .add("second", text_answer("second"))
+    )
     given = {"backend": "first", "policy": Policy(fallback=("second",))}
-    items = batch("sync", world, ["a", "b", "c"], concurrency=1, client=given)
+    items = batch("sync", backends, ["a", "b", "c"], concurrency=1, client=given)
     assert [item.result().backend for item in items] == ["first", "second", "second"]
 
 
@@ -234,9 +242,9 @@ def test_every_form_of_a_request() -> None:
     assert (job.id, job.request.sampling.logprobs) == ("1", None)
 
 
-def _tool(place: str) -> str:
-    """What a tool looks like."""
-    return place
+def _tool(city: str) -> str:
+    """A tool."""
+    return city
 
 
 @pytest.mark.parametrize(
@@ -258,11 +266,11 @@ def _tool(place: str) -> str:
     ],
 )
 def test_what_means_nothing_is_found_before_anything_is_sent(wrong: Any, kind: type[Exception], words: str) -> None:
-    """With the number of the request, from 0."""
-    world = here()
+    """An invalid request is named by its number before anything is sent."""
+    backends = here()
     with pytest.raises(kind, match=words):
-        batch("sync", world, ["fine", wrong])
-    assert not world.backend("here").engines
+        batch("sync", backends, ["fine", wrong])
+    assert not backends.backend("here").engines
 
 
 def test_a_batch_is_a_list() -> None:
@@ -291,7 +299,7 @@ class City(BaseModel):
 
 
 def test_answers_are_parsed_after_a_resume_too(tmp_path: Path) -> None:
-    """What was read back from the file is a value of the type that was asked for."""
+    """Answers from the file are parsed as the type of ``schema=``."""
     steps: list[Step] = [TextDelta(text='{"name": "Lima"}'), Finish(reason="stop")]
     registry, _ = scripted_registry(steps)
     for _ in range(2):

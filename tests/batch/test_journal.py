@@ -1,4 +1,4 @@
-"""What is done stays done: the file of a batch survives Ctrl-C, a torn line, a full disk, and tells other requests."""
+"""The file of a batch survives Ctrl-C, an incomplete line and a full disk, and refuses other requests."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from llama4sdk import Client
 from llama4sdk.errors import BatchFileError, InvalidRequestError, OverloadedError
 from llama4sdk.events import Finish, TextDelta, TokenLogprob, TopLogprob
 from tests.batch.test_batch import KINDS, batch, here
-from tests.session.backends import says
+from tests.session.backends import text_answer
 
 REQUESTS = ["one", "two", "three"]
 
 
 def lines(path: Path) -> list[dict[str, object]]:
-    """What a file says."""
+    """The lines of a batch's file."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_answered_is_not_asked_again(kind: str, tmp_path: Path) -> None:
-    """What failed is; the file has a line for each outcome, and nothing of the prompts."""
+    """Only failed requests are repeated; the file has a line for each outcome, and no prompt."""
     path = tmp_path / "out.jsonl"
-    world = here(*says("1"), later=[[OverloadedError("full", hint="Wait.")], says("3")])
-    first = batch(kind, world, REQUESTS, path=path, concurrency=1)
+    backends = here(*text_answer("1"), later=[[OverloadedError("full", hint="Wait.")], text_answer("3")])
+    first = batch(kind, backends, REQUESTS, path=path, concurrency=1)
     assert [item.error is None for item in first] == [True, False, True]
-    world = here(*says("2"), later=[says("4")])
-    second = batch(kind, world, [*REQUESTS, "four"], path=str(path), concurrency=1)
+    backends = here(*text_answer("2"), later=[text_answer("4")])
+    second = batch(kind, backends, [*REQUESTS, "four"], path=str(path), concurrency=1)
     assert [(item.result().text, item.resumed) for item in second] == [
         ("1", True),
         ("2", False),
@@ -48,9 +48,9 @@ def test_what_was_answered_is_not_asked_again(kind: str, tmp_path: Path) -> None
     assert [line["index"] for line in written] == [0, 1, 2, 1, 3]
     assert written[1]["error"] == {"type": "OverloadedError", "message": "full", "hint": "Wait."}
     assert "two" not in path.read_text(encoding="utf-8")
-    world = here()
-    assert all(item.resumed for item in batch(kind, world, [*REQUESTS, "four"], path=path))
-    assert not world.backend("here").engines
+    backends = here()
+    assert all(item.resumed for item in batch(kind, backends, [*REQUESTS, "four"], path=path))
+    assert not backends.backend("here").engines
 
 
 def test_log_probabilities_survive(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_torn_line_is_dropped_wherever_it_is_torn(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"precious", b"precious\n", b'{"index": 0}\n', b'[1]\n{"index": '])
 def test_a_file_of_something_else_is_left_alone(content: bytes, tmp_path: Path) -> None:
-    """Nothing is cut off, and nothing written, where a line is none of a batch."""
+    """A file of another kind is neither cut off nor written."""
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
     with pytest.raises(InvalidRequestError, match=r"Line 1 of .*notes.txt is none of a batch"):
@@ -101,17 +101,17 @@ def test_a_file_of_something_else_is_left_alone(content: bytes, tmp_path: Path) 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_path_that_cannot_be_written(kind: str, tmp_path: Path) -> None:
-    """Is told before anything is asked."""
-    world = here()
+    """A second process gets an error before anything is sent."""
+    backends = here()
     with pytest.raises(BatchFileError, match="could not be written"):
-        batch(kind, world, REQUESTS, path=tmp_path / "absent" / "out.jsonl")
-    assert not world.backend("here").engines
+        batch(kind, backends, REQUESTS, path=tmp_path / "absent" / "out.jsonl")
+    assert not backends.backend("here").engines
 
 
 def test_two_at_once_would_disturb_each_other(tmp_path: Path) -> None:
     """The second is told so, and the first goes on."""
     path, gate = tmp_path / "out.jsonl", threading.Event()
-    world = here(gate, *says("x"))
+    backends = here(gate, *text_answer("x"))
 
     def second() -> None:
         try:
@@ -120,15 +120,15 @@ def test_two_at_once_would_disturb_each_other(tmp_path: Path) -> None:
         finally:
             gate.set()
 
-    def begun() -> None:
-        engines = world.backend("here").engines
+    def start_batch() -> None:
+        engines = backends.backend("here").engines
         while not engines or not engines[0].requests:
             threading.Event().wait(0.005)
         second()
 
-    other = threading.Thread(target=begun)
+    other = threading.Thread(target=start_batch)
     other.start()
-    assert len(batch("sync", world, REQUESTS, path=path)) == 3
+    assert len(batch("sync", backends, REQUESTS, path=path)) == 3
     other.join()
 
 
@@ -156,24 +156,24 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     assert "could not be written: File too large" in done.stdout
     assert "Free some space, then call again" in done.stdout
     assert done.stdout.endswith("True True\n")
-    kept = lines(path)
-    assert 0 < len(kept) < 10
+    journal_lines = lines(path)
+    assert 0 < len(journal_lines) < 10
     with Client("echo") as client:
         items = client.batch([f"number {n}" for n in range(50)], path=path)
-    assert sum(item.resumed for item in items) == len(kept)
+    assert sum(item.resumed for item in items) == len(journal_lines)
     assert [item.result().text for item in items] == [f"number {n}" for n in range(50)]
 
 
 INTERRUPTED = """
 import asyncio, sys, threading
 from tests.batch.test_batch import batch, here
-from tests.session.backends import says
+from tests.session.backends import text_answer
 never = threading.Event()
-world = here(*says("1"), later=[says("2"), [never]])
+backends = here(*text_answer("1"), later=[text_answer("2"), [never]])
 def progress(done, total):
     if done == 2:
         print("two", flush=True)
-batch(sys.argv[2], world, ["one", "two", "three", "four"], path=sys.argv[1], concurrency=2, progress=progress)
+batch(sys.argv[2], backends, ["one", "two", "three", "four"], path=sys.argv[1], concurrency=2, progress=progress)
 """
 
 
@@ -199,10 +199,10 @@ def test_ctrl_c_keeps_what_is_done(kind: str, tmp_path: Path) -> None:
 def test_cancelling_breaks_off_what_is_under_way(tmp_path: Path) -> None:
     """No stream stays open, and what was done is in the file."""
     never, path = threading.Event(), tmp_path / "out.jsonl"
-    world = here(*says("1"), later=[[never]])
+    backends = here(*text_answer("1"), later=[[never]])
 
     async def main() -> None:
-        async with world.aclient("scout") as client:
+        async with backends.aclient("scout") as client:
             done = asyncio.Event()
             task = asyncio.create_task(
                 client.batch(["a", "b", "c"], path=path, concurrency=2, progress=lambda d, t: done.set())
@@ -214,7 +214,7 @@ def test_cancelling_breaks_off_what_is_under_way(tmp_path: Path) -> None:
 
     asyncio.run(main())
     assert len(lines(path)) == 1
-    engine, deadline = world.backend("here").engines[0], time.monotonic() + 10
+    engine, deadline = backends.backend("here").engines[0], time.monotonic() + 10
     while engine.open_streams and time.monotonic() < deadline:  # its threads end on their own
         time.sleep(0.01)
     assert engine.open_streams == 0

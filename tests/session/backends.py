@@ -1,4 +1,4 @@
-"""Several backends with names of their own that do as they are told, and both clients to ask them with."""
+"""Several scripted backends in one registry, and both clients of them."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from llama4sdk.testing.scripted import ScriptedBackend, ScriptedEngine, Step
 
 Kind = Literal["local", "remote"]
 
-ABILITIES = Capabilities(features=frozenset({"chat", "generate", "tools", "embed", "count_tokens"}))
+ALL_FEATURES = Capabilities(features=frozenset({"chat", "generate", "tools", "embed", "count_tokens"}))
 
 
 def as_completion(answer: object) -> Completion[Any]:
-    """What options of any kind hide from the type checker."""
+    """The answer as a completion, which options of any kind hide from the type checker."""
     assert isinstance(answer, Completion)
     return answer
 
 
-class Telling(ScriptedEngine):
-    """Plays its script; of embedding and counting only what it raises first matters."""
+class EmbeddingEngine(ScriptedEngine):
+    """Plays its script, and raises the script's first exception for embedding and counting as well."""
 
     backend = ""
 
     def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector for each input."""
-        self._trip()
+        self._raise_first_error()
         usage = Usage(input_tokens=7)
         return Embeddings(
             vectors=tuple((1.0,) for _ in request.inputs), usage=usage, model=self.model, backend=self.backend
@@ -44,38 +44,38 @@ class Telling(ScriptedEngine):
 
     def count_tokens(self, request: Request) -> int:
         """Always seven."""
-        self._trip()
+        self._raise_first_error()
         return 7
 
-    def _trip(self) -> None:
+    def _raise_first_error(self) -> None:
         if isinstance(self.steps[0], BaseException):
             raise self.steps[0]
 
 
-class Place(ScriptedBackend):
-    """A backend of any name."""
+class NamedBackend(ScriptedBackend):
+    """A scripted backend of any name."""
 
     called = ""
 
-    def load(self, plan: Plan, *, progress: Progress | None = None) -> Telling:
-        """An engine that knows who it belongs to."""
+    def load(self, plan: Plan, *, progress: Progress | None = None) -> EmbeddingEngine:
+        """An engine with the backend's name."""
         self.plans.append(plan)
         if self.fails is not None:
             raise self.fails
-        engine = Telling(self.steps, later=self.later, model=plan.model, context_length=plan.context_length)
+        engine = EmbeddingEngine(self.steps, later=self.later, model=plan.model, context_length=plan.context_length)
         engine.backend = self.called
         self.engines.append(engine)
         return engine
 
 
-def says(text: str, read: int | None = 10, written: int | None = 5) -> list[Step]:
+def text_answer(text: str, read: int | None = 10, written: int | None = 5) -> list[Step]:
     """The script of an answer."""
     usage = Usage(input_tokens=read, output_tokens=written)
     return [TextDelta(text=text), Finish(reason="stop", usage=usage)]
 
 
-class World:
-    """Backends by name, in one registry."""
+class ScriptedBackends:
+    """Scripted backends by name, in one registry."""
 
     def __init__(self) -> None:
         self._entries: list[Registered] = []
@@ -90,43 +90,43 @@ class World:
         kind: Kind = "remote",
         model: str = "scout",
         context: int = 4096,
-        abilities: Capabilities = ABILITIES,
+        abilities: Capabilities = ALL_FEATURES,
         **given: Any,
-    ) -> World:
-        """One more; ``given`` are attributes of a ``ScriptedBackend``."""
+    ) -> ScriptedBackends:
+        """Add a backend; ``given`` are attributes of a ``ScriptedBackend``."""
         card = abilities.model_copy(update={"remote": kind == "remote"})
-        info = BackendInfo(name=name, summary="Told.", cls="tests.session.backends:Place", capabilities=card)
+        info = BackendInfo(name=name, summary="Scripted.", cls="tests.session.backends:NamedBackend", capabilities=card)
         self._entries.append(Registered(info=info, plugin=name, distribution="test", version="0"))
         where = Placement(kind=kind, devices=(name if kind == "remote" else "cpu",))
-        offer = Offer(model=model, placement=where, context_length=context, reason="it was told to")
+        offer = Offer(model=model, placement=where, context_length=context, reason="the script says so")
         self._given[name] = {"steps": tuple(steps), "answer": offer, "called": name} | given
         return self
 
     @property
     def registry(self) -> Registry:
-        """All of them."""
+        """The registry of all backends."""
         if self._registry is None:
             self._registry = Registry(self._entries)
             for name, given in self._given.items():
                 vars(self._registry.backend(name)).update(given)
         return self._registry
 
-    def backend(self, name: str) -> Place:
-        """One of them, to see what was asked of it."""
-        found = self.registry.backend(name)
-        assert isinstance(found, Place)
-        return found
+    def backend(self, name: str) -> NamedBackend:
+        """A backend by name, with a record of its requests."""
+        backend = self.registry.backend(name)
+        assert isinstance(backend, NamedBackend)
+        return backend
 
     def client(self, model: str | None = "scout", **given: Any) -> Client:
-        """A client of them all."""
+        """A client of all backends."""
         return Client(model, registry=self.registry, hardware=LAPTOP, **given)
 
     def aclient(self, model: str | None = "scout", **given: Any) -> AsyncClient:
-        """The same for asyncio."""
+        """An asynchronous client of all backends."""
         return AsyncClient(model, registry=self.registry, hardware=LAPTOP, **given)
 
     def chat(self, how: str, model: str | None = "scout", options: Any = None, **given: Any) -> Completion[Any]:
-        """What a client answers, ``how``: sync or async, whole or streamed."""
+        """A client's answer; ``how`` is sync, stream or async."""
         options = options or {}
         if how == "sync":
             with self.client(model, **given) as client:
@@ -144,4 +144,4 @@ class World:
         return asyncio.run(main())
 
 
-WAYS = ("sync", "stream", "async")
+CALL_KINDS = ("sync", "stream", "async")

@@ -15,17 +15,17 @@ class Numbers:
     """Counts up from 0, remembering how far it came and whether it was closed."""
 
     def __init__(self, stop: int, error: BaseException | None = None) -> None:
-        self.made = 0
+        self.produced = 0
         self.closed = threading.Event()
         self.threads: set[str] = set()
         self._stop, self._error = stop, error
 
     def __iter__(self) -> Iterator[int]:
         try:
-            while self.made < self._stop:
+            while self.produced < self._stop:
                 self.threads.add(threading.current_thread().name)
-                self.made += 1
-                yield self.made - 1
+                self.produced += 1
+                yield self.produced - 1
             if self._error is not None:
                 raise self._error
         finally:
@@ -55,7 +55,7 @@ def test_a_slow_reader_holds_the_producer_back() -> None:
             read += 1
             if read % 50 == 0:
                 await asyncio.sleep(0.002)
-            ahead = max(ahead, numbers.made - read)
+            ahead = max(ahead, numbers.produced - read)
         return ahead
 
     assert asyncio.run(main()) <= 4 + 1  # the queue, and the item in the producer's hand
@@ -67,12 +67,12 @@ def test_an_error_arrives_after_the_items_before_it() -> None:
     numbers = Numbers(3, error)
 
     async def main() -> list[int]:
-        seen: list[int] = []
+        received: list[int] = []
         with pytest.raises(ValueError, match="broken") as caught:
-            async for n in bridge(lambda: iter(numbers)):
-                seen.append(n)
+            async for number in bridge(lambda: iter(numbers)):
+                received.append(number)
         assert caught.value is error
-        return seen
+        return received
 
     assert asyncio.run(main()) == [0, 1, 2]
 
@@ -101,7 +101,7 @@ def test_closing_early_closes_the_source_before_it_returns() -> None:
         assert numbers.closed.is_set()
 
     asyncio.run(main())
-    assert numbers.made < 10
+    assert numbers.produced < 10
 
 
 def test_cancelling_does_not_wait_for_a_producer_that_is_stuck() -> None:

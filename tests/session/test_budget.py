@@ -1,4 +1,4 @@
-"""A client spends no more than it may: what could cost more than is left is not sent."""
+"""A request that could cost more than is left of the budget is not sent."""
 
 from __future__ import annotations
 
@@ -22,29 +22,32 @@ from llama4sdk.errors import (
 )
 from llama4sdk.events import Attempt, Finish, TextDelta, Usage
 from llama4sdk.session.budget import Budget, Reservation
-from tests.session.backends import WAYS, World, says
+from tests.session.backends import CALL_KINDS, ScriptedBackends, text_answer
 
+#: A dollar a million tokens of prompt, two of answer: the scripts' 10 and 5 tokens cost 20 millionths.
 RATES = {"paid": (1.0, 2.0), "dear": (100.0, 200.0)}
-"""A dollar a million tokens of prompt, two of answer: the scripts' 10 and 5 tokens cost 20 millionths."""
 
-MOST = (34 * 1 + 5 * 2) / 1e6
-"""What "Hi" with max_tokens=5 may cost there: its bytes with the marks around them, and five tokens."""
-
-
-def paid(*steps: Any, **given: Any) -> World:
-    """A world with a remote place that charges."""
-    return World().add("paid", steps or says("x"), **given)
+#: The most that "Hi" with max_tokens=5 may cost: its bytes, the tokens around a message, and five tokens.
+MAX_COST = (34 * 1 + 5 * 2) / 1e6
 
 
-@pytest.mark.parametrize("how", WAYS)
+def paid(*steps: Any, **given: Any) -> ScriptedBackends:
+    """One remote backend that charges."""
+    return ScriptedBackends().add("paid", steps or text_answer("x"), **given)
+
+
+@pytest.mark.parametrize("how", CALL_KINDS)
 def test_what_an_answer_cost_is_told(how: str) -> None:
-    """By published prices or by one's own; what runs here, or has no known price, costs ``None`` and not nothing."""
+    """Costs are computed by published or own prices; local engines and unknown prices give ``None``, not zero."""
     assert paid().chat(how, backend="paid", policy=Policy(rates=RATES)).usage.cost == pytest.approx(20e-6)
-    published = World().add("deepinfra", says("x")).chat(how, backend="deepinfra")
+    published = ScriptedBackends().add("deepinfra", text_answer("x")).chat(how, backend="deepinfra")
     assert published.usage.cost == pytest.approx((10 * 0.1 + 5 * 0.3) / 1e6)
-    assert World().add("deepinfra", says("x", None, None)).chat(how, backend="deepinfra").usage.cost is None
+    assert (
+        ScriptedBackends().add("deepinfra", text_answer("x", None, None)).chat(how, backend="deepinfra").usage.cost
+        is None
+    )
     assert paid().chat(how, backend="paid").usage.cost is None
-    assert World().add("here", says("x"), kind="local").chat(how, backend="here").usage.cost is None
+    assert ScriptedBackends().add("here", text_answer("x"), kind="local").chat(how, backend="here").usage.cost is None
 
 
 def test_what_an_engine_says_it_cost_counts() -> None:
@@ -56,18 +59,22 @@ def test_what_an_engine_says_it_cost_counts() -> None:
             assert client.spent == pytest.approx(cost)
 
 
-@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("how", CALL_KINDS)
 def test_what_could_cost_too_much_is_not_sent(how: str) -> None:
     """The error says what is spent, what was allowed, and how long an answer there is money for."""
-    world = paid()
+    backends = paid()
     with pytest.raises(BudgetExceededError) as caught:
-        world.chat(how, backend="paid", policy=Policy(rates=RATES, max_cost=MOST - 2e-6), options={"max_tokens": 5})
+        backends.chat(
+            how, backend="paid", policy=Policy(rates=RATES, max_cost=MAX_COST - 2e-6), options={"max_tokens": 5}
+        )
     assert caught.value.spent == 0.0
-    assert caught.value.needed == pytest.approx(MOST)
+    assert caught.value.needed == pytest.approx(MAX_COST)
     assert caught.value.max_tokens == 4
     assert "With max_tokens=4 it would fit" in str(caught.value.hint)
-    assert not world.backend("paid").engines[0].requests
-    answer = world.chat(how, backend="paid", policy=Policy(rates=RATES, max_cost=MOST), options={"max_tokens": 5})
+    assert not backends.backend("paid").engines[0].requests
+    answer = backends.chat(
+        how, backend="paid", policy=Policy(rates=RATES, max_cost=MAX_COST), options={"max_tokens": 5}
+    )
     assert answer.text == "x"
 
 
@@ -86,15 +93,15 @@ def test_without_a_limit_an_answer_may_be_as_long_as_the_context() -> None:
 
 def test_no_answer_is_longer_than_the_endpoint_allows() -> None:
     """Bedrock writes no more than 8192 tokens, whatever the context has room for; its prices are published."""
-    world = World().add("bedrock", says("x"), context=2_000_000)
-    with world.client(backend="bedrock", policy=Policy(max_cost=0.001)) as client:
+    backends = ScriptedBackends().add("bedrock", text_answer("x"), context=2_000_000)
+    with backends.client(backend="bedrock", policy=Policy(max_cost=0.001)) as client:
         with pytest.raises(BudgetExceededError) as caught:
             client.chat("Hi")
         assert caught.value.needed == pytest.approx((34 * 0.17 + 8192 * 0.66) / 1e6)
 
 
 def test_it_ends_when_the_money_does() -> None:
-    """What is spent is what answers cost, not what they might have."""
+    """The actual costs of answers are spent, not the most they might have cost."""
     with paid().client(backend="paid", policy=Policy(rates=RATES, max_cost=100e-6)) as client:
         for number in range(3):
             assert client.spent == pytest.approx(number * 20e-6)
@@ -105,22 +112,28 @@ def test_it_ends_when_the_money_does() -> None:
         assert client.spent == pytest.approx(60e-6)
 
 
-@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("how", CALL_KINDS)
 def test_an_unknown_price_is_no_price(how: str) -> None:
-    """With a limit it is an error that names the remedy, before anything is loaded."""
-    world = paid()
+    """With a limit, an unknown price is an error before anything is loaded, and the hint names the remedy."""
+    backends = paid()
     with pytest.raises(ConfigurationError, match="'scout' costs on 'paid' is not known") as caught:
-        world.chat(how, backend="paid", policy=Policy(max_cost=1))
+        backends.chat(how, backend="paid", policy=Policy(max_cost=1))
     assert "rates={'paid'" in str(caught.value.hint)
-    assert not world.backend("paid").plans
-    assert World().add("here", says("x"), kind="local").chat(how, backend="here", policy=Policy(max_cost=1)).text == "x"
+    assert not backends.backend("paid").plans
+    assert (
+        ScriptedBackends()
+        .add("here", text_answer("x"), kind="local")
+        .chat(how, backend="here", policy=Policy(max_cost=1))
+        .text
+        == "x"
+    )
 
 
 def test_requests_under_way_count() -> None:
     """Thirty-two threads with money for ten answers at their longest: never more than ten are under way."""
-    gate, world = threading.Event(), World()
-    world.add("paid", [gate, *says("x")])
-    with world.client(backend="paid", policy=Policy(rates=RATES, max_cost=10.5 * MOST)) as client:
+    gate, backends = threading.Event(), ScriptedBackends()
+    backends.add("paid", [gate, *text_answer("x")])
+    with backends.client(backend="paid", policy=Policy(rates=RATES, max_cost=10.5 * MAX_COST)) as client:
         client.load()
 
         def ask(number: int) -> bool:
@@ -132,21 +145,21 @@ def test_requests_under_way_count() -> None:
 
         with ThreadPoolExecutor(32) as pool:
             answered = list(pool.map(ask, range(32)))
-        assert client.spent <= 10.5 * MOST
+        assert client.spent <= 10.5 * MAX_COST
         assert client.spent == pytest.approx(sum(answered) * 20e-6)
         assert 10 <= sum(answered) < 32
 
 
 def test_hundreds_of_tasks_keep_it() -> None:
-    """The same in an event loop: whatever was answered is within the limit."""
-    limit = 100 * MOST
+    """In an event loop, too, all answers together are within the limit."""
+    limit = 100 * MAX_COST
 
     async def main() -> tuple[int, float]:
         async with paid().aclient(backend="paid", policy=Policy(rates=RATES, max_cost=limit)) as client:
             asked = (client.chat("Hi", max_tokens=5) for _ in range(400))
-            found = await asyncio.gather(*asked, return_exceptions=True)
-            assert {type(one).__name__ for one in found} == {"Completion", "BudgetExceededError"}
-            return sum(not isinstance(one, BaseException) for one in found), client.spent
+            outcomes = await asyncio.gather(*asked, return_exceptions=True)
+            assert {type(outcome).__name__ for outcome in outcomes} == {"Completion", "BudgetExceededError"}
+            return sum(not isinstance(outcome, BaseException) for outcome in outcomes), client.spent
 
     answered, spent = asyncio.run(main())
     assert spent == pytest.approx(answered * 20e-6)
@@ -163,54 +176,56 @@ def test_hundreds_of_tasks_keep_it() -> None:
     ids=["refused", "not connected", "no answer in time"],
 )
 def test_what_a_failure_cost(error: Exception, share: int) -> None:
-    """Who was refused pays nothing; what was asked for and not waited for may have been bought."""
+    """A refused request costs nothing; one that timed out after it was sent may have been billed."""
     with paid(error).client(backend="paid", policy=Policy(rates=RATES, max_cost=1)) as client:
         with pytest.raises(type(error)):
             client.chat("Hi", max_tokens=5)
-        assert client.spent == pytest.approx(share * MOST)
+        assert client.spent == pytest.approx(share * MAX_COST)
 
 
 def test_an_answer_that_broke_off_counts_at_its_most() -> None:
-    """Nobody will say what it cost; the same for one that was left, and for one whose endpoint does not count."""
+    """Its cost is unknown, as is that of an answer that was left, or whose endpoint reports no usage."""
     with paid(TextDelta(text="half")).client(backend="paid", policy=Policy(rates=RATES, max_cost=1)) as client:
         with pytest.raises(StreamInterruptedError):
             client.chat("Hi", max_tokens=5)
         with client.chat("Hi", max_tokens=5, stream=True) as stream:
             next(stream)
         client.chat("Hi", max_tokens=5, stream=True)  # never begun, so never sent
-        assert client.spent == pytest.approx(2 * MOST)
-    silent = paid(*says("x", None, None))
+        assert client.spent == pytest.approx(2 * MAX_COST)
+    silent = paid(*text_answer("x", None, None))
     with silent.client(backend="paid", policy=Policy(rates=RATES, max_cost=1)) as client:
         client.chat("Hi", max_tokens=5)
-        assert client.spent == pytest.approx(MOST)
+        assert client.spent == pytest.approx(MAX_COST)
 
 
 def test_asking_again_after_a_timeout_may_be_bought_twice() -> None:
-    """Where the retry policy allows it, that much is held, and each try that was too slow is paid for."""
+    """Where timeouts are retried, the most of every attempt is reserved, and each one that timed out is paid for."""
     slow = Attempt(backend="paid", model="scout", error="APITimeoutError: slow")
     finish = Finish(reason="stop", usage=Usage(input_tokens=10, output_tokens=5), attempts=(slow, slow))
     endpoint = Endpoint(retry=RetryPolicy(retries=3, timeouts=True))
-    policy = Policy(rates=RATES, max_cost=4 * MOST)
+    policy = Policy(rates=RATES, max_cost=4 * MAX_COST)
     with paid(finish).client(backend="paid", endpoint=endpoint, policy=policy) as client:
         client.chat("Hi", max_tokens=5)
-        assert client.spent == pytest.approx(20e-6 + 2 * MOST)
+        assert client.spent == pytest.approx(20e-6 + 2 * MAX_COST)
         with pytest.raises(BudgetExceededError):
             client.chat("Hi", max_tokens=5)
 
 
 def test_a_fallback_that_is_too_dear_is_passed_over() -> None:
-    """The one after it, which costs nothing, answers; what the first held is free again."""
-    world = paid(OverloadedError("full")).add("dear", says("dear")).add("here", says("here"), kind="local")
+    """The next one, which costs nothing, answers, and the first one's reservation is released."""
+    backends = (
+        paid(OverloadedError("full")).add("dear", text_answer("dear")).add("here", text_answer("here"), kind="local")
+    )
     policy = Policy(rates=RATES, max_cost=0.001, fallback=("dear", "here"))
-    with world.client(backend="paid", policy=policy) as client:
+    with backends.client(backend="paid", policy=policy) as client:
         answer = client.chat("Hi", max_tokens=5)
         assert (answer.text, client.spent) == ("here", 0.0)
     assert "BudgetExceededError" in (answer.attempts[1].error or "")
-    assert not world.backend("dear").engines[0].requests
+    assert not backends.backend("dear").engines[0].requests
 
 
 def test_embeddings_are_paid_for() -> None:
-    """By the tokens the endpoint counted."""
+    """Embeddings cost by the tokens the endpoint counted, and counting tokens costs nothing."""
     with paid().client(backend="paid", policy=Policy(rates=RATES, max_cost=1)) as client:
         assert client.embed("Hi").usage.cost == pytest.approx(7e-6)
         assert client.spent == pytest.approx(7e-6)

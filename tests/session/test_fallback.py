@@ -1,4 +1,4 @@
-"""When a place fails before it has begun to answer, the next that the policy names is asked, and the result says so."""
+"""When a backend fails before it has begun to answer, the policy's next fallback is asked."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from llama4sdk.errors import (
 )
 from llama4sdk.events import Attempt, Finish, TextDelta
 from llama4sdk.planning.policy import Place
-from tests.session.backends import ABILITIES, WAYS, World, says
+from tests.session.backends import ALL_FEATURES, CALL_KINDS, ScriptedBackends, text_answer
 
 OVERLOADED = OverloadedError("It is full.", backend="first", retry_after=3, hint="Wait.")
-OF_THE_PLACE: list[Exception] = [
+BACKEND_FAULTS: list[Exception] = [
     APIConnectionError("No way there."),
     APITimeoutError("Too slow.", phase="first_byte"),
     OVERLOADED,
@@ -47,7 +47,7 @@ OF_THE_PLACE: list[Exception] = [
     StreamInterruptedError("It said nothing."),
     ZeroDivisionError("a stranger's bug"),
 ]
-OF_THE_REQUEST: list[Llama4Error] = [
+REQUEST_FAULTS: list[Llama4Error] = [
     AuthenticationError("Wrong key.", status=401),
     PermissionDeniedError("Not yours.", status=403),
     APIStatusError("Nonsense.", status=422),
@@ -57,18 +57,18 @@ OF_THE_REQUEST: list[Llama4Error] = [
 ]
 
 
-def two(*steps: Any, **given: Any) -> World:
-    """A remote place that does as it is told, and a local one that answers."""
-    return World().add("first", steps, **given).add("second", says("from the second"), kind="local")
+def two(*steps: Any, **given: Any) -> ScriptedBackends:
+    """A remote backend with a script, and a local one that answers."""
+    return ScriptedBackends().add("first", steps, **given).add("second", text_answer("from the second"), kind="local")
 
 
-@pytest.mark.parametrize("how", WAYS)
-@pytest.mark.parametrize("error", OF_THE_PLACE, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("how", CALL_KINDS)
+@pytest.mark.parametrize("error", BACKEND_FAULTS, ids=lambda error: type(error).__name__)
 def test_the_next_place_is_asked(error: Exception, how: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The answer says where it is from and what was tried, and one line of the log tells of the switch."""
-    world = two(error)
+    """The answer names its backend and the attempts, and the switch is logged once."""
+    backends = two(error)
     with caplog.at_level(logging.WARNING, logger="llama4sdk"):
-        answer = world.chat(how, backend="first", policy=Policy(fallback=("second",)))
+        answer = backends.chat(how, backend="first", policy=Policy(fallback=("second",)))
     assert (answer.text, answer.backend, answer.model) == ("from the second", "second", "scout")
     assert [(a.backend, a.model, a.error is None) for a in answer.attempts] == [
         ("first", "scout", False),
@@ -79,52 +79,57 @@ def test_the_next_place_is_asked(error: Exception, how: str, caplog: pytest.LogC
     assert switches[0].startswith("'first' failed")
 
 
-@pytest.mark.parametrize("how", WAYS)
-@pytest.mark.parametrize("error", OF_THE_REQUEST, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("how", CALL_KINDS)
+@pytest.mark.parametrize("error", REQUEST_FAULTS, ids=lambda error: type(error).__name__)
 def test_what_is_wrong_with_the_request_is_wrong_everywhere(error: Llama4Error, how: str) -> None:
-    """A key that is wrong is to be mended, and a request that means nothing is not sent to two places."""
-    world = two(error)
+    """Neither a wrong key nor an invalid request makes a client ask a fallback."""
+    backends = two(error)
     with pytest.raises(type(error)) as caught:
-        world.chat(how, backend="first", policy=Policy(fallback=("second",)))
+        backends.chat(how, backend="first", policy=Policy(fallback=("second",)))
     assert [attempt.backend for attempt in caught.value.attempts] == ["first"]
-    assert not world.backend("second").plans
+    assert not backends.backend("second").plans
 
 
-@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("how", CALL_KINDS)
 def test_without_the_policy_nothing_else_is_asked(how: str) -> None:
-    """The default is that an error is an error, the very one that the engine raised."""
-    world = two(OVERLOADED)
+    """Without fallbacks, the engine's own exception is raised."""
+    backends = two(OVERLOADED)
     with pytest.raises(OverloadedError) as caught:
-        world.chat(how, backend="first")
+        backends.chat(how, backend="first")
     assert caught.value is OVERLOADED
-    assert not world.backend("second").asked
+    assert not backends.backend("second").asked
 
 
-@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("how", CALL_KINDS)
 def test_after_the_first_event_nothing_is_asked_again(how: str) -> None:
     """Half an answer from one place and half from another would be no answer."""
-    world = two(TextDelta(text="half"), OverloadedError("It is full now."))
+    backends = two(TextDelta(text="half"), OverloadedError("It is full now."))
     with pytest.raises(OverloadedError) as caught:
-        world.chat(how, backend="first", policy=Policy(fallback=("second",)))
+        backends.chat(how, backend="first", policy=Policy(fallback=("second",)))
     assert caught.value.partial is not None
     assert (caught.value.partial.text, caught.value.partial.backend) == ("half", "first")
-    assert not world.backend("second").plans
+    assert not backends.backend("second").plans
 
 
-@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("how", CALL_KINDS)
 def test_an_answer_of_nothing_is_none(how: str) -> None:
-    """A place whose stream ends before it has begun has failed like any other."""
+    """A stream without any event counts as a failure of its backend."""
     assert two().chat(how, backend="first", policy=Policy(fallback=("second",))).backend == "second"
     with pytest.raises(StreamInterruptedError, match="without its finish marker"):
         two().chat(how, backend="first")
 
 
-@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("how", CALL_KINDS)
 def test_when_all_fail_the_first_error_is_raised(how: str) -> None:
-    """With every try of every place, and what the others said; the error a backend raised stays as it was."""
-    world = World().add("first", [OVERLOADED]).add("second", [RateLimitError("Too many.")]).add("third", [OVERLOADED])
+    """It carries all attempts and the other errors; the object that the backend raised is not changed."""
+    backends = (
+        ScriptedBackends()
+        .add("first", [OVERLOADED])
+        .add("second", [RateLimitError("Too many.")])
+        .add("third", [OVERLOADED])
+    )
     with pytest.raises(OverloadedError) as caught:
-        world.chat(how, backend="first", policy=Policy(fallback=("second", "third")))
+        backends.chat(how, backend="first", policy=Policy(fallback=("second", "third")))
     assert [attempt.backend for attempt in caught.value.attempts] == ["first", "second", "third"]
     assert caught.value.retry_after == 3
     assert caught.value.hint == (
@@ -133,54 +138,64 @@ def test_when_all_fail_the_first_error_is_raised(how: str) -> None:
     assert (OVERLOADED.hint, OVERLOADED.attempts) == ("Wait.", ())
 
 
-@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("how", CALL_KINDS)
 def test_every_try_of_a_place_is_told(how: str) -> None:
-    """What the retry layer of an endpoint tried stands before the fallback's try, and after the first place's."""
+    """The attempts of an endpoint's retries are listed between those of the backends before and after it."""
     error = OverloadedError("It is full.", backend="first")
     error.attempts = tuple(Attempt(backend="first", model="scout", error=f"try {n}") for n in (1, 2))
     finish = Finish(reason="stop", attempts=(Attempt(backend="second", model="scout", error="slow"), *error.attempts))
-    world = World().add("first", [error]).add("second", [finish])
+    backends = ScriptedBackends().add("first", [error]).add("second", [finish])
     if how == "stream":
-        world = World().add("first", [error]).add("second", [TextDelta(text="x"), finish])
-    answer = world.chat(how, backend="first", policy=Policy(fallback=("second",)))
+        backends = ScriptedBackends().add("first", [error]).add("second", [TextDelta(text="x"), finish])
+    answer = backends.chat(how, backend="first", policy=Policy(fallback=("second",)))
     assert [attempt.error for attempt in answer.attempts] == ["try 1", "try 2", "slow", "try 1", "try 2"]
 
 
-@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("how", CALL_KINDS)
 def test_a_machine_that_cannot_run_it_may_ask_an_endpoint(how: str) -> None:
-    """No plan, and an engine that does not load, are failures of a place as well; a named remote place is allowed."""
+    """No plan, or an engine that does not load, also lead to the fallback, and a named remote one is allowed."""
     refusal = Unavailable(reason="it needs 217 GB.")
     for given in ({"answer": refusal}, {"fails": BackendError("The file is gone.")}):
-        world = World().add("here", [], kind="local", **given).add("there", says("from there"))
-        answer = world.chat(how, backend="here", policy=Policy(fallback=("there",)))
+        backends = ScriptedBackends().add("here", [], kind="local", **given).add("there", text_answer("from there"))
+        answer = backends.chat(how, backend="here", policy=Policy(fallback=("there",)))
         assert (answer.text, answer.backend) == ("from there", "there")
         assert (answer.attempts[0].backend, answer.attempts[0].model) == ("here", "scout")
     with pytest.raises(NoBackendError):
-        World().add("here", [], kind="local", answer=refusal).chat(how, backend="here")
+        ScriptedBackends().add("here", [], kind="local", answer=refusal).chat(how, backend="here")
 
 
-@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("how", CALL_KINDS)
 def test_a_fallback_that_cannot_do_it_is_passed_over(how: str) -> None:
-    """Nothing of a request is dropped on the way, and the attempts say which place lacked what."""
+    """No option of the request is dropped, and the attempts say which backend lacks which feature."""
     plain = Capabilities(features=frozenset({"chat"}))
-    world = World().add("first", [OVERLOADED]).add("plain", says("?"), abilities=plain).add("third", says("whole"))
+    backends = (
+        ScriptedBackends()
+        .add("first", [OVERLOADED])
+        .add("plain", text_answer("?"), abilities=plain)
+        .add("third", text_answer("whole"))
+    )
     policy = Policy(fallback=("plain", "third"))
-    answer = world.chat(how, backend="first", policy=policy, options={"tools": [_tool]})
+    answer = backends.chat(how, backend="first", policy=policy, options={"tools": [_tool]})
     assert (answer.text, [a.backend for a in answer.attempts]) == ("whole", ["first", "plain", "third"])
     assert "does not support tools" in (answer.attempts[1].error or "")
 
 
-def _tool(place: str) -> str:
-    """What a tool looks like."""
-    return place
+def _tool(city: str) -> str:
+    """A tool."""
+    return city
 
 
 def test_pairs_name_another_model() -> None:
     """The model of a pair is asked for there; without one, the client's own."""
-    world = World().add("first", [OVERLOADED]).add("second", [OVERLOADED]).add("third", says("x"), model="demo")
-    answer = world.chat("sync", backend="first", policy=Policy(fallback=("second", ("third", "demo"))))
+    backends = (
+        ScriptedBackends()
+        .add("first", [OVERLOADED])
+        .add("second", [OVERLOADED])
+        .add("third", text_answer("x"), model="demo")
+    )
+    answer = backends.chat("sync", backend="first", policy=Policy(fallback=("second", ("third", "demo"))))
     assert (answer.backend, answer.model) == ("third", "demo")
-    assert [world.backend(name).asked[0][0].model for name in ("first", "second", "third")] == [
+    assert [backends.backend(name).asked[0][0].model for name in ("first", "second", "third")] == [
         "scout",
         "scout",
         "demo",
@@ -189,32 +204,39 @@ def test_pairs_name_another_model() -> None:
 
 def test_engines_are_made_when_needed_and_closed_with_the_client() -> None:
     """A fallback that is never needed is never planned; one that was is made once and closed."""
-    world = World().add("first", [*says("fine")], later=[[OVERLOADED]]).add("second", says("second"))
-    with world.client(backend="first", policy=Policy(fallback=("second",))) as client:
+    backends = (
+        ScriptedBackends()
+        .add("first", [*text_answer("fine")], later=[[OVERLOADED]])
+        .add("second", text_answer("second"))
+    )
+    with backends.client(backend="first", policy=Policy(fallback=("second",))) as client:
         assert client.chat("Hi").backend == "first"
-        assert not world.backend("second").asked
+        assert not backends.backend("second").asked
         assert [client.chat("Hi").backend for _ in range(3)] == ["second"] * 3
     for name in ("first", "second"):
-        engines = world.backend(name).engines
+        engines = backends.backend(name).engines
         assert [engine.closed for engine in engines] == [True]
         assert engines[0].open_streams == 0
 
 
 def test_many_threads_share_the_engines() -> None:
     """Sixteen at once fall back at once: one engine at each place, and every answer is whole."""
-    world = two(OVERLOADED)
-    with world.client(backend="first", policy=Policy(fallback=("second",))) as client, ThreadPoolExecutor(16) as pool:
+    backends = two(OVERLOADED)
+    with (
+        backends.client(backend="first", policy=Policy(fallback=("second",))) as client,
+        ThreadPoolExecutor(16) as pool,
+    ):
         answers = list(pool.map(lambda _: client.chat("Hi"), range(64)))
     assert {(answer.text, len(answer.attempts)) for answer in answers} == {("from the second", 2)}
-    assert len(world.backend("first").engines) == len(world.backend("second").engines) == 1
+    assert len(backends.backend("first").engines) == len(backends.backend("second").engines) == 1
 
 
 def test_hundreds_of_tasks_fall_back() -> None:
-    """The same in one event loop."""
-    world = two(OVERLOADED)
+    """Three hundred tasks in one event loop all get the fallback's answer."""
+    backends = two(OVERLOADED)
 
     async def main() -> list[str]:
-        async with world.aclient(backend="first", policy=Policy(fallback=("second",))) as client:
+        async with backends.aclient(backend="first", policy=Policy(fallback=("second",))) as client:
             return [a.backend for a in await asyncio.gather(*(client.chat(str(n)) for n in range(300)))]
 
     assert asyncio.run(main()) == ["second"] * 300
@@ -222,78 +244,83 @@ def test_hundreds_of_tasks_fall_back() -> None:
 
 def test_leaving_a_fallback_s_stream_stops_its_work() -> None:
     """Closing the stream closes the generator of whichever engine is at work."""
-    world = World().add("first", [OVERLOADED]).add("second", [TextDelta(text="a"), *says("b")])
+    backends = ScriptedBackends().add("first", [OVERLOADED]).add("second", [TextDelta(text="a"), *text_answer("b")])
     policy = Policy(fallback=("second",))
-    with world.client(backend="first", policy=policy) as client:
+    with backends.client(backend="first", policy=policy) as client:
         with client.chat("Hi", stream=True) as stream:
             next(stream)
-            assert world.backend("second").engines[0].open_streams == 1
-        assert world.backend("second").engines[0].open_streams == 0
+            assert backends.backend("second").engines[0].open_streams == 1
+        assert backends.backend("second").engines[0].open_streams == 0
 
     async def main() -> None:
-        async with world.aclient(backend="first", policy=policy) as client:
+        async with backends.aclient(backend="first", policy=policy) as client:
             async with await client.chat("Hi", stream=True) as stream:
                 await anext(stream)
                 assert stream.backend == "second"
-            assert world.backend("second").engines[-1].open_streams == 0
+            assert backends.backend("second").engines[-1].open_streams == 0
 
     asyncio.run(main())
 
 
 def test_a_key_is_shown_to_its_own_backend_only() -> None:
-    """Another place gets the client's patience, and neither its address nor its key; the same backend gets all."""
-    world = World().add("first", [OVERLOADED]).add("second", [OVERLOADED]).add("third", says("x"), kind="local")
+    """A fallback gets the client's timeouts and retries; its address and key go to the same backend only."""
+    backends = (
+        ScriptedBackends()
+        .add("first", [OVERLOADED])
+        .add("second", [OVERLOADED])
+        .add("third", text_answer("x"), kind="local")
+    )
     own = Endpoint(url="https://first.example/v1", timeouts=Timeouts(connect=3))
     other = Endpoint(url="https://second.example/v1")
     policy = Policy(fallback=(("first", "maverick"), Place(backend="second", endpoint=other), "second", "third"))
-    with world.client(backend="first", endpoint=own, api_key="s3cret", device="cpu", policy=policy) as client:
+    with backends.client(backend="first", endpoint=own, api_key="s3cret", device="cpu", policy=policy) as client:
         client.chat("Hi")
-    mine = [need.endpoint for need, _ in world.backend("first").asked]
+    mine = [need.endpoint for need, _ in backends.backend("first").asked]
     keys = [endpoint.api_key for endpoint in mine if endpoint]
     assert [key and key.get_secret_value() for key in keys] == ["s3cret"] * 2
-    given, bare = (need for need, _ in world.backend("second").asked)
+    given, bare = (need for need, _ in backends.backend("second").asked)
     assert given.endpoint == other
     assert bare.endpoint == Endpoint(timeouts=Timeouts(connect=3))
     assert bare.device is None
-    local = world.backend("third").asked[0][0]
+    local = backends.backend("third").asked[0][0]
     assert (local.endpoint, local.device) == (None, "cpu")
 
 
 def test_a_wrong_name_is_found_at_once() -> None:
-    """Not on the day when the fallback is needed."""
-    world = World().add("first", says("x"))
-    client = world.client(backend="first", policy=Policy(fallback=("secnd",)))
+    """An unknown fallback is an error at the first call, not when it is needed."""
+    backends = ScriptedBackends().add("first", text_answer("x"))
+    client = backends.client(backend="first", policy=Policy(fallback=("secnd",)))
     with client, pytest.raises(UnknownBackendError, match="no backend 'secnd'"):
         client.plan()
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_embedding_and_counting_fall_back(kind: str) -> None:
-    """What comes whole is asked elsewhere by the same rule."""
-    world = two(OVERLOADED, abilities=ABILITIES)
+    """Embedding and counting follow the same rules as answers."""
+    backends = two(OVERLOADED, abilities=ALL_FEATURES)
     policy = Policy(fallback=("second",))
     if kind == "sync":
-        with world.client(backend="first", policy=policy) as client:
-            found, count = client.embed(["a", "b"]), client.count_tokens("Hi")
+        with backends.client(backend="first", policy=policy) as client:
+            embeddings, count = client.embed(["a", "b"]), client.count_tokens("Hi")
     else:
 
         async def main() -> tuple[Any, int]:
-            async with world.aclient(backend="first", policy=policy) as client:
+            async with backends.aclient(backend="first", policy=policy) as client:
                 return await client.embed(["a", "b"]), await client.count_tokens("Hi")
 
-        found, count = asyncio.run(main())
-    assert (found.backend, [a.backend for a in found.attempts], count) == ("second", ["first", "second"], 7)
-    wrong = World().add("first", [AuthenticationError("Wrong key.")]).add("second", says("x"))
+        embeddings, count = asyncio.run(main())
+    assert (embeddings.backend, [a.backend for a in embeddings.attempts], count) == ("second", ["first", "second"], 7)
+    wrong = ScriptedBackends().add("first", [AuthenticationError("Wrong key.")]).add("second", text_answer("x"))
     with wrong.client(backend="first", policy=policy) as client, pytest.raises(AuthenticationError):
         client.embed("a")
 
 
 def test_the_client_can_be_closed_while_a_fallback_loads() -> None:
     """A request that is moving to another place when the client is closed ends with an error, and loads nothing."""
-    world = two(OVERLOADED)
-    client = world.client(backend="first", policy=Policy(fallback=("second",)))
+    backends = two(OVERLOADED)
+    client = backends.client(backend="first", policy=Policy(fallback=("second",)))
     stream = client.chat("Hi", stream=True)
     client.close()
     with pytest.raises(Llama4Error):
         next(stream)
-    assert not world.backend("second").engines
+    assert not backends.backend("second").engines

@@ -1,4 +1,4 @@
-"""Fallback over real sockets: the retry layer's tries and the walk over places make one record."""
+"""Fallback over real sockets: attempts of the retries and of the fallbacks are one list."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from llama4sdk.progress import Progress
 from llama4sdk.remote.dialect import Call, Dialect, Head, Reader
 from llama4sdk.remote.engine import RemoteEngine
 from llama4sdk.requests import Request
-from tests.session.backends import WAYS, Place, World, says
+from tests.session.backends import CALL_KINDS, NamedBackend, ScriptedBackends, text_answer
 
 
 class Plain(Reader):
     """The body is the answer's text."""
 
     def feed(self, data: bytes) -> Iterable[Event]:
-        """What came."""
+        """Text of these bytes."""
         return [TextDelta(text=data.decode())]
 
     def end(self) -> Iterable[Event]:
-        """There is no more."""
+        """The end of the answer."""
         return [Finish(reason="stop")]
 
 
 class PlainDialect(Dialect):
-    """Posts nothing, reads text."""
+    """Posts an empty body and reads plain text."""
 
     backend = "wired"
 
@@ -48,11 +48,11 @@ class PlainDialect(Dialect):
         return Call("POST", self.url), Plain()
 
     def failure(self, head: Head, body: bytes) -> Llama4Error:
-        """It has no capacity, whatever it says."""
+        """Every error status means no capacity."""
         return OverloadedError("It is full.", backend=self.backend, status=head.status, retryable=True)
 
 
-class Wired(Place):
+class Wired(NamedBackend):
     """A backend behind HTTP."""
 
     def connect(self, plan: Plan, need: Need, *, progress: Progress | None = None) -> RemoteEngine:
@@ -104,15 +104,15 @@ def refused() -> Iterator[str]:
 
 def ask(how: str, url: str) -> Completion[Any]:
     """A client of what is there, with a local place behind it."""
-    world = World().add("wired", [], abilities=Capabilities(features=frozenset({"chat", "astream"})))
-    world.add("here", says("from here"), kind="local")
-    world.backend("wired").__class__ = Wired
+    backends = ScriptedBackends().add("wired", [], abilities=Capabilities(features=frozenset({"chat", "astream"})))
+    backends.add("here", text_answer("from here"), kind="local")
+    backends.backend("wired").__class__ = Wired
     retry = RetryPolicy(retries=2, base=0.001, throttled=0.001, longest=0.002)
     endpoint = Endpoint(url=url, retry=retry, timeouts=Timeouts(connect=2, first_byte=0.1))
-    return world.chat(how, backend="wired", endpoint=endpoint, policy=Policy(fallback=("here",)))
+    return backends.chat(how, backend="wired", endpoint=endpoint, policy=Policy(fallback=("here",)))
 
 
-@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("how", CALL_KINDS)
 def test_a_server_that_answers(how: str) -> None:
     """Nothing falls back."""
     with server(200) as url:
@@ -121,7 +121,7 @@ def test_a_server_that_answers(how: str) -> None:
     assert [attempt.error for attempt in answer.attempts] == [None]
 
 
-@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("how", CALL_KINDS)
 @pytest.mark.parametrize(
     ("place", "tries", "words"),
     [(lambda: server(503), 3, "OverloadedError"), (refused, 3, "APIConnectionError"), (silent, 1, "APITimeoutError")],
