@@ -71,8 +71,8 @@ FORBIDDEN_NAMES: Final = frozenset(
     }
 )
 
-#: Fixed by the field or by a public interface: ``WeightsNotFoundError``, ``FileNotFoundError``.
-ALLOWED_NAMES: Final = re.compile(r"\w*not_?found\w*", re.IGNORECASE)
+#: Fixed by the field or by a public interface: ``WeightsNotFoundError``, ``FileNotFoundError``, keys of layouts' JSON.
+ALLOWED_NAMES: Final = re.compile(r"\w*not_?found\w*|room|shares", re.IGNORECASE)
 
 
 @cache

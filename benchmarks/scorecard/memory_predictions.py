@@ -10,7 +10,8 @@ from benchmarks.scorecard.old_engines import find_profile
 from benchmarks.scorecard.published import Published
 from llama4sdk.capacity.engine_profiles import EngineProfile
 from llama4sdk.capacity.gguf_sizes import GGUF_MIXES
-from llama4sdk.capacity.layouts import Layout, class_bytes, layouts
+from llama4sdk.capacity.layout import Layout, class_bytes
+from llama4sdk.capacity.layouts import layouts
 from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.catalog.accelerators import describe
 from llama4sdk.catalog.models import ModelSpec

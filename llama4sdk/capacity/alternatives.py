@@ -7,8 +7,8 @@ from typing import get_args
 
 from llama4sdk.capacity.candidates import Candidate, candidates, rank, timed
 from llama4sdk.capacity.engine_profiles import ENGINES, PROFILES, EngineProfile, LayoutKind
-from llama4sdk.capacity.layout import DeviceShare
-from llama4sdk.capacity.layouts import Layout, layouts
+from llama4sdk.capacity.layout import DeviceShare, Layout
+from llama4sdk.capacity.layouts import layouts
 from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.capacity.ranking import RankKey, rank_key
 from llama4sdk.hardware import Hardware
@@ -75,7 +75,7 @@ def as_candidate(plan: Plan, model: ModelFacts, machine: Hardware) -> Candidate 
                 kv=parts.get("kv_cache", 0),
                 workspace=parts.get("workspace", 0),
                 runtime=parts.get("runtime", 0),
-                room=engine.room(machine, next((d for d in machine.devices if d.id == device), None)),
+                room=engine.usable_memory(machine, next((d for d in machine.devices if d.id == device), None)),
             )
             for device, parts in plan.breakdown.items()
         ),

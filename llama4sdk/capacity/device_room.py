@@ -38,9 +38,9 @@ def device_rooms(hardware: Hardware, engine: EngineProfile) -> Iterator[DeviceRo
     """The room of every accelerator that the engine can drive, the emptiest first; then that of the processor."""
     usable = [device for device in hardware.devices if device.kind in engine.kinds]
     for device in sorted(usable, key=lambda device: -hardware.free_on(device)):
-        room = engine.room(hardware, device)
+        room = engine.usable_memory(hardware, device)
         yield DeviceRoom(device=device.id, free=hardware.free_on(device), usable=room, accelerator=device)
-    yield DeviceRoom(device="cpu", free=hardware.free_memory, usable=engine.room(hardware, None))
+    yield DeviceRoom(device="cpu", free=hardware.free_memory, usable=engine.usable_memory(hardware, None))
 
 
 def rooms_on(rooms: Iterable[DeviceRoom], device: str | None) -> list[DeviceRoom]:

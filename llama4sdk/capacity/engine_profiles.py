@@ -64,7 +64,7 @@ class EngineProfile(Value):
     layouts: tuple[LayoutKind, ...]
     kinds: frozenset[str]
     """Devices it drives."""
-    most_devices: int | None = None
+    max_devices: int | None = None
     """Of a process; ``None`` for any number."""
     precisions: tuple[str, ...]
     """What it holds weights in, best first: schemes, or mixes of GGUF."""
@@ -107,7 +107,7 @@ class EngineProfile(Value):
         """How it keeps keys and values."""
         return find_policy(self.kv)
 
-    def room(self, machine: Hardware, device: Device | None) -> int:
+    def usable_memory(self, machine: Hardware, device: Device | None) -> int:
         """Bytes it may take of a device, or of the machine's memory."""
         if device is None:
             return int(machine.free_memory * (1 - RAM_KEPT))
@@ -229,7 +229,7 @@ LLAMA_CPP: Final = EngineProfile(
     install="llama-server, and pip install llama4sdk-openai",
     layouts=("single", "layers", "offload", "cpu", "disk"),
     kinds=frozenset({"cuda", "rocm", "mps"}),
-    most_devices=15,  # ggml's scheduler knows 16 backends, and the processor is one
+    max_devices=15,  # ggml's scheduler knows 16 backends, and the processor is one
     precisions=("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"),
     kv="llama.cpp",
     kv_bytes=(2, 34 / 32),

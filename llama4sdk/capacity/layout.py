@@ -1,4 +1,4 @@
-"""What lies where: the bytes on each device of one way to run a model. Pure."""
+"""A layout: the bytes on each device of one way to run a model. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from llama4sdk._values import Value
 from llama4sdk.capacity.engine_profiles import LayoutKind
 from llama4sdk.capacity.gguf_sizes import GGUF_MIXES, gguf_class_bytes
 from llama4sdk.capacity.model_facts import AS_STORED, ModelFacts
-from llama4sdk.llama4 import sizes as estimate
+from llama4sdk.llama4 import sizes as exact
 from llama4sdk.quantization import LINEAR, ModuleClass, Quantization, QuantizationConfig
 
 __all__ = ["DeviceShare", "Layout", "class_bytes", "config_of", "scheme_of"]
 
+#: Bits of a weight in NVFP4, with its scales.
 FP4_BITS: Final = 4.5
-"""NVFP4, with its scales."""
 
+#: Meta's own checkpoints, whose routed experts alone are quantized; and bitsandbytes, which looks for matrices and so
+#: leaves just those alone, for they are one tensor of three dimensions.
 PUBLISHED_MIXES: Final = {
     "fp8_mixed": QuantizationConfig(experts=Quantization.FP8),
     "int4_mixed": QuantizationConfig(experts=Quantization.INT4),
@@ -24,12 +26,13 @@ PUBLISHED_MIXES: Final = {
         attention=Quantization.INT4, shared_expert=Quantization.INT4, dense=Quantization.INT4, group_size=64
     ),
 }
-"""Meta's own checkpoints, whose routed experts alone are quantized; and bitsandbytes, which leaves just those as they
-are: they are one tensor of three dimensions, and it looks for matrices."""
+
+#: Number formats by the names of mixes and of NVIDIA's format.
+NUMBER_FORMATS: Final = {"nvfp4": "fp4", "fp8_mixed": "fp8", "int4_mixed": "int4", "bnb-4bit": "int4"}
 
 
 class DeviceShare(Value):
-    """What lies on one device, in bytes; ``room`` is what may be taken of it."""
+    """One device's part of a layout, in bytes; ``room`` is as much of the device as may be taken."""
 
     device: str
     weights: dict[ModuleClass, int]
@@ -37,17 +40,17 @@ class DeviceShare(Value):
     workspace: int
     runtime: int
     room: int
+    #: The part of the room that only weights and cache may use, where an engine divides it beforehand.
     static_room: int | None = None
-    """What of the room weights and cache get, and nothing else, where an engine divides it beforehand."""
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Weights, cache, working memory and runtime."""
         return self.static + self.workspace + self.runtime
 
     @property
     def static(self) -> int:
-        """Weights and cache."""
+        """Weights and cache, which stay as they are while the engine runs."""
         return sum(self.weights.values()) + self.kv
 
     @property
@@ -61,7 +64,7 @@ class DeviceShare(Value):
 
 
 class Layout(Value):
-    """One way. ``context`` is the longest single context it has room for, or the one asked for."""
+    """One way to run a model. ``context`` is the longest single context it has room for, or the one asked for."""
 
     model: str
     engine: str
@@ -69,20 +72,20 @@ class Layout(Value):
     precision: str
     shares: tuple[DeviceShare, ...]
     context: int
+    #: The longest context the model knows.
     window: int
-    """The longest context the model knows."""
+    #: The worst verdict of its devices on the precision, and why.
     support: tuple[str, str]
-    """The worst verdict of its devices on the precision, and why."""
+    #: The precision its devices would do better with, and the memory that takes; empty where there is none.
     remedy: str = ""
-    """What its devices would do better with, and the memory that takes; empty where they need none."""
+    #: Layers whose experts lie with the rest on accelerators, of an offloaded layout.
     experts_on_device: int = 0
-    """Layers whose experts lie with the rest on accelerators, of an offloaded layout."""
+    #: Devices that share every matrix of attention.
     tensor: int = 1
-    """Devices that share every matrix of attention."""
+    #: Requests that may use the context at once.
     batch: int = 1
-    """Requests that may use the context at once."""
+    #: Bytes of a value of the cache.
     kv_bytes: float = 2
-    """What a value of the cache takes."""
 
     @property
     def missing(self) -> int:
@@ -101,7 +104,7 @@ class Layout(Value):
 
     @property
     def verdict(self) -> str:
-        """In a word or two: whether it fits, or what it lacks: with the device that lacks most, or refuses."""
+        """``fits``, ``fits, no gain`` or ``refused``; or what is missing, with the device that lacks most."""
         if self.context > self.window:
             return f"the model's window is {self.window:,} tokens"
         if not self.fits:
@@ -111,43 +114,42 @@ class Layout(Value):
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Where it lies."""
+        """The devices it lies on, the machine's memory as ``cpu``."""
         return tuple(share.device for share in self.shares)
 
 
 def class_bytes(model: ModelFacts, precision: str) -> dict[ModuleClass, int]:
-    """All weights by class of modules: in a scheme, a published mix, a mix of GGUF, or as stored; vision included."""
+    """Bytes of all weights by class: in a scheme, a published mix, a mix of GGUF, or as stored; vision included."""
     if model.stored is not None and precision == model.stored.precision:
         return dict(model.stored.class_bytes)
     scheme, width = config_of(precision), 2
     if precision in GGUF_MIXES:
         sizes = gguf_class_bytes(model.config, precision)
     elif precision == "nvfp4":
-        halves = estimate.class_bytes(model.config, QuantizationConfig.of("bf16"))
+        full = exact.class_bytes(model.config, QuantizationConfig.of("bf16"))
         packed = set(LINEAR) - {"attention"}
-        sizes = {part: int(size * FP4_BITS / 16) if part in packed else size for part, size in halves.items()}
+        sizes = {part: int(size * FP4_BITS / 16) if part in packed else size for part, size in full.items()}
     else:
         scheme = scheme or QuantizationConfig.of(precision)
-        sizes, width = estimate.class_bytes(model.config, scheme), scheme.dtype.bits // 8
+        sizes, width = exact.class_bytes(model.config, scheme), scheme.dtype.bits // 8
     return {**sizes, "vision": width * model.vision_parameters} if model.vision_parameters else sizes
 
 
 def config_of(precision: str) -> QuantizationConfig | None:
-    """The scheme of each class; ``None`` for formats that are none of ours: those of GGUF, and nvfp4."""
+    """The scheme of each class; ``None`` for formats that the SDK's engines do not hold: those of GGUF, and nvfp4."""
     form = precision.removesuffix(AS_STORED)
-    if _of_gguf(form) or form == "nvfp4":
+    if _is_gguf(form) or form == "nvfp4":
         return None
     return PUBLISHED_MIXES.get(form) or QuantizationConfig.of(form)
 
 
 def scheme_of(precision: str) -> str:
-    """The number format a device is asked about; those of GGUF are one, for llama.cpp unpacks them all."""
+    """The number format of a precision's weights; those of GGUF count as one, for llama.cpp unpacks them all."""
     form = precision.removesuffix(AS_STORED)
-    if _of_gguf(form):
+    if _is_gguf(form):
         return "gguf"
-    named = {"nvfp4": "fp4", "fp8_mixed": "fp8", "int4_mixed": "int4", "bnb-4bit": "int4"}
-    return named.get(form) or form.partition("-")[0]
+    return NUMBER_FORMATS.get(form) or form.partition("-")[0]
 
 
-def _of_gguf(form: str) -> bool:
+def _is_gguf(form: str) -> bool:
     return form in GGUF_MIXES or form.isupper()

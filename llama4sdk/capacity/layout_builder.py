@@ -1,4 +1,4 @@
-"""What goes where, for one model in one precision on one machine. Pure."""
+"""Building layouts of one model in one precision on one machine: how many bytes each device gets. Pure."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from llama4sdk.quantization import LINEAR, ModuleClass
 
 __all__ = ["LayoutBuilder", "total_at"]
 
-FULL_BITS: Final = 32
+FP32_BITS: Final = 32
 
+#: Classes that every device of a group holds whole.
 REPLICATED: Final[frozenset[ModuleClass]] = frozenset({"router", "norms", "vision"})
-"""What every device of a group holds whole."""
 
 
 class LayoutBuilder:
-    """Builds shares and layouts; each method but ``layout`` and ``offloaded`` is one way to share out a context."""
+    """Builds the layouts of one model in one precision.
+
+    ``on_one_device``, ``split``, ``by_experts``, ``in_stages``, ``by_layers`` and ``on_disk`` give each device's share
+    for a context; ``layout`` finds the context, and ``offloaded`` does both.
+    """
 
     def __init__(
         self,
@@ -37,35 +41,39 @@ class LayoutBuilder:
     ) -> None:
         self.model, self.engine, self.machine, self.precision = model, engine, machine, precision
         self.batch, self.scheme = batch, config_of(precision)
-        full = self.scheme is not None and self.scheme.dtype.bits == FULL_BITS
-        self.kv_bytes = FULL_BITS / 8 if full else kv_bytes  # what is calculated in fp32 is kept so
+        in_fp32 = self.scheme is not None and self.scheme.dtype.bits == FP32_BITS
+        self.kv_bytes = FP32_BITS / 8 if in_fp32 else kv_bytes  # a cache is kept in what is calculated in
         self.weights = class_bytes(model, precision)
-        self.longest = model.config.max_context
+        self.max_context = model.config.max_context
 
-    def of(self, device: Device | None) -> int:
-        """Bytes that may be taken of a device, or of the machine's memory."""
-        return self.engine.room(self.machine, device)
+    def usable_memory(self, device: Device | None) -> int:
+        """Bytes that the engine may take of a device, or of the machine's memory (``None``)."""
+        return self.engine.usable_memory(self.machine, device)
 
     def layout(
         self,
         kind: LayoutKind,
-        shares: Callable[[int], list[DeviceShare]],
+        shares_for: Callable[[int], list[DeviceShare]],
         context: int | None,
         devices: Sequence[Device],
         *,
         tensor: int = 1,
     ) -> Layout:
-        """With the longest context that fits, unless one is asked for; with the shortest where none does."""
-        tokens = context or largest_fitting(lambda n: all(not share.missing for share in shares(n)), self.longest)
+        """The layout with the longest context that fits, unless one is asked for; with the shortest if none does."""
+
+        def fits(tokens: int) -> bool:
+            return all(not share.missing for share in shares_for(tokens))
+
+        tokens = context or largest_fitting(fits, self.max_context)
         verdict = self.support(devices)
         return Layout(
             model=self.model.name,
             engine=self.engine.name,
             kind=kind,
             precision=self.precision,
-            shares=tuple(shares(tokens or 1)),
+            shares=tuple(shares_for(tokens or 1)),
             context=tokens,
-            window=self.longest,
+            window=self.max_context,
             support=(verdict.verdict, verdict.reason),
             remedy=self._remedy(verdict),
             tensor=tensor,
@@ -74,168 +82,159 @@ class LayoutBuilder:
         )
 
     def support(self, devices: Sequence[Device]) -> Support:
-        """The worst verdict of the devices, or the processor's, on any class of modules."""
-        places: Sequence[Device | Cpu] = devices or [self.machine.cpu]
-        config = self.scheme
-        verdicts = [
-            found
-            for place in places
-            for found in (
-                [support_by_class(place, config, self.engine)[part] for part in LINEAR]
-                if config
-                else [support(place, scheme_of(self.precision), self.engine)]
-            )
-        ]
+        """The worst verdict of the devices, or of the processor where there are none, on any class of modules."""
+        processors: Sequence[Device | Cpu] = devices or [self.machine.cpu]
+        verdicts: list[Support] = []
+        for processor in processors:
+            if self.scheme is None:
+                verdicts.append(support(processor, scheme_of(self.precision), self.engine))
+            else:
+                by_class = support_by_class(processor, self.scheme, self.engine)
+                verdicts += [by_class[module] for module in LINEAR]
         return max(verdicts, key=lambda verdict: WORST_LAST.index(verdict.verdict))
 
     def _remedy(self, verdict: Support) -> str:
         if verdict.instead is None:
             return ""
-        size = sum(class_bytes(self.model, verdict.instead).values())
-        return (
-            f"{verdict.instead} is native there, in {gb(size)} of weights instead of {gb(sum(self.weights.values()))}"
-        )
+        size, now = (sum(weights.values()) for weights in (class_bytes(self.model, verdict.instead), self.weights))
+        return f"{verdict.instead} is native there, in {gb(size)} of weights instead of {gb(now)}"
 
-    def alone(self, device: Device | None, context: int) -> list[DeviceShare]:
-        """Everything on one device, or in the machine's memory."""
+    def on_one_device(self, device: Device | None, context: int) -> list[DeviceShare]:
+        """Everything on one device, or in the machine's memory (``None``)."""
         return [self._share(device, self.weights, self._kv(context), context)]
 
     def split(self, group: Sequence[Device], context: int) -> list[DeviceShare]:
         """Every matrix over all devices; keys and values by heads."""
         count = len(group)
-        weights = self._divided(self.weights, count)
-        kv = -(-self._kv(context) // count)
-        return [self._share(device, weights, kv, context, together=count) for device in group]
+        weights = _divided(self.weights, count)
+        kv = _ceil_div(self._kv(context), count)
+        return [self._share(device, weights, kv, context, sharing=count) for device in group]
 
     def by_experts(self, group: Sequence[Device], tensor: int, context: int) -> list[DeviceShare]:
         """Whole experts on each; the rest over ``tensor`` devices, every such group with its own requests."""
         copies = len(group) // tensor
-        weights = self._divided(self._all_but_experts(), tensor)
-        weights["experts"] = -(-self.weights["experts"] // len(group))
-        kv = -(-self._kv(context, sequences=-(-self.batch // copies)) // tensor)
-        return [self._share(device, weights, kv, context, together=len(group)) for device in group]
+        weights = _divided(self._all_but_experts(), tensor)
+        weights["experts"] = _ceil_div(self.weights["experts"], len(group))
+        kv = _ceil_div(self._kv(context, sequences=_ceil_div(self.batch, copies)), tensor)
+        return [self._share(device, weights, kv, context, sharing=len(group)) for device in group]
 
     def in_stages(self, group: Sequence[Device], tensor: int, context: int) -> list[DeviceShare]:
         """Consecutive layers on groups of ``tensor`` devices, every matrix over all of its group."""
-        stages, layers = len(group) // tensor, self.model.config.num_layers
-        ends = [layers * number // stages for number in range(stages + 1)]
+        stages, num_layers = len(group) // tensor, self.model.config.num_layers
+        ends = [num_layers * number // stages for number in range(stages + 1)]
         shares = []
         for number, device in enumerate(group):
             stage = number // tensor
-            here = range(ends[stage], ends[stage + 1])
-            weights = self._divided(
-                self._of_layers(here) | self._ends(first=stage == 0, last=stage == stages - 1), tensor
-            )
-            kv = -(-self._kv(context, here) // tensor)
-            shares.append(self._share(device, weights, kv, context, together=tensor))
+            layers = range(ends[stage], ends[stage + 1])
+            weights = _divided(self._weights_of(layers, first=stage == 0, last=stage == stages - 1), tensor)
+            kv = _ceil_div(self._kv(context, layers), tensor)
+            shares.append(self._share(device, weights, kv, context, sharing=tensor))
         return shares
 
     def by_layers(self, devices: Sequence[Device], context: int) -> list[DeviceShare]:
-        """Consecutive layers on each, as many as its share of all room; the ends of the network on the ends."""
-        config, room = self.model.config, [self.of(device) for device in devices]
-        ends = [round(sum(room[: n + 1]) / sum(room) * config.num_layers) for n in range(len(devices))]
+        """Consecutive layers on each device, in proportion to its usable memory."""
+        num_layers, usable = self.model.config.num_layers, [self.usable_memory(device) for device in devices]
+        ends = [round(sum(usable[: number + 1]) / sum(usable) * num_layers) for number in range(len(devices))]
         shares, start = [], 0
         for number, (device, end) in enumerate(zip(devices, ends, strict=True)):
             layers = range(start, end)
-            weights = self._of_layers(layers) | self._ends(first=number == 0, last=number == len(devices) - 1)
+            weights = self._weights_of(layers, first=number == 0, last=number == len(devices) - 1)
             shares.append(self._share(device, weights, self._kv(context, layers), context))
             start = end
         return shares
 
     def offloaded(self, devices: Sequence[Device], context: int | None) -> Layout:
-        """Experts in the machine's memory, except of as many layers as devices have room for; the rest on the first."""
-        each = -(-self.weights["experts"] // len(self.model.config.moe_layers))
-        rest, left = self._all_but_experts(), len(self.model.config.moe_layers)
+        """Experts in the machine's memory, but for those of as many layers as devices have room for.
+
+        All else lies on the first device.
+        """
+        layer_bytes = _ceil_div(self.weights["experts"], len(self.model.config.moe_layers))
+        resident, host_layers = self._all_but_experts(), len(self.model.config.moe_layers)
         on_host: dict[ModuleClass, int] = {}
         if self.engine.embedding_on_host:
-            on_host["embedding"] = rest.pop("embedding")
-        tokens = context or min(USUAL_CONTEXT, self.longest)
-        kept: list[tuple[Device, int]] = []
+            on_host["embedding"] = resident.pop("embedding")
+        tokens = context or min(USUAL_CONTEXT, self.max_context)
+        expert_layers: list[tuple[Device, int]] = []
         for device in devices:
-            bare = self._share(device, {} if kept else rest, 0 if kept else self._kv(tokens), tokens)
-            layers = min(left, max(0, (bare.room - bare.total) // each))
-            if layers or not kept:
-                kept.append((device, layers))
-                left -= layers
+            first = not expert_layers
+            bare = self._share(device, resident if first else {}, self._kv(tokens) if first else 0, tokens)
+            layers = min(host_layers, max(0, (bare.room - bare.total) // layer_bytes))
+            if layers or first:
+                expert_layers.append((device, layers))
+                host_layers -= layers
 
-        def shares(n: int) -> list[DeviceShare]:
-            found = []
-            for number, (device, layers) in enumerate(kept):
-                weights: dict[ModuleClass, int] = {} if number else dict(rest)
-                weights |= {"experts": each * layers} if layers else {}
-                found.append(self._share(device, weights, 0 if number else self._kv(n), n))
-            return [*found, self._share(None, {**on_host, "experts": each * left}, 0, 0)]
+        def shares_for(tokens: int) -> list[DeviceShare]:
+            shares = []
+            for number, (device, layers) in enumerate(expert_layers):
+                weights: dict[ModuleClass, int] = {} if number else dict(resident)
+                weights |= {"experts": layer_bytes * layers} if layers else {}
+                shares.append(self._share(device, weights, 0 if number else self._kv(tokens), tokens))
+            return [*shares, self._share(None, {**on_host, "experts": layer_bytes * host_layers}, 0, 0)]
 
-        found = self.layout("offload", shares, tokens, [device for device, _ in kept])
-        return found.model_copy(update={"experts_on_device": sum(layers for _, layers in kept)})
+        layout = self.layout("offload", shares_for, tokens, [device for device, _ in expert_layers])
+        return layout.model_copy(update={"experts_on_device": sum(layers for _, layers in expert_layers)})
 
     def on_disk(self, context: int) -> list[DeviceShare]:
         """Experts are read from the file as they are chosen; all else stays in memory."""
         experts: dict[ModuleClass, int] = {"experts": self.weights["experts"]}
-        disk = DeviceShare(
-            device="disk", weights=experts, kv=0, workspace=0, runtime=0, room=self.machine.disk_free or 0
-        )
+        room = self.machine.disk_free or 0
+        disk = DeviceShare(device="disk", weights=experts, kv=0, workspace=0, runtime=0, room=room)
         return [self._share(None, self._all_but_experts(), self._kv(context), context), disk]
 
     def _all_but_experts(self) -> dict[ModuleClass, int]:
-        return {part: size for part, size in self.weights.items() if part != "experts"}
-
-    def _ends(self, *, first: bool, last: bool) -> dict[ModuleClass, int]:
-        """What comes before the first layer and after the last."""
-        wanted = {"embedding": first, "vision": first, "head": last}
-        return {part: size for part, size in self.weights.items() if wanted.get(part)}
-
-    @staticmethod
-    def _divided(weights: Mapping[ModuleClass, int], count: int) -> dict[ModuleClass, int]:
-        return {part: size if part in REPLICATED else -(-size // count) for part, size in weights.items()}
+        return {module: size for module, size in self.weights.items() if module != "experts"}
 
     def _share(
-        self, device: Device | None, weights: Mapping[ModuleClass, int], kv: int, context: int, *, together: int = 1
+        self, device: Device | None, weights: Mapping[ModuleClass, int], kv: int, context: int, *, sharing: int = 1
     ) -> DeviceShare:
-        engine, working = self.engine, kv > 0 or device is not None
+        """A device's share; ``sharing`` devices hold every matrix together."""
+        engine, computes = self.engine, kv > 0 or device is not None
         work = Work(
             config=self.model.config,
             precision=self.scheme,
             context=context,
             batch=self.batch,
-            vision=self.model.vision_parameters > 0,
+            vision=self.model.sees,
             on_host=device is None,
-            devices=together,
+            devices=sharing,
             memory=device.total_memory if device else 0,
         )
-        static = engine.static_share(together)
+        static = engine.static_share(sharing)
         return DeviceShare(
             device=device.id if device else "cpu",
             weights=dict(weights),
             kv=kv,
-            workspace=engine.workspace_for(work) if working else 0,
-            runtime=engine.runtime_for(work) if working else 0,
-            room=self.of(device),
+            workspace=engine.workspace_for(work) if computes else 0,
+            runtime=engine.runtime_for(work) if computes else 0,
+            room=self.usable_memory(device),
             static_room=int(device.total_memory * static) if device and static else None,
         )
 
-    def _of_layers(self, layers: range) -> dict[ModuleClass, int]:
-        """The weights of these layers. Layers of one kind are alike."""
+    def _weights_of(self, layers: range, *, first: bool, last: bool) -> dict[ModuleClass, int]:
+        """The weights of these layers, and of the network's ends where they are the first or the last."""
         config = self.model.config
         mixtures = len(config.moe_layers.intersection(layers)), len(config.moe_layers)
         dense = len(layers) - mixtures[0], config.num_layers - mixtures[1]
         every = len(layers), config.num_layers
-        counts: dict[ModuleClass, tuple[int, int]] = {
+        shares: dict[ModuleClass, tuple[int, int]] = {
             "attention": every,
             "norms": every,
+            "dense": dense,
             "experts": mixtures,
             "shared_expert": mixtures,
             "router": mixtures,
-            "dense": dense,
+            "embedding": (first, 1),
+            "vision": (first, 1),
+            "head": (last, 1),
         }
         return {
-            part: -(-self.weights[part] * here // whole)
-            for part, (here, whole) in counts.items()
-            if whole and part in self.weights
+            module: _ceil_div(self.weights[module] * part, total)
+            for module, (part, total) in shares.items()
+            if total and module in self.weights and (part or module not in ("embedding", "vision", "head"))
         }
 
     def _kv(self, context: int, layers: range | None = None, *, sequences: int | None = None) -> int:
-        """Of all layers, or of these; of the whole batch, or of so many of it."""
+        """Cache bytes of all layers, or of these; of the whole batch, or of so many of its sequences."""
         return self.engine.kv_policy.bytes(
             self.model.config,
             context,
@@ -246,14 +245,22 @@ class LayoutBuilder:
 
 
 def total_at(context: int, layout: Layout, share: DeviceShare, model: ModelFacts, engine: EngineProfile) -> int:
-    """What one device of a layout would take with another context, the cache apart."""
+    """Bytes that one device of a layout would take with another context, the cache apart."""
     work = Work(
         config=model.config,
         precision=config_of(layout.precision),
         context=layout.context,
         batch=layout.batch,
-        vision=model.vision_parameters > 0,
+        vision=model.sees,
         on_host=share.device == "cpu",
     )
     more = engine.workspace_for(work.model_copy(update={"context": context})) - engine.workspace_for(work)
     return share.total - share.kv + more
+
+
+def _divided(weights: Mapping[ModuleClass, int], count: int) -> dict[ModuleClass, int]:
+    return {module: size if module in REPLICATED else _ceil_div(size, count) for module, size in weights.items()}
+
+
+def _ceil_div(size: int, count: int) -> int:
+    return -(-size // count)

@@ -1,6 +1,6 @@
-"""Every way an engine could lay a model over a machine, with the bytes on each device. Pure.
+"""Every layout that an engine knows for a model on a machine. Pure.
 
-A layout that does not fit is one, too: what it lacks, and where, is the answer to "why not".
+Layouts that do not fit are among them: they say what is missing, and where.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ from typing import Final, TypeAlias
 
 from llama4sdk.capacity.contexts import USUAL_CONTEXT
 from llama4sdk.capacity.engine_profiles import EngineProfile, LayoutKind
-from llama4sdk.capacity.layout import Layout, class_bytes, scheme_of
+from llama4sdk.capacity.layout import Layout
 from llama4sdk.capacity.layout_builder import LayoutBuilder
 from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.hardware import Device, Hardware
 from llama4sdk.llama4.config import TextConfig
 
-__all__ = ["Layout", "class_bytes", "layouts", "scheme_of"]
+__all__ = ["layouts"]
 
-COUNTS: Final = (2, 4, 8)
-"""Devices that a matrix is split over; more of them work in stages, or on experts of their own."""
+#: Devices that a matrix is split over; more of them work in stages, or on experts of their own.
+TENSOR_SIZES: Final = (2, 4, 8)
+
+#: Devices that experts are dealt out to.
+EXPERT_GROUP_SIZES: Final = (*TENSOR_SIZES, 16, 32)
 
 
 def layouts(
@@ -34,89 +37,96 @@ def layouts(
     batch: int = 1,
     kv_bytes: float = 2,
 ) -> Iterator[Layout]:
-    """The ways this engine knows, those that do not fit included; none where it drives no device here.
+    """The layouts of the kinds that this engine knows, those that do not fit included.
 
-    ``context`` is what each of ``batch`` requests may use; ``None`` takes the longest there is room for. ``kv_bytes``
-    is what a value of the cache takes; there is no layout with one that the engine cannot keep.
+    ``context`` is the tokens that each of ``batch`` requests may use; ``None`` takes the longest there is room for.
+    ``kv_bytes`` is the size of a value of the cache; there is no layout with one that the engine cannot keep.
     """
     if kv_bytes not in engine.kv_bytes:
         return
-    room = LayoutBuilder(model, engine, machine, precision, batch=batch, kv_bytes=kv_bytes)
+    builder = LayoutBuilder(model, engine, machine, precision, batch=batch, kv_bytes=kv_bytes)
     devices = [device for device in machine.devices if device.kind in engine.kinds]
     for kind in engine.layouts:
-        yield from KINDS[kind](room, devices, context)
+        yield from GENERATORS[kind](builder, devices, context)
 
 
-Ways: TypeAlias = Callable[[LayoutBuilder, Sequence[Device], int | None], Iterator[Layout]]
+LayoutGenerator: TypeAlias = Callable[[LayoutBuilder, Sequence[Device], int | None], Iterator[Layout]]
 
 
-def _single(room: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
+def _single(builder: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
     if devices:
-        device = max(devices, key=room.of)
-        yield room.layout("single", partial(room.alone, device), context, [device])
+        device = max(devices, key=builder.usable_memory)
+        yield builder.layout("single", partial(builder.on_one_device, device), context, [device])
 
 
-def _tensor(room: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
-    """Two, four or eight equal devices, as far as heads can be divided among them."""
-    for count in COUNTS:
-        for group in _alike(devices, room):
-            if len(group) >= count and _tensor_size(room.model.config, count) == count:
-                yield room.layout("tensor", partial(room.split, group[:count]), context, group[:count], tensor=count)
+def _tensor(builder: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
+    """Two, four or eight equal devices, where heads can be divided among them."""
+    for count in TENSOR_SIZES:
+        for group in _equal_devices(devices, builder):
+            if len(group) >= count and _tensor_size(builder.model.config, count) == count:
+                yield builder.layout(
+                    "tensor", partial(builder.split, group[:count]), context, group[:count], tensor=count
+                )
 
 
-def _pipeline(room: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
+def _pipeline(builder: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
     """Equal devices, where a matrix cannot be split over so many: in stages.
 
     All of them one after the other, which leaves the most room; and as many of them as let stages split their matrices
     over more, which is faster.
     """
-    config = room.model.config
-    for group in _alike(devices, room):
-        ways = [(len(group), 1)] if _tensor_size(config, len(group)) < len(group) else []
+    config = builder.model.config
+    for group in _equal_devices(devices, builder):
+        sizes = [(len(group), 1)] if _tensor_size(config, len(group)) < len(group) else []
         widest = 1
         for count in range(len(group), 1, -1):
             if (tensor := _tensor_size(config, count)) > widest:
-                ways.append((count, tensor))
+                sizes.append((count, tensor))
                 widest = tensor
-        for count, tensor in ways:
+        for count, tensor in sizes:
             if tensor < count:
-                chosen = group[: min(count, config.num_layers * tensor)]
-                yield room.layout("pipeline", partial(room.in_stages, chosen, tensor), context, chosen, tensor=tensor)
+                stages = group[: min(count, config.num_layers * tensor)]
+                yield builder.layout(
+                    "pipeline", partial(builder.in_stages, stages, tensor), context, stages, tensor=tensor
+                )
 
 
-def _expert(room: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
+def _expert(builder: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
     """Equal devices that experts can be dealt out to evenly."""
-    config = room.model.config
-    for count in (*COUNTS, 16, 32):
-        for group in _alike(devices, room):
+    config = builder.model.config
+    for count in EXPERT_GROUP_SIZES:
+        for group in _equal_devices(devices, builder):
             if config.moe_layers and config.num_experts % count == 0 and len(group) >= count:
-                chosen, tensor = group[:count], _tensor_size(config, count)
-                yield room.layout("expert", partial(room.by_experts, chosen, tensor), context, chosen, tensor=tensor)
+                members, tensor = group[:count], _tensor_size(config, count)
+                yield builder.layout(
+                    "expert", partial(builder.by_experts, members, tensor), context, members, tensor=tensor
+                )
 
 
-def _layers(room: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
+def _layers(builder: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
     if len(devices) > 1 and not any(device.slice for device in devices):  # a process has one slice
-        chosen = _roomiest(devices, room, room.model.config.num_layers)
-        yield room.layout("layers", partial(room.by_layers, chosen), context, chosen)
+        largest = _largest(devices, builder, builder.model.config.num_layers)
+        yield builder.layout("layers", partial(builder.by_layers, largest), context, largest)
 
 
-def _offload(room: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
-    apart = [device for device in devices if not device.unified]
-    if apart and room.model.config.moe_layers:
-        largest = sorted(_roomiest(apart, room), key=lambda device: -room.of(device))
-        yield room.offloaded(largest[:1] if largest[0].slice else largest, context)  # a process has one slice
+def _offload(builder: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
+    separate = [device for device in devices if not device.unified]
+    if separate and builder.model.config.moe_layers:
+        largest = sorted(_largest(separate, builder), key=lambda device: -builder.usable_memory(device))
+        yield builder.offloaded(largest[:1] if largest[0].slice else largest, context)  # a process has one slice
 
 
-def _cpu(room: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
-    yield room.layout("cpu", partial(room.alone, None), context, [])
+def _cpu(builder: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
+    yield builder.layout("cpu", partial(builder.on_one_device, None), context, [])
 
 
-def _disk(room: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
-    if room.model.config.moe_layers:
-        yield room.layout("disk", room.on_disk, context or min(USUAL_CONTEXT, room.longest), [])
+def _disk(builder: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
+    if builder.model.config.moe_layers:
+        yield builder.layout("disk", builder.on_disk, context or min(USUAL_CONTEXT, builder.max_context), [])
 
 
-KINDS: Final[dict[LayoutKind, Ways]] = {
+#: For each kind, its layouts over these devices for a context, if any.
+GENERATORS: Final[dict[LayoutKind, LayoutGenerator]] = {
     "single": _single,
     "tensor": _tensor,
     "pipeline": _pipeline,
@@ -128,24 +138,24 @@ KINDS: Final[dict[LayoutKind, Ways]] = {
 }
 
 
-def _roomiest(devices: Sequence[Device], room: LayoutBuilder, most: int | None = None) -> list[Device]:
-    """As many as the engine drives at once, and at most ``most``, in the machine's order."""
-    limit = min(count for count in (len(devices), most, room.engine.most_devices) if count is not None)
-    chosen = sorted(devices, key=lambda device: -room.of(device))[:limit]
-    return [device for device in devices if device in chosen]
+def _largest(devices: Sequence[Device], builder: LayoutBuilder, limit: int | None = None) -> list[Device]:
+    """The devices of most usable memory: as many as the engine drives at once, at most ``limit``; in their order."""
+    count = min(count for count in (len(devices), limit, builder.engine.max_devices) if count is not None)
+    largest = sorted(devices, key=lambda device: -builder.usable_memory(device))[:count]
+    return [device for device in devices if device in largest]
 
 
-def _alike(devices: Sequence[Device], room: LayoutBuilder) -> Iterator[list[Device]]:
-    """Groups of equal devices, the emptiest first in each; slices of a card do not reach each other."""
-    kinds: dict[str, list[Device]] = {}
+def _equal_devices(devices: Sequence[Device], builder: LayoutBuilder) -> Iterator[list[Device]]:
+    """Groups of devices of one name, the emptiest first in each; slices of a card do not reach each other."""
+    groups: dict[str, list[Device]] = {}
     for device in devices:
         if not device.slice:
-            kinds.setdefault(device.name, []).append(device)
-    for group in kinds.values():
-        yield sorted(group, key=lambda device: -room.of(device))
+            groups.setdefault(device.name, []).append(device)
+    for group in groups.values():
+        yield sorted(group, key=lambda device: -builder.usable_memory(device))
 
 
 def _tensor_size(config: TextConfig, count: int) -> int:
     """The most devices, of those that divide ``count`` evenly, that heads can be divided among."""
     heads = math.gcd(config.num_heads, config.num_kv_heads)
-    return max(size for size in (1, *COUNTS) if heads % size == 0 and count % size == 0)
+    return max(size for size in (1, *TENSOR_SIZES) if heads % size == 0 and count % size == 0)

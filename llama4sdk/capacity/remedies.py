@@ -1,160 +1,168 @@
-"""What has to give where a layout lacks room: every remedy with the number it would reach, the cheapest first. Pure."""
+"""Remedies for a layout that does not fit: each with the number it would reach, the cheapest first. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from llama4sdk._text import gb
 from llama4sdk._values import Value
 from llama4sdk.capacity.contexts import USUAL_CONTEXT, largest_fitting
 from llama4sdk.capacity.engine_profiles import EngineProfile
-from llama4sdk.capacity.layouts import Layout, layouts
+from llama4sdk.capacity.layout import Layout
+from llama4sdk.capacity.layouts import layouts
 from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.catalog.unified_memory import largest_gpu_memory, raise_gpu_memory_command
 from llama4sdk.hardware import Hardware
 
-__all__ = ["Concession", "concessions", "on_a_mac_s_gpu"]
+__all__ = ["Remedy", "find_remedies", "mac_gpu_remedy"]
 
+#: Requests that are enough for a context so long that the table of requests is the obstacle.
 FEW_REQUESTS: Final = 64
-"""Enough for a context so long that a table of requests is what stands in its way."""
 
-COUNTS: Final = (1, 2, 4, 8, 16)
-"""Devices of one kind that machines are sold with."""
+#: Devices of one kind that machines are sold with.
+DEVICE_COUNTS: Final = (1, 2, 4, 8, 16)
 
 
-class Concession(Value):
-    """One remedy. ``layout`` is what it reaches, which fits; ``None`` where nothing but memory helps."""
+class Remedy(Value):
+    """One remedy. ``layout`` is the one it reaches, which fits; ``None`` where nothing but memory helps."""
 
     what: Literal["requests", "batch", "limit", "cache", "context", "precision", "devices", "memory"]
+    #: The change and the number it reaches, for people.
     text: str
-    """For people: what gives, and the number."""
     layout: Layout | None
 
 
-def concessions(model: ModelFacts, engine: EngineProfile, machine: Hardware, failed: Layout) -> tuple[Concession, ...]:
-    """What would let ``failed`` fit: fewer requests, more of a Mac's memory, a smaller cache, a shorter context, …
+class _Problem(NamedTuple):
+    """A layout that failed, and what it was made for."""
 
-    Whatever is not named stays as it was asked for. There is always one: where nothing else helps, the memory that is
-    lacking. Empty where it fits already.
+    model: ModelFacts
+    engine: EngineProfile
+    machine: Hardware
+    failed: Layout
+
+    def solve(
+        self,
+        *,
+        precision: str | None = None,
+        kv_bytes: float | None = None,
+        batch: int | None = None,
+        longest_context: bool = False,
+    ) -> Layout | None:
+        """The usable layout of the context that failed, or of the longest; of the failed kind if there is one."""
+        failed = self.failed
+        found = layouts(
+            self.model,
+            self.engine,
+            self.machine,
+            precision or failed.precision,
+            context=None if longest_context else failed.context or 1,
+            batch=batch or failed.batch,
+            kv_bytes=kv_bytes or failed.kv_bytes,
+        )
+        usable = [layout for layout in found if layout.usable]
+        return max(usable, key=lambda layout: (layout.kind == failed.kind, layout.context), default=None)
+
+
+def find_remedies(model: ModelFacts, engine: EngineProfile, machine: Hardware, failed: Layout) -> tuple[Remedy, ...]:
+    """The changes that would let ``failed`` fit: fewer requests, a smaller cache, a shorter context, and so on.
+
+    All else stays as it was asked for. There is always one: where nothing else helps, the memory that is lacking.
+    Empty for a layout that fits.
     """
     if failed.usable:
         return ()
-    found = (
-        *_fewer_requests(model, engine, machine, failed),
-        *(_higher_limit(model, engine, machine, failed) if failed.kind == "single" else ()),
-        *_smaller_batch(model, engine, machine, failed),
-        *_smaller_cache(model, engine, machine, failed),
-        *_shorter(model, engine, machine, failed),
-        *_fewer_bits(model, engine, machine, failed),
-        *_more_devices(model, engine, machine, failed),
+    problem = _Problem(model, engine, machine, failed)
+    remedies = (
+        *_fewer_requests(problem),
+        *(_higher_gpu_limit(problem) if failed.kind == "single" else ()),
+        *_smaller_batch(problem),
+        *_smaller_cache(problem),
+        *_shorter_context(problem),
+        *_fewer_bits(problem),
+        *_more_devices(problem),
     )
-    if found:
-        return found
+    if remedies:
+        return remedies
     worst = max(failed.shares, key=lambda share: share.missing)
     text = f"{gb(worst.missing)} more on {worst.device}" if worst.missing else failed.remedy or failed.support[1]
-    return (Concession(what="memory", text=text, layout=None),)
+    return (Remedy(what="memory", text=text, layout=None),)
 
 
-def _fewer_requests(
-    model: ModelFacts, engine: EngineProfile, machine: Hardware, failed: Layout
-) -> Iterator[Concession]:
-    if engine.table_rows > FEW_REQUESTS >= failed.batch:
-        fewer = engine.model_copy(update={"table_rows": FEW_REQUESTS})
-        reached = _best(model, fewer, machine, failed)
-        if reached:
-            text = f"at most {FEW_REQUESTS} requests at once: {reached.context:,} tokens"
-            yield Concession(what="requests", text=text, layout=reached)
+def mac_gpu_remedy(model: ModelFacts, engine: EngineProfile, machine: Hardware, slow: Layout) -> tuple[Remedy, ...]:
+    """The higher limit that would bring a layout from a Mac's processor to its GPU; empty where it would not."""
+    if slow.kind not in ("cpu", "disk"):
+        return ()
+    usual = slow.model_copy(update={"context": min(slow.context, USUAL_CONTEXT)})  # a processor's is all that fits
+    return tuple(_higher_gpu_limit(_Problem(model, engine, machine, usual)))
 
 
-def on_a_mac_s_gpu(model: ModelFacts, engine: EngineProfile, machine: Hardware, slow: Layout) -> tuple[Concession, ...]:
-    """What would bring to a Mac's GPU what lies at its processor, where the share that macOS lends is too small."""
-    usual = slow.model_copy(update={"context": min(slow.context, USUAL_CONTEXT)})  # of RAM it is all there is room for
-    return tuple(_higher_limit(model, engine, machine, usual)) if slow.kind in ("cpu", "disk") else ()
+def _fewer_requests(problem: _Problem) -> Iterator[Remedy]:
+    engine = problem.engine
+    if engine.table_rows > FEW_REQUESTS >= problem.failed.batch:
+        smaller_table = engine.model_copy(update={"table_rows": FEW_REQUESTS})
+        if layout := problem._replace(engine=smaller_table).solve():
+            text = f"at most {FEW_REQUESTS} requests at once: {layout.context:,} tokens"
+            yield Remedy(what="requests", text=text, layout=layout)
 
 
-def _higher_limit(model: ModelFacts, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
+def _higher_gpu_limit(problem: _Problem) -> Iterator[Remedy]:
     """A Mac lends its GPU a part of the memory, which its owner may raise."""
+    machine = problem.machine
     gpu = next((device for device in machine.devices if device.kind == "mps"), None)
-    most = largest_gpu_memory(machine.total_memory)
-    if gpu is None or gpu.total_memory >= most:
+    limit = largest_gpu_memory(machine.total_memory)
+    if gpu is None or gpu.total_memory >= limit:
         return
-    raised = gpu.model_copy(update={"total_memory": most, "free_memory": most})  # of it what the processor finds free
-    wanted = failed.model_copy(update={"kind": "single"})
-    reached = _best(model, engine, machine.model_copy(update={"devices": (raised,)}), wanted)
-    if reached and reached.kind == "single":
-        text = f"let the GPU have {gb(most)} of {gb(machine.total_memory)}: {raise_gpu_memory_command(most)}"
-        yield Concession(what="limit", text=text, layout=reached)
+    raised = gpu.model_copy(update={"total_memory": limit, "free_memory": limit})  # no more than the processor has free
+    on_gpu = problem._replace(
+        machine=machine.model_copy(update={"devices": (raised,)}),
+        failed=problem.failed.model_copy(update={"kind": "single"}),
+    )
+    layout = on_gpu.solve()
+    if layout and layout.kind == "single":
+        text = f"let the GPU have {gb(limit)} of {gb(machine.total_memory)}: {raise_gpu_memory_command(limit)}"
+        yield Remedy(what="limit", text=text, layout=layout)
 
 
-def _smaller_batch(model: ModelFacts, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
-    most = largest_fitting(lambda n: _best(model, engine, machine, failed, batch=n) is not None, failed.batch - 1)
-    if most:
-        reached = _best(model, engine, machine, failed, batch=most)
-        yield Concession(what="batch", text=f"{most} at once, not {failed.batch}", layout=reached)
+def _smaller_batch(problem: _Problem) -> Iterator[Remedy]:
+    batch = largest_fitting(lambda count: problem.solve(batch=count) is not None, problem.failed.batch - 1)
+    if batch:
+        text = f"{batch} at once, not {problem.failed.batch}"
+        yield Remedy(what="batch", text=text, layout=problem.solve(batch=batch))
 
 
-def _smaller_cache(model: ModelFacts, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
-    for kv_bytes in engine.kv_bytes:
-        if kv_bytes < failed.kv_bytes:
-            reached = _best(model, engine, machine, failed, kv_bytes=kv_bytes)
-            if reached:
-                bits = round(8 * kv_bytes)
-                yield Concession(
-                    what="cache", text=f"a cache in {bits} bits holds {reached.context:,} tokens", layout=reached
-                )
-                return
-
-
-def _shorter(model: ModelFacts, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
-    reached = _best(model, engine, machine, failed, stretch=True)
-    if reached and reached.context < failed.context:
-        yield Concession(what="context", text=f"a context of {reached.context:,} tokens", layout=reached)
-
-
-def _fewer_bits(model: ModelFacts, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
-    later = engine.precisions[engine.precisions.index(failed.precision) + 1 :]
-    for precision in later:
-        reached = _best(model, engine, machine, failed, precision=precision)
-        if reached:
-            size = gb(sum(sum(share.weights.values()) for share in reached.shares))
-            yield Concession(what="precision", text=f"{precision}: {size} of weights", layout=reached)
+def _smaller_cache(problem: _Problem) -> Iterator[Remedy]:
+    for kv_bytes in problem.engine.kv_bytes:
+        if kv_bytes < problem.failed.kv_bytes and (layout := problem.solve(kv_bytes=kv_bytes)):
+            text = f"a cache in {round(8 * kv_bytes)} bits holds {layout.context:,} tokens"
+            yield Remedy(what="cache", text=text, layout=layout)
             return
 
 
-def _more_devices(model: ModelFacts, engine: EngineProfile, machine: Hardware, failed: Layout) -> Iterator[Concession]:
-    here = [device for device in machine.devices if device.kind in engine.kinds]
-    if not here or here[0].unified or len({device.name for device in here}) > 1:
+def _shorter_context(problem: _Problem) -> Iterator[Remedy]:
+    layout = problem.solve(longest_context=True)
+    if layout and layout.context < problem.failed.context:
+        yield Remedy(what="context", text=f"a context of {layout.context:,} tokens", layout=layout)
+
+
+def _fewer_bits(problem: _Problem) -> Iterator[Remedy]:
+    precisions = problem.engine.precisions
+    for precision in precisions[precisions.index(problem.failed.precision) + 1 :]:
+        if layout := problem.solve(precision=precision):
+            size = gb(sum(sum(share.weights.values()) for share in layout.shares))
+            yield Remedy(what="precision", text=f"{precision}: {size} of weights", layout=layout)
+            return
+
+
+def _more_devices(problem: _Problem) -> Iterator[Remedy]:
+    devices = [device for device in problem.machine.devices if device.kind in problem.engine.kinds]
+    if not devices or devices[0].unified or len({device.name for device in devices}) > 1:
         return
-    for count in COUNTS:
-        if count > len(here):
-            grown = (*here, *(here[0].model_copy(update={"index": 1000 + n}) for n in range(count - len(here))))
-            reached = _best(model, engine, machine.model_copy(update={"devices": grown}), failed)
-            if reached:
-                yield Concession(what="devices", text=f"{count} of {here[0].name}", layout=reached)
-                return
-
-
-def _best(
-    model: ModelFacts,
-    engine: EngineProfile,
-    machine: Hardware,
-    failed: Layout,
-    *,
-    precision: str | None = None,
-    kv_bytes: float | None = None,
-    batch: int | None = None,
-    stretch: bool = False,
-) -> Layout | None:
-    """The usable layout of the context that failed, or (``stretch``) of the longest; of the failed kind, if any."""
-    found = layouts(
-        model,
-        engine,
-        machine,
-        precision or failed.precision,
-        context=None if stretch else failed.context or 1,
-        batch=batch or failed.batch,
-        kv_bytes=kv_bytes or failed.kv_bytes,
-    )
-    usable = [layout for layout in found if layout.usable]
-    return max(usable, key=lambda layout: (layout.kind == failed.kind, layout.context), default=None)
+    for count in DEVICE_COUNTS:
+        if count <= len(devices):
+            continue
+        added = (devices[0].model_copy(update={"index": 1000 + number}) for number in range(count - len(devices)))
+        larger = problem.machine.model_copy(update={"devices": (*devices, *added)})
+        if layout := problem._replace(machine=larger).solve():
+            yield Remedy(what="devices", text=f"{count} of {devices[0].name}", layout=layout)
+            return

@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 from llama4sdk._values import Value
 from llama4sdk.capacity.candidates import Candidate, candidates, rank
 from llama4sdk.capacity.engine_profiles import ENGINES, LayoutKind, find_engine
-from llama4sdk.capacity.layouts import class_bytes
+from llama4sdk.capacity.layout import class_bytes
 from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.capacity.roofline import Interval
 from llama4sdk.catalog import models

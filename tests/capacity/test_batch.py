@@ -13,9 +13,10 @@ from llama4sdk.capacity.alternatives import alternatives
 from llama4sdk.capacity.candidates import timed
 from llama4sdk.capacity.engine_profiles import find_engine
 from llama4sdk.capacity.explanation import explain
+from llama4sdk.capacity.layout import Layout
 from llama4sdk.capacity.layout_builder import total_at
-from llama4sdk.capacity.layouts import Layout, layouts
-from llama4sdk.capacity.remedies import concessions
+from llama4sdk.capacity.layouts import layouts
+from llama4sdk.capacity.remedies import find_remedies
 from llama4sdk.catalog.accelerators import describe
 from llama4sdk.catalog.models import SCOUT
 from llama4sdk.errors import ConfigurationError, InsufficientMemoryError, NoBackendError
@@ -115,7 +116,7 @@ def test_fewer_at_once_is_a_remedy() -> None:
     """With the number that it reaches."""
     failed = single("torch", "int4", 50)
     assert not failed.fits
-    first = concessions(model(SCOUT), find_engine("torch"), H100, failed)[0]
+    first = find_remedies(model(SCOUT), find_engine("torch"), H100, failed)[0]
     assert (first.what, first.layout is not None and first.layout.fits) == ("batch", True)
     assert first.layout is not None
     assert first.text == f"{first.layout.batch} at once, not 50"

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from benchmarks.scorecard.old_engines import OLD_PROFILES, find_profile
 from llama4sdk.capacity.candidates import timed
 from llama4sdk.capacity.engine_profiles import ENGINES, PROFILES, EngineProfile, find_engine
-from llama4sdk.capacity.layouts import Layout, class_bytes, layouts
+from llama4sdk.capacity.layout import Layout, class_bytes
+from llama4sdk.capacity.layouts import layouts
 from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.catalog.accelerators import accelerators, describe
 from llama4sdk.catalog.models import DEMO, MAVERICK, SCOUT, ModelSpec

@@ -12,7 +12,8 @@ from llama4sdk.backend import Need, Offer
 from llama4sdk.capacity.alternatives import as_candidate
 from llama4sdk.capacity.candidates import timed
 from llama4sdk.capacity.engine_profiles import find_engine
-from llama4sdk.capacity.layouts import Layout, layouts
+from llama4sdk.capacity.layout import Layout
+from llama4sdk.capacity.layouts import layouts
 from llama4sdk.catalog.models import MAVERICK, SCOUT, ModelSpec
 from llama4sdk.cli.model_argument import models_in_question
 from llama4sdk.hardware import Hardware

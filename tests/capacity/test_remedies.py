@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from benchmarks.scorecard.old_engines import find_profile
 from llama4sdk.capacity.engine_profiles import ENGINES, EngineProfile, find_engine
 from llama4sdk.capacity.kernel_support import KERNELS, support, support_by_class
-from llama4sdk.capacity.layouts import Layout, class_bytes, layouts
+from llama4sdk.capacity.layout import Layout, class_bytes
+from llama4sdk.capacity.layouts import layouts
 from llama4sdk.capacity.model_facts import ModelFacts
-from llama4sdk.capacity.remedies import Concession, concessions, on_a_mac_s_gpu
+from llama4sdk.capacity.remedies import Remedy, find_remedies, mac_gpu_remedy
 from llama4sdk.catalog.accelerators import describe
 from llama4sdk.catalog.models import MAVERICK, SCOUT, ModelSpec
 from llama4sdk.quantization import Quantization, QuantizationConfig
@@ -23,13 +24,13 @@ def model(spec: ModelSpec = SCOUT) -> ModelFacts:
     return ModelFacts.from_spec(spec)
 
 
-def given_up(gpus: str, engine: str, precision: str, context: int, kind: str) -> tuple[Layout, tuple[Concession, ...]]:
+def given_up(gpus: str, engine: str, precision: str, context: int, kind: str) -> tuple[Layout, tuple[Remedy, ...]]:
     """The layout of this kind, and what it would take."""
     machine, profile = describe(gpus, ram=64 * GIB), find_engine(engine)
     layout = next(
         found for found in layouts(model(), profile, machine, precision, context=context) if found.kind == kind
     )
-    return layout, concessions(model(), profile, machine, layout)
+    return layout, find_remedies(model(), profile, machine, layout)
 
 
 def test_the_cheapest_remedy_comes_first() -> None:
@@ -66,7 +67,7 @@ def test_where_nothing_helps_memory_does() -> None:
     assert [c.what for c in found] == ["context"]
     machine = describe("none", ram=2 * GIB)
     (cpu,) = (at for at in layouts(model(MAVERICK), find_engine("llama.cpp"), machine, "Q2_K") if at.kind == "cpu")
-    (last,) = concessions(model(MAVERICK), find_engine("llama.cpp"), machine, cpu)
+    (last,) = find_remedies(model(MAVERICK), find_engine("llama.cpp"), machine, cpu)
     assert (last.what, last.layout) == ("memory", None)
     assert "more on cpu" in last.text
     assert failed.missing > 0
@@ -87,17 +88,17 @@ def test_every_failure_has_a_remedy_that_works(
     precision = data.draw(st.sampled_from(engine.precisions))
     machine = describe(gpus, ram=128 * GIB).model_copy(update={"disk_free": 10**11})
     for layout in layouts(model(spec), engine, machine, precision, context=context):
-        found = concessions(model(spec), engine, machine, layout)
+        found = find_remedies(model(spec), engine, machine, layout)
         assert bool(found) != layout.usable
-        for concession in found:
-            reached = concession.layout
-            assert concession.text
+        for remedy in found:
+            reached = remedy.layout
+            assert remedy.text
             if reached is None:
                 continue
             assert reached.usable
-            assert (reached.context == context) != (concession.what == "context")
-            assert (reached.precision == precision) != (concession.what == "precision")
-            assert (reached.kv_bytes == layout.kv_bytes) != (concession.what == "cache")
+            assert (reached.context == context) != (remedy.what == "context")
+            assert (reached.precision == precision) != (remedy.what == "precision")
+            assert (reached.kv_bytes == layout.kv_bytes) != (remedy.what == "cache")
 
 
 @pytest.mark.parametrize(
@@ -164,18 +165,18 @@ def test_a_mac_s_gpu_may_have_more() -> None:
     machine, engine = describe("m2-ultra-192gb"), find_engine("llama.cpp")
     found = list(layouts(model(MAVERICK), engine, machine, "Q2_K", context=8192))
     failed, cpu = (next(layout for layout in found if layout.kind == kind) for kind in ("single", "cpu"))
-    (limit,) = (c for c in concessions(model(MAVERICK), engine, machine, failed) if c.what == "limit")
+    (limit,) = (c for c in find_remedies(model(MAVERICK), engine, machine, failed) if c.what == "limit")
     assert limit.text == "let the GPU have 197.6 GB of 206.2 GB: sudo sysctl iogpu.wired_limit_mb=188416"
     assert limit.layout is not None
     assert limit.layout.kind == "single"
     assert limit.layout.shares[0].total <= machine.free_memory
-    assert on_a_mac_s_gpu(model(MAVERICK), engine, machine, cpu) == (limit,)
-    assert on_a_mac_s_gpu(model(MAVERICK), engine, machine, limit.layout) == ()
+    assert mac_gpu_remedy(model(MAVERICK), engine, machine, cpu) == (limit,)
+    assert mac_gpu_remedy(model(MAVERICK), engine, machine, limit.layout) == ()
     longest = next(at for at in layouts(model(MAVERICK), engine, machine, "Q2_K") if at.kind == "cpu")
     assert longest.context > 500_000
-    assert [c.text for c in on_a_mac_s_gpu(model(MAVERICK), engine, machine, longest)] == [limit.text]
+    assert [c.text for c in mac_gpu_remedy(model(MAVERICK), engine, machine, longest)] == [limit.text]
     large = next(layouts(model(MAVERICK), engine, machine, "Q4_K_M", context=8192))
-    assert "limit" not in {c.what for c in concessions(model(MAVERICK), engine, machine, large)}
+    assert "limit" not in {c.what for c in find_remedies(model(MAVERICK), engine, machine, large)}
 
 
 def test_each_class_of_modules_has_its_own_verdict() -> None:

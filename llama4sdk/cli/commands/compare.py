@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from llama4sdk.capacity.candidates import Candidate
     from llama4sdk.capacity.model_facts import ModelFacts
-    from llama4sdk.capacity.remedies import Concession
+    from llama4sdk.capacity.remedies import Remedy
     from llama4sdk.cli.options import Target
     from llama4sdk.cli.views.responsive_table import ResponsiveTable
     from llama4sdk.hardware import Hardware
     from llama4sdk.plan import Preference
 
-    Row: TypeAlias = tuple[Candidate, Sequence[Concession]]
+    Row: TypeAlias = tuple[Candidate, Sequence[Remedy]]
 
 __all__ = ["compare"]
 
@@ -70,15 +70,15 @@ def compare(
 
 def _with_remedies(rows: Sequence[Candidate], models: Sequence[ModelFacts], machine: Hardware) -> Iterator[Row]:
     from llama4sdk.capacity.engine_profiles import find_engine
-    from llama4sdk.capacity.remedies import concessions, on_a_mac_s_gpu
+    from llama4sdk.capacity.remedies import find_remedies, mac_gpu_remedy
 
     models_by_name = {model.name: model for model in models}
     for row in rows:
         arguments = models_by_name[row.layout.model], find_engine(row.layout.engine), machine, row.layout
-        yield row, concessions(*arguments) or on_a_mac_s_gpu(*arguments)
+        yield row, find_remedies(*arguments) or mac_gpu_remedy(*arguments)
 
 
-def _document(row: Candidate, remedies: Sequence[Concession]) -> dict[str, JsonValue]:
+def _document(row: Candidate, remedies: Sequence[Remedy]) -> dict[str, JsonValue]:
     return {**row.model_dump(mode="json"), "concessions": [remedy.model_dump(mode="json") for remedy in remedies]}
 
 
@@ -160,7 +160,7 @@ def _table(rows: Mapping[str, Sequence[Row]], *, named: bool) -> ResponsiveTable
     return table
 
 
-def _cells(row: Candidate, remedies: Sequence[Concession]) -> tuple[str, ...]:
+def _cells(row: Candidate, remedies: Sequence[Remedy]) -> tuple[str, ...]:
     """The layout, and its verdict with the cheapest remedy where it cannot run."""
     layout = row.layout
     context, tokens = (f"{layout.context:,}", candidate_speed(row)) if layout.usable else ("", "")

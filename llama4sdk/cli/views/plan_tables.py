@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from llama4sdk.capacity.candidates import Candidate
     from llama4sdk.capacity.engine_profiles import LayoutKind
     from llama4sdk.capacity.explanation import Explanation, Figure
-    from llama4sdk.capacity.layouts import Layout
+    from llama4sdk.capacity.layout import Layout
     from llama4sdk.cli.views.responsive_table import ResponsiveTable
     from llama4sdk.plan import Plan, Rejection
 

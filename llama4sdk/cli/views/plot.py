@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from llama4sdk.capacity.layout import DeviceShare
-    from llama4sdk.capacity.layouts import Layout
+    from llama4sdk.capacity.layout import DeviceShare, Layout
     from llama4sdk.capacity.model_facts import ModelFacts
     from llama4sdk.quantization import ModuleClass
 
