@@ -27,7 +27,7 @@ from llama4sdk.probe.bounded_read import Reader
 from llama4sdk.probe.software import outdated_requirements
 from llama4sdk.registry import PluginFailure, Registered, Registry
 
-__all__ = ["ECHO_MESSAGE", "Facts", "LocalModels", "gather"]
+__all__ = ["ECHO_MESSAGE", "Facts", "Installation", "gather"]
 
 #: Each model that the catalogue knows by name, and where its weights are; ``None`` when they are not on this machine.
 ModelPaths: TypeAlias = dict[str, Path | None]
@@ -48,32 +48,38 @@ ECHO_MESSAGE: Final = "Is anybody there?"
 STORE_DEADLINE_SECONDS: Final = 1.5
 
 
-class Facts(Value):
-    """Everything that ``report.examine`` takes into account."""
+class Installation(Value):
+    """The machine and what is installed on it, as the report shows it again."""
 
     version: str
     python: str
     hardware: Hardware
+    backends: tuple[Registered, ...]
+    failures: tuple[PluginFailure, ...]
+    #: The plan of ``Client()``; ``None`` when there is none.
+    plan: Plan | None = None
+    #: The variables that are set and matter, without secrets.
+    environment: dict[str, str] = Field(default_factory=dict)
+    #: Time of each reader of the probe; ``None`` for one that did not answer.
+    seconds: dict[str, float | None] = Field(default_factory=dict)
+    #: Looked for only when details are wanted.
+    local_models: LocalModels = Field(default=(), serialization_alias="kept")
+
+
+class Facts(Installation):
+    """Everything that ``report.examine`` takes into account."""
+
     hardware_file: Path | None = None
     home: Path
     #: Whether files can be written to ``home``.
     writable: bool = True
-    backends: tuple[Registered, ...]
-    failures: tuple[PluginFailure, ...]
     #: For each backend, the modules it requires that are not installed.
     missing_modules: dict[str, tuple[str, ...]]
     answers: tuple[Answer, ...]
     models: ModelPaths
     partial_downloads: PartialDownloads = Field(default_factory=dict)
     outdated: OutdatedPackages = Field(default_factory=dict)
-    #: The variables that are set and matter, without secrets.
-    environment: dict[str, str] = Field(default_factory=dict)
-    #: Time of each reader of the probe; ``None`` for one that did not answer.
-    seconds: dict[str, float | None] = Field(default_factory=dict)
-    #: Looked for only when details are wanted.
-    local_models: LocalModels = ()
-    #: The plan of ``Client()``; ``None`` when there is none, for the reason in ``plan_error``.
-    plan: Plan | None = None
+    #: The reason why there is no plan.
     plan_error: str | None = None
     #: The error in the user's own table of endpoints; ``None`` when there is none.
     endpoints_error: str | None = None

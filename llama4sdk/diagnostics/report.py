@@ -12,37 +12,26 @@ from collections.abc import Iterator, Sequence
 from pydantic import Field
 
 from llama4sdk import weights
-from llama4sdk._values import Value
 from llama4sdk.backend import Offer, Unavailable
 from llama4sdk.catalog import models as catalog
-from llama4sdk.diagnostics.facts import ECHO_MESSAGE, Facts, LocalModels
+from llama4sdk.diagnostics.facts import ECHO_MESSAGE, Facts, Installation
 from llama4sdk.diagnostics.machine import Check, Status, check_hardware, make_check
 from llama4sdk.diagnostics.obstacles import check_devices, check_free_space, check_libraries, check_models
 from llama4sdk.diagnostics.runnable import LINK_SPEED, RunnableModel, runnable_models
-from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Plan
 from llama4sdk.planning.offers import Fault
 from llama4sdk.planning.rejections import MAX_LISTED_REMOTES
-from llama4sdk.registry import PluginFailure, Registered
+from llama4sdk.registry import Registered
 
 __all__ = ["Report", "examine", "summarize_remote"]
 
 
-class Report(Value):
+class Report(Installation):
     """The judgement; ``llama4sdk doctor --json`` prints it."""
 
-    version: str
-    python: str
-    hardware: Hardware
-    backends: tuple[Registered, ...]
-    failures: tuple[PluginFailure, ...]
     checks: tuple[Check, ...]
     #: The best that this machine can run, for each model and number of bits.
     runnable: tuple[RunnableModel, ...] = Field(default=(), serialization_alias="outlook")
-    plan: Plan | None
-    environment: dict[str, str] = Field(default_factory=dict)
-    seconds: dict[str, float | None] = Field(default_factory=dict)
-    local_models: LocalModels = Field(default=(), serialization_alias="kept")
 
     @property
     def failed_checks(self) -> tuple[Check, ...]:
@@ -65,24 +54,14 @@ def examine(facts: Facts) -> Report:
         *_check_plan(facts),
         *check_free_space(facts.hardware, facts.plan, home=facts.home),
     )
-    return Report(
-        version=facts.version,
-        python=facts.python,
-        hardware=facts.hardware,
-        backends=facts.backends,
-        failures=facts.failures,
-        checks=checks,
-        runnable=runnable_models(
-            facts.hardware,
-            usable=_usable_backends(facts),
-            here=frozenset(name for name, path in facts.models.items() if path is not None),
-            link_speed=facts.hardware.download_bandwidth or LINK_SPEED,
-        ),
-        plan=facts.plan,
-        environment=facts.environment,
-        seconds=facts.seconds,
-        local_models=facts.local_models,
+    runnable = runnable_models(
+        facts.hardware,
+        usable=_usable_backends(facts),
+        here=frozenset(name for name, path in facts.models.items() if path is not None),
+        link_speed=facts.hardware.download_bandwidth or LINK_SPEED,
     )
+    installation = {name: getattr(facts, name) for name in Installation.model_fields}
+    return Report(**installation, checks=checks, runnable=runnable)
 
 
 def summarize_remote(report: Report) -> tuple[Check, ...]:

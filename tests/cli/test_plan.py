@@ -25,6 +25,23 @@ TORCH = {"LLAMA4SDK_PLUGINS": "echo,torch"}
 MACHINE = MACHINES["h100-x1"].model_dump_json()
 
 
+COUNTING_PLUGIN = '''
+"""A plugin without backends that notes each time it is asked for them."""
+
+import os
+from pathlib import Path
+
+from llama4sdk.hookspecs import hookimpl
+
+
+@hookimpl
+def llama4sdk_backends():
+    with Path(os.environ["COUNT_FILE"]).open("a") as file:
+        file.write("asked\\n")
+    return []
+'''
+
+
 @pytest.fixture
 def torch(cli: Cli, environment: dict[str, str]) -> Cli:
     environment.update(TORCH)
@@ -74,6 +91,14 @@ def test_the_longest_context_is_a_policy(torch: Cli) -> None:
     plan = json.loads(torch("plan", "-m", "scout", "--gpus", "h100", "--policy", "context", "--json").stdout)
     assert plan["context_length"] > 100_000
     assert torch("plan", "--policy", "cheap").exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["plan -m echo", "plan -m demo", "plan --explain -m echo", "doctor"])
+def test_plugins_are_discovered_once(program: Any, install: Any, tmp_path: Path, command: str) -> None:
+    """A command asks each plugin once for its backends, whatever it prints."""
+    count = tmp_path / "count"
+    program(*command.split(), env=install("counting_plugin", COUNTING_PLUGIN) | {"COUNT_FILE": str(count)})
+    assert count.read_text() == "asked\n"
 
 
 def test_explain_shows_every_number_with_its_label(torch: Cli) -> None:
