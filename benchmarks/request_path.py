@@ -18,17 +18,14 @@ from llama4sdk import Client
 
 
 def package_path(filename: str) -> str | None:
-    """A source file's path from its package on, ``None`` for a file that is none of ours."""
+    """The path from the package on of a file of ours; ``None`` for other files."""
     parts = Path(filename).parts
     roots = [index for index, part in enumerate(parts[:-1]) if part.startswith("llama4sdk") and "-" not in part]
     return "/".join(parts[roots[0] :]) if roots else None
 
 
-def visits(work: Callable[[], object]) -> tuple[Counter[str], int]:
-    """How often the call enters each file from another one, and how many of those entries come from elsewhere.
-
-    The dictionary is in the order of the first entries.
-    """
+def visits(work: Callable[[], object]) -> Counter[str]:
+    """Number of calls into each of our files from another file, in the order of the first ones."""
     entries: Counter[str] = Counter()
 
     def profile(frame: FrameType, event: str, _argument: object) -> None:
@@ -43,7 +40,7 @@ def visits(work: Callable[[], object]) -> tuple[Counter[str], int]:
         work()
     finally:
         sys.setprofile(None)
-    return entries, entries.total()
+    return entries
 
 
 def main() -> None:
@@ -56,12 +53,12 @@ def main() -> None:
     with Client(options.model, backend=options.backend) as client:
         client.chat("Hello, llama!", max_tokens=8)
         if options.stream:
-            entries, total = visits(lambda: client.chat("Hello, llama!", max_tokens=8, stream=True))
+            entries = visits(lambda: client.chat("Hello, llama!", max_tokens=8, stream=True))
         else:
-            entries, total = visits(lambda: client.chat("Hello, llama!", max_tokens=8))
+            entries = visits(lambda: client.chat("Hello, llama!", max_tokens=8))
     for path, count in entries.items():
         print(f"{count:5}  {path}")
-    print(f"{total:5}  entries into {len(entries)} files")
+    print(f"{entries.total():5}  entries into {len(entries)} files")
 
 
 if __name__ == "__main__":
