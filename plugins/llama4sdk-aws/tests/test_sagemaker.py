@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from llama4sdk_aws.sagemaker import SageMakerBackend
+from pydantic import SecretStr
 
 from llama4sdk.backend import Need, Offer, Unavailable
 from llama4sdk.endpoint import Endpoint
@@ -169,8 +170,8 @@ def test_api_keys_are_none_of_sagemakers(lmi: FakeSageMaker, monkeypatch: pytest
     with ask(lmi, "llama") as client:
         client.chat("hi")
     assert lmi.requests[0].headers["authorization"].startswith("AWS4-HMAC-SHA256 ")
-    need = Need(model="llama", endpoint=ask(lmi, "llama", api_key="ABSKexample")._session._need.endpoint)
-    assert isinstance(SageMakerBackend().offer(need, LAPTOP), Unavailable)
+    endpoint = Endpoint(url=lmi.url, api_key=SecretStr("ABSKexample"))
+    assert isinstance(SageMakerBackend().offer(Need(model="llama", endpoint=endpoint), LAPTOP), Unavailable)
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ class PeerTests:
         assert (answer.usage.input_tokens or 0) > 5
         assert 1 <= (answer.usage.output_tokens or 0) <= 12
 
-    def test_a_stream_is_the_answer(self, client: Client) -> None:
+    def test_a_stream_is_the_answer(self, client: Client, address: str) -> None:
         """Its pieces, joined, are what comes whole; for asyncio, too."""
         question = "Name a colour."
         whole = client.chat(question, temperature=0, max_tokens=16).text
@@ -136,9 +136,8 @@ class PeerTests:
         ]
 
         async def ask() -> str:
-            endpoint = self.endpoint(address=str(client._session._need.endpoint.url))  # type: ignore[union-attr]
-            async with AsyncClient(backend=self.backend, endpoint=endpoint, hardware=LAPTOP) as asked:
-                return (await asked.chat(question, temperature=0, max_tokens=16)).text
+            async with AsyncClient(backend=self.backend, endpoint=self.endpoint(address), hardware=LAPTOP) as asking:
+                return (await asking.chat(question, temperature=0, max_tokens=16)).text
 
         print(len(pieces), repr(whole))
         assert len(pieces) > 1

@@ -11,12 +11,13 @@ from llama4sdk.errors import ConfigurationError
 from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Placement, Plan
 from llama4sdk.progress import Progress
+from llama4sdk.remote.endpoint_options import parse_endpoint_options
 from llama4sdk.remote.retired import gone
 from llama4sdk_aws import BEDROCK, models
 from llama4sdk_aws.client import make_authorizer, resolve_target
 from llama4sdk_aws.environment import Service
 from llama4sdk_aws.models import LLAMA4_REGIONS
-from llama4sdk_aws.options import BedrockOptions, parse_options
+from llama4sdk_aws.options import BedrockOptions
 
 __all__ = ["BedrockBackend"]
 
@@ -97,7 +98,7 @@ class BedrockBackend(Backend):
 
 
 def _options(endpoint: Endpoint) -> BedrockOptions:
-    return parse_options(BedrockOptions, endpoint.options, "bedrock")
+    return parse_endpoint_options(BedrockOptions, endpoint.options, backend="bedrock", manual="docs/aws.md")
 
 
 def _is_llama4(model: str) -> bool:

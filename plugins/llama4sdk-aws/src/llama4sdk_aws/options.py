@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from llama4sdk._text import nearest
-from llama4sdk.errors import ConfigurationError
-
-__all__ = ["AwsOptions", "BedrockOptions", "SageMakerOptions", "parse_options"]
+__all__ = ["AwsOptions", "BedrockOptions", "SageMakerOptions"]
 
 
 class AwsOptions(BaseModel):
@@ -64,22 +61,3 @@ class SageMakerOptions(AwsOptions):
     target_model: str | None = None
     custom_attributes: str | None = None
     session_id: str | None = None
-
-
-Options = TypeVar("Options", bound=AwsOptions)
-
-
-def parse_options(kind: type[Options], options: dict[str, JsonValue], backend: str) -> Options:
-    """Validate the options of one backend. Raises ConfigurationError, which does not repeat the values."""
-    try:
-        return kind.model_validate(options)
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        name = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            hint = f"{nearest(name, kind.model_fields, 'There are')} Keys belong into api_key."
-            raise ConfigurationError(f"'{backend}' has no option '{name}'.", hint=hint) from None
-        fault = first["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(
-            f"The options of '{backend}' are wrong: {name} {fault}.", hint="docs/aws.md has all of them."
-        ) from None

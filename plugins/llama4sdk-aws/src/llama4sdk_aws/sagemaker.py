@@ -12,11 +12,12 @@ from llama4sdk.errors import ConfigurationError
 from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Placement, Plan
 from llama4sdk.progress import Progress
+from llama4sdk.remote.endpoint_options import parse_endpoint_options
 from llama4sdk_aws import SAGEMAKER
 from llama4sdk_aws.client import make_authorizer, resolve_target
 from llama4sdk_aws.container_requests import SAMPLING_BY_CONTAINER
 from llama4sdk_aws.environment import Service
-from llama4sdk_aws.options import SageMakerOptions, parse_options
+from llama4sdk_aws.options import SageMakerOptions
 
 __all__ = ["SageMakerBackend"]
 
@@ -87,7 +88,7 @@ class SageMakerBackend(Backend):
 
 
 def _options(endpoint: Endpoint) -> SageMakerOptions:
-    return parse_options(SageMakerOptions, endpoint.options, "sagemaker")
+    return parse_endpoint_options(SageMakerOptions, endpoint.options, backend="sagemaker", manual="docs/aws.md")
 
 
 def _capabilities(options: SageMakerOptions) -> Capabilities:

@@ -7,12 +7,12 @@ import os
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue
 
-from llama4sdk._text import in_words
 from llama4sdk._values import Value
 from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import ConfigurationError
+from llama4sdk.remote.endpoint_options import parse_endpoint_options
 
 __all__ = ["BACKEND", "OllamaOptions", "parse_host", "parse_options", "server_headers", "server_url"]
 
@@ -44,13 +44,8 @@ class OllamaOptions(Value):
 
 def parse_options(endpoint: Endpoint) -> OllamaOptions:
     """Validate an endpoint's options. Raises ConfigurationError for unknown ones and those that the SDK sets itself."""
-    try:
-        options = OllamaOptions.model_validate(endpoint.options)
-    except ValidationError as error:
-        known = ", ".join(OllamaOptions.model_fields)
-        raise ConfigurationError(
-            f"Endpoint(options=...) of Ollama: {in_words(error)}.", hint=f"There are {known}."
-        ) from error
+    manual = "The README of llama4sdk-ollama"
+    options = parse_endpoint_options(OllamaOptions, endpoint.options, backend=BACKEND, manual=manual)
     if reserved := sorted(set(options.options) & set(RESERVED_OPTIONS)):
         raise ConfigurationError(
             f"Endpoint(options=...) of Ollama sets {', '.join(reserved)}, which the client says itself.",

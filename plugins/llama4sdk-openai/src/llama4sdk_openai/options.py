@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue
 
-from llama4sdk._text import in_words, nearest
 from llama4sdk._values import Value
-from llama4sdk.errors import ConfigurationError, UnknownOptionError
+from llama4sdk.errors import ConfigurationError
+from llama4sdk.remote.endpoint_options import parse_endpoint_options
 from llama4sdk_openai.profiles import COMMON_OPTIONS, Profile
 
 __all__ = ["Options", "parse_options"]
@@ -40,16 +40,8 @@ class Options(Value):
 
 def parse_options(profile: Profile, values: Mapping[str, JsonValue]) -> Options:
     """Validate options. Raises UnknownOptionError for one that the backend does not take, else ConfigurationError."""
-    known = (*COMMON_OPTIONS, *profile.options)
-    for name in values:
-        if name not in known:
-            raise UnknownOptionError(f"'{profile.name}' has no option '{name}'.", hint=nearest(name, known, "Options"))
-    try:
-        options = Options.model_validate(dict(values))
-    except ValidationError as error:
-        raise ConfigurationError(
-            f"Invalid options for '{profile.name}': {in_words(error)}.", hint="docs/remote.md says what each is."
-        ) from error
+    names = (*COMMON_OPTIONS, *profile.options)
+    options = parse_endpoint_options(Options, values, backend=profile.name, names=names, manual="docs/remote.md")
     if reserved := sorted(RESERVED_FIELDS.intersection(options.extra_body)):
         raise ConfigurationError(
             f"extra_body may not set {', '.join(reserved)}.",
