@@ -1,1 +1,1 @@
-"""The probe: one module of tests for each maker whose drivers are asked."""
+"""Tests of llama4sdk.probe, a module for each maker's drivers."""

@@ -1,4 +1,4 @@
-"""NVIDIA's library as far as the real ``pynvml`` is concerned: it calls these functions with its own C structures."""
+"""A stand-in for NVIDIA's library, which the real ``pynvml`` calls with its own C structures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Card", "Library", "installed"]
 
 @dataclass
 class Card:
-    """What one card, or one slice of a card, answers. ``None`` is "not supported"."""
+    """The values of a card or a slice of one; ``None`` is "not supported"."""
 
     name: str = "NVIDIA H100 80GB HBM3"
     total: int | None = 85_520_809_984
@@ -39,7 +39,7 @@ class Card:
 
 @dataclass
 class Library:
-    """A driver with its cards. ``faults`` are error codes by function; ``hang`` is waited for in ``nvmlInit``."""
+    """A driver with its cards. ``faults`` are error codes by function; ``nvmlInit`` waits for ``hang``."""
 
     cards: tuple[Card, ...] = ()
     driver: str = "570.86.15"
@@ -61,7 +61,7 @@ class Library:
         return call
 
     def card(self, handle: Any) -> Card:
-        """The card or slice a handle stands for."""
+        """The card or slice of a handle."""
         number = (ctypes.cast(handle, ctypes.c_void_p).value or 0) - 1
         card = self.cards[number % 100]
         return card if number < 100 else card.slices[number // 100 - 1]  # type: ignore[return-value]
@@ -69,7 +69,7 @@ class Library:
 
 @contextmanager
 def installed(library: Library | None) -> Iterator[None]:
-    """``pynvml`` talks to this library meanwhile; ``None`` is a machine without one."""
+    """Let ``pynvml`` use this library; ``None`` is a machine without one."""
 
     def absent(name: str) -> None:
         raise OSError(f"{name}: cannot open shared object file")
@@ -117,11 +117,11 @@ def _memory(library: Library, handle: Any, reference: Any) -> int:
     return int(pynvml.NVML_SUCCESS)
 
 
-def _pair(one: Any, other: Any, values: tuple[Any, Any] | None) -> int:
+def _pair(first: Any, second: Any, values: tuple[Any, Any] | None) -> int:
     if values is None:
         return int(pynvml.NVML_ERROR_NOT_SUPPORTED)
-    _set(one, values[0])
-    return _set(other, values[1])
+    _set(first, values[0])
+    return _set(second, values[1])
 
 
 def _processes(library: Library, handle: Any, count: Any, array: Any) -> int:
@@ -129,8 +129,8 @@ def _processes(library: Library, handle: Any, count: Any, array: Any) -> int:
     if array is None:
         _set(count, len(pids))
         return int(pynvml.NVML_ERROR_INSUFFICIENT_SIZE if pids else pynvml.NVML_SUCCESS)
-    for place, pid in enumerate(pids):
-        array[place].pid, array[place].usedGpuMemory = pid, 10**9
+    for index, pid in enumerate(pids):
+        array[index].pid, array[index].usedGpuMemory = pid, 10**9
     return _set(count, len(pids))
 
 
@@ -142,8 +142,8 @@ def _slice(library: Library, handle: Any, number: Any, reference: Any) -> int:
     return _point(reference, card + 100 * (number.value + 1))
 
 
-def _peer(library: Library, one: Any, other: Any, way: int, reference: Any) -> int:
-    able = library.nvlink if way == pynvml.NVML_P2P_CAPS_INDEX_NVLINK else library.peers
+def _peer(library: Library, first: Any, second: Any, capability: int, reference: Any) -> int:
+    able = library.nvlink if capability == pynvml.NVML_P2P_CAPS_INDEX_NVLINK else library.peers
     return _set(reference, pynvml.NVML_P2P_STATUS_OK if able else pynvml.NVML_P2P_STATUS_NOT_SUPPORTED)
 
 

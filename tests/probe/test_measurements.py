@@ -1,4 +1,4 @@
-"""What was measured of a machine makes its plans better, and nothing worse."""
+"""Measured speeds replace specified ones in plans."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_it_is_kept_and_read_back(home: Path) -> None:
-    """In one file, and nothing beside it."""
+def test_measurements_are_saved_and_loaded(home: Path) -> None:
+    """Measurements are saved in a single file and loaded again."""
     assert load(home) is None
     save(home, FOUND)
     assert load(home) == FOUND
     assert [file.name for file in home.iterdir()] == ["calibration.json"]
 
 
-def test_the_probe_takes_it_up(home: Path) -> None:
-    """Every plan on this machine knows it from then on."""
+def test_the_probe_applies_them(home: Path) -> None:
+    """The probe applies saved measurements."""
     assert probe().memory_bandwidth is None
     save(home, FOUND)
-    found = probe()
-    assert (found.memory_bandwidth, found.disk_bandwidth) == (31 * 10**9, 2 * 10**9)
-    assert (found.measured, found.problems) == ("2026-11-21", ())
+    hardware = probe()
+    assert (hardware.memory_bandwidth, hardware.disk_bandwidth) == (31 * 10**9, 2 * 10**9)
+    assert (hardware.measured, hardware.problems) == ("2026-11-21", ())
 
 
 def test_another_machine_s_is_not_taken(home: Path) -> None:
-    """A home that several machines share."""
+    """Measurements of another machine with the same home are ignored."""
     save(home, FOUND.model_copy(update={"machine": "elsewhere x86_64 128"}))
     assert load(home) is None
     assert probe().memory_bandwidth is None
@@ -61,27 +61,27 @@ def test_another_machine_s_is_not_taken(home: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "{}", '{"version": 2}', "\x00", FOUND.model_dump_json().replace("31000000000", "-5")]
 )
-def test_a_damaged_file_is_left_out_and_told(home: Path, text: str) -> None:
-    """Predictions guess again, and the doctor says why."""
+def test_a_damaged_file_is_ignored_and_reported(home: Path, text: str) -> None:
+    """A damaged file is ignored and reported as a problem."""
     measurements_file(home).write_text(text)
     with pytest.raises(CheckpointError, match=r"calibration\.json is damaged") as caught:
         load(home)
     assert "doctor --bench" in (caught.value.hint or "")
-    found = probe()
-    assert found.memory_bandwidth is None
-    (problem,) = found.problems
+    hardware = probe()
+    assert hardware.memory_bandwidth is None
+    (problem,) = hardware.problems
     assert problem.startswith(f"Could not read what was measured: {measurements_file(home)} is damaged (")
     assert "Hint" not in problem
 
 
 def test_a_write_that_fails_leaves_the_old_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And no other."""
+    """An interrupted write leaves the old file and no other."""
     save(home, FOUND)
 
-    def interrupted(*_: Any) -> None:
+    def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "replace", interrupted)
+    monkeypatch.setattr(Path, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save(home, FOUND.model_copy(update={"memory": 1}))
     assert [file.name for file in home.iterdir()] == ["calibration.json"]
@@ -89,7 +89,7 @@ def test_a_write_that_fails_leaves_the_old_file(home: Path, monkeypatch: pytest.
 
 
 def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
-    """It is an error with a way out."""
+    """A home that cannot be written is an error with a hint."""
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="could not be written") as caught:
         save(tmp_path / "file" / "home", FOUND)
@@ -97,7 +97,7 @@ def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_devices_are_found_by_their_names() -> None:
-    """A link that was measured goes before what is specified; others stay."""
+    """A measured link replaces the specified one of its device; others stay."""
     before = H100_X8.model_copy(
         update={"devices": tuple(d.model_copy(update={"host_bandwidth": 9}) for d in H100_X8.devices)}
     )
@@ -106,21 +106,21 @@ def test_devices_are_found_by_their_names() -> None:
 
 
 def test_what_is_measured_is_no_longer_guessed() -> None:
-    """The interval of a processor's speed narrows, and a disk's is there at all."""
+    """Measured memory narrows the predicted speed, and a measured disk predicts loading times."""
     before = {(row.model, row.bits): row for row in runnable_models(LAPTOP, usable=("torch",))}
     after = {
         (row.model, row.bits): row for row in runnable_models(apply_measurements(LAPTOP, FOUND), usable=("torch",))
     }
-    guess, known = before["demo", 16].decode, after["demo", 16].decode
+    guess, measured = before["demo", 16].decode, after["demo", 16].decode
     assert guess is not None
-    assert known is not None
-    assert known.high / known.low < guess.high / guess.low
+    assert measured is not None
+    assert measured.high / measured.low < guess.high / guess.low
     assert before["scout", 4].decode is None
     assert after["scout", 4].decode is not None
 
 
 def test_a_download_tells_how_fast_the_next_will_be(home: Path) -> None:
-    """Beside what else was measured, if it was long enough to tell; it says nothing of memory and disk."""
+    """A large download's speed is saved beside other measurements, which stay as they are."""
     record_download(home, 10**6, 1.0)
     assert load(home) is None
     record_download(home, 10**9, 20.0)
@@ -134,7 +134,7 @@ def test_a_download_tells_how_fast_the_next_will_be(home: Path) -> None:
 
 
 def test_pulling_notes_how_fast_it_went(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counting only what came now, not what an earlier try had left."""
+    """A pull records the speed of the bytes that came now."""
 
     def pull(model: str, *, progress: Progress) -> Path:
         progress(10**9, 2 * 10**9)
@@ -144,14 +144,14 @@ def test_pulling_notes_how_fast_it_went(home: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(weights, "pull", pull)
     assert fetch("demo", yes=True) == home
-    found = load(home)
-    assert found is not None
-    assert found.download is not None
-    assert 0 < found.download <= 2_000_000_000
+    hardware = load(home)
+    assert hardware is not None
+    assert hardware.download is not None
+    assert 0 < hardware.download <= 2_000_000_000
 
 
 def test_a_download_that_cannot_be_noted_is_still_one(tmp_path: Path) -> None:
-    """Neither a home that cannot be written nor a damaged file is a reason to fail."""
+    """A home that cannot be written or a damaged file does not fail a download."""
     (tmp_path / "file").write_text("")
     record_download(tmp_path / "file" / "home", 10**9, 1.0)
     measurements_file(tmp_path).write_text("{")

@@ -25,25 +25,25 @@ def read(library: Library | None, visible: str | None = None) -> nvidia.Nvidia:
 
 
 def test_a_machine_without_the_library_has_no_gpus() -> None:
-    """That is an answer, not an error."""
+    """Without the library there are no GPUs and no problems."""
     assert read(None) == nvidia.NVIDIA_ABSENT
     assert read(Library(faults={"nvmlInitWithFlags": pynvml.NVML_ERROR_DRIVER_NOT_LOADED})) == nvidia.NVIDIA_ABSENT
 
 
-def test_a_container_without_the_driver_s_library_is_told_of(tmp_path: Path) -> None:
-    """The kernel's driver shows inside; the devices cannot be used."""
-    place = tmp_path / "version"
-    place.touch()
+def test_a_container_without_the_driver_s_library_is_reported(tmp_path: Path) -> None:
+    """A loaded kernel driver without its library is reported as a problem."""
+    file = tmp_path / "version"
+    file.touch()
     with installed(None):
-        assert nvidia.read({}, [place]) == nvidia.Nvidia(problems=(nvidia.LIBRARY_MISSING,))
+        assert nvidia.read({}, [file]) == nvidia.Nvidia(problems=(nvidia.LIBRARY_MISSING,))
         assert nvidia.read({}, [tmp_path / "absent"]) == nvidia.NVIDIA_ABSENT
 
 
 def test_a_card_is_described() -> None:
-    """Bytes as NVML gives them, link and power as specified, the processes of others."""
-    found = read(Library(cards=(Card(pids=(os.getpid(), 7, 8)),)))
-    assert (found.driver, found.cuda, found.links, found.hidden) == ("570.86.15", (12, 8), (), ())
-    assert found.devices == (
+    """Memory in bytes, link and power as specified, and the number of other processes."""
+    nvidia = read(Library(cards=(Card(pids=(os.getpid(), 7, 8)),)))
+    assert (nvidia.driver, nvidia.cuda, nvidia.links, nvidia.hidden) == ("570.86.15", (12, 8), (), ())
+    assert nvidia.devices == (
         Device(
             kind="cuda",
             index=0,
@@ -62,40 +62,40 @@ def test_a_card_is_described() -> None:
 
 
 def test_what_a_driver_cannot_tell_is_left_out() -> None:
-    """An old or virtual GPU still has a name and memory."""
+    """An old or virtual GPU has at least a name and memory."""
     unable = Card(pcie=None, watts=None, ecc=None, memory=None)
     faults = {
         "nvmlDeviceGetMigMode": pynvml.NVML_ERROR_NOT_SUPPORTED,
         "nvmlDeviceGetComputeRunningProcesses": pynvml.NVML_ERROR_NO_PERMISSION,
         "nvmlSystemGetCudaDriverVersion": pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
     }
-    found = read(Library(cards=(unable,), faults=faults))
-    (device,) = found.devices
+    nvidia = read(Library(cards=(unable,), faults=faults))
+    (device,) = nvidia.devices
     assert (device.host_bandwidth, device.power_limit, device.ecc, device.processes) == (None, None, None, 0)
     assert device.memory_bandwidth is None
-    assert found.cuda is None
+    assert nvidia.cuda is None
 
 
 def test_a_chip_without_memory_of_its_own_shares_the_machine_s() -> None:
-    """GB10 and Jetson answer "not supported" when asked for their memory."""
+    """GB10 and Jetson, which do not support the memory query, use the machine's memory."""
     (device,) = read(Library(cards=(Card(name="NVIDIA GB10", total=None),))).devices
     assert device.unified
     assert 0 < device.free_memory <= device.total_memory
 
 
 def test_slices_stand_in_for_the_card_that_was_divided() -> None:
-    """Each is a device with memory of its own, and reaches no other directly."""
+    """Each MIG slice is a device with its own memory and without links."""
     slices = (Card(name="H100 MIG 3g.40gb", total=42_000_000_000, free=41_000_000_000, uuid="MIG-1"), None)
     card = Card(
         slices=(*slices, Card(name="H100 MIG 1g.10gb", total=10_500_000_000, free=10_000_000_000, uuid="MIG-3"))
     )
-    found = read(Library(cards=(card,), peers=True))
-    assert [(d.id, d.uuid, d.slice, d.total_memory) for d in found.devices] == [
+    nvidia = read(Library(cards=(card,), peers=True))
+    assert [(d.id, d.uuid, d.slice, d.total_memory) for d in nvidia.devices] == [
         ("cuda:0", "MIG-1", True, 42_000_000_000),
         ("cuda:1", "MIG-3", True, 10_500_000_000),
     ]
-    assert found.links == ()
-    assert [d.memory_bandwidth for d in found.devices] == [
+    assert nvidia.links == ()
+    assert [d.memory_bandwidth for d in nvidia.devices] == [
         int(3_352_320_000_000 * (size / 85_520_809_984)) for size in (42_000_000_000, 10_500_000_000)
     ]
 
@@ -118,7 +118,7 @@ def test_slices_stand_in_for_the_card_that_was_divided() -> None:
     ],
 )
 def test_bandwidth_follows_from_clock_and_width(name: str, clock: int, width: int) -> None:
-    """As it is specified, within 1%: of HBM and of GDDR, whose clock NVML names higher than it is."""
+    """Bandwidth is as specified within 1%, for HBM and for GDDR."""
     (device,) = read(Library(cards=(Card(name=name, memory=(clock, width)),))).devices
     assert device.memory_bandwidth == pytest.approx(find_accelerator(name).bandwidth, rel=0.01)
 
@@ -136,16 +136,16 @@ def test_bandwidth_follows_from_clock_and_width(name: str, clock: int, width: in
         ("", [], 2),
     ],
 )
-def test_hidden_devices_are_not_used_but_told(visible: str | None, uuids: list[str], hidden: int) -> None:
-    """The variable is read as the driver reads it, and devices are numbered as this process will."""
-    found = read(Library(cards=TWO), visible)
-    assert [device.uuid for device in found.devices] == uuids
-    assert [device.index for device in found.devices] == list(range(len(uuids)))
-    assert len(found.hidden) == hidden
+def test_hidden_devices_are_not_used_but_listed(visible: str | None, uuids: list[str], hidden: int) -> None:
+    """Hidden devices are listed, and visible ones are numbered as this process numbers them."""
+    nvidia = read(Library(cards=TWO), visible)
+    assert [device.uuid for device in nvidia.devices] == uuids
+    assert [device.index for device in nvidia.devices] == list(range(len(uuids)))
+    assert len(nvidia.hidden) == hidden
 
 
 def test_links_are_between_pairs() -> None:
-    """NVLink with all of a device's links together; else direct access at the slower PCIe link; else none."""
+    """NVLink has the bandwidth of all links of a device; direct access that of the slower PCIe link."""
     pair = ("cuda:0", "cuda:1")
     assert read(Library(cards=TWO, nvlink=True)).links == (
         Link(devices=pair, kind="nvlink", bandwidth=450_000_000_000),
@@ -156,16 +156,16 @@ def test_links_are_between_pairs() -> None:
 
 
 def test_a_lost_card_leaves_the_others() -> None:
-    """It is told of."""
-    found = read(Library(cards=(Card(uuid="GPU-a", lost=True), Card(uuid="GPU-b"))))
-    assert [(device.id, device.uuid) for device in found.devices] == [("cuda:0", "GPU-b")]
-    assert found.problems == ("Could not read GPU 0: GPU is lost.",)
+    """A card that fails is reported, and the others are used."""
+    nvidia = read(Library(cards=(Card(uuid="GPU-a", lost=True), Card(uuid="GPU-b"))))
+    assert [(device.id, device.uuid) for device in nvidia.devices] == [("cuda:0", "GPU-b")]
+    assert nvidia.problems == ("Could not read GPU 0: GPU is lost.",)
 
 
 @pytest.mark.parametrize("function", sorted(_FUNCTIONS))
 @pytest.mark.parametrize("code", [pynvml.NVML_ERROR_UNKNOWN, pynvml.NVML_ERROR_GPU_IS_LOST, 4711])
 def test_no_fault_of_the_driver_raises(function: str, code: int) -> None:
-    """Whatever fails, the machine is described, and a GPU that cannot be is told of."""
+    """Whatever NVML function fails, the machine is described and the failure reported."""
     with installed(Library(cards=TWO, nvlink=True, faults={function: code})):
         machine = probe()
     assert machine.total_memory > 0
@@ -174,7 +174,7 @@ def test_no_fault_of_the_driver_raises(function: str, code: int) -> None:
 
 
 def test_a_driver_that_hangs_costs_the_deadline_and_nothing_else() -> None:
-    """Everything else is read meanwhile."""
+    """While a driver hangs, everything else is read."""
     release = threading.Event()
     with installed(Library(cards=TWO, hang=release)):
         began = time.monotonic()

@@ -22,11 +22,11 @@ from llama4sdk.testing.machines import MACHINES
 
 def test_this_machine_is_described() -> None:
     """Cores, memory and disk are real numbers of this machine."""
-    found = probe()
-    assert 1 <= found.cpu.cores <= (os.cpu_count() or 1)
-    assert 0 < found.free_memory <= found.total_memory <= psutil.virtual_memory().total
-    assert found.disk_free is None or found.disk_free > 0
-    assert found.problems == ()
+    hardware = probe()
+    assert 1 <= hardware.cpu.cores <= (os.cpu_count() or 1)
+    assert 0 < hardware.free_memory <= hardware.total_memory <= psutil.virtual_memory().total
+    assert hardware.disk_free is None or hardware.disk_free > 0
+    assert hardware.problems == ()
 
 
 CARD = {"kind": "cuda", "index": 0, "name": "x", "total_memory": 2**36, "free_memory": 2**35}
@@ -34,7 +34,7 @@ CARD = {"kind": "cuda", "index": 0, "name": "x", "total_memory": 2**36, "free_me
 
 @pytest.mark.parametrize("name", sorted(MACHINES))
 def test_machines_survive_json(name: str, tmp_path: Path) -> None:
-    """A machine written by the doctor can be planned for elsewhere, whole or as part of the doctor's report."""
+    """A machine written by the doctor can be loaded again, whole or from the doctor's report."""
     machine = MACHINES[name]
     path = tmp_path / "machine.json"
     path.write_text(machine.model_dump_json())
@@ -71,7 +71,7 @@ def test_a_file_that_describes_no_machine_is_refused(content: str, tmp_path: Pat
     ],
 )
 def test_a_machine_that_cannot_be_is_refused(part: dict[str, object], words: str, tmp_path: Path) -> None:
-    """Sizes out of all proportion, devices that are twice there, links to nowhere: told by name."""
+    """Absurd sizes, duplicate devices and links to nowhere are refused by name."""
     machine = {"system": "x", "cpu": {"name": "x", "cores": 4}, "total_memory": 64 * 2**30, "free_memory": 2**30}
     path = tmp_path / "machine.json"
     path.write_text(json.dumps(machine | part))
@@ -81,14 +81,14 @@ def test_a_machine_that_cannot_be_is_refused(part: dict[str, object], words: str
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32-le"])
 def test_a_machine_is_read_in_every_encoding_of_unicode(encoding: str, tmp_path: Path) -> None:
-    """What a shell's redirection made of the doctor's output, too."""
+    """A file is read in every Unicode encoding that a shell's redirection writes."""
     path = tmp_path / "machine.json"
     path.write_text(MACHINES["h100-x8"].model_dump_json(), encoding=encoding)
     assert Hardware.from_file(path) == MACHINES["h100-x8"]
 
 
 def test_names_are_what_can_be_shown() -> None:
-    """What a terminal would obey, and what is too long to read, is not in a name."""
+    """Names lose control characters and excess length."""
     machine = Hardware(
         system="x", cpu=Cpu(name="a\x1b[2Jb\nc\ud800", cores=1), total_memory=0, free_memory=0, problems=("n" * 9999,)
     )
@@ -98,14 +98,14 @@ def test_names_are_what_can_be_shown() -> None:
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    """As is a directory."""
+    """A missing file, or a directory, is refused."""
     for path in (tmp_path / "absent.json", tmp_path):
         with pytest.raises(ConfigurationError, match="Cannot read"):
             Hardware.from_file(path)
 
 
 def test_a_reader_that_hangs_or_raises_becomes_a_problem() -> None:
-    """The fallback is used and the cause is told."""
+    """The fallback is used and the cause reported."""
     release = threading.Event()
 
     def broken() -> int:
@@ -130,14 +130,14 @@ def test_a_reader_that_hangs_or_raises_becomes_a_problem() -> None:
     ],
 )
 def test_a_container_s_limit_is_read(files: dict[str, str], expected: tuple[int, int] | None, tmp_path: Path) -> None:
-    """Limit and use, less the page cache that can be dropped; nonsense means no limit."""
+    """Limit and usage without page cache that can be dropped; invalid files mean no limit."""
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     assert memory.cgroup_limit(tmp_path, "memory.max", "memory.current") == expected
 
 
 def test_cpu_features_are_those_kernels_use() -> None:
-    """Names and flags of an x86 and of an Arm processor."""
+    """Name and flags of an x86 and of an Arm processor."""
     x86 = cpu.parse_cpuinfo("model name\t: Xeon\nflags\t: fpu avx2 avx512f amx_tile\n\nmodel name\t: other\n", cores=2)
     assert (x86.name, x86.cores, x86.features) == ("Xeon", 2, ("avx2", "avx512f", "amx_tile"))
     arm = cpu.parse_cpuinfo("processor\t: 0\nFeatures\t: fp asimd sve\n", cores=4)

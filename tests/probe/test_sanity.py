@@ -1,4 +1,4 @@
-"""Whatever a reader claims, the probe describes a machine that can exist, and says what it did not believe."""
+"""Implausible values are dropped and reported, whatever a reader returns."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ GB = 10**9
     ],
 )
 def test_a_reader_that_lies(monkeypatch: pytest.MonkeyPatch, module: Any, lie: Any, words: str) -> None:
-    """The doctor works, and tells."""
+    """The doctor works with any implausible values, and reports them."""
     monkeypatch.setattr(module, "read", lambda *_: lie)
-    found = probe()
-    assert any(words in problem for problem in found.problems)
-    assert 0 <= found.free_memory <= found.total_memory <= 2**50
-    assert 1 <= found.cpu.cores <= 2**16
+    hardware = probe()
+    assert any(words in problem for problem in hardware.problems)
+    assert 0 <= hardware.free_memory <= hardware.total_memory <= 2**50
+    assert 1 <= hardware.cpu.cores <= 2**16
     report = examine(gather())
     assert any(words in check.text for check in report.checks)
 
 
 @pytest.mark.parametrize(
-    ("card", "words", "kept"),
+    ("card", "words", "expected"),
     [
         (Card(total=0, free=0), "cuda:0 claims 0 bytes of memory", 0),
         (Card(total=2**63, free=1), "cuda:0 claims 9223372036854775808 bytes of memory: it is left out", 0),
@@ -56,40 +56,40 @@ def test_a_reader_that_lies(monkeypatch: pytest.MonkeyPatch, module: Any, lie: A
         (Card(free=2**64 - 1), "cuda:0 claims 18446744073709551615 bytes free", 1),
     ],
 )
-def test_a_driver_that_lies(card: Card, words: str, kept: int) -> None:
-    """A card of impossible size is left out; of one with impossibly much free, nothing is counted on."""
+def test_a_driver_that_lies(card: Card, words: str, expected: int) -> None:
+    """A card of impossible size is left out; impossibly much free memory counts as none."""
     with installed(Library(cards=(card,))):
-        found = probe()
-    assert any(words in problem for problem in found.problems)
-    assert [device.free_memory for device in found.devices] == [0] * kept
+        hardware = probe()
+    assert any(words in problem for problem in hardware.problems)
+    assert [device.free_memory for device in hardware.devices] == [0] * expected
 
 
 @pytest.mark.parametrize("count", [-1, 257, 2**31 - 1])
 def test_absurdly_many_cards_are_not_counted(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """No loop runs for as long as a driver says."""
+    """An absurd number of cards is not iterated over."""
     with installed(Library(cards=(Card(),))):
         monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: count)
-        found = probe()
-    assert found.devices == ()
-    assert found.problems == (f"The NVIDIA driver claims {count} GPUs: none is counted on.",)
+        hardware = probe()
+    assert hardware.devices == ()
+    assert hardware.problems == (f"The NVIDIA driver claims {count} GPUs: none is counted on.",)
 
 
 def test_values_that_are_no_numbers_are_dropped() -> None:
-    """What a device draws, or moves, is better unknown than absurd."""
+    """Power and bandwidth that are no finite numbers are dropped."""
     from llama4sdk.probe.sanity import plausible_devices
 
     device = Device(kind="cuda", index=0, name="x", total_memory=GB, free_memory=0, power_limit=NAN, processes=-3)
-    (kept,) = plausible_devices([device.model_copy(update={"host_bandwidth": -1})], [])
-    assert (kept.power_limit, kept.host_bandwidth, kept.processes) == (None, None, 0)
+    (expected,) = plausible_devices([device.model_copy(update={"host_bandwidth": -1})], [])
+    assert (expected.power_limit, expected.host_bandwidth, expected.processes) == (None, None, 0)
 
 
-@pytest.mark.parametrize(("claimed", "kept"), [(0, None), (1, None), (-GB, None), (2**60, None), (10**12, 10**12)])
-def test_a_bandwidth_that_no_memory_has_is_dropped(claimed: int, kept: int | None) -> None:
-    """A card with a wrong one would be preferred, or never used, for nothing."""
+@pytest.mark.parametrize(("claimed", "expected"), [(0, None), (1, None), (-GB, None), (2**60, None), (10**12, 10**12)])
+def test_a_bandwidth_that_no_memory_has_is_dropped(claimed: int, expected: int | None) -> None:
+    """An implausible bandwidth is dropped."""
     from llama4sdk.probe.sanity import plausible_devices
 
     device = Device(kind="cuda", index=0, name="x", total_memory=GB, free_memory=0, memory_bandwidth=claimed)
-    assert plausible_devices([device], [])[0].memory_bandwidth == kept
+    assert plausible_devices([device], [])[0].memory_bandwidth == expected
 
 
 HANGING = """
@@ -127,7 +127,7 @@ EVERY = """(
 def test_the_doctor_outlives_its_readers(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, readers: str, seconds: int, after: str
 ) -> None:
-    """Hanging for 30 seconds or failing, one or all: the report comes, long before they would, without a traceback."""
+    """With readers that hang or fail, the report comes in time and without a traceback."""
     monkeypatch.setenv("LLAMA4SDK_PLUGINS", "echo")
     monkeypatch.setenv("LLAMA4SDK_HOME", str(tmp_path))
     program = HANGING.format(readers=readers, seconds=seconds, after=after)

@@ -1,1 +1,1 @@
-"""Weights: where they are, how they come, what is in them."""
+"""Tests of llama4sdk.weights."""

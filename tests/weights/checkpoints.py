@@ -26,7 +26,7 @@ VOCABULARY = [*"abcdefgh", "ab", "<|eot|>", "<|im_end|>", "Ġ"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """How large a network is, and every which layer is a mixture."""
+    """Sizes of a network; every ``step``-th layer is a mixture."""
 
     hidden: int = 32
     heads: int = 4
@@ -62,7 +62,7 @@ TOKENIZER: dict[str, object] = {
 
 
 def hf_config(sizes: Sizes = TINY) -> dict[str, object]:
-    """What ``config.json`` says of a network."""
+    """The ``config.json`` of a text network."""
     return {
         "model_type": "llama4_text",
         "vocab_size": len(VOCABULARY),
@@ -90,7 +90,7 @@ VISION = VisionConfig(
 
 
 def seeing_config(sizes: Sizes = TINY) -> dict[str, object]:
-    """What ``config.json`` says of a network that sees."""
+    """The ``config.json`` of a network with vision."""
     vision = {
         "hidden_size": VISION.hidden_size,
         "num_hidden_layers": VISION.num_layers,
@@ -153,7 +153,7 @@ def _swiglu(s: Sizes, prefix: str, inner: int) -> dict[str, tuple[int, ...]]:
 
 
 def unfused(tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """The same network with every expert's matrices apart, [out, in], as quantized checkpoints have them."""
+    """Split fused experts into one matrix [out, in] each, as quantized checkpoints store them."""
     parted: dict[str, Array] = {}
     for name, values in tensors.items():
         if not name.endswith(("experts.gate_up_proj", "experts.down_proj")):
@@ -170,7 +170,7 @@ def unfused(tensors: Mapping[str, Array]) -> dict[str, Array]:
 def write_hf(
     folder: Path, tensors: Mapping[str, Array], config: Mapping[str, object] = HF_CONFIG, *, shards: int = 1
 ) -> Path:
-    """A directory as ``save_pretrained`` leaves it, without a tokenizer."""
+    """Write a directory as ``save_pretrained`` does, without a tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     if shards == 1:
@@ -185,7 +185,7 @@ def write_hf(
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Array]) -> None:
-    """The package's own file; by its bytes, for its way from numpy knows no 8-bit floats."""
+    """Write a file by the safetensors package, from bytes, because its numpy interface has no 8-bit floats."""
     arrays = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
     specs = {
         name: TensorSpec(
@@ -217,7 +217,7 @@ def write_gguf(
     rope_factors: Array | None = None,
     split: int = 0,
 ) -> Path:
-    """The same network as a GGUF file in the names llama.cpp's converter uses; ``split`` into so many tensors each."""
+    """Write the network as a GGUF file in llama.cpp's names; ``split`` is the number of tensors per file."""
     writer = GGUFWriter(path, architecture, split_max_tensors=split)
     write_sizes(writer, sizes)
     writer.add_tokenizer_model("gpt2")
@@ -237,7 +237,7 @@ def write_gguf(
 
 
 def _blocks(values: Array, kind: GGMLQuantizationType) -> Array:
-    """Quantized; in formats that the gguf package cannot write, zeros."""
+    """Quantize the values; zeros for formats that the gguf package cannot write."""
     try:
         return quantize(values, kind)
     except NotImplementedError:
@@ -245,7 +245,7 @@ def _blocks(values: Array, kind: GGMLQuantizationType) -> Array:
 
 
 def write_sizes(writer: GGUFWriter, sizes: Sizes) -> None:
-    """A network's hyper-parameters."""
+    """Add a network's hyper-parameters to a GGUF writer."""
     writer.add_block_count(sizes.layers)
     writer.add_context_length(64)
     writer.add_embedding_length(sizes.hidden)
@@ -262,7 +262,7 @@ def write_sizes(writer: GGUFWriter, sizes: Sizes) -> None:
 
 
 def written(writer: GGUFWriter, path: Path) -> Path:
-    """The file with everything that was added to it."""
+    """Write the file with everything that was added to it."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -273,7 +273,7 @@ def written(writer: GGUFWriter, path: Path) -> Path:
 def write_vocabulary(
     path: Path, tokens: Mapping[bytes, int], merges: Sequence[tuple[bytes, bytes]], control: Sequence[str]
 ) -> Path:
-    """A GGUF file without a network, with a byte-level vocabulary and control tokens after it."""
+    """Write a GGUF file without a network, with a byte-level vocabulary and control tokens after it."""
     characters = bytes_to_unicode()
 
     def spell(token: bytes) -> str:

@@ -1,7 +1,4 @@
-"""llama.cpp, through llama-cpp-python, as the tests need it: logits, greedy answers, token ids, and its quantizer.
-
-``python -m tests.weights.llama_cpp_peer`` writes ``k_quants.npz`` anew: of each K-quant one block, and its values.
-"""
+"""llama.cpp by llama-cpp-python, as far as the tests need it: logits, greedy answers, token ids and its quantizer."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ EXACT = 0
 
 
 class LlamaCpp:
-    """One GGUF file in llama.cpp, on one thread."""
+    """A GGUF file in llama.cpp, on one thread."""
 
     def __init__(self, path: Path, *, context: int = BATCH, whole_window: bool = False) -> None:
         """``whole_window`` keeps the keys of all chunks in its cache; otherwise it drops those it will not read."""
@@ -57,7 +54,7 @@ class LlamaCpp:
         return np.array(self._model.scores[: len(tokens)])
 
     def greedy(self, prompt: list[int], count: int) -> list[int]:
-        """The likeliest token, ``count`` times, each read by itself."""
+        """The most likely token, ``count`` times, each evaluated by itself."""
         self._model.reset()
         answer: list[int] = []
         read = prompt
@@ -73,14 +70,14 @@ class LlamaCpp:
 
 
 class Vocabulary:
-    """The tokenizer of a GGUF file as llama.cpp has it."""
+    """The tokenizer of a GGUF file in llama.cpp."""
 
     def __init__(self, path: Path) -> None:
         api: Any = importlib.import_module("llama_cpp")
         self._model = api.Llama(model_path=str(path), vocab_only=True, verbose=False)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of plain text; what looks like a control token is text as well."""
+        """The ids of plain text, in which no control token is recognized."""
         ids: list[int] = self._model.tokenize(text.encode(), add_bos=False, special=False)
         return ids
 
@@ -90,7 +87,7 @@ class Vocabulary:
 
 
 def requantize(source: Path, target: Path, kind: str) -> Path:
-    """What llama.cpp's own ``quantize`` makes of a file; ``kind`` as in its ``LLAMA_FTYPE_…`` names."""
+    """Quantize a file with llama.cpp's own ``quantize``; ``kind`` is a suffix of its ``LLAMA_FTYPE_…`` names."""
     api: Any = importlib.import_module("llama_cpp")
     params = api.llama_model_quantize_default_params()
     params.ftype = getattr(api, f"LLAMA_FTYPE_{kind}")
@@ -103,7 +100,7 @@ def requantize(source: Path, target: Path, kind: str) -> Path:
 
 def main() -> None:
     """Write ``k_quants.npz``."""
-    found: dict[str, npt.NDArray[np.generic]] = {}
+    arrays: dict[str, npt.NDArray[np.generic]] = {}
     with tempfile.TemporaryDirectory() as folder:
         original = write_gguf(Path(folder) / "original.gguf", WIDE)
         for ftype in ("Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K"):
@@ -111,8 +108,8 @@ def main() -> None:
             header = read_header(path)
             tensor = next(tensor for tensor in header.tensors if tensor.name == ROW[0])
             unpacked = open_checkpoint(requantize(path, Path(folder) / f"{ftype}.f32.gguf", "ALL_F32"))
-            found |= {tensor.kind.name: header.raw(tensor)[0], f"{tensor.kind.name}_values": unpacked.read(ROW[1], 0)}
-    np.savez_compressed(BLOCKS, **found)  # type: ignore[arg-type]  # its stubs take the names for options
+            arrays |= {tensor.kind.name: header.raw(tensor)[0], f"{tensor.kind.name}_values": unpacked.read(ROW[1], 0)}
+    np.savez_compressed(BLOCKS, **arrays)  # type: ignore[arg-type]  # its stubs take the names for options
 
 
 if __name__ == "__main__":

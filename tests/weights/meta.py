@@ -1,4 +1,4 @@
-"""The networks of ``checkpoints`` as Meta stores them: cut among ranks, in ``.pth`` files that torch writes."""
+"""The networks of ``checkpoints`` as Meta stores them: sliced among ranks, in ``.pth`` files that torch writes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ E4M3_MOST = 448.0
 
 
 def params(sizes: Sizes = TINY, vision: VisionConfig | None = None) -> dict[str, object]:
-    """What ``params.json`` says of a network."""
+    """The ``params.json`` of a network."""
     described: dict[str, object] = {
         "dim": sizes.hidden,
         "n_layers": sizes.layers,
@@ -74,23 +74,23 @@ def write_meta(
 
 
 def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """8-bit values [..., out, in] and scales [..., out], each row's largest value at the format's end."""
+    """8-bit values [..., out, in] and scales [..., out]: each row's largest value is the format's largest."""
     scale = weight.float().abs().amax(-1) / E4M3_MOST
     return (weight.float() / scale.unsqueeze(-1)).to(torch.float8_e4m3fn), scale
 
 
 def _quantize_experts(stored: dict[str, object], sizes: Sizes) -> dict[str, Tensor]:
-    """In place; gives the scales by the names that Meta's loader looks them up by."""
+    """Quantize experts in place; return the scales by the names that Meta's loader uses."""
     scales: dict[str, Tensor] = {}
     names = {"w1": "moe_w_in_eD_F", "w2": "moe_w_out_eF_D", "w3": "moe_w_swiglu_eD_F"}
     for layer in range(1, sizes.layers - 1):
-        for key, name in names.items():
-            place = f"layers.{layer}.feed_forward.experts.{name}"
-            if not isinstance(weight := stored.get(place), Tensor):
+        for scale_name, name in names.items():
+            key = f"layers.{layer}.feed_forward.experts.{name}"
+            if not isinstance(weight := stored.get(key), Tensor):
                 continue
             values, scale = quantized(weight.view(sizes.experts, -1, weight.shape[1]).transpose(1, 2))
-            stored[place] = torch.nn.Parameter(values.transpose(1, 2).reshape(weight.shape), requires_grad=False)
-            scales[f"layers.{layer}.feed_forward.experts.{key}"] = scale
+            stored[key] = torch.nn.Parameter(values.transpose(1, 2).reshape(weight.shape), requires_grad=False)
+            scales[f"layers.{layer}.feed_forward.experts.{scale_name}"] = scale
     return scales
 
 
@@ -131,7 +131,7 @@ def _text(t: Mapping[str, Tensor], sizes: Sizes, rank: int, ranks: int) -> Itera
 
 
 def _vision(t: Mapping[str, Tensor], vision: VisionConfig, rank: int, ranks: int) -> dict[str, Tensor]:
-    """Matrices are cut where Meta's parallel layers cut them, and biases with the outputs they belong to."""
+    """Slice vision matrices where Meta's parallel layers do, and biases along with their outputs."""
     encoder, adapter, model = (
         "vision_embeddings.vision_encoder.",
         "vision_embeddings.vision_adapter.mlp.",

@@ -1,4 +1,4 @@
-"""What ``benchmarks/bench_gguf.py`` writes for llama.cpp is the model that ``benchmarks/bench_model.py`` wrote."""
+"""``benchmarks/bench_gguf.py`` writes the model of ``benchmarks/bench_model.py`` for llama.cpp."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def test_the_twin_in_gguf_is_the_same_model(tmp_path: Path) -> None:
-    """The same network, of which every tensor is there, and a matrix's values are near the original's."""
+    """The GGUF file has the same network and all its tensors, and a matrix's values are near the original's."""
     folder, file = tmp_path / "model", tmp_path / "model.gguf"
     small = ["--layers", "2", "--hidden", "256", "--vocabulary", "300"]
     for command in (["bench_model.py", str(folder), *small], ["bench_gguf.py", str(folder), str(file)]):
@@ -35,5 +35,5 @@ def test_the_twin_in_gguf_is_the_same_model(tmp_path: Path) -> None:
     }
     assert twin.config.model_dump(include=same) == original.config.model_dump(include=same)
     for name in ("lm_head.weight", "model.layers.1.feed_forward.router.weight"):
-        wanted, found = (np.asarray(of.read(name)).astype(np.float32) for of in (original, twin))
-        assert np.abs(found - wanted).max() <= np.abs(wanted).max() / 7
+        wanted, actual = (np.asarray(of.read(name)).astype(np.float32) for of in (original, twin))
+        assert np.abs(actual - wanted).max() <= np.abs(wanted).max() / 7

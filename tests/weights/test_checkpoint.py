@@ -1,4 +1,4 @@
-"""Opening checkpoints of both formats, whole and damaged."""
+"""Opening complete and damaged checkpoints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.weights.checkpoints import HF_CONFIG, TINY, VOCABULARY, hf_tensors, u
 
 @pytest.fixture(scope="module")
 def gguf_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole GGUF file of a small Llama 4 network."""
+    """A GGUF file of a small Llama 4 network."""
     return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
 
 
@@ -35,7 +35,7 @@ def hf_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_both_formats_describe_one_network(gguf_file: Path, hf_directory: Path) -> None:
-    """Hyper-parameters read from GGUF equal those from config.json, chunk size apart, which GGUF does not say."""
+    """Hyper-parameters from GGUF equal those from config.json, except the chunk size, which GGUF does not state."""
     gguf, hf = open_checkpoint(gguf_file).config, open_checkpoint(hf_directory).config
     assert gguf.chunk_size == 8192
     assert gguf == hf.model_copy(update={"chunk_size": 8192})
@@ -45,9 +45,9 @@ def test_both_formats_hold_the_same_values(gguf_file: Path, tmp_path: Path) -> N
     """Every tensor of the GGUF file, under its common name, has the values of the Hugging Face one."""
     expected = unfused(hf_tensors())
     gguf = open_checkpoint(gguf_file)
-    apart = open_checkpoint(write_hf(tmp_path / "apart", expected))
-    assert gguf.tensors.keys() == apart.tensors.keys() == expected.keys()
-    for checkpoint in (gguf, apart):
+    split = open_checkpoint(write_hf(tmp_path / "apart", expected))
+    assert gguf.tensors.keys() == split.tensors.keys() == expected.keys()
+    for checkpoint in (gguf, split):
         checkpoint.verify()
         for name, values in expected.items():
             assert checkpoint.tensors[name].shape == values.shape
@@ -58,9 +58,9 @@ def test_one_expert_can_be_read_alone(hf_directory: Path) -> None:
     """An index reads one entry of a fused tensor, in its stored precision."""
     checkpoint = open_checkpoint(hf_directory)
     name = "model.layers.1.feed_forward.experts.gate_up_proj"
-    one = checkpoint.read(name, 2)
-    assert one.dtype == ml_dtypes.bfloat16
-    np.testing.assert_array_equal(one, hf_tensors()[name][2])
+    expert = checkpoint.read(name, 2)
+    assert expert.dtype == ml_dtypes.bfloat16
+    np.testing.assert_array_equal(expert, hf_tensors()[name][2])
 
 
 def test_quantized_values_are_unpacked(tmp_path: Path) -> None:
@@ -74,18 +74,18 @@ def test_quantized_values_are_unpacked(tmp_path: Path) -> None:
 
 
 def test_a_split_file_is_one_checkpoint(gguf_file: Path, tmp_path: Path) -> None:
-    """Large GGUF files come in several; given any of them, the whole is read, and a missing one is named."""
+    """Given any part of a split GGUF file, all parts are read, and a missing one is named."""
     write_gguf(tmp_path / "tiny.gguf", split=20)
     parts = sorted(tmp_path.glob("*.gguf"))
     assert parts[0].name == f"tiny-00001-of-{len(parts):05}.gguf"
     assert len(parts) == 3
-    whole = open_checkpoint(gguf_file)
-    for given in parts:
-        checkpoint = open_checkpoint(given)
+    checkpoint = open_checkpoint(gguf_file)
+    for part in parts:
+        checkpoint = open_checkpoint(part)
         checkpoint.verify()
-        assert (checkpoint.config, checkpoint.tensors) == (whole.config, whole.tensors)
-        for name in whole.tensors:
-            np.testing.assert_array_equal(checkpoint.read(name), whole.read(name))
+        assert (checkpoint.config, checkpoint.tensors) == (checkpoint.config, checkpoint.tensors)
+        for name in checkpoint.tensors:
+            np.testing.assert_array_equal(checkpoint.read(name), checkpoint.read(name))
     renamed = parts[0].rename(tmp_path / "other.gguf")
     with pytest.raises(CheckpointError, match=r"one of 3 files that belong together"):
         open_checkpoint(renamed)
@@ -101,7 +101,7 @@ def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
 
 
 def test_prefixed_names_are_the_same_names(tmp_path: Path) -> None:
-    """A multimodal checkpoint's ``language_model.`` is left off, and its vision tower left alone."""
+    """The prefix ``language_model.`` of multimodal checkpoints is removed, an undescribed vision tower ignored."""
     tensors = {f"language_model.{name}": values for name, values in hf_tensors().items()}
     tensors["vision_model.class_embedding"] = np.zeros(4, dtype=np.float32)
     config = {"model_type": "llama4", "text_config": HF_CONFIG}
@@ -111,7 +111,7 @@ def test_prefixed_names_are_the_same_names(tmp_path: Path) -> None:
 
 
 def test_tokenizer_template_and_stops_come_from_gguf_metadata(gguf_file: Path) -> None:
-    """A GGUF file carries its tokenizer, its chat template, and all ids that end a turn."""
+    """A GGUF file contains its tokenizer, its chat template and all ids that end a turn."""
     checkpoint = open_checkpoint(gguf_file)
     tokenizer = checkpoint.tokenizer()
     assert tokenizer.encode("abc") == [VOCABULARY.index("ab"), VOCABULARY.index("c")]
@@ -133,7 +133,7 @@ def test_generation_settings_come_from_the_directory(tmp_path: Path) -> None:
 
 
 def test_the_scaling_rule_is_recovered_from_its_divisors(tmp_path: Path) -> None:
-    """GGUF lists a divisor per frequency; the rule behind them is found again, and an unknown one refused."""
+    """The scaling rule is recovered from the divisors that GGUF lists; an unknown rule is refused."""
     rule = RopeScaling(factor=16.0, low_freq_factor=1.0, high_freq_factor=1.0, original_context=8192)
     frequencies = [500000.0 ** (-2 * n / TINY.dim) for n in range(TINY.dim // 2)]
     divisors = np.array([rule.divisor(f) for f in frequencies], dtype=np.float32)
@@ -145,23 +145,23 @@ def test_the_scaling_rule_is_recovered_from_its_divisors(tmp_path: Path) -> None
 
 
 def test_a_file_cut_anywhere_is_an_error(gguf_file: Path, tmp_path: Path) -> None:
-    """In the magic, a count, the metadata, a tensor's description or its data: a cut is always noticed."""
-    whole = gguf_file.read_bytes()
-    cuts = [0, 3, 4, 6, 12, 23, 30, *range(40, len(whole), len(whole) // 60), len(whole) - 33]
+    """A file truncated in its magic, a count, the metadata, a tensor's description or its data is an error."""
+    content = gguf_file.read_bytes()
+    cuts = [0, 3, 4, 6, 12, 23, 30, *range(40, len(content), len(content) // 60), len(content) - 33]
     for cut in cuts:
         path = tmp_path / "cut.gguf"
-        path.write_bytes(whole[:cut])
+        path.write_bytes(content[:cut])
         with pytest.raises(CheckpointError, match=r"truncated|not a GGUF file"):
             open_checkpoint(path)
 
 
 def test_damaged_headers_are_errors(gguf_file: Path, tmp_path: Path) -> None:
-    """Whatever single byte of the header is wrong, there is an answer or a CheckpointError, never another error."""
-    whole = bytearray(gguf_file.read_bytes())
+    """With any single byte of the header changed, opening succeeds or raises CheckpointError, never another error."""
+    content = bytearray(gguf_file.read_bytes())
     path = tmp_path / "damaged.gguf"
-    for place in range(0, 6000, 7):
-        damaged = bytearray(whole)
-        damaged[place] ^= 0xFF
+    for position in range(0, 6000, 7):
+        damaged = bytearray(content)
+        damaged[position] ^= 0xFF
         path.write_bytes(damaged)
         try:
             checkpoint = open_checkpoint(path)
@@ -173,7 +173,7 @@ def test_damaged_headers_are_errors(gguf_file: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "Q4_1", "Q5_1", "F16"])
 def test_gguf_codes_are_those_stored(tmp_path: Path, kind: str) -> None:
-    """Q8_0, Q4_0 and Q4_1 give codes, scales and minima that mean the values ``read`` gives; other kinds do not."""
+    """Q8_0, Q4_0 and Q4_1 have codes, scales and minima that mean the values of ``read``; other types have none."""
     checkpoint = open_checkpoint(write_gguf(tmp_path / "codes.gguf", kind=GGMLQuantizationType[kind]))
     for name in ("model.layers.0.self_attn.q_proj.weight", "model.layers.1.feed_forward.experts.3.down_proj.weight"):
         form = checkpoint.stored_form(name)
@@ -194,21 +194,21 @@ def test_gguf_codes_are_those_stored(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("architecture", ["qwen3", "llama"])
 def test_other_architectures_are_refused(tmp_path: Path, architecture: str) -> None:
-    """A network of another kind is named; a Llama with experts (Mixtral) is one, too."""
+    """Networks of other architectures, such as Mixtral, are refused by name."""
     path = write_gguf(tmp_path / "other.gguf", architecture=architecture)
     with pytest.raises(CheckpointError, match=r"qwen3|Mixtral"):
         open_checkpoint(path)
 
 
 def test_an_unknown_word_splitter_is_refused(tmp_path: Path) -> None:
-    """The GGUF file opens, but its tokenizer says which rule it does not know."""
+    """A GGUF file with an unknown splitting rule opens, but its tokenizer raises an error that names the rule."""
     checkpoint = open_checkpoint(write_gguf(tmp_path / "odd.gguf", pre="tekken"))
     with pytest.raises(CheckpointError, match="tekken"):
         checkpoint.tokenizer()
 
 
 def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
-    """A tensor the network needs but the file lacks is named with its shape."""
+    """A missing tensor is named with its shape."""
     tensors = hf_tensors()
     del tensors["model.layers.2.self_attn.k_proj.weight"]
     with pytest.raises(CheckpointError, match=r"layers\.2\.self_attn\.k_proj\.weight.*\[16, 32\]"):
@@ -223,7 +223,7 @@ def test_a_misshapen_tensor_is_named_with_both_shapes(tmp_path: Path) -> None:
 
 
 def test_a_tensor_too_many_is_an_error(tmp_path: Path) -> None:
-    """A bias or a scale that would be ignored changes the network: it is refused, by name."""
+    """A bias or scale that would be ignored, and so change the network, is refused by name."""
     tensors = hf_tensors() | {"model.layers.0.self_attn.q_proj.bias": np.zeros(32, dtype=np.float32)}
     with pytest.raises(CheckpointError, match=r"q_proj\.bias"):
         open_checkpoint(write_hf(tmp_path / "more", tensors)).verify()
@@ -240,7 +240,7 @@ def test_truncated_safetensors_are_errors(hf_directory: Path, tmp_path: Path, ke
 
 
 def test_an_absent_shard_is_named(tmp_path: Path) -> None:
-    """A shard the index speaks of but that is not there is named."""
+    """A missing shard of the index is named."""
     folder = write_hf(tmp_path / "sharded", hf_tensors(), shards=2)
     (folder / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(CheckpointError, match="model-00002-of-00002"):
@@ -259,7 +259,7 @@ def test_an_absent_shard_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_configs_of_other_kinds_are_refused(tmp_path: Path, content: object, problem: str) -> None:
-    """A config.json of another architecture, without sense, or quantized in an unknown way is refused."""
+    """A config.json of another architecture, with invalid values, or of an unknown quantization is refused."""
     folder = write_hf(tmp_path / "odd", hf_tensors())
     (folder / "config.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(CheckpointError, match=problem):
@@ -267,7 +267,7 @@ def test_configs_of_other_kinds_are_refused(tmp_path: Path, content: object, pro
 
 
 def test_an_empty_directory_is_no_checkpoint(tmp_path: Path) -> None:
-    """What is missing is named: config.json, weights, or the tokenizer."""
+    """The missing file is named: config.json, weights or tokenizer."""
     with pytest.raises(CheckpointError, match=r"config\.json"):
         open_checkpoint(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(HF_CONFIG), encoding="utf-8")
@@ -278,7 +278,7 @@ def test_an_empty_directory_is_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_metas_tokenizer_serves_where_there_is_no_other(tmp_path: Path) -> None:
-    """A directory that holds only ``tokenizer.model`` has its tokenizer, control tokens included."""
+    """A directory with only ``tokenizer.model`` has its tokenizer, control tokens included."""
     folder = write_hf(tmp_path / "meta", hf_tensors())
     lines = [b"%s %d" % (base64.b64encode(bytes([byte])), byte) for byte in range(256)]
     (folder / "tokenizer.model").write_bytes(b"\n".join(lines))
@@ -289,7 +289,7 @@ def test_metas_tokenizer_serves_where_there_is_no_other(tmp_path: Path) -> None:
 
 
 def test_a_llama4_vocabulary_without_a_template_has_llama4s_prompts(tmp_path: Path) -> None:
-    """Without a template, Llama 4's own format is used where the vocabulary is Llama 4's, and none elsewhere."""
+    """Without a template, Llama 4's format is used if the vocabulary is Llama 4's, and none otherwise."""
     folder = write_hf(tmp_path / "meta", hf_tensors())
     (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": []}), encoding="utf-8")
     assert open_checkpoint(folder).prompt_format() is None
@@ -305,20 +305,20 @@ def test_a_llama4_vocabulary_without_a_template_has_llama4s_prompts(tmp_path: Pa
 
 
 def test_a_gguf_files_own_template_comes_first(gguf_file: Path) -> None:
-    """A GGUF file whose vocabulary is not Llama 4's has no format but its own template."""
+    """A GGUF file of another vocabulary has only its own template as a format."""
     checkpoint = open_checkpoint(gguf_file)
     assert not checkpoint.has_llama4_vocabulary
     assert isinstance(checkpoint.prompt_format(), ChatTemplate)
 
 
 def test_nothing_there_is_not_found(tmp_path: Path) -> None:
-    """A path with nothing at it raises WeightsNotFoundError."""
+    """A path that does not exist raises WeightsNotFoundError."""
     with pytest.raises(WeightsNotFoundError):
         open_checkpoint(tmp_path / "nothing.gguf")
 
 
 def test_opening_needs_no_torch(gguf_file: Path, hf_directory: Path) -> None:
-    """A planner can look into both formats without loading torch."""
+    """Both formats are opened without importing torch."""
     code = (
         "import sys; from llama4sdk.weights.opening import open_checkpoint\n"
         "for path in sys.argv[1:]: open_checkpoint(path).verify()\n"
@@ -329,7 +329,7 @@ def test_opening_needs_no_torch(gguf_file: Path, hf_directory: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../outside.safetensors", "/etc/hostname", "..", "a\\b.safetensors", "a\0b"])
 def test_an_index_cannot_name_files_elsewhere(tmp_path: Path, name: str) -> None:
-    """A shard's name that leads out of the directory is refused, whether or not there is such a file."""
+    """A shard's name outside the directory is refused, whether or not the file exists."""
     write_hf(tmp_path, hf_tensors())
     (tmp_path / "model.safetensors").rename(tmp_path / "outside.safetensors")
     folder = write_hf(tmp_path / "inside", hf_tensors(), shards=2)
@@ -340,7 +340,7 @@ def test_an_index_cannot_name_files_elsewhere(tmp_path: Path, name: str) -> None
 
 
 def test_links_to_shards_are_followed(tmp_path: Path) -> None:
-    """The hub's cache keeps files elsewhere and links to them: that is no way out of a directory."""
+    """Links out of the directory, as in the hub's cache, are followed."""
     folder = write_hf(tmp_path / "snapshot", hf_tensors(), shards=2)
     for shard in list(folder.glob("*.safetensors")):
         (tmp_path / f"blob-{shard.name}").write_bytes(shard.read_bytes())

@@ -1,4 +1,4 @@
-"""Checkpoints that the compressed-tensors package quantized are read as that package reads them."""
+"""Checkpoints quantized by the compressed-tensors package are read as that package reads them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NAME = "model.layers.1.feed_forward.experts.2.gate_proj.weight"
 
 
 def _compressed(values: Array, compressor: Any, arguments: dict[str, Any]) -> tuple[dict[str, Array], Array]:
-    """What the package stores for a weight, and what it reads back, both named after the module."""
+    """The tensors that the package stores for a weight, and the values it reads back, named after the module."""
     args = QuantizationArgs(**arguments)
     scheme = QuantizationScheme(targets=["Linear"], weights=args)
     weight = torch.from_numpy(values.astype(np.float32))
@@ -80,36 +80,36 @@ def test_values_are_those_of_the_package(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_codes_are_those_stored(tmp_path: Path, kind: str) -> None:
-    """Codes and scales come as they are stored, and mean the same values; zero points are left to ``read``."""
+    """Codes and scales are returned as stored, and mean the same values; zero points have no stored form."""
     form, compressor, arguments = KINDS[kind]
     values = unfused(hf_tensors())
     stored, _ = _compressed(values.pop(NAME), compressor, arguments)
     parts = {f"{NAME.removesuffix('weight')}{key}": part for key, part in stored.items()}
     checkpoint = open_checkpoint(write_hf(tmp_path / kind, values | parts, _config(form)))
-    held = checkpoint.stored_form(NAME)
+    stored_form = checkpoint.stored_form(NAME)
     assert checkpoint.stored_form("model.norm.weight") is None
     if kind == "w4a16-asymmetric":
-        assert held is None
+        assert stored_form is None
         return
-    assert held is not None
+    assert stored_form is not None
     tensor = checkpoint.read_quantized(NAME)
-    assert tensor.form == held
+    assert tensor.form == stored_form
     assert tensor.finite
     np.testing.assert_array_equal(tensor.scale, parts[f"{NAME}_scale"])
     codes = tensor.codes
-    if held.scheme == "int4":
+    if stored_form.scheme == "int4":
         codes = np.stack((codes.view(np.uint8) & 15, codes.view(np.uint8) >> 4), axis=-1).reshape(
             len(codes), -1
         ).astype(np.int8) - np.int8(8)
     grouped = codes.astype(np.float32).reshape(len(codes), tensor.scale.shape[1], -1)
-    whole = (grouped * tensor.scale.astype(np.float32)[:, :, None]).reshape(len(codes), -1)
-    np.testing.assert_array_equal(whole, checkpoint.read(NAME))
+    dequantized = (grouped * tensor.scale.astype(np.float32)[:, :, None]).reshape(len(codes), -1)
+    np.testing.assert_array_equal(dequantized, checkpoint.read(NAME))
     if form != "pack-quantized":
         np.testing.assert_array_equal(tensor.codes.view(np.uint8), parts[NAME].view(np.uint8))
 
 
 def test_a_scale_of_the_whole_tensor_serves_every_row(tmp_path: Path) -> None:
-    """One scale per tensor is one per output channel with the same value; blocks of scales are left to ``read``."""
+    """A scale per tensor is repeated per output channel; scales of blocks have no stored form."""
     weight = np.ones((32, 32), ml_dtypes.float8_e4m3fn)
     for scale, rows in ((np.full(1, 2, np.float32), 32), (np.full((), 2, np.float32), 32), (np.ones((4, 4)), 0)):
         parts = {NAME: weight, f"{NAME}_scale": scale.astype(np.float32)}
@@ -122,7 +122,7 @@ def test_a_scale_of_the_whole_tensor_serves_every_row(tmp_path: Path) -> None:
 
 
 def test_codes_that_are_no_numbers_are_seen(tmp_path: Path) -> None:
-    """A NaN among 8-bit floats, or an endless scale, is not finite."""
+    """A NaN among 8-bit floats, or an infinite scale, is not finite."""
     for code, scale in ((np.nan, 1.0), (1.0, np.inf)):
         weight = np.ones((32, 32), np.float32)
         weight[3, 5] = code
@@ -135,16 +135,16 @@ def test_codes_that_are_no_numbers_are_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "more", "named"),
+    ("form", "more", "name"),
     [
         ("nvfp4-pack-quantized", {}, "nvfp4-pack-quantized"),
         ("dense", {"quant_method": "bitsandbytes"}, "bitsandbytes"),
         ("float-quantized", {"quant_method": "fp8"}, "fp8"),
     ],
 )
-def test_other_formats_are_refused_by_name(tmp_path: Path, form: str, more: dict[str, object], named: str) -> None:
-    """A quantization that cannot be undone is named, with those that can."""
-    with pytest.raises(CheckpointError, match=named) as raised:
+def test_other_formats_are_refused_by_name(tmp_path: Path, form: str, more: dict[str, object], name: str) -> None:
+    """An unsupported quantization is named, with the supported ones."""
+    with pytest.raises(CheckpointError, match=name) as raised:
         open_checkpoint(write_hf(tmp_path / "odd", hf_tensors(), _config(form, **more)))
     assert "pack-quantized" in str(raised.value.hint)
 
@@ -169,7 +169,7 @@ PARTS: dict[str, Array] = {
     ],
 )
 def test_parts_that_do_not_fit_are_named(tmp_path: Path, change: dict[str, Array], problem: str) -> None:
-    """Packed words, scales, shape and order that contradict each other are an error that names the tensor."""
+    """Contradicting packed words, scales, shape and order raise an error that names the tensor."""
     tensors = unfused(hf_tensors())
     del tensors[NAME]
     tensors |= {f"{NAME}{kind}": part for kind, part in (PARTS | change).items()}
@@ -179,7 +179,7 @@ def test_parts_that_do_not_fit_are_named(tmp_path: Path, change: dict[str, Array
 
 
 def test_a_scale_decides_not_the_list_of_ignored_modules(tmp_path: Path) -> None:
-    """One quantized expert among plain ones loads, and scales of activations are passed over."""
+    """A single quantized expert among plain ones loads, and scales of activations are ignored."""
     values = unfused(hf_tensors())[NAME]
     eighth = (values.astype(np.float32) * 0.125).astype(ml_dtypes.float8_e4m3fn)
     module = NAME.removesuffix("weight")

@@ -1,8 +1,4 @@
-"""Whatever a checkpoint's bytes are: an answer or one of the SDK's errors, and no memory beyond twice the file's size.
-
-The default is a quick look. ``FUZZ_CASES=1430 pytest tests/weights/test_fuzz.py`` tries that many damaged files of each
-of the ten kinds, 14 300 in all, within a few minutes.
-"""
+"""Any bytes of a checkpoint give a result or one of the SDK's errors, in at most twice the file's size of memory."""
 
 from __future__ import annotations
 
@@ -35,7 +31,7 @@ SPARE = 4_000_000
 
 
 def _look(path: Path) -> None:
-    """Everything that loading a model does with a checkpoint before weights reach an engine."""
+    """Do everything that loading a model does with a checkpoint before weights reach an engine."""
     checkpoint = open_checkpoint(path)
     checkpoint.verify()
     for name in checkpoint.tensors:
@@ -54,7 +50,7 @@ def _survives(path: Path, size: int) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _traced() -> Iterator[None]:
+def _trace_memory() -> Iterator[None]:
     tracemalloc.start()
     yield
     tracemalloc.stop()
@@ -92,28 +88,28 @@ HEADS = {"consolidated.00.pth": 11_000, "fp8_scales_0.pt": 1000}
 CHANGES = st.lists(st.tuples(st.integers(0, 10**6), VALUES), min_size=1, max_size=3)
 
 
-def _edited(whole: bytes, edits: list[tuple[float, int, int]], *, head: int, cut: float) -> bytes:
-    """The file with numbers written over its first ``head`` bytes, and perhaps cut."""
-    damaged = bytearray(whole)
+def _edit(content: bytes, edits: list[tuple[float, int, int]], *, head: int, cut: float) -> bytes:
+    """The file with numbers written over its first ``head`` bytes, and perhaps truncated."""
+    damaged = bytearray(content)
     for where, number, size in edits:
-        place = int(where * head)
-        damaged[place : place + size] = (number % 2 ** (8 * size)).to_bytes(size, "little")
-    return bytes(damaged[: int(cut * len(whole))])
+        position = int(where * head)
+        damaged[position : position + size] = (number % 2 ** (8 * size)).to_bytes(size, "little")
+    return bytes(damaged[: int(cut * len(content))])
 
 
-def _places(document: Any) -> list[tuple[Any, Any]]:
+def _positions(document: Any) -> list[tuple[Any, Any]]:
     """Every (container, key) of a JSON document."""
     pairs = list(document.items() if isinstance(document, dict) else enumerate(document))
-    inner = [place for _, value in pairs if isinstance(value, (dict, list)) for place in _places(value)]
+    inner = [position for _, value in pairs if isinstance(value, (dict, list)) for position in _positions(value)]
     return [(document, key) for key, _ in pairs] + inner
 
 
-def _changed(source: object, changes: list[tuple[int, Any]]) -> Any:
+def _change(source: object, changes: list[tuple[int, Any]]) -> Any:
     document = json.loads(json.dumps(source))
     for number, value in changes:
-        places = _places(document)
-        if places:
-            container, key = places[number % len(places)]
+        positions = _positions(document)
+        if positions:
+            container, key = positions[number % len(positions)]
             container[key] = value
     return document
 
@@ -123,14 +119,14 @@ BLOCKS_OF_256 = Sizes(hidden=256, heads=2, kv_heads=1, dim=128, dense=256, exper
 
 @pytest.fixture(scope="module", params=[(GGMLQuantizationType.F32, TINY), (GGMLQuantizationType.Q4_K, BLOCKS_OF_256)])
 def gguf_bytes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A whole GGUF file."""
+    """A complete GGUF file."""
     kind, sizes = request.param
     return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf", sizes, kind=kind).read_bytes()
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole Hugging Face directory in two shards, for tests that put back what they change."""
+    """A Hugging Face directory in two shards, for tests that restore what they change."""
     folder = write_hf(tmp_path_factory.mktemp("hf") / "tiny", hf_tensors(), shards=2)
     (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER), encoding="utf-8")
     _look(folder)
@@ -144,9 +140,9 @@ def _size(folder: Path) -> int:
 @CASES
 @given(edits=EDITS, cut=st.sampled_from([1.0, 1.0, 0.99, 0.5, 0.01]))
 def test_gguf_headers(gguf_bytes: bytes, tmp_path: Path, edits: list[tuple[float, int, int]], cut: float) -> None:
-    """Absurd counts, lengths, kinds and offsets anywhere in a GGUF header."""
+    """Invalid counts, lengths, types and offsets anywhere in a GGUF header."""
     path = tmp_path / "fuzzed.gguf"
-    path.write_bytes(_edited(gguf_bytes, edits, head=6000, cut=cut))
+    path.write_bytes(_edit(gguf_bytes, edits, head=6000, cut=cut))
     _survives(path, len(gguf_bytes))
 
 
@@ -155,77 +151,77 @@ def test_gguf_headers(gguf_bytes: bytes, tmp_path: Path, edits: list[tuple[float
 def test_safetensors_bytes(folder: Path, edits: list[tuple[float, int, int]], cut: float) -> None:
     """Any damage to the length or the text of a safetensors header."""
     file = folder / "model-00001-of-00002.safetensors"
-    whole = file.read_bytes()
+    content = file.read_bytes()
     try:
-        file.write_bytes(_edited(whole, edits, head=1500, cut=cut))
+        file.write_bytes(_edit(content, edits, head=1500, cut=cut))
         _survives(folder, _size(folder))
     finally:
-        file.write_bytes(whole)
+        file.write_bytes(content)
 
 
 @CASES
 @given(changes=CHANGES)
 def test_safetensors_headers(folder: Path, changes: list[tuple[int, Any]]) -> None:
-    """A header that is JSON, but says something absurd of a tensor."""
+    """A header of valid JSON with invalid entries."""
     file = folder / "model-00001-of-00002.safetensors"
-    whole = file.read_bytes()
-    end = 8 + int.from_bytes(whole[:8], "little")
-    header = json.dumps(_changed(json.loads(whole[8:end]), changes)).encode()
+    content = file.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(_change(json.loads(content[8:end]), changes)).encode()
     try:
-        file.write_bytes(len(header).to_bytes(8, "little") + header + whole[end:])
+        file.write_bytes(len(header).to_bytes(8, "little") + header + content[end:])
         _survives(folder, _size(folder))
     finally:
-        file.write_bytes(whole)
+        file.write_bytes(content)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json", "tokenizer.json"])
 @CASES
 @given(changes=CHANGES)
 def test_json_files(folder: Path, name: str, changes: list[tuple[int, Any]]) -> None:
-    """Values of every kind and size in the place of what the file should say."""
+    """JSON values of every type and size in place of the expected ones."""
     file = folder / name
-    whole = file.read_text(encoding="utf-8")
+    content = file.read_text(encoding="utf-8")
     try:
-        file.write_text(json.dumps(_changed(json.loads(whole), changes)), encoding="utf-8")
+        file.write_text(json.dumps(_change(json.loads(content), changes)), encoding="utf-8")
         _survives(folder, _size(folder))
     finally:
-        file.write_text(whole, encoding="utf-8")
+        file.write_text(content, encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["consolidated.00.pth", "fp8_scales_0.pt"])
 @CASES
-@given(edits=EDITS, cut=st.sampled_from([1.0, 1.0, 0.99, 0.5, 0.01]), place=st.sampled_from(["pickle", "directory"]))
-def test_torch_files(ranks: Path, name: str, edits: list[tuple[float, int, int]], cut: float, place: str) -> None:
-    """Any damage to the pickle of a file of torch's, or to the archive's directory."""
+@given(edits=EDITS, cut=st.sampled_from([1.0, 1.0, 0.99, 0.5, 0.01]), position=st.sampled_from(["pickle", "directory"]))
+def test_torch_files(ranks: Path, name: str, edits: list[tuple[float, int, int]], cut: float, position: str) -> None:
+    """Any damage to the pickle of a torch file, or to the archive's directory."""
     file = ranks / name
-    whole = file.read_bytes()
+    content = file.read_bytes()
     ends = HEADS[name]
-    damaged = _edited(whole[:ends], edits, head=ends, cut=1.0) + whole[ends:]
-    if place == "directory":
-        damaged = whole[:-ends] + _edited(whole[-ends:], edits, head=ends, cut=cut)
+    damaged = _edit(content[:ends], edits, head=ends, cut=1.0) + content[ends:]
+    if position == "directory":
+        damaged = content[:-ends] + _edit(content[-ends:], edits, head=ends, cut=cut)
     try:
         file.write_bytes(damaged)
         _survives(ranks, _size(ranks))
     finally:
-        file.write_bytes(whole)
+        file.write_bytes(content)
 
 
 @CASES
 @given(changes=CHANGES)
 def test_params(ranks: Path, changes: list[tuple[int, Any]]) -> None:
-    """Values of every kind and size in the place of what ``params.json`` should say."""
+    """JSON values of every type and size in ``params.json``."""
     file = ranks / "params.json"
-    whole = file.read_text(encoding="utf-8")
+    content = file.read_text(encoding="utf-8")
     try:
-        file.write_text(json.dumps(_changed(json.loads(whole), changes)), encoding="utf-8")
+        file.write_text(json.dumps(_change(json.loads(content), changes)), encoding="utf-8")
         _survives(ranks, _size(ranks))
     finally:
-        file.write_text(whole, encoding="utf-8")
+        file.write_text(content, encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole directory of Meta's, for a test that puts back what it changes."""
+    """A directory in Meta's form, for a test that restores what it changes."""
     folder = write_meta(tmp_path_factory.mktemp("meta") / "tiny", seeing_tensors(), vision=VISION, fp8=True)
     (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER), encoding="utf-8")
     _look(folder)

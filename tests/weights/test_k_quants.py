@@ -1,4 +1,4 @@
-"""K-quants, which the gguf package reads but cannot write: blocks that llama.cpp made and unpacked itself."""
+"""K-quants, which the gguf package cannot write: blocks quantized and dequantized by llama.cpp."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.weights.llama_cpp_peer import BLOCKS
 
 @pytest.mark.parametrize("kind", ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"])
 def test_blocks_have_the_values_that_llama_cpp_unpacks(tmp_path: Path, kind: str) -> None:
-    """Alone, and as one row of several, a block reads as exactly llama.cpp's numbers."""
+    """A block, alone and as one row of several, has exactly llama.cpp's values."""
     blocks = np.load(BLOCKS)
     raw, values = blocks[kind], blocks[f"{kind}_values"]
     writer = GGUFWriter(tmp_path / "blocks.gguf", "llama4")

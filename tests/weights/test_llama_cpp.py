@@ -1,8 +1,4 @@
-"""llama.cpp makes the same of the same GGUF files: ``tox run -e llamacpp`` builds it and runs these tests.
-
-Its rounding is bounded, not forbidden: with F16 and BF16 weights it rounds activations to these, with quantized ones to
-8-bit integers in blocks. Weights are compared exactly elsewhere; here a wrong unpacking would be off by about 1.
-"""
+"""llama.cpp agrees on the same GGUF files: ``tox run -e llamacpp`` builds it and runs these tests."""
 
 from __future__ import annotations
 
@@ -211,12 +207,12 @@ def test_the_demo_vocabulary(demo: Path) -> None:
     that it has to drop, the tokenizers package, which trained it, does.
     """
     lacking = _lacking(open_checkpoint(demo))
-    _compare(demo, [text for text in _texts(4000) if not lacking & set(text.encode())], least=3000)
+    _compare(demo, [text for text in _texts(4000) if not lacking & set(text.encode())], minimum=3000)
 
 
 def test_llama_4s_vocabulary(llama4_vocabulary: Path) -> None:
     """Thousands of texts without combining marks have the same ids."""
-    _compare(llama4_vocabulary, [text for text in _texts(9000) if not _marks(text)], least=4000)
+    _compare(llama4_vocabulary, [text for text in _texts(9000) if not _marks(text)], minimum=4000)
 
 
 def test_llama_cpp_cuts_hindi_and_thai_otherwise(llama4_vocabulary: Path) -> None:
@@ -238,13 +234,13 @@ def _marks(text: str) -> bool:
 
 def _lacking(checkpoint: Checkpoint) -> set[int]:
     encoder = checkpoint.tokenizer()
-    known = {encoder.token_bytes(token) for token in range(encoder.size)}
-    return {byte for byte in range(256) if bytes([byte]) not in known}
+    byte_strings = {encoder.token_bytes(token) for token in range(encoder.size)}
+    return {byte for byte in range(256) if bytes([byte]) not in byte_strings}
 
 
-def _compare(path: Path, texts: list[str], *, least: int) -> None:
+def _compare(path: Path, texts: list[str], *, minimum: int) -> None:
     encoder, peer = open_checkpoint(path).tokenizer(), Vocabulary(path)
-    assert len(texts) >= least
+    assert len(texts) >= minimum
     different = [text for text in texts if encoder.encode(text) != peer.encode(text)]
     peer.close()
     assert different == []

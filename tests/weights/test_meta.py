@@ -1,4 +1,4 @@
-"""Meta's original directories: put together exactly, and never executed."""
+"""Meta's original directories are assembled exactly, and their pickles never run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EIGHTFOLD = Sizes(hidden=64, heads=16, kv_heads=8, dim=4)
 
 @pytest.mark.parametrize("ranks", [1, 2, 8])
 def test_ranks_are_put_together(tmp_path: Path, ranks: int) -> None:
-    """Every tensor, every expert and the vision network have the values they were cut from, and one configuration."""
+    """Assembled tensors, experts and vision weights equal the original ones, and so does the configuration."""
     tensors = seeing_tensors(EIGHTFOLD)
     tensors |= {name: _more_tokens(tensors[name]) for name in ("model.embed_tokens.weight", "lm_head.weight")}
     meta = open_checkpoint(write_meta(tmp_path / "meta", tensors, EIGHTFOLD, ranks=ranks, vision=VISION))
@@ -51,7 +51,7 @@ def test_ranks_are_put_together(tmp_path: Path, ranks: int) -> None:
 
 
 def _more_tokens(values: Array) -> Array:
-    """16, which eight ranks can share."""
+    """A vocabulary of 16 tokens more, which eight ranks can share."""
     return np.concatenate([values, values[:4]])
 
 
@@ -66,7 +66,7 @@ def test_a_vision_network_without_description_is_left_alone(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_experts_of_8_bits_are_unpacked(tmp_path: Path, ranks: int) -> None:
-    """FP8 experts are each rank's values times that rank's scales; all else, the last layer's experts too, is bf16."""
+    """FP8 experts are each rank's values times that rank's scales; all other tensors are bf16."""
     meta = open_checkpoint(write_meta(tmp_path / "meta", hf_tensors(), ranks=ranks, fp8=True))
     meta.verify()
     for name, values in unfused(hf_tensors()).items():
@@ -84,7 +84,7 @@ def test_experts_of_8_bits_are_unpacked(tmp_path: Path, ranks: int) -> None:
 
 
 def test_lost_scales_are_named(tmp_path: Path) -> None:
-    """8-bit experts without their scales' file, or with one that lacks them, are refused by its name."""
+    """8-bit experts without their scales' file, or with an incomplete one, are refused by name."""
     folder = write_meta(tmp_path / "meta", hf_tensors(), fp8=True)
     torch.save({}, folder / "fp8_scales_1.pt")
     with pytest.raises(CheckpointError, match=r"fp8_scales_1\.pt has no 'layers\.1\.feed_forward\.experts\.w1'"):
@@ -95,7 +95,7 @@ def test_lost_scales_are_named(tmp_path: Path) -> None:
 
 
 def test_int4_directories_are_refused_by_name(tmp_path: Path) -> None:
-    """What Meta's int4 script writes, packed pairs in the guise of 8-bit floats, is not taken for FP8."""
+    """Meta's int4 format, packed pairs stored as 8-bit floats, is not mistaken for FP8."""
     folder = write_meta(tmp_path / "meta", hf_tensors(), ranks=1, fp8=True)
     (folder / "fp8_scales_0.pt").rename(folder / "int4_scales_0.pt")
     with pytest.raises(CheckpointError, match=r"int4 in Meta's own way, as int4_scales_0\.pt says"):
@@ -104,7 +104,7 @@ def test_int4_directories_are_refused_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("experts", "context"), [(16, 10_485_760), (128, 1_048_576), (4, 262_144)])
 def test_contexts_are_those_of_metas_tables(tmp_path: Path, experts: int, context: int) -> None:
-    """The files do not say; the longest that Meta published for so many experts is taken, and that is said."""
+    """The context length, which the files do not state, is the longest published one, with a note."""
     sizes = Sizes(experts=experts)
     checkpoint = open_checkpoint(write_meta(tmp_path / "meta", hf_tensors(sizes), sizes, ranks=1))
     assert checkpoint.config.max_context == context
@@ -112,7 +112,7 @@ def test_contexts_are_those_of_metas_tables(tmp_path: Path, experts: int, contex
 
 
 def test_the_tokenizer_is_built_once(tmp_path: Path) -> None:
-    """Asking for stops does not build it anew, for it takes seconds."""
+    """``stop_ids`` does not build the tokenizer again, which takes seconds."""
     folder = write_meta(tmp_path / "meta", hf_tensors(), ranks=1)
     (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER), encoding="utf-8")
     checkpoint = open_checkpoint(folder)
@@ -121,7 +121,7 @@ def test_the_tokenizer_is_built_once(tmp_path: Path) -> None:
 
 
 def test_a_missing_rank_is_noticed(tmp_path: Path) -> None:
-    """With one of two files, tensors are too small for the configuration."""
+    """With one of two files, tensors do not fit the configuration."""
     folder = write_meta(tmp_path / "meta", hf_tensors())
     (folder / "consolidated.01.pth").unlink()
     with pytest.raises(CheckpointError, match=r"q_proj|o_proj|lm_head"):
@@ -129,7 +129,7 @@ def test_a_missing_rank_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_gap_among_the_ranks_is_named(tmp_path: Path) -> None:
-    """Of several files, the one that is not there is named."""
+    """A missing file between others is named."""
     folder = write_meta(tmp_path / "meta", hf_tensors())
     (folder / "consolidated.01.pth").rename(folder / "consolidated.02.pth")
     with pytest.raises(CheckpointError, match=r"consolidated\.01\.pth is missing"):
@@ -137,10 +137,10 @@ def test_a_gap_among_the_ranks_is_named(tmp_path: Path) -> None:
 
 
 def test_every_view_of_values_is_read(tmp_path: Path) -> None:
-    """Transposed, sliced, wrapped and shared tensors have the values torch gives them."""
-    whole = torch.arange(24.0).view(6, 4)
-    saved = OrderedDict(a=whole, b=whole.t(), c=whole[2:4, 1:], d=torch.nn.Parameter(whole), e=whole.half())
-    bits = whole.to(torch.float8_e4m3fn)
+    """Transposed, sliced, nested and shared tensors have the values torch reads."""
+    values = torch.arange(24.0).view(6, 4)
+    saved = OrderedDict(a=values, b=values.t(), c=values[2:4, 1:], d=torch.nn.Parameter(values), e=values.half())
+    bits = values.to(torch.float8_e4m3fn)
     torch.save(saved | {"f": bits, "g": torch.nn.Parameter(bits[1:, 2:])}, tmp_path / "views.pth")
     file = TorchFile(tmp_path / "views.pth")
     np.testing.assert_array_equal(file.read("f").astype(np.float32), bits.float().numpy())
@@ -158,7 +158,7 @@ class _Malicious:
 
 
 def test_code_in_a_pickle_is_refused_and_never_runs(tmp_path: Path) -> None:
-    """A file whose pickle would make a directory is refused by the name of the call, and no directory is made."""
+    """A pickle that would make a directory is refused by the name of the call, and no directory is made."""
     marker = tmp_path / "executed"
     folder = write_meta(tmp_path / "meta", hf_tensors())
     torch.save({"norm.weight": torch.ones(32), "more": _Malicious(marker)}, folder / "consolidated.00.pth")
@@ -171,7 +171,7 @@ def test_code_in_a_pickle_is_refused_and_never_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"PK\3\4", b"no archive", pickle.dumps({"a": 1})])
 def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
-    """What is no zip archive, torch's old format included, is a CheckpointError."""
+    """A file that is no zip archive, torch's old format included, is a CheckpointError."""
     (tmp_path / "params.json").write_text('{"n_layers": 4, "n_heads": 4}')
     (tmp_path / "consolidated.00.pth").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"consolidated\.00\.pth"):
@@ -179,11 +179,11 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_file_cut_anywhere_is_an_error(tmp_path: Path) -> None:
-    """A cut in the values, the pickle or the archive's directory is always noticed."""
+    """A file truncated in the values, the pickle or the archive's directory is an error."""
     folder = write_meta(tmp_path / "meta", hf_tensors())
     file = folder / "consolidated.01.pth"
-    whole = file.read_bytes()
-    for cut in range(0, len(whole), len(whole) // 40):
-        file.write_bytes(whole[:cut])
+    content = file.read_bytes()
+    for cut in range(0, len(content), len(content) // 40):
+        file.write_bytes(content[:cut])
         with pytest.raises(CheckpointError):
             open_checkpoint(folder)

@@ -1,4 +1,4 @@
-"""One network in every form it can be stored in: the same tensors, and the same logits."""
+"""A network stored in every format has the same tensors and the same logits."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def _logits(checkpoint: Checkpoint) -> torch.Tensor:
 
 
 def test_directories_of_every_layout_are_one_network(tmp_path: Path) -> None:
-    """Fused, per expert, in shards, partly fused, and Meta's ranks: bit for bit the same logits."""
+    """Fused, per expert, sharded, partly fused, and Meta's ranks give bitwise the same logits."""
     tensors = hf_tensors()
-    apart = unfused(tensors)
+    split = unfused(tensors)
     last = {name: values for name, values in tensors.items() if "layers.3.feed_forward.experts" in name}
-    mixed = {name: values for name, values in apart.items() if "layers.3.feed_forward.experts" not in name} | last
+    mixed = {name: values for name, values in split.items() if "layers.3.feed_forward.experts" not in name} | last
     expected = _logits(open_checkpoint(write_hf(tmp_path / "fused", tensors)))
     others = [
-        write_hf(tmp_path / "apart", apart),
-        write_hf(tmp_path / "shards", apart, shards=3),
+        write_hf(tmp_path / "apart", split),
+        write_hf(tmp_path / "shards", split, shards=3),
         write_hf(tmp_path / "mixed", mixed),
         write_meta(tmp_path / "meta", tensors),
     ]
@@ -58,7 +58,7 @@ def test_directories_of_every_layout_are_one_network(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_gguf_files_are_the_same_network(tmp_path: Path, kind: GGMLQuantizationType) -> None:
-    """A GGUF file has the tensors, and the logits, of a directory with the values that the gguf package unpacks."""
+    """A GGUF file has the tensors and logits of a directory with the values that the gguf package dequantizes."""
     gguf = open_checkpoint(write_gguf(tmp_path / "tiny.gguf", kind=kind))
     expected = {name: _through(values, kind) for name, values in unfused(hf_tensors()).items()}
     for name, values in expected.items():
@@ -106,23 +106,23 @@ def _hf_with_an_infinite_scale(folder: Path) -> Path:
     "write", [_gguf_with_an_infinite_scale, _meta_with_an_infinite_scale, _hf_with_an_infinite_scale]
 )
 def test_scales_that_are_not_finite_are_an_error(tmp_path: Path, write: Callable[[Path], Path]) -> None:
-    """Whatever the format, the weight with a broken scale is named while loading, and nothing else is said."""
+    """In every format, the weight with a broken scale is named while loading."""
     with pytest.raises(CheckpointError, match=r"experts\.0\.up_proj\.weight' .* no finite number"):
         _logits(open_checkpoint(write(tmp_path)))
 
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_loading_says_how_far_it_is(tmp_path: Path, *, fused: bool) -> None:
-    """The bytes read grow with every tensor, and end at the total, which is that of the files, vision included."""
+    """Progress grows with every tensor and ends at the total bytes of the files, vision included."""
     tensors = seeing_tensors() if fused else unfused(seeing_tensors())
     checkpoint = open_checkpoint(write_hf(tmp_path / "tiny", tensors, seeing_config()))
-    seen: list[tuple[int, int | None]] = []
+    reports: list[tuple[int, int | None]] = []
 
     def progress(done: int, total: int | None) -> None:
-        seen.append((done, total))
+        reports.append((done, total))
 
     load_networks(checkpoint, device=torch.device("cpu"), quantization=Quantization.FP32, progress=progress)
-    assert {total for _, total in seen} == {sum(values.nbytes for values in tensors.values())}
-    steps = [done for done, _ in seen]
+    assert {total for _, total in reports} == {sum(values.nbytes for values in tensors.values())}
+    steps = [done for done, _ in reports]
     assert steps == sorted(set(steps))
-    assert seen[-1][0] == seen[-1][1]
+    assert reports[-1][0] == reports[-1][1]

@@ -14,7 +14,7 @@ SCOUT = "meta-llama/Llama-4-Scout-17B-16E-Instruct"
 
 @pytest.fixture(autouse=True)
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty home, an empty hub cache, an empty working directory."""
+    """An empty home, hub cache and working directory."""
     (tmp_path / "work").mkdir()
     monkeypatch.setenv("LLAMA4SDK_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -40,13 +40,13 @@ def snapshot(hub: Path, commit: str, repository: str = SCOUT) -> Path:
 
 @pytest.mark.parametrize("name", ["demo", "scout", SCOUT, "nobody/nothing", "no such thing", "", "~nobody/x", "a\0b"])
 def test_nothing_is_here(name: str) -> None:
-    """What is not here is None, however odd the name."""
+    """A model that is not stored is None, however odd the name."""
     assert locate(name) is None
 
 
 @pytest.mark.parametrize("name", ["demo", "smollm2", "SmolLM2-135M-Instruct"])
 def test_the_demo_model_by_any_name(tmp_path: Path, name: str) -> None:
-    """The demo model is its GGUF under the home directory; a part of it, or one that was cut later, does not count."""
+    """The demo model is its complete GGUF file under the home directory."""
     folder = tmp_path / "home" / "models" / "demo"
     folder.mkdir(parents=True)
     file = folder / "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -60,7 +60,7 @@ def test_the_demo_model_by_any_name(tmp_path: Path, name: str) -> None:
 
 
 def test_a_path_is_itself(tmp_path: Path) -> None:
-    """Any existing path is returned as it is; a catalogue name wins unless written as a path."""
+    """An existing path is returned as it is; a catalogue name takes precedence unless written as a path."""
     file = tmp_path / "work" / "demo"
     file.write_bytes(b"")
     assert locate(str(file)) == file
@@ -83,13 +83,13 @@ def test_the_hub_cache_by_name_and_repository(tmp_path: Path) -> None:
 
 
 def test_a_missing_shard_is_not_here(tmp_path: Path) -> None:
-    """A snapshot whose index names a file that is not there is not whole."""
+    """A snapshot without a file of its index is not complete."""
     checkpoint(snapshot(tmp_path / "hub", "abc"), shards=3, missing=1)
     assert locate("scout") is None
 
 
 def test_the_main_revision_wins(tmp_path: Path) -> None:
-    """Among whole snapshots the one that refs/main names is taken."""
+    """Of several complete snapshots, that of refs/main is taken."""
     main = checkpoint(snapshot(tmp_path / "hub", "aaa"))
     checkpoint(snapshot(tmp_path / "hub", "bbb"))
     refs = main.parent.parent / "refs"
