@@ -28,7 +28,7 @@ from llama4sdk.capacity.roofline import decode_speed
 from llama4sdk.capacity.sites import whole_network
 from llama4sdk.capacity.torch_memory import Place
 from llama4sdk.hardware import Hardware
-from llama4sdk.plan import Placement
+from llama4sdk.plan import Placement, Preference
 from llama4sdk.quantization import ModuleClass, QuantizationConfig
 
 __all__ = [
@@ -86,24 +86,24 @@ class Setup(NamedTuple):
     room: DeviceRoom
     context: int
 
-    @property
-    def option(self) -> Option:
+    def option(self, prefer: Preference) -> Option:
         """The values that its rank depends on.
 
-        A context shorter than usual counts as usual, so that a shorter one comes before fewer bits. Speeds are left to
-        the planner: on one device fewer bits would always win.
+        Unless the longest context is wanted, one shorter than usual counts as usual, so that a context is shortened
+        before weights lose bits. Speeds are left to the planner: on one device fewer bits would always win.
         """
         return Option(
             location="cpu" if self.room.place == "cpu" else "accelerator",
             bits=QuantizationConfig.of(self.precision).narrowest.bits,
-            context=max(self.context, USUAL_CONTEXT),
+            context=self.context if prefer == "context" else max(self.context, USUAL_CONTEXT),
         )
 
 
 def fitting_setups(model: LocalModel, need: Need, choices: Iterable[tuple[Precision, DeviceRoom]]) -> list[Setup]:
     """The choices that have room, each with its context, best first; equals stay in the order they came in."""
     setups = [Setup(precision, room, model.fitting_context(precision, need, room)) for precision, room in choices]
-    return best_first([setup for setup in setups if setup.context], lambda setup: setup.option, need.prefer)
+    fitting = [setup for setup in setups if setup.context]
+    return best_first(fitting, lambda setup: setup.option(need.prefer), need.prefer)
 
 
 def offer_setup(

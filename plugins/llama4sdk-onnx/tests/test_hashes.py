@@ -1,4 +1,4 @@
-"""Digests of large files are found once, and again as soon as a file is touched."""
+"""Digests of large files are computed once, and again as soon as a file is touched."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import time
 from pathlib import Path
 
 import pytest
-from llama4sdk_onnx.file_hashes import remembered
+from llama4sdk_onnx.file_hashes import stored_digests
 
 from llama4sdk.errors import CheckpointError
 
 
 @pytest.fixture(autouse=True)
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Where digests are kept."""
+    """The directory that digests are stored in."""
     monkeypatch.setenv("LLAMA4SDK_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 
 
 def digest(file: Path) -> str:
-    """What a new process would say."""
-    with remembered() as known:
-        return known.digest(file, lambda size: None)
+    """The digest that a new process would give."""
+    with stored_digests() as digests:
+        return digests.sha256(file, lambda size: None)
 
 
 def settled(file: Path, data: bytes) -> Path:
@@ -34,12 +34,12 @@ def settled(file: Path, data: bytes) -> Path:
 
 
 def test_a_file_that_is_untouched_is_not_read_again(tmp_path: Path, home: Path) -> None:
-    """What is remembered is taken as long as size, times and inode are the same."""
+    """A stored digest holds as long as size, times and inode are the same."""
     file = settled(tmp_path / "file", b"data")
     right = hashlib.sha256(b"data").hexdigest()
     assert digest(file) == right
-    kept = home / "verified-files.json"
-    kept.write_text(kept.read_text(encoding="utf-8").replace(right, "0" * 64), encoding="utf-8")
+    store = home / "verified-files.json"
+    store.write_text(store.read_text(encoding="utf-8").replace(right, "0" * 64), encoding="utf-8")
     assert digest(file) == "0" * 64
 
 
@@ -53,7 +53,7 @@ def test_a_change_behind_its_time_is_seen(tmp_path: Path) -> None:
     assert digest(file) == hashlib.sha256(b"DATA").hexdigest()
 
 
-def test_a_young_file_is_not_remembered(tmp_path: Path, home: Path) -> None:
+def test_the_digest_of_a_young_file_is_not_stored(tmp_path: Path, home: Path) -> None:
     """A file that may change within the clock's step is read each time."""
     file = tmp_path / "file"
     file.write_bytes(b"data")
@@ -62,8 +62,8 @@ def test_a_young_file_is_not_remembered(tmp_path: Path, home: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", '{"a": 1}', '[[1, 2], "x"]'])
-def test_a_damaged_memory_is_none(tmp_path: Path, home: Path, text: str) -> None:
-    """What cannot be read is forgotten, and written anew."""
+def test_a_damaged_store_is_replaced(tmp_path: Path, home: Path, text: str) -> None:
+    """Stored digests that cannot be read are dropped, and written anew."""
     home.mkdir()
     (home / "verified-files.json").write_text(text, encoding="utf-8")
     file = settled(tmp_path / "file", b"data")
@@ -71,7 +71,7 @@ def test_a_damaged_memory_is_none(tmp_path: Path, home: Path, text: str) -> None
     assert "file" in (home / "verified-files.json").read_text(encoding="utf-8")
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     """One that is gone is an error of the SDK."""
     with pytest.raises(CheckpointError, match="cannot be read"):
         digest(tmp_path / "gone")

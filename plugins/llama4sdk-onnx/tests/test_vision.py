@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from llama4sdk_onnx.export.graphs.graph import OPSETS
 from llama4sdk_onnx.export.graphs.vision import vision_graph, vision_pieces
 from llama4sdk_onnx.manifest import Kind
-from llama4sdk_onnx.vision import TILES_AT_ONCE, VisionNetwork
+from llama4sdk_onnx.vision import MAX_TILES, VisionNetwork
 from llama4sdk_torch.loading import load_vision
 from safetensors.torch import load_file, save_file
 
@@ -85,7 +85,7 @@ def expected_features(checkpoint: Checkpoint, pixels: npt.NDArray[np.uint8]) -> 
     half=st.integers(1, 4),
     patch=st.integers(1, 5),
     adapter=st.integers(1, 30),
-    tiles=st.integers(1, 2 * TILES_AT_ONCE + 1),
+    tiles=st.integers(1, 2 * MAX_TILES + 1),
 )
 def test_random_networks_equal_the_native_engine(
     kind: Kind, heads: int, quarter: int, layers: int, half: int, patch: int, adapter: int, tiles: int

@@ -1,4 +1,4 @@
-"""An export directory that was opened: what is known of the model in it beside its graphs."""
+"""An opened export directory: the facts of its model, its tokenizer and its prompt format."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ class Export:
 
     @property
     def weight_bytes(self) -> int:
-        """What all weights take in the files."""
+        """Bytes of all weights in the files."""
         files = self.manifest.files.items()
         return sum(record.size for name, record in files if name.startswith("weights/"))
 
     def verify(self, progress: Progress | None = None) -> None:
-        """What ``verify_files`` does."""
+        """Check every file; see ``verify_files``."""
         verify_files(self.path, self.manifest, progress)
 
     def tokenizer(self) -> Tokenizer:
-        """The exported tokenizer, which takes seconds."""
+        """The exported tokenizer; building it takes seconds."""
         return read_tokenizer(self.path)
 
     def chat_template(self) -> ChatTemplate | None:
@@ -60,15 +60,15 @@ class Export:
 
     @property
     def has_llama4_vocabulary(self) -> bool:
-        """Looked up without building the tokenizer."""
+        """Whether the tokenizer is Llama 4's, seen without building it."""
         return has_llama4_tokenizer(self.path)
 
     def prompt_format(self) -> ChatTemplate | Llama4Prompt | None:
-        """How a conversation is written: the template, or else Llama 4's own way where the vocabulary is."""
+        """The format of prompts: the template, or Llama 4's own where the vocabulary is; ``None`` without either."""
         return self.chat_template() or (Llama4Prompt() if self.has_llama4_vocabulary else None)
 
     @property
     def calls_tools(self) -> bool:
-        """Whether tools can be described to it in its prompts, and its calls be read from its answers."""
+        """Whether its prompts can describe tools, and its calls can be read from its answers."""
         template = self.chat_template()
         return self.has_llama4_vocabulary and (template is None or template.takes_tools)

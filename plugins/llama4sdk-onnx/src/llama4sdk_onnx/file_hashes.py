@@ -1,102 +1,116 @@
-"""The SHA-256 of large files, each read once: what was found is remembered as long as the file is untouched.
+"""SHA-256 digests of large files, each read once: a digest is stored for as long as its file is untouched.
 
-A file counts as untouched while its size, its inode and both its times are the same. Times of very young files are
-not to be trusted, since a change within the clock's step leaves no trace; so these are not remembered.
+A file counts as untouched while its size, its inode and both its times are the same. A change within the clock's step
+leaves no trace in the times of a file that was just written, so digests of such files are not stored.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
 from llama4sdk import settings
 from llama4sdk.errors import CheckpointError
 
-__all__ = ["BLOCK", "Hashes", "remembered"]
+__all__ = ["StoredDigests", "stored_digests"]
 
-NAME: Final = "verified-files.json"
-BLOCK: Final = 2**22
-"""Bytes that are read together."""
-SETTLED: Final = 100_000_000
-"""Nanoseconds after which a file's times tell of every further change."""
-MOST: Final = 4096
-"""Files that are remembered, the latest."""
+FILE_NAME: Final = "verified-files.json"
 
-_Marks = tuple[int, int, int, int, int]
-_ENTRIES: Final = TypeAdapter(dict[str, tuple[_Marks, str]])
+#: Bytes that are read together.
+BLOCK_BYTES: Final = 2**22
+
+#: Nanoseconds after which a file's times show every further change.
+SETTLING_NANOSECONDS: Final = 100_000_000
+
+#: Files whose digests are stored: those that were read last.
+MAX_FILES: Final = 4096
 
 
-class Hashes:
-    """What is known by path: what a file looked like, and its digest then."""
+class _State(NamedTuple):
+    """The state of a file that changes with its content."""
 
-    def __init__(self, entries: dict[str, tuple[_Marks, str]]) -> None:
+    size: int
+    modified: int
+    changed: int
+    inode: int
+    device: int
+
+    @classmethod
+    def of(cls, file: Path) -> _State:
+        stat = file.stat()
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev)
+
+
+_Entries = dict[str, tuple[_State, str]]
+_ENTRIES: Final = TypeAdapter(_Entries)
+
+
+class StoredDigests:
+    """Digests by path, each with the state its file had when it was read."""
+
+    def __init__(self, entries: _Entries) -> None:
         self.entries = entries
         self.changed = False
 
-    def digest(self, file: Path, progress: Callable[[int], None]) -> str:
-        """The digest in hexadecimal; ``progress`` is told how many bytes more are done.
+    def sha256(self, file: Path, progress: Callable[[int], None]) -> str:
+        """The digest in hexadecimal; ``progress`` is given the number of bytes done since its last call.
 
         Raises CheckpointError when the file cannot be read.
         """
         try:
-            path, marks = str(file.resolve()), _marks(file)
-            known = self.entries.get(path)
-            if known is not None and known[0] == marks:
-                progress(marks[0])
-                return known[1]
-            found = _read(file, progress)
+            path, state = str(file.resolve()), _State.of(file)
+            stored = self.entries.get(path)
+            if stored is not None and stored[0] == state:
+                progress(state.size)
+                return stored[1]
+            digest = _read_digest(file, progress)
+            settled = time.time_ns() - max(state.modified, state.changed) > SETTLING_NANOSECONDS
+            if settled and state == _State.of(file):
+                self.entries.pop(path, None)  # so that it is added at the end
+                self.entries[path] = state, digest
+                self.changed = True
         except OSError as error:
             raise CheckpointError(f"{file} cannot be read: {error.strerror or error}.") from error
-        if time.time_ns() - max(marks[1:3]) > SETTLED and marks == _marks(file):
-            self.entries.pop(path, None)  # to the end
-            self.entries[path] = marks, found
-            self.changed = True
-        return found
+        return digest
 
 
 @contextlib.contextmanager
-def remembered() -> Iterator[Hashes]:
-    """What is kept beside the weights, and kept anew at the end. A file that cannot be read or written is none."""
+def stored_digests() -> Iterator[StoredDigests]:
+    """The digests in ``LLAMA4SDK_HOME``, written back at the end; none where that cannot be read or written."""
     home = settings.home()
     try:
-        known = Hashes(_ENTRIES.validate_json((home / NAME).read_bytes()))
+        digests = StoredDigests(_ENTRIES.validate_json((home / FILE_NAME).read_bytes()))
     except (OSError, ValidationError):
-        known = Hashes({})
-    yield known
-    if known.changed:
+        digests = StoredDigests({})
+    yield digests
+    if digests.changed:
         with contextlib.suppress(OSError):
-            _keep(home, dict(list(known.entries.items())[-MOST:]))
+            _write(home, dict(list(digests.entries.items())[-MAX_FILES:]))
 
 
-def _marks(file: Path) -> _Marks:
-    found = file.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
-
-
-def _read(file: Path, progress: Callable[[int], None]) -> str:
+def _read_digest(file: Path, progress: Callable[[int], None]) -> str:
     hasher = hashlib.sha256()
     with file.open("rb") as stream:
-        while block := stream.read(BLOCK):
+        while block := stream.read(BLOCK_BYTES):
             hasher.update(block)
             progress(len(block))
     return hasher.hexdigest()
 
 
-def _keep(home: Path, entries: dict[str, tuple[_Marks, str]]) -> None:
+def _write(home: Path, entries: _Entries) -> None:
+    """Replace the file in one step, since other processes may read it."""
     home.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=home, prefix=NAME)
+    with tempfile.NamedTemporaryFile(dir=home, prefix=FILE_NAME, delete=False) as stream:
+        stream.write(_ENTRIES.dump_json(entries))
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(_ENTRIES.dump_json(entries))
-        Path(name).replace(home / NAME)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+        Path(stream.name).replace(home / FILE_NAME)
+    except OSError:
+        Path(stream.name).unlink(missing_ok=True)
         raise

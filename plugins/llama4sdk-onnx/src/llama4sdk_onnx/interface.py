@@ -1,4 +1,4 @@
-"""What goes into an exported graph and comes out of it: the agreement between those who write graphs and who run them.
+"""Inputs and outputs of the exported graphs: the agreement between what writes graphs and what runs them.
 
 The text graph, for ``batch`` sequences of which each gets ``tokens`` more:
 
@@ -68,10 +68,10 @@ FEATURES: Final = "features"
 
 
 def past(layer: int) -> tuple[str, str]:
-    """The names of a layer's keys and values as they go in."""
+    """The names of a layer's keys and values as inputs."""
     return f"past_key_values.{layer}.key", f"past_key_values.{layer}.value"
 
 
 def present(layer: int) -> tuple[str, str]:
-    """The names of a layer's keys and values as they come out."""
+    """The names of a layer's keys and values as outputs."""
     return f"present.{layer}.key", f"present.{layer}.value"

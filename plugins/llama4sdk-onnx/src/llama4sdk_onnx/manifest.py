@@ -1,6 +1,6 @@
-"""What an export directory holds, and how to tell that it is whole.
+"""The manifest of an export directory: its content, and how to tell that it is whole.
 
-manifest.json            this
+manifest.json            the manifest
 model.onnx               the text graph; its weights lie in weights/
 vision.onnx              the vision graph, of a network that sees
 genai.onnx               the text graph once more as ONNX Runtime GenAI wants it, of fast exports; genai_config.json
@@ -30,7 +30,7 @@ from llama4sdk_onnx import file_hashes
 
 __all__ = [
     "GRAPH",
-    "TEXTS",
+    "TEXT_FILES",
     "VISION_GRAPH",
     "FileRecord",
     "Kind",
@@ -44,23 +44,23 @@ __all__ = [
 
 GRAPH: Final = "model.onnx"
 VISION_GRAPH: Final = "vision.onnx"
-TEXTS: Final = (
+#: The files that tokenizers and prompts are read from where they exist; exports never have the last.
+TEXT_FILES: Final = (
     *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json", "config.json"),
     "tokenizer.model",
 )
-"""What tokenizers and prompts are read from where it is there; the last is never written."""
-NEEDED: Final = (GRAPH, "tokenizer.json", "config.json")
-HINT: Final = "Copy the directory again, or export the model again into another."
+REQUIRED_FILES: Final = (GRAPH, "tokenizer.json", "config.json")
+REPAIR_HINT: Final = "Copy the directory again, or export the model again into another."
 
+#: ``fast`` graphs use ONNX Runtime's own operators, ``portable`` ones nothing but ONNX'.
 Kind = Literal["fast", "portable"]
-"""``fast`` graphs use ONNX Runtime's own operators, ``portable`` ones nothing but ONNX'."""
 
 
 class FileRecord(Value):
     """One file as it was written."""
 
+    #: In bytes.
     size: Annotated[int, Field(ge=0)]
-    """In bytes."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -69,31 +69,31 @@ class Manifest(Value):
 
     format: Literal["llama4sdk-onnx"] = "llama4sdk-onnx"
     version: Literal[1] = 1
+    #: Distribution and version.
     made_by: str
-    """Distribution and version."""
+    #: What the checkpoint calls itself.
     model: str
-    """What the checkpoint calls itself."""
+    #: What was exported: the checkpoint's format and its path's last part.
     source: str
-    """What was exported: the checkpoint's format and its path's last part."""
     kind: Kind
     opset: int
+    #: The oldest version that runs the graph.
     onnxruntime: str
-    """The oldest version that runs the graph."""
+    #: How the weights are held; ``dtype`` is that of activations and caches.
     quantization: QuantizationConfig
-    """How the weights are held; ``dtype`` is that of activations and caches."""
     config: TextConfig
     vision: VisionConfig | None = None
     stop_ids: tuple[int, ...]
     temperature: float
     top_p: float
+    #: How much logits differ from the native engine's, as ``export.verify.compare`` has it; ``None``: not tried.
     verified: float | None = None
-    """How much logits differ from the native engine's, as ``export.verify.compare`` has it; ``None``: not tried."""
+    #: Every other file of the directory, by its path from there, with ``/``.
     files: dict[str, FileRecord]
-    """Every other file of the directory, by its path from there, with ``/``."""
+    #: Tells exports apart: of the checkpoint's files and of the options.
     fingerprint: str = ""
-    """Tells exports apart: of the checkpoint's files and of the options."""
+    #: The SHA-256 of this file with nothing here; ``manifest_text`` fills it in.
     checksum: str = ""
-    """The SHA-256 of this file with nothing here; ``manifest_text`` fills it in."""
 
 
 def is_export(path: Path) -> bool:
@@ -114,7 +114,7 @@ def read_manifest(folder: Path) -> Manifest:
     file = folder / MANIFEST
     try:
         text = file.read_bytes().decode()
-        found = Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(text)
     except FileNotFoundError as error:
         if (folder / JOURNAL).is_file():
             hint = "The command that began it finishes it."
@@ -122,12 +122,12 @@ def read_manifest(folder: Path) -> Manifest:
         hint = "Give a directory that 'llama4sdk export' wrote."
         raise CheckpointError(f"{folder} is no export: it has no {MANIFEST}.", hint=hint) from error
     except ValidationError as error:
-        raise CheckpointError(f"{file} is damaged: {in_words(error)}.", hint=HINT) from error
+        raise CheckpointError(f"{file} is damaged: {in_words(error)}.", hint=REPAIR_HINT) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{file} cannot be read: {error}.", hint=HINT) from error
-    if hashlib.sha256(_with_checksum(text, found.checksum, "").encode()).hexdigest() != found.checksum:
-        raise CheckpointError(f"{file} is not what was exported: its content differs.", hint=HINT)
-    return found
+        raise CheckpointError(f"{file} cannot be read: {error}.", hint=REPAIR_HINT) from error
+    if hashlib.sha256(_with_checksum(text, manifest.checksum, "").encode()).hexdigest() != manifest.checksum:
+        raise CheckpointError(f"{file} is not what was exported: its content differs.", hint=REPAIR_HINT)
+    return manifest
 
 
 def verify_files(folder: Path, manifest: Manifest, progress: Progress | None = None) -> None:
@@ -136,35 +136,35 @@ def verify_files(folder: Path, manifest: Manifest, progress: Progress | None = N
     ``progress`` counts bytes. Raises CheckpointError naming the first file that is missing, cut, changed or added.
     """
     files = manifest.files
-    for name in sorted({*files, *NEEDED, *TEXTS, VISION_GRAPH}):
+    for name in sorted({*files, *REQUIRED_FILES, *TEXT_FILES, VISION_GRAPH}):
         fault = _fault(folder, name, files.get(name))
         if fault is not None:
-            raise CheckpointError(f"{name} of {folder} is not what was exported: {fault}.", hint=HINT)
+            raise CheckpointError(f"{name} of {folder} is not what was exported: {fault}.", hint=REPAIR_HINT)
     done, total = 0, sum(record.size for record in files.values())
 
-    def tell(size: int) -> None:
+    def count(size: int) -> None:
         nonlocal done
         done += size
         if progress is not None:
             progress(done, total)
 
-    with file_hashes.remembered() as known:
+    with file_hashes.stored_digests() as digests:
         for name, record in files.items():
-            if known.digest(folder / name, tell) != record.sha256:
+            if digests.sha256(folder / name, count) != record.sha256:
                 fault = "its content differs"
-                raise CheckpointError(f"{name} of {folder} is not what was exported: {fault}.", hint=HINT)
+                raise CheckpointError(f"{name} of {folder} is not what was exported: {fault}.", hint=REPAIR_HINT)
 
 
 def _fault(folder: Path, name: str, record: FileRecord | None) -> str | None:
-    """What is wrong with a file, as far as can be told without reading it."""
+    """The fault of a file that can be seen without reading it; ``None`` for a file without one."""
     if not is_inside(name):
         return "it is not in that directory"
     file = folder / name
-    there = file.is_file()
     if record is None:
-        needed, added = "the manifest does not name it", "it was added"
-        return needed if name in NEEDED else added if there else None
-    if not there:
+        if name in REQUIRED_FILES:
+            return "the manifest does not name it"
+        return "it was added" if file.is_file() else None
+    if not file.is_file():
         return "it is missing"
     size = file.stat().st_size
     return None if size == record.size else f"it has {size} bytes, not {record.size}"

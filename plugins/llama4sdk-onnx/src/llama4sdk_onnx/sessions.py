@@ -1,4 +1,4 @@
-"""ONNX Runtime's sessions: made for a device of the plan's, and with every failure in the SDK's words."""
+"""ONNX Runtime's sessions on a plan's device, with its failures as the SDK's errors."""
 
 from __future__ import annotations
 
@@ -29,21 +29,22 @@ __all__ = [
     "running",
 ]
 
+#: The log level at which ONNX Runtime writes nothing to stderr; errors carry what it would log.
 SILENT: Final = 4
-"""A log level: ONNX Runtime writes nothing to stderr, since what it has to say comes in errors."""
 
 
 class Provider(NamedTuple):
-    """What runs a graph on one kind of device."""
+    """ONNX Runtime's execution provider for one kind of device."""
 
+    #: ONNX Runtime's name of it.
     name: str
-    """As ONNX Runtime calls it."""
+    #: The distribution of ONNX Runtime that has it.
     package: str
-    """The distribution of ONNX Runtime that has it."""
+    #: The kind of memory that caches are in: its own where buffers have addresses, else the machine's.
     buffers: str = "cpu"
-    """The kind of memory that caches are in: its own where buffers have addresses, else the machine's."""
 
 
+#: Providers by the part of a plan's device before the colon.
 PROVIDERS: Final[Mapping[str, Provider]] = {
     "cpu": Provider("CPUExecutionProvider", "onnxruntime"),
     "cuda": Provider("CUDAExecutionProvider", "onnxruntime-gpu", "cuda"),
@@ -52,32 +53,34 @@ PROVIDERS: Final[Mapping[str, Provider]] = {
     "dml": Provider("DmlExecutionProvider", "onnxruntime-directml"),
     "coreml": Provider("CoreMLExecutionProvider", "onnxruntime"),
 }
-"""By the part of a plan's device before the colon."""
 
-MEMORY: Final = re.compile(
+#: Messages of ONNX Runtime and its providers when memory runs out.
+OUT_OF_MEMORY: Final = re.compile(
     r"failed to allocate memory|bad_alloc|bad allocation|out of memory|alloc_failed|cudaErrorMemoryAllocation"
     r"|available memory of \d+ is smaller|8007000e",
     re.IGNORECASE,
 )
-"""What ONNX Runtime and the providers say when memory runs out."""
 
-WANTED: Final = re.compile(r"requested (?:buffer of size|bytes of) (\d+)")
-NEWER: Final[Mapping[str, str]] = {
+REQUESTED_BYTES: Final = re.compile(r"requested (?:buffer of size|bytes of) (\d+)")
+
+#: Messages about graphs that it is too old for, and the feature that it lacks.
+UNKNOWN_FEATURES: Final[Mapping[str, str]] = {
     r"Opset (\d+) is under development.* domain (\S+) is till opset (\d+)": r"operator set \1 of \2; it knows \3",
     r"(\S+?):(\w+)\(-?\d+\) is not a registered function/op": r"the operator \2 of \1",
     r"Could not find an implementation for (\w+)\(\d+\)": r"\1 for these types",
     r"Unrecognized attribute: (\w+) for operator (\w+)": r"the attribute \1 of \2",
     r"Unsupported model IR version: (\d+), max supported IR version: (\d+)": r"format \1; it knows \2",
 }
-"""What it says of graphs that it is too old for, and what that means."""
 
+#: Messages about damaged files.
 DAMAGED: Final = re.compile(r"external|protobuf|No graph was found", re.IGNORECASE)
 
+#: Codes before a message, and names of C++ functions in it.
 NOISE: Final = r"^\[ONNXRuntimeError\] : \d+ : \w+ : |^Error in execution: |/\S+\.(?:cc|h):\d+ .*\) (?=\S)"
 
 
 def provider(device: str) -> Provider:
-    """What runs graphs on a device of the plan's, ``cuda:0`` for one. Raises ModelLoadError for an unknown kind."""
+    """The provider for a device as plans name it, such as ``cuda:0``. Raises ModelLoadError for an unknown kind."""
     kind = device.partition(":")[0]
     if kind not in PROVIDERS:
         raise ModelLoadError(
@@ -87,7 +90,7 @@ def provider(device: str) -> Provider:
 
 
 def location(device: str) -> Place:
-    """Where buffers are that a run on the device reads and writes."""
+    """The memory of the buffers that a run on the device reads and writes."""
     buffers = provider(device).buffers
     return CPU if buffers == CPU.kind else Place(buffers, int(device.partition(":")[2] or 0))
 
@@ -95,7 +98,7 @@ def location(device: str) -> Place:
 def require(oldest: str) -> None:
     """Raise ModelLoadError when this ONNX Runtime is older than a graph needs."""
     here = onnxruntime.__version__
-    if _numbers(here) < _numbers(oldest):
+    if _release(here) < _release(oldest):
         raise ModelLoadError(
             f"The graph needs ONNX Runtime {oldest} or newer, and {here} is installed.",
             hint=f"pip install 'onnxruntime>={oldest}', or the same of the distribution you use.",
@@ -105,69 +108,71 @@ def require(oldest: str) -> None:
 def open_session(
     path: Path, *, device: str = "cpu", threads: int | None = None, memory_limit: int | None = None
 ) -> InferenceSession:
-    """The graph in ``path`` on one device of the plan's. It maps its weights, and packs them anew where that is faster.
+    """Open the graph in ``path`` on one device. Weights are mapped, and packed anew where that is faster.
 
-    ``threads``: at most so many of the cores that this process may use, all by default; ``memory_limit``: bytes of the
-    device that it may take. Raises ModelLoadError, when the device's provider is missing or does not start or the graph
-    asks for what this ONNX Runtime does not know, CheckpointError for damaged files, and DeviceMemoryError.
+    ``threads`` bounds the cores it uses, by default all that this process may use; ``memory_limit`` bounds the bytes it
+    may take of the device. Raises ModelLoadError when the device's provider is missing or does not start, or the graph
+    needs a feature that this ONNX Runtime lacks; CheckpointError for damaged files; and DeviceMemoryError.
     """
-    wanted = provider(device)
-    if wanted.name not in onnxruntime.get_available_providers():
+    needed = provider(device)
+    if needed.name not in onnxruntime.get_available_providers():
         raise ModelLoadError(
-            f"This ONNX Runtime, {onnxruntime.__version__}, has no {wanted.name}, which '{device}' needs.",
-            hint=f"pip uninstall onnxruntime, then pip install {wanted.package}; only one can be installed.",
+            f"This ONNX Runtime, {onnxruntime.__version__}, has no {needed.name}, which '{device}' needs.",
+            hint=f"pip uninstall onnxruntime, then pip install {needed.package}; only one can be installed.",
         )
     cores = cpu.read().cores
     options = SessionOptions()
     options.log_severity_level = SILENT
     options.intra_op_num_threads = min(threads or cores, cores)
     options.inter_op_num_threads = 1
-    options.enable_mem_pattern = not device.startswith("dml")  # which cannot have it
+    options.enable_mem_pattern = not device.startswith("dml")  # which does not support it
     with _opening(path, device), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of providers that do not start, which is found out below
-        names = _providers(device, memory_limit)
+        warnings.simplefilter("ignore")  # about providers that do not start, which is checked below
+        providers = _providers(device, memory_limit)
         with huge_pages() if device == "cpu" else nullcontext():
-            session = InferenceSession(str(path), options, providers=names, enable_fallback=0)
-    if session.get_providers()[0] != wanted.name:
+            session = InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+    if session.get_providers()[0] != needed.name:
         raise ModelLoadError(
-            f"{wanted.name} does not start on '{device}': ONNX Runtime would use the CPU in its place.",
-            hint=f"Check the driver and the libraries that {wanted.package} {onnxruntime.__version__} was made for.",
+            f"{needed.name} does not start on '{device}': ONNX Runtime would use the CPU in its place.",
+            hint=f"Check the driver and the libraries that {needed.package} {onnxruntime.__version__} was made for.",
         )
     return session
 
 
 @contextmanager
 def running(device: str) -> Iterator[None]:
-    """What goes wrong in a run becomes a DeviceMemoryError or a BackendError."""
+    """Turn failures of a run into DeviceMemoryError or BackendError."""
     try:
         yield
     except Llama4Error:
         raise
-    except Exception as error:  # ONNX Runtime's have no base of their own
-        raise _memory(error, device) or BackendError(f"ONNX Runtime failed on '{device}': {_said(error)}") from error
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        raise _out_of_memory(error, device) or BackendError(
+            f"ONNX Runtime failed on '{device}': {_message(error)}"
+        ) from error
 
 
 @contextmanager
 def _opening(path: Path, device: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # ONNX Runtime's have no base of their own
-        said = _said(error)
-        if memory := _memory(error, device):
-            raise memory from error
-        if DAMAGED.search(said) or not path.exists():
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        message = _message(error)
+        if out_of_memory := _out_of_memory(error, device):
+            raise out_of_memory from error
+        if DAMAGED.search(message) or not path.exists():
             hint = "Export the model again."
-            raise CheckpointError(f"{path} or its weights are damaged: {said}", hint=hint) from error
-        if unknown := _unknown(said):
+            raise CheckpointError(f"{path} or its weights are damaged: {message}", hint=hint) from error
+        if unknown := _unknown_feature(message):
             raise ModelLoadError(
                 f"{path} needs what ONNX Runtime {onnxruntime.__version__} does not know: {unknown}.",
                 hint="Install a newer ONNX Runtime, or export the model again for this one.",
             ) from error
-        raise ModelLoadError(f"ONNX Runtime cannot load {path}: {said}") from error
+        raise ModelLoadError(f"ONNX Runtime cannot load {path}: {message}") from error
 
 
 def _providers(device: str, memory_limit: int | None) -> list[tuple[str, dict[str, str]]]:
-    """The device's own first, then those that do what it cannot."""
+    """The device's own provider with its options, then those for operators that it lacks."""
     kind, _, number = device.partition(":")
     on_device = {} if kind in ("cpu", "coreml") else {"device_id": number or "0"}
     arena = {"arena_extend_strategy": "kSameAsRequested"}  # doubling would go beyond the plan
@@ -180,17 +185,17 @@ def _providers(device: str, memory_limit: int | None) -> list[tuple[str, dict[st
     return [(PROVIDERS[kind].name, chosen) for kind, chosen in options.items()]
 
 
-def _unknown(said: str) -> str | None:
-    found = ((re.search(pattern, said), meaning) for pattern, meaning in NEWER.items())
-    return next((match.expand(meaning) for match, meaning in found if match), None)
+def _unknown_feature(message: str) -> str | None:
+    matches = ((re.search(pattern, message), meaning) for pattern, meaning in UNKNOWN_FEATURES.items())
+    return next((match.expand(meaning) for match, meaning in matches if match), None)
 
 
-def _memory(error: Exception, device: str) -> DeviceMemoryError | None:
-    said = str(error)
-    if not isinstance(error, MemoryError) and not MEMORY.search(said):
+def _out_of_memory(error: Exception, device: str) -> DeviceMemoryError | None:
+    message = str(error)
+    if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(message):
         return None
-    found = WANTED.search(said)
-    need = int(found[1]) if found else None
+    match = REQUESTED_BYTES.search(message)
+    need = int(match[1]) if match else None
     more = "" if need is None else f": {gb(need)} more could not be had"
     return DeviceMemoryError(
         f"Memory ran out on '{device}'{more}.",
@@ -199,11 +204,11 @@ def _memory(error: Exception, device: str) -> DeviceMemoryError | None:
     )
 
 
-def _said(error: Exception) -> str:
-    """Without the codes in front, and the names of functions in C++."""
-    said = re.sub(NOISE, "", str(error))
-    return said.strip().splitlines()[0][:500] if said.strip() else type(error).__name__
+def _message(error: Exception) -> str:
+    """The first line of a message, without ``NOISE``; the error's type where there is none."""
+    message = re.sub(NOISE, "", str(error)).strip()
+    return message.splitlines()[0][:500] if message else type(error).__name__
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def _release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

@@ -1,4 +1,4 @@
-"""Running the exported vision network."""
+"""The exported vision network in a session."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from llama4sdk.llama4.vision_config import VisionConfig
 from llama4sdk_onnx.interface import FEATURES, PIXELS
 from llama4sdk_onnx.sessions import running
 
-__all__ = ["TILES_AT_ONCE", "VisionNetwork"]
+__all__ = ["MAX_TILES", "VisionNetwork"]
 
-TILES_AT_ONCE: Final = 4
-"""Bounds the memory that activations take, however many tiles a request has."""
+#: Tiles that are encoded together, which bounds the memory of activations.
+MAX_TILES: Final = 4
 
 
 class VisionNetwork:
-    """The network in a session of its own, on ``device`` of the plan's."""
+    """The network in a session of its own, on ``device``, as plans name devices."""
 
     def __init__(self, session: InferenceSession, config: VisionConfig, *, device: str = "cpu") -> None:
         self.config = config
@@ -27,11 +27,11 @@ class VisionNetwork:
         self._device = device
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
-        """What the text network sees of tiles [tiles, channels, side, side] of values from 0 to 255.
+        """The image features [tiles * tokens_per_tile, text hidden] of tiles [tiles, channels, side, side].
 
-        Gives [tiles * tokens_per_tile, text hidden], tile by tile, each row by row, in the host's memory and in the
-        type of the text network's states. Raises DeviceMemoryError when memory runs out, BackendError for the rest.
+        Pixels are values from 0 to 255. Features come tile by tile, each row by row, in the host's memory and in the
+        type of the text network's states. Raises DeviceMemoryError when memory runs out, BackendError for other faults.
         """
-        parts = np.split(pixels, range(TILES_AT_ONCE, len(pixels), TILES_AT_ONCE))
+        parts = np.split(pixels, range(MAX_TILES, len(pixels), MAX_TILES))
         with running(self._device):
             return np.concatenate([self._session.run([FEATURES], {PIXELS: part})[0] for part in parts])

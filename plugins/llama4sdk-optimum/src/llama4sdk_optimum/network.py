@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KeysValues", "hidden_states"]
 
+#: The keys and values of a layer, each [batch, kv_heads, slots, dim].
 KeysValues = tuple[Tensor, Tensor]
-"""The keys and values of a layer, each [batch, kv_heads, slots, dim]."""
 
 
 class _Step(NamedTuple):

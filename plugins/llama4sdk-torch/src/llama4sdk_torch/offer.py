@@ -84,7 +84,10 @@ def make_offer(model: TorchModel, need: Need, hardware: Hardware) -> Offer | Una
     setup = setups[0]
     config = QuantizationConfig.of(setup.precision)
     label = f"{setup.precision}" if config.full_precision else f"{setup.precision} (activations {config.dtype})"
-    reason = None if need.quantization else _quantization_reason(model, setup.precision, precisions, need, rooms)
+    reason = None
+    if need.quantization is None:
+        alike = [room for room in rooms if room.place == setup.room.place]
+        reason = _quantization_reason(model, setup.precision, precisions, need, alike)
     return offer_setup(model, setup, need, hardware, label=label, quantization_reason=reason)
 
 

@@ -25,11 +25,11 @@ from llama4sdk_onnx.manifest import FileRecord, Manifest, is_export, manifest_te
 
 __all__ = ["OnnxExporter"]
 
+#: The oldest ONNX Runtime that runs what is written.
 RUNTIME: Final = "1.31"
-"""The oldest ONNX Runtime that runs what is written."""
 
+#: Bytes written after which what was read for them need not stay in memory.
 RELEASED: Final = 2**27
-"""Bytes written after which what was read for them need not stay in memory."""
 
 
 class OnnxExporter(Exporter):

@@ -20,16 +20,16 @@ from llama4sdk_onnx.manifest import FileRecord
 
 __all__ = ["PARTIAL", "Wrote", "failed_write", "require_space", "write_bytes", "write_piece"]
 
+#: What is put behind the name of a file that is not whole.
 PARTIAL: Final = ".partial"
-"""What is put behind the name of a file that is not whole."""
+#: Bytes that are hashed and written together.
 BLOCK: Final = 2**24
-"""Bytes that are hashed and written together."""
+#: Bytes for the graph, the tokenizer and other small files.
 MARGIN: Final = 2**26
-"""Bytes for the graph, the tokenizer and other small files."""
 KEPT: Final = "What is written so far is kept: the same command resumes."
 
+#: Told how many bytes of a file are written.
 Wrote = Callable[[int], None]
-"""Told how many bytes of a file are written."""
 
 
 def require_space(folder: Path, needed: int) -> None:

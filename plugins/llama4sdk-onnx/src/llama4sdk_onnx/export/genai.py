@@ -26,8 +26,8 @@ GENAI_GRAPH: Final = "genai.onnx"
 GENAI_CONFIG: Final = "genai_config.json"
 
 MASK: Final = "attention_mask"
+#: Llama 4's token for the places behind the shorter texts of a batch.
 PADDING: Final = "<|finetune_right_pad|>"
-"""Llama 4's token for the places behind the shorter texts of a batch."""
 
 
 def genai_graph(text: ir.Model) -> ir.Model:

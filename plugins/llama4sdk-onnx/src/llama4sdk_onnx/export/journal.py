@@ -29,10 +29,10 @@ class Begun(Value):
 
     format: Literal["llama4sdk-onnx"] = "llama4sdk-onnx"
     version: Literal[1] = 1
+    #: Of the checkpoint's files, the options, and the version of this software.
     fingerprint: str
-    """Of the checkpoint's files, the options, and the version of this software."""
+    #: The files of weights that will be written.
     pieces: tuple[str, ...]
-    """The files of weights that will be written."""
 
 
 class _Line(Value):

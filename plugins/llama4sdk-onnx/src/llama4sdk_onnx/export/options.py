@@ -20,8 +20,8 @@ from llama4sdk_onnx.manifest import Kind
 
 __all__ = ["EXPORTED", "MADE_BY", "Choices", "chosen", "quantization_named", "source_files"]
 
+#: The distribution whose version stands in manifests.
 MADE_BY: Final = "llama4sdk-onnx"
-"""The distribution whose version stands in manifests."""
 HEAD_STEP: Final = 16
 EXPORTED: Final = frozenset({Quantization.FP32, Quantization.FP16, Quantization.INT8, Quantization.INT4})
 

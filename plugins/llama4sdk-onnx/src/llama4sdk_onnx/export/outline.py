@@ -21,8 +21,8 @@ from llama4sdk_onnx.manifest import GRAPH, VISION_GRAPH
 
 __all__ = ["Drawing", "drawn"]
 
+#: The control token in whose places image features stand.
 PATCH: Final = "<|patch|>"
-"""The control token in whose places image features stand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

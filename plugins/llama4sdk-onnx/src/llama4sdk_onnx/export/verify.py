@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 
 __all__ = ["TOLERANCES", "Verified", "compare", "prompt", "verified"]
 
+#: How much the logits may differ from the native engine's. What is quantized also has its activations rounded to 8 or
+#: 15 bits, which the native engine does not do.
 TOLERANCES: Final = {
     Quantization.FP32: 1e-3,
     Quantization.FP16: 0.05,
     Quantization.INT8: 0.1,
     Quantization.INT4: 0.2,
 }
-"""How much the logits may differ from the native engine's. What is quantized also has its activations rounded to 8 or
-15 bits, which the native engine does not do."""
 
 PROMPT: Final = (
     "A herd of llamas walks up the valley in single file, each with a small load of salt on its back. The herder at "
     "the front knows all of them by name, and stops where the path divides. In 1998 there were 240 animals; today, "
     'after three dry years, she counts only 61. "We go left," she says, and the oldest one has already turned.'
 )
+#: Of the prompt, unless a chunk border comes soon after.
 TOKENS: Final = 48
-"""Of the prompt, unless a chunk border comes soon after."""
+#: Chunks of at most so many tokens are tried past their border.
 NEAR: Final = 256
-"""Chunks of at most so many tokens are tried past their border."""
 BEYOND: Final = 16
+#: Bytes read after which they need not stay in memory.
 RELEASED: Final = 2**27
-"""Bytes read after which they need not stay in memory."""
 NATIVE: Final = ("torch", "llama4sdk_torch")
 
 Floats = npt.NDArray[np.float32]

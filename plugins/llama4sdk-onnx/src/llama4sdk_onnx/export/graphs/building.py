@@ -16,8 +16,8 @@ from llama4sdk_onnx.export.weights.pieces import Piece, Stored
 
 __all__ = ["MICROSOFT", "Attribute", "Builder", "declared"]
 
+#: The domain of ONNX Runtime's own operators.
 MICROSOFT: Final = "com.microsoft"
-"""The domain of ONNX Runtime's own operators."""
 
 OWN_OPERATORS: Final = frozenset(
     {
@@ -48,8 +48,8 @@ class Builder:
     """Adds nodes in the order of its calls. ``weights`` are the pieces that initializers may come from."""
 
     def __init__(self, weights: Iterable[Piece], dtype: np.dtype[np.generic], opset: int) -> None:
+        #: Of activations.
         self.dtype = dtype
-        """Of activations."""
         self.opset = opset
         self._tape = Tape()
         self._places = {

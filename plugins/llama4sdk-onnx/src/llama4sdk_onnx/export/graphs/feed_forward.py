@@ -13,6 +13,7 @@ from llama4sdk_onnx.export.graphs.operators import ACCURACY, linear, swiglu
 
 __all__ = ["fast_feed_forward"]
 
+#: One expert whose output counts once: silu(gate) * up, gate and up rows by turns.
 ROUTED: Final[Mapping[str, Attribute]] = {
     "k": 1,
     "normalize_routing_weights": 1,
@@ -21,7 +22,6 @@ ROUTED: Final[Mapping[str, Attribute]] = {
     "activation_alpha": 1.0,
     "activation_beta": 0.0,
 }
-"""One expert whose output counts once: silu(gate) * up, gate and up rows by turns."""
 
 
 def fast_feed_forward(b: Builder, config: TextConfig, x: ir.Value, layer: int) -> ir.Value:

@@ -24,13 +24,13 @@ from llama4sdk_onnx.manifest import Kind
 
 __all__ = ["DEFAULT_OPSET", "OPSETS", "check_opset", "text_graph"]
 
+#: Versions of ONNX' operators that a graph can be written in.
 OPSETS: Final = range(18, 24)
-"""Versions of ONNX' operators that a graph can be written in."""
 
 DEFAULT_OPSET: Final = 21
 
+#: Of the file format: the first that has these operator sets and 4-bit numbers.
 IR_VERSION: Final = 10
-"""Of the file format: the first that has these operator sets and 4-bit numbers."""
 
 
 def check_opset(opset: int) -> None:

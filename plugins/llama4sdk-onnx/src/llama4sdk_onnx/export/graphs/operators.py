@@ -11,12 +11,12 @@ from llama4sdk_onnx.export.graphs.building import Attribute, Builder
 
 __all__ = ["ACCURACY", "linear", "looked_up", "norm", "skip_norm", "swiglu"]
 
+#: ONNX Runtime's ``accuracy_level`` of products with codes: activations are rounded to int8, block by block.
 ACCURACY: Final = 4
-"""ONNX Runtime's ``accuracy_level`` of products with codes: activations are rounded to int8, block by block."""
 
 
+#: The least step, where all of a block is zero; fp16 has it too.
 TINY: Final = 1e-7
-"""The least step, where all of a block is zero; fp16 has it too."""
 
 
 def linear(b: Builder, x: ir.Value, name: str, inputs: int) -> ir.Value:

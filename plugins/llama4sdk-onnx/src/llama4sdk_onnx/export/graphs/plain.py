@@ -11,8 +11,8 @@ from llama4sdk_onnx.export.graphs.building import Builder
 
 __all__ = ["linear", "matrix", "norm", "swiglu"]
 
+#: The first operator set whose DequantizeLinear knows blocks and 4-bit numbers.
 BLOCKWISE: Final = 21
-"""The first operator set whose DequantizeLinear knows blocks and 4-bit numbers."""
 
 
 def linear(b: Builder, x: ir.Value, name: str, inputs: int, expert: ir.Value | None = None) -> ir.Value:

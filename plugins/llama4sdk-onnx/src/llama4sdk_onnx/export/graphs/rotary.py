@@ -13,11 +13,11 @@ from llama4sdk_onnx.export.weights.pieces import Array, Stored
 
 __all__ = ["rotary_rows", "rotary_tensors", "rotary_values"]
 
+#: Up to here angles are the float32 numbers of the published code; beyond, those would be too coarse.
 NEAR: Final = 8192
-"""Up to here angles are the float32 numbers of the published code; beyond, those would be too coarse."""
 
+#: Rows that are made together.
 AT_ONCE: Final = 2**16
-"""Rows that are made together."""
 
 Floats = npt.NDArray[np.float32]
 

@@ -24,14 +24,14 @@ from llama4sdk_onnx.manifest import Kind
 
 __all__ = ["BLOCKS", "Layout", "block_size"]
 
+#: The blocks that ONNX Runtime's kernels know, the largest first.
 BLOCKS: Final = (128, 64, 32, 16)
-"""The blocks that ONNX Runtime's kernels know, the largest first."""
 
+#: A byte of codes that stand for zero.
 ZEROS: Final = {("fast", 4): 0x88, ("fast", 8): 0x80, ("portable", 4): 0, ("portable", 8): 0}
-"""A byte of codes that stand for zero."""
 
+#: The bits that differ from those of ``Codes``, which count from 8 and 0.
 FLIPPED: Final = {("fast", 4): 0, ("fast", 8): 0x80, ("portable", 4): 0x88, ("portable", 8): 0}
-"""The bits that differ from those of ``Codes``, which count from 8 and 0."""
 
 
 def block_size(form: MatrixFormat, inputs: int) -> int | None:
@@ -52,8 +52,8 @@ class Layout:
     name: str
     kind: Kind
     form: MatrixFormat
+    #: Of full precision, and of scales.
     dtype: np.dtype[np.generic]
-    """Of full precision, and of scales."""
     rows: int
     inputs: int
     block: int

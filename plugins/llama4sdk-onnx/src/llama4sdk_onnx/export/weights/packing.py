@@ -22,11 +22,11 @@ from llama4sdk_onnx.manifest import Kind
 
 __all__ = ["DTYPES", "text_pieces"]
 
+#: Full precision that ONNX Runtime's processors compute in.
 DTYPES: Final[Mapping[Quantization, np.dtype[np.generic]]] = {
     Quantization.FP32: np.dtype(np.float32),
     Quantization.FP16: np.dtype(np.float16),
 }
-"""Full precision that ONNX Runtime's processors compute in."""
 
 
 def text_pieces(checkpoint: Checkpoint, quantization: QuantizationConfig, *, kind: Kind) -> list[Piece]:

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 __all__ = ["ALIGNMENT", "Piece", "Stored"]
 
+#: Bytes; every tensor begins at a multiple, so that a file can be mapped.
 ALIGNMENT: Final = 4096
-"""Bytes; every tensor begins at a multiple, so that a file can be mapped."""
 
 Array = npt.NDArray[np.generic]
 
@@ -35,14 +35,14 @@ class Stored(NamedTuple):
 class Piece:
     """One file of weights, such as a layer's. All sizes are known before any weight is read."""
 
+    #: Its path from the export directory, with ``/``.
     file: str
-    """Its path from the export directory, with ``/``."""
     tensors: tuple[Stored, ...]
+    #: Reads the checkpoint and gives the bytes of ``tensors`` in their order, a little at a time: of each tensor one or
+    #: more arrays that follow each other, and never two tensors in one.
     values: Callable[[], Iterator[Array]]
-    """Reads the checkpoint and gives the bytes of ``tensors`` in their order, a little at a time: of each tensor one
-    or more arrays that follow each other, and never two tensors in one."""
+    #: What is read of the checkpoint for it: what progress counts.
     source_bytes: int
-    """What is read of the checkpoint for it: what progress counts."""
 
     def offsets(self) -> Iterator[tuple[Stored, int]]:
         """Where each tensor begins in the file."""

@@ -20,13 +20,13 @@ from llama4sdk_onnx.export.weights.pieces import Array
 
 __all__ = ["Codes", "float32", "quantize", "workers"]
 
+#: Weights that are rounded together by one thread.
 AT_ONCE: Final = 2**16
-"""Weights that are rounded together by one thread."""
 
 THREADS: Final = 2
 
+#: How many steps a group's extreme is tried to have, as in the native engine.
 EXTREMES: Final = (7.0, 7.5, 8.0, 8.5, 9.0, 9.5, 10.0)
-"""How many steps a group's extreme is tried to have, as in the native engine."""
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]

@@ -16,8 +16,8 @@ from llama4sdk_onnx.export.weights.quantizing import Codes, float32, quantize
 
 __all__ = ["Reader"]
 
+#: Weights of a matrix that are converted together.
 AT_ONCE: Final = 2**23
-"""Weights of a matrix that are converted together."""
 
 
 class Reader:

@@ -50,8 +50,8 @@ def vision_pieces(checkpoint: Checkpoint, dtype: DType) -> list[Piece]:
     return [_piece(checkpoint, dtype, file, tensors) for file, tensors in parts]
 
 
+#: Makes one tensor of an export of some of the checkpoint's.
 Make = Callable[[Sequence[Array]], Array]
-"""Makes one tensor of an export of some of the checkpoint's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
