@@ -1,6 +1,6 @@
-"""How far engines get on each kind of machine, of what it is specified for: one row of ``efficiency.csv`` each.
+"""The shares of specified bandwidth and throughput that engines reach, by kind of machine: ``efficiency.csv``.
 
-Of an engine the newest version comes last. Bandwidth and throughput measured on this machine
+The rows of an engine's newest version come last. Bandwidth and throughput measured on this machine
 (``llama4sdk.probe.measurements``) replace its specification; these are the shares of it that engines reach.
 """
 
@@ -23,6 +23,6 @@ def calibrations() -> tuple[Calibration, ...]:
 
 
 def _calibration(row: dict[str, str]) -> Calibration:
-    given = {key: row[key] for key in ("engine", "version", "site", "overhead", "label", "source", "date")}
-    ends = {what: (row[f"{what}_low"], row[f"{what}_high"]) for what in ("bandwidth", "compute")}
-    return Calibration.model_validate({**given, **ends, "schemes": tuple(row["schemes"].split())}, strict=False)
+    plain = {key: row[key] for key in ("engine", "version", "site", "overhead", "label", "source", "date")}
+    intervals = {column: (row[f"{column}_low"], row[f"{column}_high"]) for column in ("bandwidth", "compute")}
+    return Calibration.model_validate({**plain, **intervals, "schemes": tuple(row["schemes"].split())}, strict=False)

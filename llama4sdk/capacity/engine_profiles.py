@@ -1,4 +1,4 @@
-"""What engines can do, as data: the layouts they know, what they hold weights in, what they keep for themselves.
+"""Engines as data: the layouts they know, the precisions they hold weights in, the memory they take for themselves.
 
 Ours and its peers stand side by side, so that a plan can say what engines that are not installed would do here.
 """
@@ -23,34 +23,35 @@ __all__ = [
     "find_engine",
 ]
 
+#: One device; every matrix over several devices; layers over groups of such; whole experts on each; some layers on
+#: each; experts in the machine's memory; everything there; experts on disk.
 LayoutKind: TypeAlias = Literal["single", "tensor", "pipeline", "expert", "layers", "offload", "cpu", "disk"]
-"""One device; every matrix over several devices; layers over groups of such; whole experts on each; some layers on
-each; experts in the machine's memory; all of it there; experts on disk."""
 
 MIB: Final = 2**20
-FULL: Final = 80_000_000_000
-"""Bytes of a device that gets the largest batches."""
 
-RAM_KEPT: Final = 0.05
-"""The share of the machine's memory that is left to everything else."""
+#: Bytes of a device that engines give their largest batches.
+LARGE_DEVICE_BYTES: Final = 80_000_000_000
+
+#: The share of the machine's memory that is left to everything else.
+RESERVED_RAM_SHARE: Final = 0.05
 
 
 class Work(Value):
-    """What is computed on one device, as far as its memory depends on it."""
+    """The computation on one device, as far as its memory depends on it."""
 
     config: TextConfig
+    #: ``None`` for formats that the SDK's own engines do not hold.
     precision: QuantizationConfig | None
-    """``None`` for formats that are none of ours."""
     context: int
+    #: Requests at once, each with that context.
     batch: int = 1
-    """Requests at once, each with that context."""
     vision: bool = False
+    #: Whether the processor computes, in the machine's memory.
     on_host: bool = False
-    """Whether the processor computes, in the machine's memory."""
+    #: Devices that share every matrix, this one included.
     devices: int = 1
-    """Those that share every matrix with this one."""
-    memory: int = FULL
-    """Bytes of the whole device."""
+    #: Bytes of the whole device.
+    memory: int = LARGE_DEVICE_BYTES
 
 
 class EngineProfile(Value):
@@ -58,48 +59,48 @@ class EngineProfile(Value):
 
     name: str
     version: str
+    #: The backend that runs it here, when it is installed.
     backend: str
-    """The backend that runs it here, when it is installed."""
     install: str
     layouts: tuple[LayoutKind, ...]
+    #: Kinds of devices it drives.
     kinds: frozenset[str]
-    """Devices it drives."""
+    #: Devices one process drives; ``None`` for any number.
     max_devices: int | None = None
-    """Of a process; ``None`` for any number."""
+    #: Schemes, or mixes of GGUF, that it holds weights in, best first.
     precisions: tuple[str, ...]
-    """What it holds weights in, best first: schemes, or mixes of GGUF."""
+    #: The name of its ``KVPolicy``.
     kv: str
-    """The name of its ``KVPolicy``."""
+    #: Sizes that a value of its cache can have, largest first.
     kv_bytes: tuple[float, ...] = (2,)
-    """What a value of the cache can take, most first."""
+    #: Whether requests at once go through the network together, so that weights are read once for all of them.
     shares_steps: bool = True
-    """Whether requests at once go through the network together, so that weights are read once for all of them."""
+    #: The device's context and the engine's own libraries.
     runtime: int
-    """The device's context and the engine's own libraries."""
+    #: Activations of one block of a prompt, graphs, buffers.
     workspace: int
-    """Activations of one block of a prompt, graphs, buffers."""
+    #: Taken besides on each device when several share matrices or experts: exchange buffers, logits, graphs. In
+    #: proportion on devices under 80 GB, which engines give smaller batches.
     workspace_together: int = 0
-    """What each device takes besides when several share matrices or experts: buffers to exchange, logits, graphs.
-    Engines give devices under 80 GB smaller batches; there it is in proportion."""
+    #: Grows with each token of the context, besides the cache.
     workspace_per_token: int = 0
-    """What grows with the context besides the cache."""
+    #: Requests for each of which a table on every device holds where its tokens lie, 4 bytes a token.
     table_rows: int = 0
-    """Requests for each of which it keeps where every token lies, 4 bytes each, on every device."""
+    #: Grows with the model's window, used or not: tables of rotations.
     workspace_per_position: int = 0
-    """What grows with the model's window, used or not: tables of rotations."""
+    #: The share of a device's whole memory that it takes at most.
     utilization: float = 1.0
-    """The share of a device's whole memory it takes at most."""
+    #: For so many devices and more, the share of a device that only weights and cache may use; empty where an engine
+    #: does not divide memory beforehand.
     static: tuple[tuple[int, float], ...] = ()
-    """For so many devices and more, the share of a device that weights and cache get and nothing else does; empty where
-    an engine does not divide memory beforehand."""
+    #: The share of free memory it leaves alone: past that, devices spill silently or fail.
     margin: float = 0.02
-    """The share of free memory it leaves alone: past that, devices spill silently or die."""
+    #: Whether the embedding stays in the machine's memory where experts do.
     embedding_on_host: bool = False
-    """Whether the embedding stays in the machine's memory where experts do."""
+    #: The engine's name in ``efficiency.csv``, whose rows its speed goes by.
     calibration: str
-    """Whose rows of ``efficiency.csv`` its speed goes by: the name there."""
+    #: How the sizes above are known: from a run's log, from a published longest context, or from another version.
     overhead: Literal["measured", "fitted", "guessed"]
-    """How the sizes above are known: from a run's log, from a published longest context, or from another version."""
     source: str
 
     @property
@@ -108,43 +109,44 @@ class EngineProfile(Value):
         return find_policy(self.kv)
 
     def usable_memory(self, machine: Hardware, device: Device | None) -> int:
-        """Bytes it may take of a device, or of the machine's memory."""
+        """Bytes it may take of a device, or of the machine's memory (``None``)."""
         if device is None:
-            return int(machine.free_memory * (1 - RAM_KEPT))
+            return int(machine.free_memory * (1 - RESERVED_RAM_SHARE))
         return min(int(machine.free_on(device) * (1 - self.margin)), int(device.total_memory * self.utilization))
 
     def workspace_for(self, work: Work) -> int:
-        """All but weights, cache and runtime."""
-        together = int(self.workspace_together * min(1.0, work.memory / FULL)) if work.devices > 1 else 0
+        """Bytes beside weights, cache and runtime."""
+        size_factor = min(1.0, work.memory / LARGE_DEVICE_BYTES)
+        together = int(self.workspace_together * size_factor) if work.devices > 1 else 0
         table = 4 * (self.table_rows + 1) * work.context if self.table_rows else 0
-        grows = self.workspace_per_token * work.context * work.batch
-        return self.workspace + together + table + grows + self.workspace_per_position * work.config.max_context
+        tokens = self.workspace_per_token * work.context * work.batch
+        return self.workspace + together + table + tokens + self.workspace_per_position * work.config.max_context
 
     def runtime_for(self, work: Work) -> int:
-        """The device's context and the engine's own libraries, for this work."""
+        """Bytes of the device's context and the engine's own libraries."""
         return self.runtime
 
     def static_share(self, devices: int) -> float | None:
-        """What ``static`` says of so many devices."""
-        return next((share for least, share in reversed(self.static) if devices >= least), None)
+        """The share of each of so many devices that only weights and cache may use; ``None`` for no division."""
+        return next((share for count, share in reversed(self.static) if devices >= count), None)
 
 
 class TorchProfile(EngineProfile):
-    """Ours, of which more is known: ``planning.sizing`` counts what each network takes."""
+    """The SDK's own engine, of which more is known: ``torch_memory`` counts the bytes of each network."""
 
     def workspace_for(self, work: Work) -> int:
-        """As its offers say."""
-        chosen = work.precision or QuantizationConfig.of("bf16")
+        """As in its offers."""
+        scheme = work.precision or QuantizationConfig.of("bf16")
         return torch_memory.workspace_bytes(
-            work.config, chosen, work.context, batch=work.batch, place=_place(work), vision=work.vision
+            work.config, scheme, work.context, batch=work.batch, place=_memory_kind(work), vision=work.vision
         )
 
     def runtime_for(self, work: Work) -> int:
-        """As its offers say."""
-        return torch_memory.runtime_bytes(work.config, _place(work))
+        """As in its offers."""
+        return torch_memory.runtime_bytes(work.config, _memory_kind(work))
 
 
-def _place(work: Work) -> torch_memory.Place:
+def _memory_kind(work: Work) -> torch_memory.Place:
     return "cpu" if work.on_host else "accelerator"
 
 

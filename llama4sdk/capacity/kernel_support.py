@@ -22,111 +22,114 @@ WORST_LAST: Final[tuple[Verdict, ...]] = ("native", "no gain", "refused")
 
 
 class Support(NamedTuple):
-    """A verdict and its reason, a clause about the device."""
+    """A verdict on a format, with its reason as a clause about the device."""
 
     verdict: Verdict
     reason: str
+    #: The smallest scheme it does calculate in, of at least as many bits; ``None`` where it needs none or has none.
     instead: str | None = None
-    """The smallest scheme it does calculate in, of at least as many bits; ``None`` where it needs none or has none."""
 
 
 class Kernel(NamedTuple):
-    """What an engine unpacks as it multiplies, from one of its versions on, and where."""
+    """Formats that an engine unpacks as it multiplies, the version it does so since, and the devices."""
 
     engine: str
     since: tuple[int, ...]
     schemes: tuple[str, ...]
     kinds: tuple[DeviceKind, ...]
     source: str
+    #: NVIDIA's compute capability from which on.
     capability: tuple[int, int] = (0, 0)
-    """NVIDIA's, from which on."""
 
 
-BOTH: Final[tuple[DeviceKind, ...]] = ("cuda", "rocm")
+GPUS: Final[tuple[DeviceKind, ...]] = ("cuda", "rocm")
 MARLIN: Final = "its Marlin kernels, whose mixtures take Llama 4's router since github.com/vllm-project/vllm/pull/20457"
 TURING: Final = "docs.vllm.ai, the table of supported hardware: not with 0.15, but later"
 
+#: Kernels of engines that are not named stand under ``""``. SGLang has none for mixtures in fp8 where devices do not
+#: calculate in it (github.com/sgl-project/sglang/issues/12887): it stops there.
 KERNELS: Final = (
     Kernel("vLLM", (0, 8), ("int4", "int8"), ("cuda",), "docs.vllm.ai, the table of supported hardware", (8, 0)),
     Kernel("vLLM", (0, 10), ("fp8", "fp4"), ("cuda",), MARLIN, (8, 0)),
     Kernel("vLLM", (0, 16), ("int4", "int8", "fp8", "fp4"), ("cuda",), TURING, (7, 5)),
     Kernel("vLLM", (0, 12), ("int4",), ("rocm",), "its Triton kernels, github.com/vllm-project/vllm/pull/27187"),
     Kernel("SGLang", (0, 5), ("fp4",), ("cuda",), "Marlin, github.com/sgl-project/sglang/pull/19652", (7, 5)),
-    Kernel("llama.cpp", (), ("gguf",), BOTH, "github.com/ggml-org/llama.cpp/pull/11984; built with CUDA 12", (5, 0)),
-    Kernel("", (), ("int4", "int8", "fp8", "fp4"), BOTH, "what kernels usually need", (8, 0)),
-    Kernel("", (), ("gguf",), BOTH, "as llama.cpp", (5, 0)),
+    Kernel("llama.cpp", (), ("gguf",), GPUS, "github.com/ggml-org/llama.cpp/pull/11984; built with CUDA 12", (5, 0)),
+    Kernel("", (), ("int4", "int8", "fp8", "fp4"), GPUS, "what kernels usually need", (8, 0)),
+    Kernel("", (), ("gguf",), GPUS, "as llama.cpp", (5, 0)),
 )
-"""Those of engines that are not named are ``""``. SGLang has none for mixtures in fp8 where devices do not calculate in
-it (github.com/sgl-project/sglang/issues/12887): it stops there."""
 
-UNPACKING_ITSELF: Final = "torch"
-"""The engine that has no kernels for weights in codes: it unpacks them with common operators, on any device."""
+#: The engine without kernels for quantized weights: it unpacks them with common operators, on any device.
+UNPACKING_ENGINE: Final = "torch"
 
-SINCE: Final[dict[str, tuple[int, int]]] = {
+#: NVIDIA's compute capability from which a device calculates in a format.
+NVIDIA_SINCE: Final[dict[str, tuple[int, int]]] = {
     "bf16": (8, 0),
     "fp16": (7, 0),
     "fp8": (8, 9),
     "int8": (7, 5),
     "fp4": (10, 0),
 }
-"""NVIDIA's compute capability from which a device calculates in a format."""
 
 BITS: Final = {"int4": 4, "fp4": 4, "fp8": 8, "int8": 8, "bf16": 16, "fp16": 16}
 
+#: Formats that some device multiplies matrices in, smallest first; int4 is only ever unpacked.
 CALCULATED: Final = ("fp8", "int8", "bf16", "fp16")
-"""Formats that some device multiplies matrices in, smallest first; int4 is only ever unpacked."""
 
-AMD: Final[dict[str, tuple[str, ...]]] = {
+#: AMD's architectures that calculate in a format; in MXFP4 some do, but in NVFP4 none.
+AMD_ARCHITECTURES: Final[dict[str, tuple[str, ...]]] = {
     "bf16": ("gfx90a", "gfx942", "gfx950", "gfx11", "gfx12"),
     "fp16": ("gfx9", "gfx10", "gfx11", "gfx12"),
     "fp8": ("gfx942", "gfx950", "gfx12"),
     "int8": ("gfx90", "gfx942", "gfx950", "gfx11", "gfx12"),
 }
-"""Architectures that calculate in a format; in MXFP4 some do, but in NVFP4 none."""
 
 NEVER: Final = (99, 0)
+
+#: Formats that no device calculates in: where they can be unpacked, they count as native.
 ONLY_UNPACKED: Final = ("int4", "gguf")
-"""Formats that no device calculates in: where they can be unpacked, they are at home."""
 
+#: NVIDIA's compute capabilities without int8 units, after older ones had them.
 NO_INT8: Final = ((10, 3),)
-"""Devices that gave their int8 units up."""
 
-CPU: Final[dict[str, frozenset[str]]] = {
+#: Instructions that a processor needs to calculate in a format.
+CPU_FEATURES: Final[dict[str, frozenset[str]]] = {
     "bf16": frozenset({"avx512_bf16", "amx_bf16", "bf16", "sve2"}),
     "int8": frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "i8mm", "asimd"}),
 }
 
 
-def support(place: Device | Cpu, scheme: str, engine: EngineProfile | None = None) -> Support:
-    """What ``place`` makes of weights in ``scheme``: ``bf16``, ``fp8``, ``int8``, ``int4``, ``fp4``, ``gguf`` …
+def support(processor: Device | Cpu, scheme: str, engine: EngineProfile | None = None) -> Support:
+    """The verdict on weights in a ``scheme``: ``bf16``, ``fp8``, ``int8``, ``int4``, ``fp4``, ``gguf`` and so on.
 
-    Without an ``engine``, in one whose kernels need what is usual.
+    Without an ``engine``, in one whose kernels need the usual capabilities.
     """
-    found = _support(place, scheme, engine)
-    if found.verdict == "native" or scheme == "gguf":  # llama.cpp unpacks everywhere, and calculates in its own way
-        return found
+    verdict = _support(processor, scheme, engine)
+    if verdict.verdict == "native" or scheme == "gguf":  # llama.cpp unpacks everywhere, and calculates in its own way
+        return verdict
     better = (other for other in CALCULATED if other != scheme and BITS[other] >= BITS[scheme])
-    return found._replace(instead=next((o for o in better if _support(place, o, engine).verdict == "native"), None))
+    native = (other for other in better if _support(processor, other, engine).verdict == "native")
+    return verdict._replace(instead=next(native, None))
 
 
 def support_by_class(
-    place: Device | Cpu, config: QuantizationConfig, engine: EngineProfile | None = None
+    processor: Device | Cpu, config: QuantizationConfig, engine: EngineProfile | None = None
 ) -> dict[ModuleClass, Support]:
-    """The same for the matrices of each class."""
-    return {module: support(place, config.scheme(module), engine) for module in get_args(ModuleClass)}
+    """The verdicts on the matrices of each class of modules."""
+    return {module: support(processor, config.scheme(module), engine) for module in get_args(ModuleClass)}
 
 
-def _support(place: Device | Cpu, scheme: str, engine: EngineProfile | None) -> Support:
+def _support(processor: Device | Cpu, scheme: str, engine: EngineProfile | None) -> Support:
     if scheme == "fp32":
         return Support("native", "every device calculates in fp32")
-    if engine is not None and engine.name == UNPACKING_ITSELF and scheme not in ("bf16", "fp16"):
+    if engine is not None and engine.name == UNPACKING_ENGINE and scheme not in ("bf16", "fp16"):
         return Support("no gain", f"{engine.name} unpacks {scheme} with common operators as it goes")
-    if isinstance(place, Cpu):
-        return _cpu(place, scheme)
-    if place.kind == "cuda":
-        return _nvidia(place, scheme, engine)
-    if place.kind == "rocm":
-        return _amd(place, scheme, engine)
+    if isinstance(processor, Cpu):
+        return _cpu(processor, scheme)
+    if processor.kind == "cuda":
+        return _nvidia(processor, scheme, engine)
+    if processor.kind == "rocm":
+        return _amd(processor, scheme, engine)
     if scheme in ("bf16", "fp16", "int4", "int8", "gguf"):
         return Support("native", "Metal calculates in half precision and unpacks integers as it goes")
     return Support("refused", f"Metal knows no {scheme}")
@@ -135,48 +138,54 @@ def _support(place: Device | Cpu, scheme: str, engine: EngineProfile | None) -> 
 def _cpu(cpu: Cpu, scheme: str) -> Support:
     if scheme in ("int4", "gguf", "fp8", "fp4", "fp16"):
         return Support("no gain", f"a processor unpacks {scheme} as it goes: memory is saved, arithmetic is not")
-    able = sorted(CPU[scheme] & set(cpu.features))
+    able = sorted(CPU_FEATURES[scheme] & set(cpu.features))
     if able:
         return Support("native", f"this processor has {able[0]}")
     return Support("no gain", f"this processor has no instructions for {scheme}")
 
 
 def _nvidia(device: Device, scheme: str, engine: EngineProfile | None) -> Support:
-    have = device.compute_capability
-    if have is None:
+    capability = device.compute_capability
+    if capability is None:
         return Support("no gain", "its compute capability is not known")
-    name = f"compute capability {have[0]}.{have[1]}"
-    if have >= SINCE.get(scheme, NEVER) and not (scheme == "int8" and have in NO_INT8):
+    name = f"compute capability {capability[0]}.{capability[1]}"
+    if capability >= NVIDIA_SINCE.get(scheme, NEVER) and not (scheme == "int8" and capability in NO_INT8):
         return Support("native", f"{name} calculates in {scheme}")
     if scheme in ("bf16", "fp16"):
         return Support("no gain", f"{name} has no {scheme}: it is emulated")
     needed = min((kernel.capability for kernel in _kernels("cuda", scheme, engine)), default=NEVER)
-    if have >= needed:
+    if capability >= needed:
         verdict: Verdict = "native" if scheme in ONLY_UNPACKED else "no gain"
         return Support(verdict, f"{name} does not calculate in {scheme}: weights are unpacked as they are used")
     since = "" if needed == NEVER else f" below {needed[0]}.{needed[1]}"
-    return Support("refused", f"{name} does not calculate in {scheme}, and{_whose(engine)} no kernel unpacks it{since}")
+    return Support(
+        "refused", f"{name} does not calculate in {scheme}, and{_in_engine(engine)} no kernel unpacks it{since}"
+    )
 
 
 def _amd(device: Device, scheme: str, engine: EngineProfile | None) -> Support:
-    have = device.architecture or "gfx?"
-    if have.startswith(AMD.get(scheme, ())):
-        return Support("native", f"{have} calculates in {scheme}")
+    architecture = device.architecture or "gfx?"
+    if architecture.startswith(AMD_ARCHITECTURES.get(scheme, ())):
+        return Support("native", f"{architecture} calculates in {scheme}")
     if scheme in ("bf16", "fp16"):
-        return Support("no gain", f"{have} has no {scheme}: it is emulated")
+        return Support("no gain", f"{architecture} has no {scheme}: it is emulated")
     if _kernels("rocm", scheme, engine):
         verdict: Verdict = "native" if scheme in ONLY_UNPACKED else "no gain"
-        return Support(verdict, f"{have} does not calculate in {scheme}: weights are unpacked as they are used")
-    return Support("refused", f"{have} does not calculate in {scheme}, and{_whose(engine)} no kernel unpacks it")
+        return Support(verdict, f"{architecture} does not calculate in {scheme}: weights are unpacked as they are used")
+    return Support(
+        "refused", f"{architecture} does not calculate in {scheme}, and{_in_engine(engine)} no kernel unpacks it"
+    )
 
 
-def _whose(engine: EngineProfile | None) -> str:
+def _in_engine(engine: EngineProfile | None) -> str:
     return f" in {engine.name} {engine.version}" if engine else ""
 
 
 def _kernels(kind: DeviceKind, scheme: str, engine: EngineProfile | None) -> list[Kernel]:
-    """Of this engine up to its version, or the usual ones where nothing is known of it."""
+    """The kernels of this engine up to its version, or the usual ones where nothing is known of it."""
     name = engine.name if engine and any(kernel.engine == engine.name for kernel in KERNELS) else ""
     version = tuple(int(part) for part in re.findall(r"\d+", engine.version)) if engine else ()
-    own = [kernel for kernel in KERNELS if kernel.engine == name and kind in kernel.kinds and scheme in kernel.schemes]
-    return [kernel for kernel in own if not name or version >= kernel.since]
+    kernels = [
+        kernel for kernel in KERNELS if kernel.engine == name and kind in kernel.kinds and scheme in kernel.schemes
+    ]
+    return [kernel for kernel in kernels if not name or version >= kernel.since]

@@ -1,4 +1,4 @@
-"""What engines keep of the past: the same model takes four times the memory in one that does not know its chunks.
+"""How engines keep keys and values: without knowing chunks, four times the memory for the same model.
 
 Llama 4's local layers see one chunk of 8192 tokens. An engine that knows keeps at most that much for them; one that
 does not keeps everything in every layer. Which it is depends on the engine, its version and its flags. Pure.
@@ -15,8 +15,8 @@ from llama4sdk.llama4.config import TextConfig
 
 __all__ = ["KV_POLICIES", "KVPolicy", "find_policy"]
 
-PAD: Final = 256
-"""llama.cpp's caches are multiples of so many tokens."""
+#: Tokens of which llama.cpp's caches are multiples.
+LLAMA_CPP_PAD: Final = 256
 
 
 class KVPolicy(Value):
@@ -26,10 +26,11 @@ class KVPolicy(Value):
     engine: str
     versions: str
     chunk_aware: bool
+    #: The flag or variable that changes it to the other way, or why there is none.
     switch: str
-    """What has to be changed for the other way, or why there is none."""
+    #: Tokens a local layer keeps beyond its chunk: the block that is being read.
     extra_tokens: int = 0
-    """Tokens a local layer keeps beyond its chunk: the block that is being read."""
+    #: Tokens of which its caches are multiples.
     pad: int = 1
     source: str
 
@@ -42,17 +43,17 @@ class KVPolicy(Value):
         sequences: int = 1,
         layers: range | None = None,
     ) -> int:
-        """Memory for ``sequences`` contexts of ``context`` tokens, in all layers or in these.
+        """Bytes for ``sequences`` contexts of ``context`` tokens, in all layers or in these.
 
         ``value_bytes`` is 2 for bf16 and 1 for fp8.
         """
         per_token = 2 * config.num_kv_heads * config.head_dim * value_bytes
-        chosen = range(config.num_layers) if layers is None else layers
-        local = len(config.chunked_layers.intersection(chosen)) if self.chunk_aware else 0
-        kept = (config.chunk_size or context) * sequences + self.extra_tokens
+        counted = range(config.num_layers) if layers is None else layers
+        local = len(config.chunked_layers.intersection(counted)) if self.chunk_aware else 0
         total = context * sequences
-        local_tokens = min(total, -(-kept // self.pad) * self.pad)
-        return int(per_token * ((len(chosen) - local) * total + local * local_tokens))
+        chunks = (config.chunk_size or context) * sequences + self.extra_tokens
+        local_tokens = min(total, -(-chunks // self.pad) * self.pad)
+        return int(per_token * ((len(counted) - local) * total + local * local_tokens))
 
     def longest_context(self, config: TextConfig, memory: int, *, value_bytes: float = 2) -> int:
         """The longest single sequence that ``memory`` bytes hold, within the model's own limit."""
@@ -79,7 +80,7 @@ KV_POLICIES: Final = (
         versions="since May 2025",
         chunk_aware=True,
         extra_tokens=512,
-        pad=PAD,
+        pad=LLAMA_CPP_PAD,
         switch="--swa-full keeps everything, which shifting a context and reusing caches need",
         source="reproduced with llama-fit-params, build 11434",
     ),

@@ -34,14 +34,14 @@ __all__ = [
     "token_flops",
 ]
 
+#: Bytes of all weights of each class.
 ClassBytes: TypeAlias = Mapping[ModuleClass, int]
-"""Bytes of all weights of each class."""
 
+#: Of an interval: the cautious end, the hopeful end.
 ENDS: Final[tuple[Literal[0], Literal[1]]] = (0, 1)
-"""Cautious, hopeful."""
 
-LARGEST_BATCH: Final = 2048
-"""Requests an engine answers at once, at most."""
+#: Requests that an engine answers at once, at most.
+MAX_BATCH: Final = 2048
 
 
 class Interval(Value):
@@ -65,43 +65,43 @@ class Calibration(Value):
     engine: str
     version: str
     site: Literal["accelerator", "unified", "cpu"]
+    #: The schemes of the weights that were measured; empty for all that no other entry names.
     schemes: tuple[str, ...] = ()
-    """What weights are held in, where the engine has been measured so; empty for all that no other entry names."""
     bandwidth: tuple[float, float]
     compute: tuple[float, float]
+    #: Seconds that a step takes besides.
     overhead: float = Field(default=0.0, ge=0, lt=1)
-    """Seconds that a step takes besides."""
     label: Literal["measured", "modelled", "guessed"]
     source: str
+    #: The month it was measured, published or guessed.
     date: str = Field(pattern=r"^\d{4}-\d\d$")
-    """When it was measured or published, or guessed."""
 
     @field_validator("bandwidth", "compute")
     @classmethod
-    def _share(cls, ends: tuple[float, float]) -> tuple[float, float]:
+    def _check_share(cls, ends: tuple[float, float]) -> tuple[float, float]:
         if not 0 < ends[0] <= ends[1] <= 1:
             raise ValueError("a share lies between 0 and 1, its cautious end first")
         return ends
 
 
 class Site(Value):
-    """Where weights lie and work is done: one or more equal devices, or a processor with its memory."""
+    """A place where weights lie and are computed with: equal devices, or a processor with its memory."""
 
     name: str
+    #: Bytes per second of all devices together.
     bandwidth: int
-    """Bytes per second of all devices together."""
+    #: Operations per second of all together, in the format the weights are computed in.
     flops: float
-    """Operations per second of all together, in the format the weights are computed in."""
 
 
 class NetworkPart(Value):
-    """The classes of modules that lie at a site, and how far the engine gets there."""
+    """The classes of modules that lie at one site, and how far the engine gets there."""
 
     modules: frozenset[ModuleClass]
     site: Site
     calibration: Calibration
+    #: The share of the routed experts that lie here, where they are among the modules.
     experts: float = 1.0
-    """The share of the routed experts that lie here, where they are among the modules."""
 
 
 def step_bytes(
@@ -114,7 +114,7 @@ def step_bytes(
 ) -> float:
     """Bytes of weights that one step over ``tokens`` tokens reads from these classes, and this share of the experts.
 
-    Of the routed experts those are read that some token chose; which, is taken as even chance.
+    Of the routed experts those are read that some token chose; every expert is taken to be as likely.
     """
     read = 0.0
     for module, size in weights.items():
@@ -142,8 +142,8 @@ def token_flops(config: TextConfig, modules: frozenset[ModuleClass], context: in
     if "attention" in modules:
         local = min(context, config.chunk_size or context)
         chunked = len(config.chunked_layers)
-        seen = (config.num_layers - chunked) * context + chunked * local
-        flops += 4 * config.num_heads * config.head_dim * seen
+        attended = (config.num_layers - chunked) * context + chunked * local
+        flops += 4 * config.num_heads * config.head_dim * attended
     return flops
 
 
@@ -160,13 +160,13 @@ def decode_speed(
 
     ``value_bytes`` is what a value of the cache takes: 2 for bf16, 1 for fp8.
     """
-    steps = [_step(config, weights, parts, context, batch, value_bytes, end) for end in ENDS]
+    steps = [_step_seconds(config, weights, parts, context, batch, value_bytes, end) for end in ENDS]
     return Interval(low=batch / steps[0], high=batch / steps[1])
 
 
 def prefill_speed(config: TextConfig, parts: Sequence[NetworkPart], *, tokens: int) -> Interval:
     """Tokens per second of a prompt of ``tokens`` tokens."""
-    seconds = [_reading(config, parts, tokens, end) for end in ENDS]
+    seconds = [_prefill_seconds(config, parts, tokens, end) for end in ENDS]
     return Interval(low=tokens / seconds[0], high=tokens / seconds[1])
 
 
@@ -183,18 +183,18 @@ def served_speed(
     """Tokens per second of all answers together, of a server that always has ``batch`` requests of this size."""
     speeds = []
     for end in ENDS:
-        step = _step(config, weights, [part], prompt + answer // 2, batch, value_bytes, end)
-        seconds = answer * step + batch * _reading(config, [part], prompt, end)
+        step = _step_seconds(config, weights, [part], prompt + answer // 2, batch, value_bytes, end)
+        seconds = answer * step + batch * _prefill_seconds(config, [part], prompt, end)
         speeds.append(batch * answer / seconds)
     return Interval(low=speeds[0], high=speeds[1])
 
 
-def largest_batch(pool: int, one: int) -> int:
-    """Requests that a cache of ``pool`` bytes holds at once, each taking ``one``; at least one, at most 2048."""
-    return max(1, min(LARGEST_BATCH, pool // max(1, one)))
+def largest_batch(pool: int, request_bytes: int) -> int:
+    """Requests that a cache of ``pool`` bytes holds at once; at least one, at most 2048."""
+    return max(1, min(MAX_BATCH, pool // max(1, request_bytes)))
 
 
-def _step(
+def _step_seconds(
     config: TextConfig,
     weights: ClassBytes,
     parts: Sequence[NetworkPart],
@@ -203,7 +203,7 @@ def _step(
     value_bytes: float,
     end: Literal[0, 1],
 ) -> float:
-    """Seconds of one token of each answer; layers at different sites wait for each other."""
+    """Seconds for one token of each answer; parts at different sites wait for each other."""
     seconds = 0.0
     for part in parts:
         read = step_bytes(config, weights, part.modules, tokens=batch, experts=part.experts)
@@ -216,8 +216,8 @@ def _step(
     return seconds
 
 
-def _reading(config: TextConfig, parts: Sequence[NetworkPart], tokens: int, end: Literal[0, 1]) -> float:
-    """Seconds a prompt takes; on average its tokens see half of it."""
+def _prefill_seconds(config: TextConfig, parts: Sequence[NetworkPart], tokens: int, end: Literal[0, 1]) -> float:
+    """Seconds for a prompt; on average its tokens attend to half of it."""
     seconds = 0.0
     for part in parts:
         flops = token_flops(config, part.modules, tokens // 2, experts=part.experts)
