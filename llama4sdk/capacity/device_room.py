@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from llama4sdk._text import gb
 from llama4sdk.capacity.engine_profiles import EngineProfile
-from llama4sdk.capacity.torch_memory import Place
+from llama4sdk.capacity.torch_memory import MemoryKind
 from llama4sdk.hardware import Device, Hardware
 
 __all__ = ["DeviceRoom", "device_rooms", "rooms_on"]
@@ -23,7 +23,7 @@ class DeviceRoom:
     accelerator: Device | None = None
 
     @property
-    def place(self) -> Place:
+    def memory_kind(self) -> MemoryKind:
         """The kind of memory: the machine's, or an accelerator's."""
         return "cpu" if self.accelerator is None else "accelerator"
 

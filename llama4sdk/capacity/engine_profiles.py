@@ -138,7 +138,7 @@ class TorchProfile(EngineProfile):
         """As in its offers."""
         scheme = work.precision or QuantizationConfig.of("bf16")
         return torch_memory.workspace_bytes(
-            work.config, scheme, work.context, batch=work.batch, place=_memory_kind(work), vision=work.vision
+            work.config, scheme, work.context, batch=work.batch, memory_kind=_memory_kind(work), vision=work.vision
         )
 
     def runtime_for(self, work: Work) -> int:
@@ -146,7 +146,7 @@ class TorchProfile(EngineProfile):
         return torch_memory.runtime_bytes(work.config, _memory_kind(work))
 
 
-def _memory_kind(work: Work) -> torch_memory.Place:
+def _memory_kind(work: Work) -> torch_memory.MemoryKind:
     return "cpu" if work.on_host else "accelerator"
 
 
@@ -160,7 +160,7 @@ TORCH: Final = TorchProfile(
     precisions=("bf16", "fp8", "int8", "int4"),
     kv="llama4sdk",
     shares_steps=False,
-    runtime=torch_memory.RUNTIME["accelerator"],
+    runtime=torch_memory.RUNTIME_BYTES["accelerator"],
     workspace=0,
     calibration="torch",
     overhead="measured",

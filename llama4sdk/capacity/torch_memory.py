@@ -1,6 +1,6 @@
-"""What the torch engine takes of a device, part by part: for its own offers, and where engines are compared. Pure.
+"""Memory of the torch engine on one device, part by part: for its own offers, and for comparisons of engines. Pure.
 
-Weights and cache are exact. Workspace and runtime are modelled, and held to what a process was seen to take
+Weights and cache are exact. Workspace and runtime are modelled, and checked against what a process was seen to take
 (``benchmarks/memory.py``). Requests that are answered at once go through the network each for itself, so each has a
 cache and a workspace of its own.
 """
@@ -15,47 +15,48 @@ from llama4sdk.llama4.sizes import class_bytes, kv_cache_bytes, linears
 from llama4sdk.quantization import ModuleClass, Quantization, QuantizationConfig
 
 __all__ = [
-    "ATTENDED",
-    "BLOCK",
-    "PIECES",
-    "RUNTIME",
-    "Place",
+    "MAX_MASKED_PAIRS",
+    "PROMPT_BLOCK",
+    "RUNTIME_BYTES",
+    "UNPACKING_BYTES",
+    "MemoryKind",
     "memory_breakdown",
     "runtime_bytes",
     "scored_rows",
     "workspace_bytes",
 ]
 
-Place: TypeAlias = Literal["cpu", "accelerator"]
+#: The kind of memory that a network lies in: the machine's, or an accelerator's.
+MemoryKind: TypeAlias = Literal["cpu", "accelerator"]
 
-BLOCK: Final = 512
-"""Prompt tokens of one sequence that go through the network at once: bounds the memory of a long prompt."""
+#: Prompt tokens of one sequence that go through the network at once: bounds the memory of a long prompt.
+PROMPT_BLOCK: Final = 512
 
-ATTENDED: Final = 2**23
-"""Pairs of a token and what it may see that are masked at once: bounds the memory of a long context."""
+#: Pairs of a token and one it may attend to that are masked at once: bounds the memory of a long context.
+MAX_MASKED_PAIRS: Final = 2**23
 
-RUNTIME: Final[Mapping[Place, int]] = {"cpu": 144 * 10**6, "accelerator": 512 * 2**20}
-"""Torch's own memory once it is imported, or a device's context with its libraries, in bytes."""
+#: Torch's own memory once it is imported, or a device's context with its libraries.
+RUNTIME_BYTES: Final[Mapping[MemoryKind, int]] = {"cpu": 144 * 10**6, "accelerator": 512 * 2**20}
 
-TOKENIZER: Final = 500
-"""Bytes of the machine's memory that a token of the vocabulary takes."""
+#: The tokenizer's bytes in the machine's memory, for each token of the vocabulary.
+TOKENIZER_BYTES: Final = 500
 
-SLACK: Final = 14 * 10**6
-"""What lies between the pieces that an allocator was asked for, and what it keeps of those it got back."""
+#: Bytes between the pieces that an allocator was asked for, and those it keeps of what it got back.
+ALLOCATOR_SLACK_BYTES: Final = 14 * 10**6
 
-DRAWN: Final = 40
-"""Bytes of a token of the vocabulary while one is drawn from all: its logit, as made and as float32, penalized, sorted
-with its number, as probability and noise, as log-probability, and whether it was seen and is allowed."""
+#: Bytes for each token of the vocabulary while one is sampled: its logit, as made and as float32, penalized, sorted
+#: with its number, as probability and noise, as log-probability, and whether it was used before and is allowed.
+SAMPLING_BYTES: Final = 40
 
-PIECES: Final = 6 * 2**20
-"""The pieces in which codes become values, 2**18 at a time, several times over."""
+#: The pieces in which quantized weights are unpacked, 2**18 values at a time, several times over.
+UNPACKING_BYTES: Final = 6 * 2**20
 
-SCORED: Final = 24
-"""Bytes of a logit while a text is scored: as made, as float32 and as log-probability, with those of the rows before,
-which an allocator may keep."""
+#: Bytes of a logit while a text is scored: as made, as float32 and as log-probability, with those of the rows before,
+#: which an allocator may keep.
+SCORING_BYTES: Final = 24
 
-VISION_WORKSPACE: Final = 512 * 2**20
-"""Activations of the tiles that are encoded at once, in the published network and float32."""
+#: Activations of the tiles that are encoded at once, in the published network and float32.
+VISION_WORKSPACE_BYTES: Final = 512 * 2**20
 
 
 def memory_breakdown(
@@ -64,75 +65,77 @@ def memory_breakdown(
     context: int,
     *,
     batch: int = 1,
-    place: Place = "cpu",
+    memory_kind: MemoryKind = "cpu",
     vision: int = 0,
     text: Mapping[ModuleClass, int] | None = None,
     loading: int = 0,
 ) -> dict[str, int]:
-    """Bytes of the weights by class, of the caches of ``batch`` sequences, of work space and of the runtime.
+    """Bytes of the weights by class, of the caches of ``batch`` sequences, of working memory and of the runtime.
 
     ``vision`` is the number of the vision network's parameters; ``text`` the bytes of the text network's weights, where
-    they are not what its sizes say; ``loading`` what the fullest moment of loading takes, weights included.
+    they differ from those of its sizes; ``loading`` the bytes at the fullest moment of loading, weights included.
     """
-    chosen = QuantizationConfig.of(precision)
-    width = chosen.dtype.bits // 8
-    weights = class_bytes(config, chosen) if text is None else text
+    scheme = QuantizationConfig.of(precision)
+    width = scheme.dtype.bits // 8
+    weights = class_bytes(config, scheme) if text is None else text
     parts = {
         **{str(part): size for part, size in weights.items()},
         "vision": vision * width,
         "kv_cache": kv_cache_bytes(config, context, value_bytes=width, chunk_aware=True) * batch,
     }
-    unpacked = loading - sum(parts.values()) if place == "cpu" else 0  # a host unpacks what a device gets
-    work = workspace_bytes(config, chosen, context, batch=batch, place=place, vision=vision > 0)
-    parts |= {"workspace": max(work, unpacked), "runtime": runtime_bytes(config, place)}
+    unpacking = loading - sum(parts.values()) if memory_kind == "cpu" else 0  # the host unpacks for a device
+    workspace = workspace_bytes(config, scheme, context, batch=batch, memory_kind=memory_kind, vision=vision > 0)
+    parts |= {"workspace": max(workspace, unpacking), "runtime": runtime_bytes(config, memory_kind)}
     return {part: size for part, size in parts.items() if size}
 
 
-def runtime_bytes(config: TextConfig, place: Place) -> int:
-    """What is taken whatever is loaded: libraries or a device's context, and, on the host, the tokenizer."""
-    return RUNTIME[place] + (TOKENIZER * config.vocab_size if place == "cpu" else 0)
+def runtime_bytes(config: TextConfig, memory_kind: MemoryKind) -> int:
+    """Bytes taken whatever is loaded: libraries or a device's context, and, on the host, the tokenizer."""
+    return RUNTIME_BYTES[memory_kind] + (TOKENIZER_BYTES * config.vocab_size if memory_kind == "cpu" else 0)
 
 
 def workspace_bytes(
-    config: TextConfig, chosen: QuantizationConfig, context: int, *, batch: int, place: Place, vision: bool
+    config: TextConfig, scheme: QuantizationConfig, context: int, *, batch: int, memory_kind: MemoryKind, vision: bool
 ) -> int:
     """A prompt block's activations and masks, one layer's old cache while it grows, one matrix's values, the logits.
 
     Of ``batch`` requests at once.
     """
-    width = chosen.dtype.bits // 8
-    block = min(BLOCK, context)
+    width = scheme.dtype.bits // 8
+    block = min(PROMPT_BLOCK, context)
     growing = kv_cache_bytes(config, context, value_bytes=width) // config.num_layers
-    one = _activations(config, block, width) + _masked(config, block, context, width, place) + growing
-    one += _dequantized(config, chosen) + DRAWN * config.vocab_size + SLACK
-    return max(one, VISION_WORKSPACE if vision else 0) * batch
+    request = (
+        _activation_bytes(config, block, width) + _mask_bytes(config, block, context, width, memory_kind) + growing
+    )
+    request += _unpacked_bytes(config, scheme) + SAMPLING_BYTES * config.vocab_size + ALLOCATOR_SLACK_BYTES
+    return max(request, VISION_WORKSPACE_BYTES if vision else 0) * batch
 
 
 def scored_rows(config: TextConfig, value_bytes: int) -> int:
     """Tokens whose logits are made at once while a text is scored: as many as a block's activations have room for."""
-    room = _activations(config, BLOCK, value_bytes)
-    return max(1, min(BLOCK, room // (SCORED * config.vocab_size)))
+    room = _activation_bytes(config, PROMPT_BLOCK, value_bytes)
+    return max(1, min(PROMPT_BLOCK, room // (SCORING_BYTES * config.vocab_size)))
 
 
-def _activations(c: TextConfig, block: int, width: int) -> int:
+def _activation_bytes(c: TextConfig, block: int, width: int) -> int:
     heads = (c.num_heads + 2 * c.num_kv_heads) * c.head_dim
     inner = max(c.dense_size, c.expert_size)
     return block * (6 * c.hidden_size + 4 * heads + 4 * inner) * width
 
 
-def _masked(c: TextConfig, block: int, context: int, width: int, place: Place) -> int:
+def _mask_bytes(c: TextConfig, block: int, context: int, width: int, memory_kind: MemoryKind) -> int:
     """Masks as truth values, one for each kind of layer, and as what is added to the scores; there is none at first.
 
     An accelerator may have no kernel for them, and then holds the scores themselves, before and after.
     """
     if context <= block:
         return 0
-    pairs = min(block * context, ATTENDED)
-    scores = 0 if place == "cpu" else 2 * c.num_heads * pairs * width
+    pairs = min(block * context, MAX_MASKED_PAIRS)
+    scores = 0 if memory_kind == "cpu" else 2 * c.num_heads * pairs * width
     return pairs * (2 + width) + scores
 
 
-def _dequantized(c: TextConfig, chosen: QuantizationConfig) -> int:
+def _unpacked_bytes(c: TextConfig, scheme: QuantizationConfig) -> int:
     """The largest matrix whose values are made while it is used; queries, keys and values are one, gate and up too."""
     outputs: dict[ModuleClass, int] = {
         "attention": (c.num_heads + 2 * c.num_kv_heads) * c.head_dim,
@@ -141,6 +144,6 @@ def _dequantized(c: TextConfig, chosen: QuantizationConfig) -> int:
         "dense": 2 * c.dense_size,
         "head": c.vocab_size,
     }
-    here = {"head", *(matrix.module for matrix in linears(c) if matrix.count)}
-    made = [size for part, size in outputs.items() if part in here and not chosen.scheme(part).full_precision]
-    return max(made) * c.hidden_size * chosen.dtype.bits // 8 + PIECES if made else 0
+    present = {"head", *(matrix.module for matrix in linears(c) if matrix.count)}
+    unpacked = [size for part, size in outputs.items() if part in present and not scheme.scheme(part).full_precision]
+    return max(unpacked) * c.hidden_size * scheme.dtype.bits // 8 + UNPACKING_BYTES if unpacked else 0

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from llama4sdk._text import gb
 from llama4sdk.backend import Engine
-from llama4sdk.capacity.torch_memory import BLOCK
+from llama4sdk.capacity.torch_memory import PROMPT_BLOCK
 from llama4sdk.errors import (
     CheckpointError,
     DeviceMemoryError,
@@ -37,7 +37,7 @@ __all__ = ["EMBED_TOKENS", "LocalEngine"]
 
 logger = logging.getLogger("llama4sdk")
 
-EMBED_TOKENS: Final = BLOCK
+EMBED_TOKENS: Final = PROMPT_BLOCK
 """At most so many tokens of several texts, padding included, go through the network together: as of one prompt."""
 
 SHORTEST: Final = 1e-12

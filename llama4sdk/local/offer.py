@@ -26,7 +26,7 @@ from llama4sdk.capacity.model_facts import ModelFacts, Precision
 from llama4sdk.capacity.ranking import Option, best_first
 from llama4sdk.capacity.roofline import decode_speed
 from llama4sdk.capacity.sites import whole_network
-from llama4sdk.capacity.torch_memory import Place
+from llama4sdk.capacity.torch_memory import MemoryKind
 from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Placement, Preference
 from llama4sdk.quantization import ModuleClass, QuantizationConfig
@@ -53,16 +53,18 @@ class LocalModel(ABC):
         self.capabilities = capabilities
 
     @abstractmethod
-    def memory_breakdown(self, precision: Precision, context: int, batch: int, place: Place) -> dict[str, int]:
+    def memory_breakdown(
+        self, precision: Precision, context: int, batch: int, memory_kind: MemoryKind
+    ) -> dict[str, int]:
         """Bytes by part: the weights' under the names of ``ModuleClass``, and those of caches and workspace."""
 
-    def memory(self, precision: Precision, context: int, batch: int, place: Place) -> int:
+    def memory(self, precision: Precision, context: int, batch: int, memory_kind: MemoryKind) -> int:
         """Bytes of all parts together."""
-        return sum(self.memory_breakdown(precision, context, batch, place).values())
+        return sum(self.memory_breakdown(precision, context, batch, memory_kind).values())
 
     def min_memory(self, precision: Precision, need: Need, room: DeviceRoom) -> int:
         """Bytes for the context that was asked for, or for the shortest that is offered."""
-        return self.memory(precision, self.min_context(need), need.batch, room.place)
+        return self.memory(precision, self.min_context(need), need.batch, room.memory_kind)
 
     def min_context(self, need: Need) -> int:
         """Tokens of the context that was asked for, or of the shortest that is offered."""
@@ -72,7 +74,7 @@ class LocalModel(ABC):
         """Tokens of the context that was asked for, else of the preferred one that fits; 0 when nothing does."""
 
         def fits(context: int) -> bool:
-            return self.memory(precision, context, need.batch, room.place) <= room.usable
+            return self.memory(precision, context, need.batch, room.memory_kind) <= room.usable
 
         if need.context_length is not None:
             return need.context_length if fits(need.context_length) else 0
@@ -93,7 +95,7 @@ class Setup(NamedTuple):
         before weights lose bits. Speeds are left to the planner: on one device fewer bits would always win.
         """
         return Option(
-            location="cpu" if self.room.place == "cpu" else "accelerator",
+            location="cpu" if self.room.memory_kind == "cpu" else "accelerator",
             bits=QuantizationConfig.of(self.precision).narrowest.bits,
             context=self.context if prefer == "context" else max(self.context, USUAL_CONTEXT),
         )
@@ -112,7 +114,7 @@ def offer_setup(
     """The offer of a setup; ``label`` describes the precision in its reason."""
     precision, room, context = setup
     facts = model.facts
-    parts = model.memory_breakdown(precision, context, need.batch, room.place)
+    parts = model.memory_breakdown(precision, context, need.batch, room.memory_kind)
     size = sum(parts.values())
     return Offer(
         model=facts.name,
@@ -182,7 +184,7 @@ def describe_fewer_tokens(model: LocalModel, precision: Precision, need: Need, r
             advice.append(f"a context_length of {shorter}")
 
     def fits(batch: int) -> bool:
-        return model.memory(precision, model.min_context(need), batch, room.place) <= room.usable
+        return model.memory(precision, model.min_context(need), batch, room.memory_kind) <= room.usable
 
     if fewer := largest_fitting(fits, need.batch - 1):
         advice.append(f"a batch of {fewer}")

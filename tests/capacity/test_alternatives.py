@@ -8,7 +8,7 @@ from llama4sdk.backend import Capabilities
 from llama4sdk.capacity.alternatives import alternatives, as_candidate, held_bytes
 from llama4sdk.capacity.candidates import Candidate
 from llama4sdk.capacity.model_facts import ModelFacts
-from llama4sdk.capacity.torch_memory import Place, memory_breakdown
+from llama4sdk.capacity.torch_memory import MemoryKind, memory_breakdown
 from llama4sdk.catalog.accelerators import describe
 from llama4sdk.catalog.models import DEMO, MAVERICK, SCOUT, ModelSpec
 from llama4sdk.hardware import Hardware
@@ -35,9 +35,9 @@ def a_plan(
     held: Quantization | QuantizationConfig = Quantization.INT4,
 ) -> Plan:
     assert spec.config is not None
-    place: Place = "cpu" if device == "cpu" else "accelerator"
+    memory_kind: MemoryKind = "cpu" if device == "cpu" else "accelerator"
     vision = spec.vision_parameters
-    parts = memory_breakdown(spec.config, held, context, batch=batch, place=place, vision=vision)
+    parts = memory_breakdown(spec.config, held, context, batch=batch, memory_kind=memory_kind, vision=vision)
     return Plan(
         model=spec.name,
         backend=backend,

@@ -18,7 +18,7 @@ from llama4sdk_torch.backend import TorchBackend
 
 from llama4sdk import Client
 from llama4sdk.backend import Need, Offer, Unavailable
-from llama4sdk.capacity.torch_memory import PIECES, memory_breakdown
+from llama4sdk.capacity.torch_memory import UNPACKING_BYTES, memory_breakdown
 from llama4sdk.catalog import models
 from llama4sdk.catalog.accelerators import describe
 from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
@@ -193,7 +193,7 @@ def test_room_is_counted_for_one_dequantized_matrix() -> None:
         - weight_bytes(models.SCOUT.config, scheme)
         for scheme in (Quantization.BF16, Quantization.INT8, Quantization.INT4)
     }
-    expert = 2 * 8192 * 5120 * 2 + PIECES
+    expert = 2 * 8192 * 5120 * 2 + UNPACKING_BYTES
     assert beside[Quantization.INT8] == beside[Quantization.INT4] == beside[Quantization.BF16] + expert
 
 

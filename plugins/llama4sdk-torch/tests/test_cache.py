@@ -8,7 +8,7 @@ from llama4sdk_torch.cache import KVCache
 from llama4sdk_torch.model import TextModel
 from llama4sdk_torch.slot_mapping import spans
 
-from llama4sdk.capacity.torch_memory import BLOCK, memory_breakdown
+from llama4sdk.capacity.torch_memory import PROMPT_BLOCK, memory_breakdown
 from llama4sdk.catalog import models
 from llama4sdk.errors import ContextLengthError
 from llama4sdk.llama4.config import TextConfig
@@ -101,7 +101,7 @@ def test_spans_end_at_every_rows_border() -> None:
     lengths, counts = (0, 3, 7, 8), (1100, 9, 0, 600)
     columns, filled = 0, list(lengths)
     for span in spans(lengths, counts, 500):
-        assert span.begin == columns < span.end <= columns + BLOCK
+        assert span.begin == columns < span.end <= columns + PROMPT_BLOCK
         for row, (start, count) in enumerate(zip(span.starts, span.counts, strict=True)):
             assert start == filled[row]
             assert count == 0 or start // 500 == (start + count - 1) // 500
@@ -136,6 +136,6 @@ def test_masks_in_pieces_change_nothing(
         return network.hidden(tokens, cache, counts)[:, : min(counts)]
 
     whole = [states(counts) for counts in ([5, 5], [20, 11])]
-    monkeypatch.setattr("llama4sdk_torch.model.ATTENDED", 60)
+    monkeypatch.setattr("llama4sdk_torch.model.MAX_MASKED_PAIRS", 60)
     for before, counts in zip(whole, ([5, 5], [20, 11]), strict=True):
         torch.testing.assert_close(states(counts), before, atol=1e-5, rtol=1e-5)

@@ -10,7 +10,7 @@ from llama4sdk.backend import Need, Offer, Unavailable
 from llama4sdk.capacity.device_room import DeviceRoom, device_rooms, rooms_on
 from llama4sdk.capacity.engine_profiles import find_engine
 from llama4sdk.capacity.model_facts import ModelFacts, Precision
-from llama4sdk.capacity.torch_memory import Place
+from llama4sdk.capacity.torch_memory import MemoryKind
 from llama4sdk.hardware import Hardware, Runtime
 from llama4sdk.local.offer import (
     LocalModel,
@@ -41,9 +41,11 @@ class ExportedModel(LocalModel):
         super().__init__(facts, find_engine("ONNX Runtime"), facts.capabilities_in(CAPABILITIES))
         self.manifest = manifest
 
-    def memory_breakdown(self, precision: Precision, context: int, batch: int, place: Place) -> dict[str, int]:
+    def memory_breakdown(
+        self, precision: Precision, context: int, batch: int, memory_kind: MemoryKind
+    ) -> dict[str, int]:
         """Bytes by part, as ``sizing`` counts them; an export has one precision."""
-        return memory_breakdown(self.manifest, context, batch=batch, place=place)
+        return memory_breakdown(self.manifest, context, batch=batch, memory_kind=memory_kind)
 
 
 def make_offer(model: ExportedModel, need: Need, hardware: Hardware) -> Offer | Unavailable:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from llama4sdk.capacity.torch_memory import BLOCK, Place
+from llama4sdk.capacity.torch_memory import PROMPT_BLOCK, MemoryKind
 from llama4sdk.llama4.sizes import class_bytes, kv_cache_bytes
 from llama4sdk.quantization import ModuleClass, Quantization
 from llama4sdk_onnx.manifest import Manifest
@@ -22,7 +22,7 @@ WEIGHTS_PREFIX: Final = "weights/"
 VISION_PREFIX: Final = "weights/vision"
 
 #: Bytes of ONNX Runtime once it is imported, or of a device's context with its libraries.
-RUNTIME_BYTES: Final[Mapping[Place, int]] = {"cpu": 22 * 10**6, "accelerator": 512 * 2**20}
+RUNTIME_BYTES: Final[Mapping[MemoryKind, int]] = {"cpu": 22 * 10**6, "accelerator": 512 * 2**20}
 
 #: Bytes of a token of the vocabulary in the tokenizer.
 TOKENIZER_ENTRY_BYTES: Final = 500
@@ -43,16 +43,16 @@ SAMPLED_TOKEN_BYTES: Final = 40
 LIVE_ACTIVATIONS_SHARE: Final = 0.8
 
 
-def memory_breakdown(manifest: Manifest, context: int, *, batch: int, place: Place) -> dict[str, int]:
+def memory_breakdown(manifest: Manifest, context: int, *, batch: int, memory_kind: MemoryKind) -> dict[str, int]:
     """Bytes of the weights by class, of the caches of ``batch`` sequences, of work space and of the runtime."""
     config, value_bytes = manifest.config, _value_bytes(manifest)
     copies = 1 if manifest.kind == "fast" else 2  # portable graphs copy the past into the present
     parts: dict[str, int] = {str(part): size for part, size in weight_bytes(manifest).items()}
-    if place == "cpu" and not config.tied_embeddings:
+    if memory_kind == "cpu" and not config.tied_embeddings:
         parts.pop("embedding", None)  # rows are read from the mapped file, whose pages the system may drop
     parts["kv_cache"] = kv_cache_bytes(config, context, value_bytes=value_bytes, chunk_aware=True) * batch * copies
-    parts["workspace"] = _repacking_bytes(manifest) + _workspace_bytes(manifest, context, batch, place)
-    parts["runtime"] = RUNTIME_BYTES[place] + (TOKENIZER_ENTRY_BYTES * config.vocab_size if place == "cpu" else 0)
+    parts["workspace"] = _repacking_bytes(manifest) + _workspace_bytes(manifest, context, batch, memory_kind)
+    parts["runtime"] = RUNTIME_BYTES[memory_kind] + (TOKENIZER_ENTRY_BYTES * config.vocab_size if memory_kind == "cpu" else 0)
     return {part: size for part, size in parts.items() if size}
 
 
@@ -75,18 +75,18 @@ def _repacking_bytes(manifest: Manifest) -> int:
     return int(REPACKING_SHARE.get(scheme, 0.0) * sum(weight_bytes(manifest).values()))
 
 
-def _workspace_bytes(manifest: Manifest, context: int, batch: int, place: Place) -> int:
+def _workspace_bytes(manifest: Manifest, context: int, batch: int, memory_kind: MemoryKind) -> int:
     """Bytes of a prompt block's activations, of one layer's caches while they grow, and of logits.
 
     On processors there are an attention's scores as well. Logits are those of all sequences that sample together, or of
     the rows of a text that is scored.
     """
     c, width = manifest.config, _value_bytes(manifest)
-    block = min(BLOCK, context)
+    block = min(PROMPT_BLOCK, context)
     heads = (c.num_heads + 2 * c.num_kv_heads) * c.head_dim
     inner = max(c.dense_size, c.expert_size)
     activations = int(LIVE_ACTIVATIONS_SHARE * block * (6 * c.hidden_size + 4 * heads + 4 * inner) * width)
-    attention = c.num_heads * block * context * width if place == "cpu" else 0
+    attention = c.num_heads * block * context * width if memory_kind == "cpu" else 0
     growing = kv_cache_bytes(c, context, value_bytes=width) * batch // c.num_layers
     logits = max(SAMPLED_TOKEN_BYTES * c.vocab_size * batch, min(SCORED, 4 * c.vocab_size * block))
     return max(activations + attention, VISION_WORKSPACE_BYTES if manifest.vision else 0) + growing + logits

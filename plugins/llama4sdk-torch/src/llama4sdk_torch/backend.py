@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from llama4sdk.backend import Backend, Need, Offer, Unavailable
 from llama4sdk.capacity.model_facts import ModelFacts, Precision
-from llama4sdk.capacity.torch_memory import RUNTIME
+from llama4sdk.capacity.torch_memory import RUNTIME_BYTES
 from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
 from llama4sdk.hardware import Hardware
 from llama4sdk.llama4.sizes import weight_bytes
@@ -101,7 +101,7 @@ def _allocated(accelerator: str) -> int:
     """The most bytes of an accelerator that torch has taken so far, with those of its libraries."""
     import torch
 
-    return torch.cuda.max_memory_allocated(_device(accelerator)) + RUNTIME["accelerator"]
+    return torch.cuda.max_memory_allocated(_device(accelerator)) + RUNTIME_BYTES["accelerator"]
 
 
 def _device(name: str) -> torch.device:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  (the name everybody knows it by)
 
-from llama4sdk.capacity.torch_memory import ATTENDED
+from llama4sdk.capacity.torch_memory import MAX_MASKED_PAIRS
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk_torch.cache import KVCache
 from llama4sdk_torch.quantized import Matrix, linear, lookup, pick
@@ -191,7 +191,7 @@ class TextModel:
     def _share(self, span: Span, positions: Tensor, origin: int, *, nope: bool, chunked: bool) -> _Shared:
         slots = span.slots(positions, chunk=self.config.chunk_size if chunked else None)
         tuned = nope and self.config.temperature_tuning
-        step = max(1, ATTENDED // (slots.of_tokens.shape[0] * slots.seen))
+        step = max(1, MAX_MASKED_PAIRS // (slots.of_tokens.shape[0] * slots.seen))
         return _Shared(
             slots=slots,
             mask=slots.mask(0, span.tokens) if slots.masked and step >= span.tokens else None,

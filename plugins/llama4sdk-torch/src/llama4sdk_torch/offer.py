@@ -10,7 +10,7 @@ from llama4sdk.backend import Need, Offer, Unavailable
 from llama4sdk.capacity.device_room import DeviceRoom, device_rooms, rooms_on
 from llama4sdk.capacity.engine_profiles import find_engine
 from llama4sdk.capacity.model_facts import ModelFacts, Precision
-from llama4sdk.capacity.torch_memory import Place, memory_breakdown
+from llama4sdk.capacity.torch_memory import MemoryKind, memory_breakdown
 from llama4sdk.hardware import Hardware
 from llama4sdk.local.offer import (
     LocalModel,
@@ -55,14 +55,16 @@ class TorchModel(LocalModel):
         self._text_bytes = text_bytes
         self._loading_bytes = loading_bytes
 
-    def memory_breakdown(self, precision: Precision, context: int, batch: int, place: Place) -> dict[str, int]:
+    def memory_breakdown(
+        self, precision: Precision, context: int, batch: int, memory_kind: MemoryKind
+    ) -> dict[str, int]:
         """Bytes by part, as ``capacity.torch_memory`` counts them."""
         return memory_breakdown(
             self.facts.config,
             precision,
             context,
             batch=batch,
-            place=place,
+            memory_kind=memory_kind,
             vision=self.facts.vision_parameters,
             text=None if self._text_bytes is None else self._text_bytes(precision),
             loading=0 if self._loading_bytes is None else self._loading_bytes(precision),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from llama4sdk.capacity.torch_memory import BLOCK, scored_rows
+from llama4sdk.capacity.torch_memory import PROMPT_BLOCK, scored_rows
 from llama4sdk.local.windows import Scored, Window
 from llama4sdk_torch.model import TextModel
 
@@ -26,8 +26,8 @@ def score_window(
     model = network()
     rows = rows or scored_rows(model.config, model.dtype.itemsize)
     cache = model.new_cache(max(end - 1 - begin, 1))
-    for start in range(begin, end - 1, BLOCK):  # the last token is only predicted
-        stop = min(start + BLOCK, end - 1)
+    for start in range(begin, end - 1, PROMPT_BLOCK):  # the last token is only predicted
+        stop = min(start + PROMPT_BLOCK, end - 1)
         block = torch.tensor([ids[start:stop]], device=model.device)
         states = network().hidden(block, cache)[0, max(first - 1 - start, 0) :]  # [tokens, hidden]
         targets = torch.tensor(ids[max(first, start + 1) : stop + 1], device=model.device)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llama4sdk.capacity.torch_memory import BLOCK
+from llama4sdk.capacity.torch_memory import PROMPT_BLOCK
 
 __all__ = ["Slots", "Span", "spans"]
 
@@ -96,7 +96,7 @@ class Span:
 
 
 def spans(lengths: Sequence[int], counts: Sequence[int], chunk: int | None) -> Iterator[Span]:
-    """``counts`` further tokens behind ``lengths``, row by row: at most ``BLOCK`` at once.
+    """``counts`` further tokens behind ``lengths``, row by row: at most ``PROMPT_BLOCK`` at once.
 
     Where any row reaches the border of a chunk, the span ends for all.
     """
@@ -106,7 +106,7 @@ def spans(lengths: Sequence[int], counts: Sequence[int], chunk: int | None) -> I
         borders = [
             chunk - start % chunk for start, count in zip(starts, counts, strict=True) if chunk and begin < count
         ]
-        end = min(begin + BLOCK, whole, begin + min(borders, default=BLOCK))
+        end = min(begin + PROMPT_BLOCK, whole, begin + min(borders, default=PROMPT_BLOCK))
         real = tuple(max(0, min(end, count) - begin) for count in counts)
         yield Span(begin, end, starts, real)
         begin = end
