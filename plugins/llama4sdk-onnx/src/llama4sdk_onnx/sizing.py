@@ -52,7 +52,9 @@ def memory_breakdown(manifest: Manifest, context: int, *, batch: int, memory_kin
         parts.pop("embedding", None)  # rows are read from the mapped file, whose pages the system may drop
     parts["kv_cache"] = kv_cache_bytes(config, context, value_bytes=value_bytes, chunk_aware=True) * batch * copies
     parts["workspace"] = _repacking_bytes(manifest) + _workspace_bytes(manifest, context, batch, memory_kind)
-    parts["runtime"] = RUNTIME_BYTES[memory_kind] + (TOKENIZER_ENTRY_BYTES * config.vocab_size if memory_kind == "cpu" else 0)
+    parts["runtime"] = RUNTIME_BYTES[memory_kind] + (
+        TOKENIZER_ENTRY_BYTES * config.vocab_size if memory_kind == "cpu" else 0
+    )
     return {part: size for part, size in parts.items() if size}
 
 
