@@ -88,7 +88,7 @@ def make_offer(model: TorchModel, need: Need, hardware: Hardware) -> Offer | Una
     label = f"{setup.precision}" if config.full_precision else f"{setup.precision} (activations {config.dtype})"
     reason = None
     if need.quantization is None:
-        alike = [room for room in rooms if room.memory_kind == setup.room.place]
+        alike = [room for room in rooms if room.memory_kind == setup.room.memory_kind]
         reason = _quantization_reason(model, setup.precision, precisions, need, alike)
     return offer_setup(model, setup, need, hardware, label=label, quantization_reason=reason)
 
