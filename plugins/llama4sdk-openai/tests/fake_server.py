@@ -1,6 +1,6 @@
-"""A server that speaks OpenAI's protocol, in the ways of the profile it plays. It repeats what it is told.
+"""A fake server of OpenAI's protocol, in the dialect of a profile. Its answer is the prompt.
 
-One word with the space before it is one token. What it does wrong on purpose is asked for in the model's name.
+One word with the space before it is one token.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ class RefusedError(Exception):
 
 @dataclass
 class Fake:
-    """What the server was asked, and how it behaves."""
+    """The requests that the server got, and how it behaves."""
 
     url: str = ""
-    manners: str = "vllm"
-    """``vllm``, ``together``, ``llamacpp`` or ``plain``."""
+    #: ``vllm``, ``together``, ``llamacpp`` or ``plain``.
+    dialect: str = "vllm"
     calls: list[tuple[str, Json, dict[str, str]]] = field(default_factory=list)
+    #: For each stream whether the client read it to its end.
     finished: list[bool] = field(default_factory=list)
-    """For each stream whether it was read to its end."""
+    #: Lines to send instead of an answer.
     script: list[str] | None = None
-    """Lines to send instead of an answer."""
     streams: bool = True
+    #: Paths that the server does not have.
     missing: tuple[str, ...] = ()
-    """Addresses it does not have."""
+    #: The answer to every request.
     refusal: RefusedError | None = None
-    """What every request is refused with."""
 
     @property
     def last(self) -> Json:
@@ -62,7 +62,7 @@ class Fake:
         return self.calls[-1][1]
 
     def answer(self, path: str, body: Json) -> Json:
-        """What is not streamed."""
+        """The JSON of an answer that is not streamed."""
         if path == "/v1/models":
             models = [{"id": MODEL, "object": "model", "max_model_len": CONTEXT, "context_length": CONTEXT}]
             return {"object": "list", "data": models}
@@ -73,10 +73,10 @@ class Fake:
         if path == "/props":
             return {"default_generation_settings": {"n_ctx": CONTEXT}, "modalities": {"vision": False}}
         if path == "/tokenize":
-            text = body.get("content") or body.get("prompt") or _asked(body)
+            text = body.get("content") or body.get("prompt") or _prompt_text(body)
             return {"count": len(_split(text)), "tokens": list(range(len(_split(text)))), "max_model_len": CONTEXT}
         if path.endswith("/input_tokens"):
-            return {"input_tokens": len(_split(_asked(body)))}
+            return {"input_tokens": len(_split(_prompt_text(body)))}
         if path.endswith("/embeddings"):
             return self._embeddings(body)
         if path.endswith(("/chat/completions", "/completions")):
@@ -84,7 +84,7 @@ class Fake:
         raise RefusedError(404, {"detail": "Not Found"})
 
     def chunks(self, body: Json) -> Iterator[str]:
-        """The lines of data of a stream."""
+        """The data lines of a stream."""
         if not self.streams:
             raise RefusedError(400, {"error": {"message": "Streaming is not supported for this model."}})
         if self.script is not None:
@@ -98,17 +98,17 @@ class Fake:
             yield self._chunk(
                 body, {"content": word}, None, chat=chat, logprobs=self._logprobs(body, [word], chat=chat)
             )
-        for place, call in enumerate(calls):
+        for index, call in enumerate(calls):
             name = {"name": call["name"], "arguments": ""}
-            first = {"index": place, "id": f"call_{place}abc", "type": "function", "function": name}
+            first = {"index": index, "id": f"call_{index}abc", "type": "function", "function": name}
             yield self._chunk(body, {"tool_calls": [first]}, None, chat=chat)
             for start in range(0, len(call["arguments"]), 5):
-                piece = {"index": place, "function": {"arguments": call["arguments"][start : start + 5]}}
+                piece = {"index": index, "function": {"arguments": call["arguments"][start : start + 5]}}
                 yield self._chunk(body, {"tool_calls": [piece]}, None, chat=chat)
         usage = self._usage(body, words)
-        unasked = self.manners == "together"
-        yield self._chunk(body, {}, reason, chat=chat, usage=usage if unasked else None)
-        if (body.get("stream_options") or {}).get("include_usage") and not unasked:
+        always_counts = self.dialect == "together"
+        yield self._chunk(body, {}, reason, chat=chat, usage=usage if always_counts else None)
+        if (body.get("stream_options") or {}).get("include_usage") and not always_counts:
             yield json.dumps({**self._frame(body, chat=chat, stream=True), "choices": [], "usage": usage})
         yield "[DONE]"
 
@@ -120,7 +120,7 @@ class Fake:
             message: Json = {"role": "assistant", "content": text if not calls else None}
             if calls:
                 message["tool_calls"] = [
-                    {"id": f"call_{place}abc", "type": "function", "function": call} for place, call in enumerate(calls)
+                    {"id": f"call_{index}abc", "type": "function", "function": call} for index, call in enumerate(calls)
                 ]
             choice["message"] = message
         else:
@@ -129,36 +129,40 @@ class Fake:
 
     def _reply(self, body: Json) -> tuple[list[str], list[Json], str]:
         """Words, calls and finish reason."""
-        text = _asked(body)
-        read = len(_split(text))
+        text = _prompt_text(body)
+        prompt_tokens = len(_split(text))
         limit = body.get("max_tokens")
-        if read + (limit or 1) > CONTEXT:
-            raise RefusedError(400, self._too_long(read + (limit or 1)))
+        if prompt_tokens + (limit or 1) > CONTEXT:
+            raise RefusedError(400, self._too_long(prompt_tokens + (limit or 1)))
         if body.get("tools") and body.get("tool_choice") != "none":
             return [], [_call(body)], "tool_calls"
         words = _split(_shape(body) or text)
-        words = words[: limit or CONTEXT - read]
+        words = words[: limit or CONTEXT - prompt_tokens]
         cut = limit is not None and len(words) == limit and len(_split(_shape(body) or text)) > limit
         answer = "".join(words)
         for stop in body.get("stop") or ():
             if stop in answer:
                 answer, cut = answer[: answer.index(stop)], False
-        done = "eos" if self.manners == "together" else "stop"
+        done = "eos" if self.dialect == "together" else "stop"
         return _split(answer), [], "length" if cut else done
 
-    def _too_long(self, asked: int) -> Json:
-        if self.manners == "llamacpp":
+    def _too_long(self, requested: int) -> Json:
+        if self.dialect == "llamacpp":
             words = f"the request exceeds the available context size ({CONTEXT} tokens)"
             kind = "exceed_context_size_error"
-            return {"error": {"code": 400, "message": words, "type": kind, "n_ctx": CONTEXT, "n_prompt_tokens": asked}}
-        words = f"This model's maximum context length is {CONTEXT} tokens. However, your request has {asked} tokens."
+            return {
+                "error": {"code": 400, "message": words, "type": kind, "n_ctx": CONTEXT, "n_prompt_tokens": requested}
+            }
+        words = (
+            f"This model's maximum context length is {CONTEXT} tokens. However, your request has {requested} tokens."
+        )
         return {"error": {"message": words, "type": "BadRequestError", "param": None, "code": 400}}
 
     def _logprobs(self, body: Json, words: list[str], *, chat: bool) -> Json | None:
-        wanted = body.get("logprobs")
-        if wanted in (None, False):
+        requested = body.get("logprobs")
+        if requested in (None, False):
             return None
-        if self.manners == "together" or not chat:
+        if self.dialect == "together" or not chat:
             tops = [{word: -0.25, "other": -1.5} for word in words]
             return {"tokens": words, "token_logprobs": [-0.25] * len(words), "top_logprobs": tops}
         return {
@@ -179,11 +183,11 @@ class Fake:
 
     def _embeddings(self, body: Json) -> Json:
         data = []
-        for place, text in enumerate(body["input"]):
+        for index, text in enumerate(body["input"]):
             vector: Any = [float(len(text)), float(text.count("e")) + 0.5, float(sum(text.encode()) % 97)]
             if body.get("encoding_format") == "base64":
                 vector = base64.b64encode(struct.pack("<3f", *vector)).decode()
-            data.append({"object": "embedding", "index": place, "embedding": vector})
+            data.append({"object": "embedding", "index": index, "embedding": vector})
         usage = {"prompt_tokens": sum(len(_split(text)) for text in body["input"]), "total_tokens": 9}
         return {"object": "list", "model": body["model"], "data": data[::-1], "usage": usage}
 
@@ -201,17 +205,17 @@ class Fake:
         logprobs: Json | None = None,
         usage: Json | None = None,
     ) -> str:
-        said = {"delta": delta} if chat else {"text": delta.get("content", "")}
-        choice = {"index": 0, **said, "logprobs": logprobs, "finish_reason": reason}
-        whole = {**self._frame(body, chat=chat, stream=True), "choices": [choice]}
-        return json.dumps(whole if usage is None else {**whole, "usage": usage}, ensure_ascii=False)
+        fields = {"delta": delta} if chat else {"text": delta.get("content", "")}
+        choice = {"index": 0, **fields, "logprobs": logprobs, "finish_reason": reason}
+        complete = {**self._frame(body, chat=chat, stream=True), "choices": [choice]}
+        return json.dumps(complete if usage is None else {**complete, "usage": usage}, ensure_ascii=False)
 
     def _usage(self, body: Json, words: list[str]) -> Json:
-        read = len(_split(_asked(body)))
+        prompt_tokens = len(_split(_prompt_text(body)))
         return {
-            "prompt_tokens": read,
+            "prompt_tokens": prompt_tokens,
             "completion_tokens": len(words),
-            "total_tokens": read + len(words),
+            "total_tokens": prompt_tokens + len(words),
             "prompt_tokens_details": {"cached_tokens": 1},
         }
 
@@ -270,23 +274,23 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        whole = False
+        complete = False
         try:
             for line in lines:
                 data = f"data: {line}\n\n".encode()
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
                 time.sleep(PAUSE)
             self.wfile.write(b"0\r\n\r\n")
-            whole = True
+            complete = True
         except OSError:
             self.close_connection = True
-        fake.finished.append(whole)
+        fake.finished.append(complete)
 
 
 @contextmanager
-def serving(manners: str = "vllm") -> Iterator[Fake]:
-    """The fake on a free port of this machine."""
-    fake = Fake(manners=manners)
+def serving(dialect: str = "vllm") -> Iterator[Fake]:
+    """A fake server on a free port."""
+    fake = Fake(dialect=dialect)
     server = _Server(fake)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
@@ -299,7 +303,7 @@ def serving(manners: str = "vllm") -> Iterator[Fake]:
         thread.join()
 
 
-def _asked(body: Json) -> str:
+def _prompt_text(body: Json) -> str:
     if "prompt" in body:
         return str(body["prompt"])
     content = body["messages"][-1]["content"]
@@ -314,16 +318,16 @@ def _split(text: str) -> list[str]:
 
 def _call(body: Json) -> Json:
     choice = body.get("tool_choice")
-    named = choice["function"]["name"] if isinstance(choice, dict) else None
-    tool = next(tool["function"] for tool in body["tools"] if named in (None, tool["function"]["name"]))
+    tool_name = choice["function"]["name"] if isinstance(choice, dict) else None
+    tool = next(tool["function"] for tool in body["tools"] if tool_name in (None, tool["function"]["name"]))
     return {"name": tool["name"], "arguments": json.dumps(_instance(tool["parameters"]))}
 
 
 def _shape(body: Json) -> str | None:
-    """An answer of the shape that was asked for; ``None`` where there was none."""
+    """An answer that keeps to the request's constraint; ``None`` where it has none."""
     structured = body.get("structured_outputs") or {}
-    told = (body.get("response_format") or {}).get("json_schema") or {}
-    schema = structured.get("json") or body.get("json_schema") or told.get("schema")
+    json_schema = (body.get("response_format") or {}).get("json_schema") or {}
+    schema = structured.get("json") or body.get("json_schema") or json_schema.get("schema")
     if schema:
         return json.dumps(_instance(schema))
     if pattern := structured.get("regex"):

@@ -1,4 +1,4 @@
-"""What is asked of a real server, whichever it is: the same list for llama.cpp's and for vLLM."""
+"""The same tests for every real server: llama.cpp's and vLLM."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from llama4sdk.testing import LAPTOP
 __all__ = ["KEY", "PeerTests", "running"]
 
 KEY = "sk-peer-secret"
-STARTING = 300.0
-"""Seconds a server may take to load its model."""
+#: Seconds that a server may take to load its model.
+MAX_START_SECONDS = 300.0
 
 
 class Llama(BaseModel):
-    """An answer of a shape."""
+    """A structured answer."""
 
     colour: Literal["brown", "white", "black"]
     age: int = Field(ge=0, le=20)
@@ -53,15 +53,15 @@ WEATHER = Tool(
 
 @contextmanager
 def running(command: Sequence[str], port: int, log: Path, **environment: str) -> Iterator[str]:
-    """A server's address, once it answers; it is ended with everything it started."""
+    """The address of a server, once it answers; it is stopped at the end."""
     with log.open("wb") as output:
         server = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | environment, start_new_session=True
         )
     try:
-        until = time.monotonic() + STARTING
+        deadline = time.monotonic() + MAX_START_SECONDS
         while not _healthy(port):
-            if server.poll() is not None or time.monotonic() > until:
+            if server.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"the server did not start:\n{log.read_text(errors='replace')[-3000:]}", pytrace=False)
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
@@ -75,7 +75,7 @@ def running(command: Sequence[str], port: int, log: Path, **environment: str) ->
 
 
 def free_port() -> int:
-    """One that nobody uses now."""
+    """A port that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -94,20 +94,20 @@ class PeerTests:
 
     backend: ClassVar[str]
     context: ClassVar[int]
+    #: Whether its model is trained, so that answers make sense.
     sensible: ClassVar[bool]
-    """Whether its model has been trained, so that answers mean something."""
 
     @pytest.fixture
     def client(self, address: str) -> Iterator[Client]:
         """A client that leaves the model to the server."""
-        with Client(backend=self.backend, endpoint=self.endpoint(address), hardware=LAPTOP) as made:
-            yield made
+        with Client(backend=self.backend, endpoint=self.endpoint(address), hardware=LAPTOP) as client:
+            yield client
 
     def endpoint(self, address: str, key: str = KEY) -> Endpoint:
         """The server with this key."""
         return Endpoint(url=address, api_key=SecretStr(key))
 
-    def test_it_is_found(self, client: Client) -> None:
+    def test_the_plan_has_the_servers_model(self, client: Client) -> None:
         """The plan has the server's model and its real context."""
         plan = client.plan()
         print(plan.model, plan.context_length, sorted(plan.capabilities.features))
@@ -125,8 +125,8 @@ class PeerTests:
         assert (answer.usage.input_tokens or 0) > 5
         assert 1 <= (answer.usage.output_tokens or 0) <= 12
 
-    def test_a_stream_is_the_answer(self, client: Client, address: str) -> None:
-        """Its pieces, joined, are what comes whole; for asyncio, too."""
+    def test_a_stream_is_the_whole_answer(self, client: Client, address: str) -> None:
+        """Its pieces, joined, are the whole answer; with asyncio too."""
         question = "Name a colour."
         whole = client.chat(question, temperature=0, max_tokens=16).text
         pieces = [
@@ -155,14 +155,14 @@ class PeerTests:
 
     def test_seeds(self, client: Client) -> None:
         """The same seed gives the same answer."""
-        one, other, third = (
+        first, second, third = (
             client.generate("A llama", temperature=1.5, seed=seed, max_tokens=12).text for seed in (1, 1, 2)
         )
-        print(repr(one), repr(third))
-        assert one == other != third
+        print(repr(first), repr(third))
+        assert first == second != third
 
-    def test_raw_text_goes_on(self, client: Client) -> None:
-        """Without a limit raw text is not cut after the sixteen tokens that servers have as a default."""
+    def test_raw_text_is_not_cut(self, client: Client) -> None:
+        """Without a limit raw text is longer than the servers' default of sixteen tokens."""
         answer = client.generate("List of all numbers: 1, 2, 3, 4, 5, 6,", temperature=0, seed=1, stop="42,")
         print(answer.finish_reason, answer.usage.output_tokens)
         assert (answer.usage.output_tokens or 0) > 16 or answer.finish_reason == "stop"
@@ -178,11 +178,11 @@ class PeerTests:
             assert answer.finish_reason == "tool_calls" or not self.sensible
 
     def test_a_schema(self, client: Client) -> None:
-        """The answer is of its type, in chats and raw text."""
-        said = client.chat("Describe a llama in JSON.", schema=Llama, max_tokens=64, temperature=0)
+        """The answer is an instance of the type, in chats and raw text."""
+        chat = client.chat("Describe a llama in JSON.", schema=Llama, max_tokens=64, temperature=0)
         raw = client.generate("A llama in JSON: ", schema=Llama, max_tokens=64, temperature=0)
-        print(said.text, raw.text)
-        assert isinstance(said.parsed, Llama)
+        print(chat.text, raw.text)
+        assert isinstance(chat.parsed, Llama)
         assert isinstance(raw.parsed, Llama)
 
     def test_a_regular_expression_and_a_grammar(self, client: Client) -> None:
@@ -202,20 +202,22 @@ class PeerTests:
         assert re.fullmatch(r"\(([yY][eE][sS]|\d{2,3}|no)\)", bracketed)
 
     def test_logprobs(self, client: Client) -> None:
-        """Each token's, with the likeliest alternatives: the drawn one is the first of them at temperature 0."""
+        """Each token's, with the likeliest alternatives: the drawn one is the entry of them at temperature 0."""
         for answer in (
             client.chat("Say hello.", logprobs=3, max_tokens=4, temperature=0),
             client.generate("Once upon a", logprobs=3, max_tokens=4, temperature=0),
         ):
-            print([(one.token, round(one.logprob, 3), [top.token for top in one.top]) for one in answer.logprobs])
+            print(
+                [(entry.token, round(entry.logprob, 3), [top.token for top in entry.top]) for entry in answer.logprobs]
+            )
             assert len(answer.logprobs) == answer.usage.output_tokens
-            for one in answer.logprobs:
-                assert len(one.top) == 3
-                assert one.logprob == pytest.approx(one.top[0].logprob, abs=1e-4)
-                assert math.fsum(math.exp(top.logprob) for top in one.top) <= 1.001
+            for entry in answer.logprobs:
+                assert len(entry.top) == 3
+                assert entry.logprob == pytest.approx(entry.top[0].logprob, abs=1e-4)
+                assert math.fsum(math.exp(top.logprob) for top in entry.top) <= 1.001
 
     def test_counting(self, client: Client) -> None:
-        """What is counted beforehand is what is read."""
+        """The count beforehand is the usage afterwards."""
         counted = client.count_tokens("What is the capital of France?")
         used = client.chat("What is the capital of France?", max_tokens=1).usage.input_tokens
         print(counted, used)
@@ -231,12 +233,12 @@ class PeerTests:
         assert (caught.value.requested or 0) > self.context
 
     def test_an_answer_that_is_too_long(self, client: Client) -> None:
-        """What cannot be had is refused."""
+        """An answer as long as the context is refused."""
         with pytest.raises(ContextLengthError):
             client.chat("Hello", max_tokens=self.context)
 
     def test_a_wrong_key(self, address: str) -> None:
-        """Refused when planning; where nobody asks the server before, as the error it is."""
+        """It is refused when planning; a backend that asks no server before raises AuthenticationError."""
         wrong = self.endpoint(address, "sk-wrong")
         with (
             Client(backend=self.backend, endpoint=wrong, hardware=LAPTOP) as client,
@@ -253,19 +255,19 @@ class PeerTests:
         assert "sk-wrong" not in str(caught.value)
 
     def test_leaving_a_stream_frees_the_server(self, client: Client, address: str) -> None:
-        """A long answer closed after its first piece is written no further."""
+        """A long answer closed after its first piece is generated no further."""
         for _ in range(3):
             stream = client.generate("Once upon a time", max_tokens=self.context - 100, stream=True)
             next(iter(stream))
             stream.close()
-        until = time.monotonic() + 10
-        while self.busy(address) and time.monotonic() < until:
+        deadline = time.monotonic() + 10
+        while self.busy(address) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not self.busy(address)
         assert client.chat("Hello", max_tokens=2).text is not None
 
-    def test_many_at_once(self, address: str) -> None:
-        """Eight questions at the same time are each answered to their end."""
+    def test_concurrent_requests(self, address: str) -> None:
+        """Eight concurrent requests are each answered completely."""
 
         async def ask() -> list[tuple[str | None, int | None]]:
             async with AsyncClient(backend=self.backend, endpoint=self.endpoint(address), hardware=LAPTOP) as client:
@@ -276,14 +278,14 @@ class PeerTests:
         assert len(ends) == 8
         assert all(reason == "stop" or (reason, count) == ("length", 6) for reason, count in ends)
 
-    def test_what_the_server_refuses_is_our_error(self, client: Client) -> None:
-        """A pattern that is none raises an error with a hint, and not a stranger's."""
+    def test_the_servers_refusal_is_an_sdk_error(self, client: Client) -> None:
+        """An invalid pattern raises one of the SDK's errors, with a hint."""
         with pytest.raises(Llama4Error) as caught:
             client.chat("Hi", regex="(unclosed", max_tokens=4)
         assert caught.value.hint
 
     def busy(self, address: str) -> bool:
-        """Whether the server still writes an answer."""
+        """Whether the server is still generating an answer."""
         raise NotImplementedError
 
 

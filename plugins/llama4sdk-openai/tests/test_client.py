@@ -1,4 +1,4 @@
-"""The whole way, over real sockets: ``Client`` and ``AsyncClient`` against a server of this machine."""
+"""``Client`` and ``AsyncClient`` over real sockets, against a fake server on this machine."""
 
 from __future__ import annotations
 
@@ -44,97 +44,97 @@ def client(fake: Fake, backend: str = "vllm-server", model: str | None = MODEL, 
 
 
 @pytest.mark.parametrize(
-    ("backend", "manners"),
+    ("backend", "dialect"),
     [("vllm-server", "vllm"), ("together", "together"), ("llamacpp-server", "llamacpp"), ("openai", "plain")],
 )
-def test_chat_in_every_manner(backend: str, manners: str) -> None:
-    """Whatever the server's manners, the answer, its end, its counts and its logprobs are the same."""
-    with serving(manners) as fake, client(fake, backend) as asked:
-        answer = asked.chat("One two three four", max_tokens=3, logprobs=1)
+def test_chat_in_every_dialect(backend: str, dialect: str) -> None:
+    """The answer, its end, its counts and its logprobs are the same in every dialect of servers."""
+    with serving(dialect) as fake, client(fake, backend) as llama:
+        answer = llama.chat("One two three four", max_tokens=3, logprobs=1)
     assert (answer.text, answer.finish_reason) == ("One two three", "length")
     assert (answer.usage.input_tokens, answer.usage.output_tokens, answer.usage.cached_tokens) == (4, 3, 1)
-    assert [(one.token, one.logprob, len(one.top)) for one in answer.logprobs] == [
+    assert [(entry.token, entry.logprob, len(entry.top)) for entry in answer.logprobs] == [
         (w, -0.25, 1) for w in ("One", " two", " three")
     ]
 
 
 def test_tools_schemas_and_raw_text(fake: Fake) -> None:
-    """Calls are assembled, schemas give values, raw text goes on."""
-    with client(fake) as asked:
-        calls = asked.chat("Weather?", tools=[TOOL], tool_choice="weather").tool_calls
+    """Calls are assembled, schemas give values, raw text is continued."""
+    with client(fake) as llama:
+        calls = llama.chat("Weather?", tools=[TOOL], tool_choice="weather").tool_calls
         assert [(call.name, call.parsed()) for call in calls] == [("weather", {"city": "word"})]
-        assert asked.chat("A llama?", schema=Llama).parsed == Llama(colour="brown", age=3)
-        assert asked.generate("Once upon", regex="[0-9]{4}-[0-9]{2}-[0-9]{2}").text == "2026-11-21"
-        assert asked.count_tokens("One two three") == 3
+        assert llama.chat("A llama?", schema=Llama).parsed == Llama(colour="brown", age=3)
+        assert llama.generate("Once upon", regex="[0-9]{4}-[0-9]{2}-[0-9]{2}").text == "2026-11-21"
+        assert llama.count_tokens("One two three") == 3
 
 
 def test_embeddings_keep_their_order(fake: Fake) -> None:
-    """Vectors that come back to front, in base64, are in the order of the texts and of length 1."""
+    """Vectors sent in reverse order, in base64, come in the order of the texts and have length 1."""
     with client(fake) as packed, client(fake, "openai") as plain:
         texts = [f"text {'e' * n}" for n in range(70)]
-        one, other = packed.embed(texts), plain.embed(texts)
-    assert all(math.isclose(math.hypot(*vector), 1, abs_tol=1e-6) for vector in one.vectors)
-    for packed_vector, vector in zip(one.vectors, other.vectors, strict=True):
+        packed_result, plain_result = packed.embed(texts), plain.embed(texts)
+    assert all(math.isclose(math.hypot(*vector), 1, abs_tol=1e-6) for vector in packed_result.vectors)
+    for packed_vector, vector in zip(packed_result.vectors, plain_result.vectors, strict=True):
         assert math.dist(packed_vector, vector) < 1e-6
-    assert one.usage.input_tokens == 2 * 70
+    assert packed_result.usage.input_tokens == 2 * 70
 
 
 def test_a_wrong_key_is_an_authentication_error(fake: Fake) -> None:
-    """VLLM's bare string is understood, and the key is in no message."""
-    with client(fake, "openai", key="sk-wrong") as asked, pytest.raises(AuthenticationError) as caught:
-        asked.chat("Hi")
+    """VLLM's plain string is recognized, and the key is in no message."""
+    with client(fake, "openai", key="sk-wrong") as llama, pytest.raises(AuthenticationError) as caught:
+        llama.chat("Hi")
     assert "sk-wrong" not in repr(caught.value) + str(caught.value)
 
 
 def test_a_prompt_that_is_too_long(fake: Fake) -> None:
     """The server's own count is in the error."""
-    with client(fake) as asked, pytest.raises(ContextLengthError) as caught:
-        asked.chat("llama " * 600)
+    with client(fake) as llama, pytest.raises(ContextLengthError) as caught:
+        llama.chat("llama " * 600)
     assert (caught.value.limit, caught.value.requested) == (CONTEXT, 602)
 
 
 def test_an_unknown_model_is_named(fake: Fake) -> None:
     """A name the endpoint does not have is a 404 that says so."""
-    with client(fake, "openai", "no-such") as asked, pytest.raises(APIStatusError, match="no-such") as caught:
-        asked.chat("Hi")
+    with client(fake, "openai", "no-such") as llama, pytest.raises(APIStatusError, match="no-such") as caught:
+        llama.chat("Hi")
     assert caught.value.status == 404
 
 
-def test_together_says_that_a_model_needs_a_machine_of_its_own(fake: Fake) -> None:
-    """What it answers for models off its price list is a retired model."""
+def test_togethers_dedicated_models_are_retired_models(fake: Fake) -> None:
+    """Together's answer for a model off its price list is a ModelRetiredError."""
     words = "Unable to access non-serverless model x. Please create and start a new dedicated endpoint"
     fake.refusal = RefusedError(
         400, {"error": {"message": words, "type": "invalid_request_error", "code": "model_not_available"}}
     )
-    with client(fake, "together") as asked, pytest.raises(ModelRetiredError, match="dedicated endpoint"):
-        asked.chat("Hi")
+    with client(fake, "together") as llama, pytest.raises(ModelRetiredError, match="dedicated endpoint"):
+        llama.chat("Hi")
 
 
-def test_retries_are_seen_and_bounded(fake: Fake) -> None:
-    """Too many requests are tried again as often as allowed, and each try is in the error."""
+def test_retries_are_recorded_and_bounded(fake: Fake) -> None:
+    """A throttled request is sent again as often as allowed, and the error has each attempt."""
     fake.refusal = RefusedError(429, {"error": {"message": "slow down"}})
-    with client(fake, "openai") as asked, pytest.raises(RateLimitError) as caught:
-        asked.chat("Hi")
+    with client(fake, "openai") as llama, pytest.raises(RateLimitError) as caught:
+        llama.chat("Hi")
     assert len(caught.value.attempts) == 3
 
 
-def test_a_server_that_cannot_stream_is_asked_for_it_whole(fake: Fake) -> None:
-    """One answer instead of a stream, asked for at once."""
+def test_a_server_that_cannot_stream_is_asked_for_a_whole_answer(fake: Fake) -> None:
+    """The refusal of a stream is followed at once by a request without one."""
     fake.streams = False
-    with client(fake, "openai") as asked:
-        answer = asked.chat("One two")
+    with client(fake, "openai") as llama:
+        answer = llama.chat("One two")
     assert answer.text == "One two"
     assert [attempt.error is None for attempt in answer.attempts] == [False, True]
 
 
 def test_leaving_a_stream_stops_the_server(fake: Fake) -> None:
-    """Closing an answer in the middle closes its connection, so that nothing more is written."""
-    with client(fake) as asked:
-        stream = asked.chat("word " * 400, stream=True)
+    """Closing an answer midway closes its connection, so that nothing more is generated."""
+    with client(fake) as llama:
+        stream = llama.chat("word " * 400, stream=True)
         next(iter(stream))
         stream.close()
-        until = time.monotonic() + 5
-        while not fake.finished and time.monotonic() < until:
+        deadline = time.monotonic() + 5
+        while not fake.finished and time.monotonic() < deadline:
             time.sleep(0.01)
     assert fake.finished == [False]
 
@@ -144,30 +144,30 @@ def test_asynchronous_answers_are_the_same(fake: Fake) -> None:
 
     async def ask() -> list[str]:
         endpoint = Endpoint(url=fake.url, api_key=SecretStr(KEY))
-        async with AsyncClient(MODEL, backend="vllm-server", endpoint=endpoint, hardware=LAPTOP) as asked:
-            answers = await asyncio.gather(*(asked.chat(f"Number {n}") for n in range(20)))
+        async with AsyncClient(MODEL, backend="vllm-server", endpoint=endpoint, hardware=LAPTOP) as llama:
+            answers = await asyncio.gather(*(llama.chat(f"Number {n}") for n in range(20)))
         return [answer.text for answer in answers]
 
     assert asyncio.run(ask()) == [f"Number {n}" for n in range(20)]
 
 
-def test_what_a_server_cannot_do_is_refused_before_it_is_asked(fake: Fake) -> None:
-    """An option that the protocol has no word for never leaves the machine."""
-    with client(fake, "openai") as asked, pytest.raises(UnsupportedFeatureError, match="top_k"):
-        asked.chat("Hi", top_k=3)
+def test_unsupported_options_are_refused_before_anything_is_sent(fake: Fake) -> None:
+    """An option that the protocol does not have never leaves the machine."""
+    with client(fake, "openai") as llama, pytest.raises(UnsupportedFeatureError, match="top_k"):
+        llama.chat("Hi", top_k=3)
     assert not fake.calls
 
 
 def test_a_key_is_never_in_a_plan(fake: Fake) -> None:
-    """Plans are shown and kept: they have no secret."""
-    with client(fake) as asked:
-        assert KEY not in asked.plan().model_dump_json() + repr(asked.plan())
+    """Plans are shown and stored, so they hold no secret."""
+    with client(fake) as llama:
+        assert KEY not in llama.plan().model_dump_json() + repr(llama.plan())
 
 
-def test_the_reason_for_no_plan_is_the_endpoints() -> None:
-    """Who has no key is told so when planning."""
+def test_a_missing_key_is_named_when_planning() -> None:
+    """The error names the variable that the backend reads."""
     with (
-        Client("scout", backend="deepinfra", hardware=LAPTOP) as asked,
+        Client("scout", backend="deepinfra", hardware=LAPTOP) as llama,
         pytest.raises(NoBackendError, match="DEEPINFRA_API_KEY"),
     ):
-        asked.chat("Hi")
+        llama.chat("Hi")

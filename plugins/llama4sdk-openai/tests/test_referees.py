@@ -1,4 +1,4 @@
-"""The vendors' own clients read our fakes: what they cannot read would prove nothing about ours."""
+"""The vendors' own clients read the fake server: it shows nothing unless they can."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TOOL = {
     "type": "function",
     "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
 }
-ASKED = [{"role": "user", "content": "Grüße 🦙 an alle"}]
+MESSAGES = [{"role": "user", "content": "Grüße 🦙 an alle"}]
 
 
 @pytest.fixture(params=["openai", "together"])
 def vendor(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Fake]]:
-    """A vendor's client, and the fake with that vendor's manners."""
+    """A vendor's client, and the fake server with that vendor's dialect."""
     with serving("together" if request.param == "together" else "vllm") as fake:
         if request.param == "together":
             client = together.Together(api_key=KEY, base_url=f"{fake.url}/v1", max_retries=0)
@@ -33,28 +33,28 @@ def vendor(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Fake]]:
 
 
 def test_a_chat(vendor: tuple[Any, Fake]) -> None:
-    """Text, end and counts."""
+    """Text, finish reason and counts."""
     client, _ = vendor
-    answer = client.chat.completions.create(model=MODEL, messages=ASKED)
+    answer = client.chat.completions.create(model=MODEL, messages=MESSAGES)
     assert answer.choices[0].message.content == "Grüße 🦙 an alle"
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (4, 4)
 
 
 def test_a_stream(vendor: tuple[Any, Fake]) -> None:
-    """The pieces are the answer; the last says why it ended."""
+    """The pieces make up the answer; the last has the finish reason."""
     client, _ = vendor
-    chunks = list(client.chat.completions.create(model=MODEL, messages=ASKED, stream=True))
-    told = [chunk.choices[0] for chunk in chunks if chunk.choices]
-    assert "".join(choice.delta.content or "" for choice in told) == "Grüße 🦙 an alle"
-    assert told[-1].finish_reason in ("stop", "eos")
+    chunks = list(client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True))
+    choices = [chunk.choices[0] for chunk in chunks if chunk.choices]
+    assert "".join(choice.delta.content or "" for choice in choices) == "Grüße 🦙 an alle"
+    assert choices[-1].finish_reason in ("stop", "eos")
 
 
 def test_tools(vendor: tuple[Any, Fake]) -> None:
     """A call whole, and in fragments."""
     client, _ = vendor
-    whole = client.chat.completions.create(model=MODEL, messages=ASKED, tools=[TOOL])
+    whole = client.chat.completions.create(model=MODEL, messages=MESSAGES, tools=[TOOL])
     call = whole.choices[0].message.tool_calls[0].function
-    chunks = list(client.chat.completions.create(model=MODEL, messages=ASKED, tools=[TOOL], stream=True))
+    chunks = list(client.chat.completions.create(model=MODEL, messages=MESSAGES, tools=[TOOL], stream=True))
     pieces = [piece.function for chunk in chunks for choice in chunk.choices for piece in choice.delta.tool_calls or ()]
     assert call.name == pieces[0].name == "weather"
     assert (
@@ -63,7 +63,7 @@ def test_tools(vendor: tuple[Any, Fake]) -> None:
 
 
 def test_raw_text(vendor: tuple[Any, Fake]) -> None:
-    """A completion, cut at its limit."""
+    """A completion ends at its limit."""
     client, _ = vendor
     answer = client.completions.create(model=MODEL, prompt="one two three", max_tokens=2)
     assert (answer.choices[0].text, answer.choices[0].finish_reason) == ("one two", "length")
@@ -81,7 +81,7 @@ def test_embeddings(vendor: tuple[Any, Fake]) -> None:
 def test_logprobs() -> None:
     """OpenAI's are a list of objects."""
     with serving() as fake, openai.OpenAI(api_key=KEY, base_url=f"{fake.url}/v1") as client:
-        answer = client.chat.completions.create(model=MODEL, messages=ASKED, logprobs=True, top_logprobs=2)
+        answer = client.chat.completions.create(model=MODEL, messages=MESSAGES, logprobs=True, top_logprobs=2)
     assert [entry.token for entry in answer.choices[0].logprobs.content] == ["Grüße", " 🦙", " an", " alle"]
     assert len(answer.choices[0].logprobs.content[0].top_logprobs) == 2
 
@@ -89,7 +89,7 @@ def test_logprobs() -> None:
 def test_togethers_logprobs() -> None:
     """Together's are parallel arrays."""
     with serving("together") as fake, together.Together(api_key=KEY, base_url=f"{fake.url}/v1") as client:
-        answer = client.chat.completions.create(model=MODEL, messages=ASKED, logprobs=1)
+        answer = client.chat.completions.create(model=MODEL, messages=MESSAGES, logprobs=1)
     assert answer.choices[0].logprobs.tokens == ["Grüße", " 🦙", " an", " alle"]
 
 
@@ -100,15 +100,15 @@ def test_errors(vendor: tuple[Any, Fake]) -> None:
     with pytest.raises(module.BadRequestError, match=f"maximum context length is {CONTEXT}"):
         client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "a " * 600}])
     with pytest.raises(module.AuthenticationError):
-        client.with_options(api_key="sk-wrong").chat.completions.create(model=MODEL, messages=ASKED)
+        client.with_options(api_key="sk-wrong").chat.completions.create(model=MODEL, messages=MESSAGES)
 
 
 def test_an_error_within_a_stream(vendor: tuple[Any, Fake]) -> None:
-    """Raised, though the answer had begun and its status was 200."""
+    """It is raised although the status was 200."""
     client, fake = vendor
-    begun = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": MODEL}
-    chunk = {**begun, "choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}]}
+    fields = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": MODEL}
+    chunk = {**fields, "choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}]}
     fake.script = [json.dumps(chunk), json.dumps({"error": {"message": "the engine died", "code": 500}}), "[DONE]"]
     module = openai if isinstance(client, openai.OpenAI) else together
     with pytest.raises(module.APIError, match="the engine died"):
-        list(client.chat.completions.create(model=MODEL, messages=ASKED, stream=True))
+        list(client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True))

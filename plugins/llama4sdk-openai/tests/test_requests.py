@@ -1,4 +1,4 @@
-"""What is sent: every endpoint is asked in its own way, and what it cannot do is refused before anything is sent."""
+"""Bodies of requests: each endpoint's own fields, and refusals before anything is sent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def dialect(name: str, model: str = "m", options: Options | None = None) -> Open
 
 
 def sent(name: str, request: Request, *tried: str, model: str = "m", options: Options | None = None) -> dict[str, Any]:
-    """The body that the request becomes."""
+    """The body of the request."""
     call, _ = dialect(name, model, options).ask(request, frozenset(tried))
     body = json.loads(call.content)
     assert isinstance(body, dict)
@@ -44,28 +44,28 @@ def chat(text: str = "Hi", **fields: Any) -> Request:
 
 @pytest.mark.parametrize("name", load_profiles())
 def test_every_profile_streams_a_chat(name: str) -> None:
-    """A chat is streamed everywhere, by the model's name, with the text as it is."""
+    """A chat is a stream, with the model's name and the unchanged text."""
     body = sent(name, chat("Grüße 🦙"))
     assert (body["model"], body["stream"]) == ("m", True)
     assert body["messages"] == [{"role": "user", "content": "Grüße 🦙"}]
 
 
-def test_usage_is_asked_for_where_it_must_be() -> None:
-    """Only Together counts unasked; an endpoint that refuses to be asked is asked once more without."""
+def test_usage_is_requested_where_it_must_be() -> None:
+    """Only Together always counts; remedies leave out the field or the stream."""
     assert sent("vllm-server", chat())["stream_options"] == {"include_usage": True}
     assert "stream_options" not in sent("together", chat())
     assert "stream_options" not in sent("openai", chat(), "no_usage")
     assert sent("openai", chat(), "unary")["stream"] is False
 
 
-def test_nobody_shortens_a_prompt_in_silence() -> None:
-    """Endpoints that would cut what is too long are told to refuse it."""
+def test_no_endpoint_shortens_a_prompt_silently() -> None:
+    """Endpoints that would cut a long prompt are told to refuse it."""
     for name in ("together", "fireworks"):
         assert sent(name, chat())["context_length_exceeded_behavior"] == "error"
     assert sent("openrouter", chat())["transforms"] == []
 
 
-def test_openrouter_only_tries_hosts_that_honour_everything() -> None:
+def test_openrouter_only_uses_hosts_that_honour_all_parameters() -> None:
     """The rule stays when the caller orders the hosts."""
     options = Options(provider={"order": ["deepinfra"]})
     assert sent("openrouter", chat(), options=options)["provider"] == {
@@ -74,7 +74,7 @@ def test_openrouter_only_tries_hosts_that_honour_everything() -> None:
     }
 
 
-def test_logprobs_are_asked_for_in_each_dialect() -> None:
+def test_logprobs_are_requested_in_each_dialect() -> None:
     """A flag and a number in chats, one number for raw text and at Together."""
     sampling = SamplingParams(logprobs=3)
     assert sent("vllm-server", chat(sampling=sampling)).items() >= {"logprobs": True, "top_logprobs": 3}.items()
@@ -83,26 +83,26 @@ def test_logprobs_are_asked_for_in_each_dialect() -> None:
 
 
 def test_more_alternatives_than_there_are_is_refused() -> None:
-    """Hugging Face and TGI give five."""
+    """Hugging Face and TGI return five at most."""
     with pytest.raises(UnsupportedFeatureError, match="logprobs=6"):
         sent("huggingface", chat(sampling=SamplingParams(logprobs=6)))
 
 
-def test_llamacpp_has_its_own_names() -> None:
-    """Its penalty looks back over everything, as ours does."""
+def test_llamacpp_has_its_own_option_names() -> None:
+    """Its repetition penalty covers the whole context, as the SDK's does."""
     body = sent("llamacpp-server", chat(sampling=SamplingParams(repetition_penalty=1.2)))
     assert (body["repeat_penalty"], body["repeat_last_n"]) == (1.2, -1)
     assert "repetition_penalty" not in body
 
 
-def test_what_changes_nothing_is_left_out_where_it_is_refused() -> None:
-    """TGI takes no top_p of 1."""
+def test_values_without_effect_are_left_out_where_they_are_refused() -> None:
+    """TGI refuses a top_p of 1."""
     assert "top_p" not in sent("tgi", chat(sampling=SamplingParams(top_p=1)))
     assert sent("tgi", chat(sampling=SamplingParams(top_p=0.5)))["top_p"] == 0.5
 
 
-def test_one_tool_is_demanded_by_name_or_by_being_alone() -> None:
-    """LM Studio knows no names: it gets the one tool, and must call one."""
+def test_a_tool_is_demanded_by_name_or_by_being_the_only_one() -> None:
+    """LM Studio takes no names: it gets that tool alone, and must call one."""
     request = chat(tools=(TOOL, OTHER), tool_choice="now")
     assert sent("vllm-server", request)["tool_choice"] == {"type": "function", "function": {"name": "now"}}
     body = sent("lmstudio", request)
@@ -110,8 +110,8 @@ def test_one_tool_is_demanded_by_name_or_by_being_alone() -> None:
     assert [tool["function"]["name"] for tool in body["tools"]] == ["now"]
 
 
-def test_llamacpp_is_given_the_shape_of_a_call() -> None:
-    """It lets a model talk before a call that is required, and knows no names: the answer itself must be the call."""
+def test_llamacpp_gets_the_schema_of_a_call() -> None:
+    """It lets a model write text before a required call, so the answer itself must be the call."""
     body = sent("llamacpp-server", chat(tools=(TOOL, OTHER), tool_choice="now"))
     assert body["tool_choice"] == "none"
     assert len(body["tools"]) == 2
@@ -119,19 +119,19 @@ def test_llamacpp_is_given_the_shape_of_a_call() -> None:
     assert shape["properties"] == {"name": {"const": "now"}, "arguments": TOOL.parameters}
 
 
-def test_rescued_calls_have_ids_of_their_own() -> None:
-    """Ids go on where those of the conversation end, so that each result has one call to answer."""
+def test_calls_in_the_text_have_ids_of_their_own() -> None:
+    """Ids continue those of the conversation, so that each result has one call to answer."""
     before = Message(role="assistant", tool_calls=(ToolCall(id="call_0", name="now", arguments="{}"),))
     result = Message(role="tool", content="noon", tool_call_id="call_0")
-    asked = Request(messages=(chat().messages[0], before, result), tools=(TOOL,), tool_choice="now")
-    _, reader = dialect("llamacpp-server").ask(asked, frozenset())
+    request = Request(messages=(chat().messages[0], before, result), tools=(TOOL,), tool_choice="now")
+    _, reader = dialect("llamacpp-server").ask(request, frozenset())
     reader.begin(Head(200, {"content-type": "application/json"}))
-    told = {"choices": [{"message": {"content": '{"name": "now", "arguments": {}}'}, "finish_reason": "stop"}]}
-    events = [*reader.feed(json.dumps(told).encode()), *reader.end()]
+    body = {"choices": [{"message": {"content": '{"name": "now", "arguments": {}}'}, "finish_reason": "stop"}]}
+    events = [*reader.feed(json.dumps(body).encode()), *reader.end()]
     assert [event.id for event in events if isinstance(event, ToolCallDelta)] == ["call_1"]
 
 
-SHAPES: list[tuple[str, Constraint, dict[str, Any]]] = [
+CONSTRAINT_FIELDS: list[tuple[str, Constraint, dict[str, Any]]] = [
     ("vllm-server", JsonSchema(definition=SCHEMA), {"structured_outputs": {"json": SCHEMA}}),
     ("vllm-server", Regex(pattern="a+"), {"structured_outputs": {"regex": "a+"}}),
     ("vllm-server", Grammar(lark='start: "a"'), {"structured_outputs": {"grammar": 'start: "a"'}}),
@@ -151,9 +151,9 @@ SHAPES: list[tuple[str, Constraint, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "constraint", "expected"), SHAPES)
-def test_shapes_are_said_as_each_server_wants(name: str, constraint: Constraint, expected: dict[str, Any]) -> None:
-    """A schema, a regular expression and a grammar have a place of their own in each dialect."""
+@pytest.mark.parametrize(("name", "constraint", "expected"), CONSTRAINT_FIELDS)
+def test_constraints_are_written_for_each_server(name: str, constraint: Constraint, expected: dict[str, Any]) -> None:
+    """A schema, a regular expression and a grammar have fields of their own in each dialect."""
     assert sent(name, chat(constraint=constraint)).items() >= expected.items()
 
 
@@ -174,7 +174,7 @@ def test_constraints_that_a_server_does_not_take_are_refused(name: str, constrai
     assert "schema=" in (caught.value.hint or "")
 
 
-def test_raw_text_of_a_shape_is_refused_where_only_chats_have_one() -> None:
+def test_constrained_raw_text_is_refused_where_only_chats_can_be() -> None:
     """``response_format`` is a field of chats."""
     with pytest.raises(UnsupportedFeatureError, match="raw text of a given shape"):
         sent("together", Request(prompt="a", constraint=JsonSchema(definition=SCHEMA)))
@@ -183,21 +183,21 @@ def test_raw_text_of_a_shape_is_refused_where_only_chats_have_one() -> None:
 
 
 def test_raw_text_is_not_cut_after_a_few_tokens() -> None:
-    """Without a limit of the caller's servers get one that surely fits: no token is less than a byte."""
+    """Without the caller's limit servers get one that surely fits, as a token has at least one byte."""
     assert sent("vllm-server", Request(prompt="abc"))["max_tokens"] == 1000 - 3 - 16
     assert sent("sglang", Request(prompt="é" * 10))["max_tokens"] == 1000 - 20 - 16
     assert "max_tokens" not in sent("llamacpp-server", Request(prompt="abc"))  # which goes on by itself
 
 
-def test_what_cannot_fit_is_refused_at_once() -> None:
+def test_an_answer_that_cannot_fit_is_refused() -> None:
     """An answer as long as the context leaves no room for a prompt."""
     with pytest.raises(ContextLengthError) as caught:
         sent("openai", chat(sampling=SamplingParams(max_tokens=1000)))
     assert (caught.value.limit, caught.value.requested) == (1000, 1001)
 
 
-def test_limits_of_the_registry_hold() -> None:
-    """Vertex takes three images, Together no temperature above 1."""
+def test_limits_of_the_registry_are_enforced() -> None:
+    """Vertex takes three images, Together a temperature of at most 1."""
     images = Message(role="user", content=(*[ImagePart(data=PNG)] * 4, TextPart(text="?")))
     with pytest.raises(UnsupportedFeatureError, match="4 images"):
         sent("vertex", Request(messages=(images,)), model="meta/llama-4-scout-17b-16e-instruct-maas")
@@ -206,8 +206,8 @@ def test_limits_of_the_registry_hold() -> None:
         sent("together", hot, model="meta-llama/Llama-4-Scout-17B-16E-Instruct")
 
 
-def test_images_are_sent_as_addresses() -> None:
-    """Bytes become data: urls of the type they are; a video is its frames; links pass; files do not."""
+def test_images_are_sent_as_urls() -> None:
+    """Bytes become data: URLs, a video its frames; web addresses pass, local files do not."""
     video = VideoPart(frames=(ImagePart(data=b"\xff\xd8\xff jpeg"), ImagePart(url="https://x/y.webp")))
     message = Message(role="user", content=(TextPart(text="What?"), ImagePart(data=PNG), video))
     parts = sent("openai", Request(messages=(message,)))["messages"][0]["content"]
@@ -223,37 +223,37 @@ def test_images_are_sent_as_addresses() -> None:
 def test_results_answer_their_calls() -> None:
     """A result without an id answers the oldest call that has none yet."""
     calls = tuple(ToolCall(id=f"c{n}", name="now", arguments="{}") for n in range(2))
-    said = Message(role="assistant", tool_calls=calls)
+    answer = Message(role="assistant", tool_calls=calls)
     results = (Message(role="tool", content="1", tool_call_id="c0"), Message(role="tool", content="2"))
     question = Message(role="user", content="?")
-    written = sent("openai", Request(messages=(question, said, *results)))["messages"]
-    assert [one["tool_call_id"] for one in written[2:]] == ["c0", "c1"]
+    written = sent("openai", Request(messages=(question, answer, *results)))["messages"]
+    assert [entry["tool_call_id"] for entry in written[2:]] == ["c0", "c1"]
     assert written[1]["content"] is None
     with pytest.raises(InvalidRequestError, match="answers no call"):
         sent("openai", Request(messages=(question, Message(role="tool", content="1"))))
 
 
-def test_what_nobody_here_knows_goes_through_extra_body() -> None:
-    """Fields that the SDK has no name for are sent as they are."""
+def test_extra_body_is_sent_unchanged() -> None:
+    """Fields that the SDK does not have are sent as they are."""
     assert sent("openai", chat(), options=Options(extra_body={"logit_bias": {"1": 2}}))["logit_bias"] == {"1": 2}
 
 
 def test_half_characters_are_refused() -> None:
-    """No encoding carries them."""
+    """Unpaired surrogates cannot be encoded."""
     with pytest.raises(InvalidRequestError, match="halves of characters"):
         sent("openai", chat("\ud83e"))
 
 
-def test_embeddings_are_asked_for_in_parts() -> None:
-    """A hundred texts are two calls; vectors come packed where the server can."""
+def test_embeddings_are_requested_in_batches() -> None:
+    """A hundred texts are two calls, with packed vectors where the server has them."""
     calls = dialect("vllm-server").embed(EmbedRequest(inputs=tuple("ab" * 50)))
     bodies = [json.loads(call.content) for call in calls]
     assert [len(body["input"]) for body in bodies] == [64, 36]
     assert bodies[0]["encoding_format"] == "base64"
 
 
-def test_embeddings_that_no_server_makes_are_refused() -> None:
-    """Pooling is the server's own, and raw vectors only some can be asked for."""
+def test_unsupported_embeddings_are_refused() -> None:
+    """Pooling is the server's own, and only some servers can leave vectors unnormalized."""
     with pytest.raises(UnsupportedFeatureError, match="pooling='last'"):
         dialect("openai").embed(EmbedRequest(inputs=("a",), pooling="last"))
     with pytest.raises(UnsupportedFeatureError, match="as the model made them"):
@@ -262,8 +262,8 @@ def test_embeddings_that_no_server_makes_are_refused() -> None:
     assert json.loads(call.content)["embd_normalize"] == -1
 
 
-def test_hugging_face_has_embeddings_elsewhere() -> None:
-    """They are its task of feature extraction, at an address of the model."""
+def test_hugging_face_has_another_path_for_embeddings() -> None:
+    """They are its feature extraction task, at a path of the model."""
     (call,) = dialect("huggingface", "org/name:auto").embed(EmbedRequest(inputs=("a", "b")))
     assert call.url == "https://host/hf-inference/models/org/name/pipeline/feature-extraction"
     assert json.loads(call.content) == {"inputs": ["a", "b"]}

@@ -1,4 +1,4 @@
-"""What is read: answers in every spelling that servers have, cut anywhere, and errors that come within them."""
+"""Answers in every form that servers send, cut anywhere, and errors within them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WHOLE = Head(200, {"content-type": "application/json"})
 
 
 def read(pieces: Iterable[bytes], *, name: str = "openai", head: Head = STREAM, rescue: bool = False) -> Completion:
-    """The answer these bytes are."""
+    """The answer of these bytes."""
     reader = ChatReader(
         load_profiles()[name],
         "m",
@@ -56,11 +56,11 @@ def chunk(content: str | None = None, reason: str | None = None, **fields: Any) 
 
 
 def test_an_answer_may_be_cut_anywhere() -> None:
-    """Byte by byte it is the same answer, with characters of several bytes whole."""
+    """Read byte by byte the answer is the same, with characters of several bytes intact."""
     data = lines(chunk("Grüße "), chunk("🦙"), chunk(None, "stop"), {"choices": [], "usage": {"prompt_tokens": 3}})
     whole = read([data])
     assert (whole.text, whole.finish_reason, whole.usage.input_tokens) == ("Grüße 🦙", "stop", 3)
-    assert read([data[place : place + 1] for place in range(len(data))]) == whole
+    assert read([data[start : start + 1] for start in range(len(data))]) == whole
 
 
 def test_halves_of_a_character_are_joined() -> None:
@@ -74,7 +74,7 @@ def test_halves_of_a_character_are_joined() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("reason", "finish_reason"),
     [
         ("stop", "stop"),
         ("eos", "stop"),
@@ -84,19 +84,19 @@ def test_halves_of_a_character_are_joined() -> None:
         ("content_filter", "content_filter"),
     ],
 )
-def test_reasons_have_one_name(said: str, meant: str) -> None:
-    """Whatever a server calls the end of an answer, it is one of ours."""
-    assert read([lines(chunk("a", said))]).finish_reason == meant
+def test_reasons_have_one_name(reason: str, finish_reason: str) -> None:
+    """Each server's finish reason is one of the SDK's."""
+    assert read([lines(chunk("a", reason))]).finish_reason == finish_reason
 
 
-def test_an_end_nobody_knows_is_no_end() -> None:
-    """An answer that was aborted is not passed off as whole."""
+def test_an_unknown_finish_reason_is_an_error() -> None:
+    """An aborted answer is not passed off as complete."""
     with pytest.raises(APIError, match="'abort'"):
         read([lines(chunk("a", "abort"))])
 
 
-def test_done_is_not_needed_behind_a_reason() -> None:
-    """Servers that never send [DONE] are believed when they gave a reason; without one the answer was cut."""
+def test_done_is_not_needed_after_a_finish_reason() -> None:
+    """Without a finish reason the answer was cut, whether [DONE] came or not."""
     assert read([lines(chunk("a", "stop"), done=False)]).text == "a"
     with pytest.raises(StreamInterruptedError):
         read([lines(chunk("a"), done=False)])
@@ -104,8 +104,8 @@ def test_done_is_not_needed_behind_a_reason() -> None:
         read([lines(chunk("a"))])
 
 
-def test_an_answer_that_came_whole() -> None:
-    """One object instead of a stream reads the same, calls included."""
+def test_an_answer_without_a_stream() -> None:
+    """One object is read like a stream, calls included."""
     call = {"id": "c", "type": "function", "function": {"name": "now", "arguments": {"in": "Lima"}}}
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
     body = {
@@ -117,8 +117,8 @@ def test_an_answer_that_came_whole() -> None:
     assert (answer.finish_reason, answer.usage.total_tokens) == ("tool_calls", 3)
 
 
-def test_an_error_within_an_answer_wins_over_its_end() -> None:
-    """VLLM ends a stream with an error, and then as if nothing had been."""
+def test_an_error_within_an_answer_takes_precedence_over_its_end() -> None:
+    """VLLM sends an error, and then ends the stream normally."""
     error = {"error": {"message": "the engine died", "type": "InternalServerError", "code": 500}}
     with pytest.raises(APIStatusError, match="the engine died"):
         read([lines(chunk("a"), error)])
@@ -141,14 +141,14 @@ ERRORS: list[tuple[bytes, type[Llama4Error]]] = [
 
 @pytest.mark.parametrize(("data", "kind"), ERRORS)
 def test_errors_within_answers(data: bytes, kind: type[Llama4Error]) -> None:
-    """Each of the ways to say it within a stream is the error it would have been before one."""
+    """Each form of an error within a stream is the error that its status would have been."""
     with pytest.raises(kind):
         read([data])
 
 
 @pytest.mark.parametrize("data", [lines("{"), lines("3"), lines('{"choices":'), b"data: {\xff}\n\n"])
-def test_what_is_no_json_is_an_error(data: bytes) -> None:
-    """Nothing that cannot be read is skipped in silence."""
+def test_invalid_json_is_an_error(data: bytes) -> None:
+    """Nothing unreadable is skipped silently."""
     with pytest.raises(APIError, match="no JSON"):
         read([data])
 
@@ -157,8 +157,8 @@ def fragment(
     index: int | None = None, call_id: str | None = None, name: str | None = None, arguments: Any = None
 ) -> dict[str, Any]:
     function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
-    place = {} if index is None else {"index": index}
-    return chunk(delta={"tool_calls": [{**place, "id": call_id, "function": function}]})
+    position = {} if index is None else {"index": index}
+    return chunk(delta={"tool_calls": [{**position, "id": call_id, "function": function}]})
 
 
 def test_calls_are_assembled_from_fragments() -> None:
@@ -177,13 +177,13 @@ def test_calls_are_assembled_from_fragments() -> None:
 
 
 def test_a_call_without_a_name_is_an_error() -> None:
-    """Nobody can be called so."""
+    """A call needs a tool's name."""
     with pytest.raises(APIError, match="without naming it"):
         read([lines(fragment(0, "a", None, "{}"), chunk(None, "tool_calls"))])
 
 
-def test_calls_left_in_the_text_are_rescued_when_asked() -> None:
-    """What a server's parser missed is a call with ``rescue``, and text without."""
+def test_calls_left_in_the_text_are_found_when_asked() -> None:
+    """A call that the server's parser missed is a call with ``rescue``, and text without."""
     data = lines(chunk("[now("), chunk("zone='UTC')]"), chunk(None, "stop"))
     rescued = read([data], rescue=True)
     assert (rescued.text, rescued.finish_reason) == ("", "tool_calls")
@@ -211,7 +211,7 @@ LOGPROBS: dict[str, Any] = {
 
 @pytest.mark.parametrize("form", LOGPROBS)
 def test_logprobs_in_either_form(form: str) -> None:
-    """Objects or parallel arrays: the drawn token and the likeliest alternatives, as many as were asked for."""
+    """Objects and parallel arrays give the same tokens and alternatives."""
     top = (TopLogprob(token="a", logprob=-0.5), TopLogprob(token="b", logprob=-3.0))
     answer = read([lines(chunk("a", "stop", logprobs=LOGPROBS[form]))])
     assert answer.logprobs == (TokenLogprob(token="a", logprob=-0.5, top=top),)
@@ -249,12 +249,12 @@ USAGES: list[tuple[str, dict[str, Any], Usage]] = [
 
 
 @pytest.mark.parametrize(("name", "fields", "expected"), USAGES)
-def test_usage_wherever_it_stands(name: str, fields: dict[str, Any], expected: Usage) -> None:
-    """Counts are taken from where each server puts them, and never made up."""
+def test_usage_is_read_wherever_it_is(name: str, fields: dict[str, Any], expected: Usage) -> None:
+    """Counts are read where each server puts them, and never guessed."""
     assert read([lines(chunk("a", "stop"), {"choices": [], **fields})], name=name).usage == expected
 
 
 def test_a_refusal_is_a_filtered_answer() -> None:
-    """Its words are the text, and nobody takes them for an answer."""
+    """A refusal's words are the text, and the finish reason is content_filter."""
     answer = read([lines(chunk(delta={"refusal": "I may not."}), chunk(None, "stop"))])
     assert (answer.text, answer.finish_reason) == ("I may not.", "content_filter")

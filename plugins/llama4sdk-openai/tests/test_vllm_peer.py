@@ -65,7 +65,7 @@ TEMPLATE = """{{- bos_token }}
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with everything but weights, which vLLM draws itself."""
+    """A directory with everything but weights, which vLLM initializes at random."""
     folder = tmp_path_factory.mktemp("scout-shaped")
     source = Path(pytest.importorskip("llama_models").__file__).parent / "llama4" / "tokenizer.model"
     tokenizer = Tokenizer.from_tiktoken(source)
@@ -89,7 +89,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(checkpoint: Path, port: int, *more: str) -> list[str]:
-    """What starts a server of this checkpoint."""
+    """The command that starts a server of this checkpoint."""
     fixed = ["--host", "127.0.0.1", "--port", str(port), "--api-key", KEY, "--served-model-name", "tiny-scout"]
     small = ["--load-format", "dummy", "--dtype", "bfloat16", "--enforce-eager", "--max-num-seqs", "8"]
     assert PYTHON is not None
@@ -101,7 +101,7 @@ ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_US
 
 @pytest.fixture(scope="module")
 def address(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The server, which parses Llama 4's calls, and writes no blanks where a shape allows them."""
+    """The server, which parses Llama 4's calls, and writes no blanks where a schema allows them."""
     port = free_port()
     tools = ["--enable-auto-tool-choice", "--tool-call-parser", "llama4_pythonic"]
     shapes = ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
@@ -111,7 +111,7 @@ def address(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 class TestVllm(PeerTests):
-    """Everything that is asked of a peer."""
+    """The tests for every peer."""
 
     backend: ClassVar[str] = "vllm-server"
     context: ClassVar[int] = CONTEXT
@@ -125,7 +125,7 @@ class TestVllm(PeerTests):
 
 
 class TestConformance(BackendConformance):
-    """The contract, kept by way of a real server."""
+    """The conformance kit, run with a real server."""
 
     backend: ClassVar[type[Backend]] = VllmServerBackend
     need: ClassVar[Need] = Need()
@@ -140,7 +140,7 @@ class TestConformance(BackendConformance):
 
     @pytest.fixture(autouse=True)
     def _no_settings(self) -> None:
-        """Here the settings are those of the whole class."""
+        """Keep the settings of the whole class."""
 
 
 def test_embeddings(checkpoint: Path, tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_embeddings(checkpoint: Path, tmp_path: Path) -> None:
         running(pooling, port, tmp_path / "log", **ENVIRONMENT) as url,
         Client(backend="vllm-server", endpoint=PeerTests().endpoint(url), hardware=LAPTOP) as client,
     ):
-        found = client.embed(["A cat sleeps.", "Interest rates rose.", "A cat sleeps."])
-    print(found.dimensions, found.usage)
-    assert found.dimensions == CONFIG["hidden_size"]
-    assert all(math.isclose(math.hypot(*vector), 1, abs_tol=1e-5) for vector in found.vectors)
-    assert math.dist(found.vectors[0], found.vectors[2]) < 1e-3
+        result = client.embed(["A cat sleeps.", "Interest rates rose.", "A cat sleeps."])
+    print(result.dimensions, result.usage)
+    assert result.dimensions == CONFIG["hidden_size"]
+    assert all(math.isclose(math.hypot(*vector), 1, abs_tol=1e-5) for vector in result.vectors)
+    assert math.dist(result.vectors[0], result.vectors[2]) < 1e-3
