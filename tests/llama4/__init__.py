@@ -1,1 +1,1 @@
-"""Llama 4 itself: tokenizer, template, stops."""
+"""Tests of llama4sdk.llama4."""

@@ -21,30 +21,30 @@ CONTROL = ["<|begin_of_text|>", "<|eot|>", "<|im_start|>", "<|im_end|>"]
 
 @pytest.fixture(scope="session")
 def encoder() -> Encoder:
-    """What Hugging Face's tokenizers make of it; control tokens in the text are parsed."""
+    """Hugging Face's tokenizer, which parses control tokens in text."""
     encoder = Encoder(models.BPE())
     encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     encoder.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     encoder.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet))
     encoder.add_special_tokens([AddedToken(token, special=True) for token in CONTROL])
-    begin = encoder.token_to_id(CONTROL[0])
+    bos = encoder.token_to_id(CONTROL[0])
     encoder.post_processor = processors.TemplateProcessing(
-        single=f"{CONTROL[0]} $A", special_tokens=[(CONTROL[0], begin)]
+        single=f"{CONTROL[0]} $A", special_tokens=[(CONTROL[0], bos)]
     )
     return encoder
 
 
 @pytest.fixture(scope="session")
 def tokenizer_json(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The same as the text of a ``tokenizer.json``."""
+    """The text of its ``tokenizer.json``."""
     path: Path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
     encoder.save(str(path))
     return json.dumps(json.loads(path.read_text(encoding="utf-8")))
 
 
 class Meta:
-    """What Meta's tokenizer says."""
+    """Meta's tokenizer as a reference."""
 
     def __init__(self, path: Path) -> None:
         from llama_models.llama4.tokenizer import Tokenizer as Theirs

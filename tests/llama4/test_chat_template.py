@@ -1,4 +1,4 @@
-"""Chat templates, held against Hugging Face's own rendering."""
+"""Chat templates render as Hugging Face's own renderer does."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_tools_and_calls_equal_transformers() -> None:
 
 
 def test_a_refusal_is_the_requests_fault() -> None:
-    """``raise_exception`` becomes InvalidRequestError with the template's words."""
+    """``raise_exception`` becomes InvalidRequestError with the template's message."""
     template = ChatTemplate("{{ raise_exception('Only user messages') }}")
     with pytest.raises(InvalidRequestError, match="Only user messages"):
         template.render([Message(role="user", content="Hi")])
@@ -106,6 +106,6 @@ def test_a_broken_template_is_the_checkpoints_fault(source: str) -> None:
 
 
 def test_a_template_cannot_reach_the_program() -> None:
-    """The sandbox keeps a checkpoint's template from Python's inside."""
+    """The sandbox keeps a template from Python's internals."""
     with pytest.raises(CheckpointError, match="template"):
         ChatTemplate("{{ messages.__class__.__mro__ }}").render([Message(role="user", content="Hi")])

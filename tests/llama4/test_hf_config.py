@@ -1,4 +1,4 @@
-"""Hyper-parameters written in Hugging Face's spelling are read as the same, by us and by transformers."""
+"""Configurations written in Hugging Face's format are read as the same, by us and by transformers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.weights.checkpoints import VISION, write_gguf
 
 @st.composite
 def configs(draw: st.DrawFn) -> TextConfig:
-    """Networks of all kinds, those that no formula of layers describes among them."""
+    """Networks of all kinds, including some whose layers follow no formula."""
     layers = draw(st.integers(1, 12))
     some = st.frozensets(st.integers(0, layers - 1))
     experts = draw(st.integers(0, 8))
@@ -61,13 +61,13 @@ def configs(draw: st.DrawFn) -> TextConfig:
 
 @given(configs())
 def test_any_network_survives(config: TextConfig) -> None:
-    """What is written, through JSON, is read as the same network."""
+    """A configuration is the same after a round trip through JSON."""
     assert TextConfig.from_hf(json.loads(json.dumps(hf_config(config)))) == config
 
 
 @given(configs(), st.sampled_from([2, 1]), st.floats(1, 1e6))
 def test_so_does_one_that_sees(config: TextConfig, shuffle: int, theta: float) -> None:
-    """Both parts of a network with a vision part come back."""
+    """A configuration with vision is the same after a round trip."""
     vision = VISION.model_copy(
         update={"shuffle": shuffle, "mlp_size": VISION.hidden_size * shuffle**2, "rope_theta": theta}
     )
@@ -77,13 +77,13 @@ def test_so_does_one_that_sees(config: TextConfig, shuffle: int, theta: float) -
 
 
 def test_a_network_from_gguf_survives(tmp_path: Path) -> None:
-    """So does one that a GGUF file describes in its own words."""
+    """A configuration read from GGUF is the same after a round trip."""
     config = open_checkpoint(write_gguf(tmp_path / "tiny.gguf")).config
     assert TextConfig.from_hf(hf_config(config)) == config
 
 
 def test_transformers_reads_the_published_networks(tmp_path: Path) -> None:
-    """Transformers' own class finds the published figures where it looks for them."""
+    """Transformers' own class reads the published values."""
     for spec in (SCOUT, MAVERICK):
         assert spec.config is not None
         written = hf_config(spec.config, control={"<|patch|>": 7, "<|begin_of_text|>": 5}, stop_ids={3, 2})
@@ -97,7 +97,7 @@ def test_transformers_reads_the_published_networks(tmp_path: Path) -> None:
 
 
 def test_transformers_knows_the_image_token(tmp_path: Path) -> None:
-    """Of a network that sees, the token that stands for image features is named."""
+    """The token of image features is written for networks with vision."""
     assert SCOUT.config is not None
     written = hf_config(SCOUT.config, VISION, control={"<|patch|>": 200_092})
     (tmp_path / "config.json").write_text(json.dumps(written), encoding="utf-8")

@@ -48,29 +48,29 @@ RESULT = TEXT.map(lambda text: Message(role="tool", content=text, tool_call_id="
 def conversations(
     messages: st.SearchStrategy[Message], first: st.SearchStrategy[Message] = USER
 ) -> st.SearchStrategy[list[Message]]:
-    """With a system message or without, and then a user's."""
+    """Conversations with and without a system message."""
     opening: st.SearchStrategy[list[Message]] = st.just([]) | SYSTEM.map(lambda message: [message])
     parts = st.tuples(opening, first.map(lambda message: [message]), st.lists(messages, max_size=4))
     return parts.map(lambda lists: [*lists[0], *lists[1], *lists[2]])
 
 
 def as_transformers_has_it(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """The conversation in the dicts that its users write."""
-    found: list[dict[str, Any]] = []
+    """The conversation as the dicts that transformers takes."""
+    entries: list[dict[str, Any]] = []
     for message in messages:
-        one: dict[str, Any] = {"role": message.role, "content": message.text}
+        entry: dict[str, Any] = {"role": message.role, "content": message.text}
         if message.has_images:
-            one["content"] = [
+            entry["content"] = [
                 {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": "image"}
                 for part in message.parts
             ]
         if message.tool_calls:
-            one["tool_calls"] = [
+            entry["tool_calls"] = [
                 {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.parsed()}}
                 for call in message.tool_calls
             ]
-        found.append(one)
-    return found
+        entries.append(entry)
+    return entries
 
 
 def transformers(messages: Sequence[Message], tools: Sequence[Tool] = ()) -> str:
@@ -96,21 +96,21 @@ def test_any_conversation_is_rendered_as_transformers_does(messages: list[Messag
 @settings(max_examples=100, deadline=None)
 @given(conversations(PLAIN | CALLING | RESULT, TEXT.map(lambda text: Message(role="user", content=text))))
 def test_tools_are_described_as_transformers_does(messages: list[Message]) -> None:
-    """With tools, too, as long as the first user message is text."""
+    """With tools, prompts are equal as long as the first user message is text."""
     assert HUB.render(messages, tools=[WEATHER, Tool(name="f")]) == transformers(messages, [WEATHER, Tool(name="f")])
 
 
 @settings(max_examples=150, deadline=None)
 @given(conversations(PLAIN))
 def test_without_tools_llama4prompt_writes_the_same_text(messages: list[Message]) -> None:
-    """Of plain conversations, images included, the text is one; only a system message is stripped there."""
+    """Plain conversations with images have the same text, except that the template strips the system message."""
     if messages[0].role == "system":
         messages = [Message(role="system", content=f"S{messages[0].text}S"), *messages[1:]]
     assert Llama4Prompt().render(messages) == HUB.render(messages)
 
 
 def both(*messages: Message, tools: Sequence[Tool] = ()) -> tuple[str, str]:
-    """Ours and the template's, without the beginning that every prompt has and the end."""
+    """Our prompt and the template's, without the common beginning and end."""
     ours = Llama4Prompt().render(messages, tools=tools, add_generation_prompt=False)
     theirs = HUB.render(messages, tools=tools, add_generation_prompt=False)
     return ours.removeprefix(BEGIN), theirs.removeprefix(BEGIN)
@@ -124,23 +124,23 @@ USERS = Message(role="user", content="?")
 
 
 def test_difference_system_message() -> None:
-    """Space around a system message is kept here, and stripped there."""
+    """Llama4Prompt keeps the space around a system message, the template strips it."""
     ours, theirs = both(Message(role="system", content=" S\n"))
     assert ours == f"{header('system')} S\n<|eot|>"
     assert theirs == f"{header('system')}S<|eot|>"
 
 
 def test_difference_text_that_begins_with_a_line_break(ours: Tokenizer) -> None:
-    """The text is one, but here it is encoded apart from its header: other ids."""
+    """Both write the same text, but Llama4Prompt encodes it apart from its header, with other ids."""
     messages = [Message(role="user", content="\n\nHi")]
     assert Llama4Prompt().render(messages) == HUB.render(messages)
-    apart, joined = ours.encode_chat(Llama4Prompt(), messages), ours.encode_chat(HUB, messages)
-    assert apart != joined
-    assert ours.decode(apart) == ours.decode(joined)
+    separate, joined = ours.encode_chat(Llama4Prompt(), messages), ours.encode_chat(HUB, messages)
+    assert separate != joined
+    assert ours.decode(separate) == ours.decode(joined)
 
 
 def test_difference_calls_and_their_end() -> None:
-    """Here a list of calls and ``<|eom|>``; there the text between the marks, JSON behind them, and ``<|eot|>``."""
+    """Llama4Prompt writes a list of calls and ``<|eom|>``, the template marked text, JSON and ``<|eot|>``."""
     call = ToolCall(id="c", name="f", arguments='{"a": "b"}')
     ours, theirs = both(Message(role="assistant", content="So: ", tool_calls=(call, call)))
     assert ours == f'{header("assistant")}So: [f(a="b"), f(a="b")]<|eom|>'
@@ -149,14 +149,14 @@ def test_difference_calls_and_their_end() -> None:
 
 
 def test_difference_results() -> None:
-    """A result that is text goes in as it is here, and quoted as JSON there."""
+    """Llama4Prompt writes a text result as it is, the template as quoted JSON."""
     ours, theirs = both(USERS, Message(role="tool", content='{"rain": 0}'))
     assert ours.endswith(f'{header("ipython")}{{"rain": 0}}<|eom|>')
     assert theirs.endswith(f'{header("ipython")}"{{\\"rain\\": 0}}"<|eot|>')
 
 
 def test_difference_where_tools_are_described() -> None:
-    """Here in the system message; there in the first user message, and the system message says "Environment"."""
+    """Llama4Prompt describes tools in the system message, the template in the first user message."""
     ours, theirs = both(Message(role="system", content="S"), USERS, tools=[WEATHER])
     assert "get_weather" in ours.split("<|eot|>")[0]
     assert theirs.startswith(f"{header('system')}Environment: ipython\nS<|eot|>{header('user')}Given the following")
@@ -165,7 +165,7 @@ def test_difference_where_tools_are_described() -> None:
 
 @pytest.mark.parametrize("system", [[], [Message(role="system", content="S")]], ids=["no-system", "system"])
 def test_tools_do_not_hide_images(system: list[Message]) -> None:
-    """Left alone, the template loses the images of the first message where it describes tools; it is asked not to."""
+    """Images of the first message are kept when tools are described, by a switch of the template."""
     messages = [*system, Message(role="user", content=(TextPart(text="Here: "), IMAGE))]
     assert "<|image|>" not in transformers(messages, [WEATHER])
     text = HUB.render(messages, tools=[WEATHER], add_generation_prompt=False)

@@ -1,4 +1,4 @@
-"""Llama 4's own prompt format, held to Meta's reference; ``test_hub_template`` holds it to Hugging Face's template."""
+"""The prompt format equals Meta's reference; ``test_hub_template`` compares it with Hugging Face's template."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ CALLS = [
 
 @pytest.fixture(scope="session")
 def encode_theirs(model_file: Path) -> Callable[[list[Message], ToolStyle], list[int]]:
-    """What Meta's ``ChatFormat`` makes of a conversation. It needs torchvision for images alone: any module will do."""
+    """The ids of Meta's ``ChatFormat``, which needs torchvision only for images: any module will do."""
     for name in ("torchvision", "torchvision.transforms"):
         sys.modules.setdefault(name, ModuleType(name))
     sys.modules["torchvision"].__dict__.setdefault("transforms", sys.modules["torchvision.transforms"])
@@ -99,7 +99,7 @@ def encode_theirs(model_file: Path) -> Callable[[list[Message], ToolStyle], list
 
 
 def _cut(image: Image.Image, max_num_chunks: int) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Tiles without content, which do not matter to the prompt."""
+    """Tiles without content, which do not affect the prompt."""
     canvas = choose_canvas(image.height, image.width, max_tiles=max_num_chunks)
     return torch.zeros(canvas.rows * canvas.columns, 3, 336, 336), (canvas.rows, canvas.columns)
 
@@ -144,7 +144,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("messages", PUBLISHED.values(), ids=PUBLISHED)
 def test_published_examples_are_metas(ours: Tokenizer, encode_theirs: Theirs, messages: list[Message]) -> None:
-    """Text, images of one tile and of several, functions wherever they are described: the ids are Meta's."""
+    """Text, images of one and several tiles, and functions in any message have Meta's ids."""
     parts = [part for message in messages for part in message.parts if isinstance(part, ImagePart)]
     images = [read_image(part.data, part.url) for part in parts]
     canvases = [choose_canvas(image.height, image.width) for image in images]
@@ -153,7 +153,7 @@ def test_published_examples_are_metas(ours: Tokenizer, encode_theirs: Theirs, me
 
 
 def test_the_published_text_is_rendered() -> None:
-    """The first published example, letter for letter, and the place of an image in the second."""
+    """The first published example is equal, and so is the position of an image in the second."""
     assert Llama4Prompt().render(PUBLISHED["simple-conversation"]) == (
         "<|begin_of_text|><|header_start|>system<|header_end|>\n\nYou are a helpful assistant<|eot|>"
         "<|header_start|>user<|header_end|>\n\nWho are you?<|eot|><|header_start|>assistant<|header_end|>\n\n"
@@ -172,7 +172,7 @@ MESSAGES = st.lists(st.builds(say, st.sampled_from(["user", "assistant", "tool"]
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(MESSAGES)
 def test_any_text_is_written_as_meta_does(ours: Tokenizer, encode_theirs: Theirs, messages: list[Message]) -> None:
-    """Whatever the messages contain, control tokens spelled out included, the ids are Meta's."""
+    """Messages with any content, spelled-out control tokens included, have Meta's ids."""
     assert ours.encode_chat(Llama4Prompt(), messages) == encode_theirs(messages, "pythonic")
 
 
@@ -183,7 +183,7 @@ def test_several_json_calls_are_metas(ours: Tokenizer, encode_theirs: Theirs) ->
 
 
 def test_python_calls_are_python() -> None:
-    """Where Meta's text would be no Python (several calls, quotes, dicts, odd names), ours is."""
+    """Calls are valid Python also where Meta's text is not (several calls, quotes, dicts, unusual names)."""
     arguments = '{"text": "say \\"hi\\"\\n", "more": {"a-b": [true, null]}, "class": 1}'
     message = say("assistant", "", call("f", arguments), call("g", "{}"), call("h", "broken"))
     text = Llama4Prompt().render([message], add_generation_prompt=False)
@@ -243,13 +243,13 @@ def test_nothing_said_is_a_control_token(ours: Tokenizer) -> None:
 
 
 def test_images_have_their_place() -> None:
-    """An image is one control token where it stands among the text."""
+    """An image is one control token at its position in the text."""
     parts = (TextPart(text="What is "), ImagePart(data=b"png"), TextPart(text="?"))
     pieces = list(Llama4Prompt().pieces([say("user", parts)], add_generation_prompt=False))
     assert pieces[5:8] == ["What is ", Control("<|image|>"), "?"]
 
 
 def test_another_vocabulary_is_refused(tokenizer_json: str) -> None:
-    """A vocabulary without Llama 4's control tokens cannot carry its prompts."""
+    """A vocabulary without Llama 4's control tokens is refused."""
     with pytest.raises(CheckpointError, match="header_start"):
         Tokenizer.from_json(tokenizer_json).encode_chat(Llama4Prompt(), [say("user", "Hi")])

@@ -1,4 +1,4 @@
-"""Stop strings in text that comes in pieces."""
+"""Stop strings in text that arrives in pieces."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from llama4sdk.llama4.stop_strings import cut
 
 
 def _in_pieces(pieces: list[str], stops: list[str]) -> tuple[str, bool]:
-    shown, held = "", ""
+    answer, pending = "", ""
     for piece in pieces:
-        safe, held, stopped = cut(held + piece, stops)
-        shown += safe
-        assert not any(stop in shown for stop in stops)
+        safe, pending, stopped = cut(pending + piece, stops)
+        answer += safe
+        assert not any(stop in answer for stop in stops)
         if stopped:
-            return shown, True
-    return shown + held, False
+            return answer, True
+    return answer + pending, False
 
 
 def test_text_without_stops_passes_through() -> None:
-    """Without stop strings nothing is held back."""
+    """Without stop strings all text is safe."""
     assert cut("anything", []) == ("anything", "", False)
 
 
 def test_a_possible_beginning_is_held_back() -> None:
-    """Only what could become a stop string waits."""
+    """Only text that could begin a stop string is pending."""
     assert cut("one EN", ["END"]) == ("one ", "EN", False)
     assert cut("one ENOUGH", ["END"]) == ("one ENOUGH", "", False)
 
 
 def test_a_stop_string_across_three_pieces_ends_the_answer() -> None:
-    """It is found wherever it is cut, and nothing of it shows."""
+    """A stop string across pieces ends the answer, and no part of it is returned."""
     assert _in_pieces(["Hello E", "N", "D and more"], ["END"]) == ("Hello ", True)
 
 
 def test_the_first_to_be_complete_wins() -> None:
-    """Of two overlapping stop strings the one that is whole first ends the answer, in one piece or in many."""
+    """Of two overlapping stop strings, the one that is complete first ends the answer."""
     assert _in_pieces(["abcd"], ["abcd", "bc"]) == ("a", True)
     assert _in_pieces(["abc", "d"], ["abcd", "bc"]) == ("a", True)
 
@@ -49,7 +49,7 @@ def test_the_first_to_be_complete_wins() -> None:
     st.lists(st.integers(0, 12), max_size=6),
 )
 def test_the_answer_does_not_depend_on_the_pieces(text: str, stops: list[str], cuts: list[int]) -> None:
-    """Any way to cut the text gives the same answer."""
+    """The answer is the same however the text is divided."""
     borders = sorted({0, len(text), *(c for c in cuts if c < len(text))})
     pieces = [text[a:b] for a, b in pairwise(borders)]
     assert _in_pieces(pieces, stops) == _in_pieces([text], stops)

@@ -1,4 +1,4 @@
-"""The bound on a prompt's tokens, held to Llama 4's own tokenizer and prompt format."""
+"""The bound on a prompt's tokens is never below the count of Llama 4's tokenizer and prompt format."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ RARE = Tool(name="f", description="🦙" * 40, parameters={"type": "object", "pr
 
 
 def tokens(ours: Tokenizer, request: Request) -> int:
-    """As a local engine counts."""
+    """The number of tokens that a local engine counts."""
     return len(ours.encode_chat(Llama4Prompt(), list(request.messages), tools=list(request.tools)))
 
 
 @pytest.mark.parametrize("messages", [*PLAIN, *CALLS])
 @pytest.mark.parametrize("tools", [(), (WEATHER,), (WEATHER, RARE)])
 def test_no_conversation_has_more(ours: Tokenizer, messages: list[Message], tools: tuple[Tool, ...]) -> None:
-    """With tools or without, with calls and results."""
+    """No conversation, with tools, calls and results, has more tokens than the bound."""
     request = Request(messages=tuple(messages), tools=tools)
     assert tokens(ours, request) <= max_prompt_tokens(request)
 
@@ -34,14 +34,14 @@ def test_no_conversation_has_more(ours: Tokenizer, messages: list[Message], tool
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=4))
 def test_no_text_has_more(ours: Tokenizer, texts: list[str]) -> None:
-    """Whatever is written."""
+    """No text has more tokens than the bound."""
     request = Request(messages=tuple(Message(role="user", content=text) for text in texts))
     assert tokens(ours, request) <= max_prompt_tokens(request)
 
 
 @pytest.mark.parametrize(("height", "width"), [(336, 336), (1344, 1344), (5376, 336), (336, 5376), (900, 2000)])
 def test_no_image_has_more(ours: Tokenizer, height: int, width: int) -> None:
-    """In as many tiles as the model takes."""
+    """No image has more tokens than the bound, whatever the limit of tiles."""
     image = ImagePart(data=b"it is not looked at")
     message = Message(role="user", content=(image, TextPart(text="?")))
     ids = ours.encode_chat(Llama4Prompt(), [message])

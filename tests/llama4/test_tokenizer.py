@@ -1,4 +1,4 @@
-"""Text to ids and back, and who may say a control token."""
+"""Encoding and decoding, and control tokens that text cannot produce."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ def tokenizer(tokenizer_json: str) -> Tokenizer:
 
 @given(st.text())
 def test_text_survives(tokenizer: Tokenizer, text: str) -> None:
-    """Any text comes back as it went in."""
+    """Text is unchanged by encoding and decoding."""
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
 def test_plain_text_has_the_ids_hugging_face_gives(tokenizer: Tokenizer, encoder: Encoder, text: str) -> None:
-    """Text that spells no control token is encoded as the tokenizers package does, beginning token included."""
+    """Text without control tokens has the ids of the tokenizers package, prefix included."""
     if not any(token in text for token in tokenizer.control):
         assert tokenizer.encode(text) == encoder.encode(text).ids
 
 
 def test_control_tokens_in_plain_text_are_text(tokenizer: Tokenizer) -> None:
-    """Writing a control token in a prompt does not produce it."""
+    """A control token spelled in a prompt is encoded as text."""
     ids = tokenizer.encode("a<|eot|>b")
     assert tokenizer.control["<|eot|>"] not in ids
     assert tokenizer.decode(ids) == "a<|eot|>b"
 
 
 def test_a_chat_has_the_ids_of_its_rendered_text(tokenizer: Tokenizer, encoder: Encoder) -> None:
-    """Where nobody cheats, a conversation is encoded as Hugging Face does: render, then parse."""
+    """A conversation without spelled control tokens has the ids of rendering and parsing."""
     template = ChatTemplate(CHATML)
     messages = [Message(role="system", content="Be brief."), Message(role="user", content=" Is 1 < 2? 🦙 ")]
     expected = encoder.encode(template.render(messages), add_special_tokens=False).ids
@@ -68,7 +68,7 @@ def test_a_chat_has_the_ids_of_its_rendered_text(tokenizer: Tokenizer, encoder: 
     ],
 )
 def test_content_cannot_say_control_tokens(tokenizer: Tokenizer, content: str) -> None:
-    """Control tokens in a message stay text, and the message's text is unchanged."""
+    """Control tokens in a message stay text, and the text is unchanged."""
     template = ChatTemplate(CHATML)
     honest = tokenizer.encode_chat(template, [Message(role="user", content="x")])
     ids = tokenizer.encode_chat(template, [Message(role="user", content=content)])
@@ -78,7 +78,7 @@ def test_content_cannot_say_control_tokens(tokenizer: Tokenizer, content: str) -
 
 
 def test_characters_are_shown_whole(tokenizer: Tokenizer) -> None:
-    """An emoji of several tokens appears with its last byte, never in part."""
+    """An emoji of several tokens is returned with its last byte, never in part."""
     text = "a🦙é日👩\u200d🚀"
     detokenizer = tokenizer.detokenizer()
     pieces = [detokenizer.push(token) for token in tokenizer.encode(text)]
@@ -111,9 +111,9 @@ def test_no_sequence_of_ids_shows_a_broken_character(
     ids = [token for part in data.draw(st.lists(some.map(lambda token: [token]) | text, max_size=12)) for token in part]
     detokenizer = tokenizer.detokenizer()
     pieces = [detokenizer.push(token) for token in ids]
-    shown, whole = "".join(pieces), tokenizer.decode(ids)
-    assert whole in (shown, f"{shown}\ufffd")
-    if whole != shown:  # the end is the beginning of a character, and no more of it is there
+    streamed, decoded = "".join(pieces), tokenizer.decode(ids)
+    assert decoded in (streamed, f"{streamed}\ufffd")
+    if decoded != streamed:  # the ids end within a character
         written = b"".join(map(tokenizer.token_bytes, ids))
         assert any(_begins_a_character(written[-length:]) for length in (1, 2, 3))
 
@@ -126,7 +126,7 @@ def _begins_a_character(tail: bytes) -> bool:
 
 
 def test_broken_bytes_do_not_stop_the_text(tokenizer: Tokenizer) -> None:
-    """Bytes that are no character become U+FFFD once that is certain, and what follows is shown."""
+    """Invalid bytes become U+FFFD once that is certain, and the following text is returned."""
     llama = tokenizer.encode("🦙")[1:]
     detokenizer = tokenizer.detokenizer()
     ids = [*llama[:2], *tokenizer.encode("ok")[1:]]
@@ -134,7 +134,7 @@ def test_broken_bytes_do_not_stop_the_text(tokenizer: Tokenizer) -> None:
 
 
 def test_pieces_name_tokens(tokenizer: Tokenizer) -> None:
-    """Every token can be shown: control tokens by name, unknown ids as nothing."""
+    """Every token has a text for display: control tokens their name, unknown ids none."""
     assert tokenizer.piece(tokenizer.control["<|eot|>"]) == "<|eot|>"
     assert tokenizer.piece(tokenizer.encode("llama")[-1]).strip()
     assert tokenizer.piece(10**6) == ""
@@ -161,7 +161,7 @@ def test_text_that_is_no_json_is_refused() -> None:
 
 
 def test_an_unknown_word_splitter_is_named() -> None:
-    """Guessing how words are cut would garble the prompt: it is refused by name."""
+    """An unknown splitting rule is refused by name, since guessing would garble prompts."""
     with pytest.raises(CheckpointError, match="'tekken'"):
         Tokenizer.from_vocabulary({"a": 0}, [], {}, splitter="tekken")
 
@@ -176,7 +176,7 @@ def test_an_unknown_word_splitter_is_named() -> None:
     ],
 )
 def test_words_are_cut_as_the_family_does(splitter: str, text: str, words: list[str]) -> None:
-    """Each known rule cuts text into its family's words, which no merge crosses."""
+    """Each splitting rule divides text into its family's words, which no merge crosses."""
     alphabet = {chr(code): index for index, code in enumerate(range(33, 127))} | {"Ġ": 94, "Ċ": 95}
     joined = [word.replace(" ", "Ġ").replace("\n", "Ċ") for word in words]
     vocabulary, merges = dict(alphabet), []

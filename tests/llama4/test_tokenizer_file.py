@@ -1,4 +1,4 @@
-"""A tokenizer that was written as ``tokenizer.json``: the same for this SDK, and for Hugging Face's own tools."""
+"""A written ``tokenizer.json`` is the same tokenizer for this SDK and for Hugging Face's tools."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXTS = (
 
 @pytest.fixture(scope="session", params=["trained", "published", "demo"])
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
-    """One from a ``tokenizer.json``, Llama 4's from Meta's own file, and the demo model's from GGUF."""
+    """Tokenizers from a ``tokenizer.json``, from Meta's own file, and from the demo model's GGUF."""
     if request.param == "trained":
         return Tokenizer.from_json(request.getfixturevalue("tokenizer_json"))
     if request.param == "published":
@@ -35,25 +35,25 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
 
 
 @pytest.fixture(scope="session")
-def written(tokenizer: Tokenizer) -> str:
-    """Its file."""
+def json_file(tokenizer: Tokenizer) -> str:
+    """The content of its ``tokenizer.json``."""
     return tokenizer.to_json()
 
 
-def test_what_is_written_is_read_as_the_same(tokenizer: Tokenizer, written: str) -> None:
-    """Ids, control tokens, what begins a text and the spelling of every token survive."""
-    again = Tokenizer.from_json(written)
+def test_what_is_written_is_read_as_the_same(tokenizer: Tokenizer, json_file: str) -> None:
+    """Ids, control tokens, prefix and the spelling of every token are the same after a round trip."""
+    again = Tokenizer.from_json(json_file)
     assert again.control == tokenizer.control
     assert again.prefix == tokenizer.prefix
     assert again.size == tokenizer.size
     assert [again.token_bytes(n) for n in range(again.size)] == [tokenizer.token_bytes(n) for n in range(again.size)]
     assert [again.encode(text) for text in TEXTS] == [tokenizer.encode(text) for text in TEXTS]
-    assert again.to_json() == written
+    assert again.to_json() == json_file
 
 
-def test_other_tools_give_the_same_ids(tokenizer: Tokenizer, written: str) -> None:
-    """The tokenizers package encodes plain text alike, and finds each control token under its own number."""
-    theirs = Encoder.from_str(written)
+def test_other_tools_give_the_same_ids(tokenizer: Tokenizer, json_file: str) -> None:
+    """The tokenizers package gives plain text the same ids, and each control token its own."""
+    theirs = Encoder.from_str(json_file)
     for text in TEXTS[:2]:
         assert theirs.encode(text).ids == tokenizer.encode(text)
     assert {name: theirs.token_to_id(name) for name in tokenizer.control} == tokenizer.control
@@ -62,10 +62,10 @@ def test_other_tools_give_the_same_ids(tokenizer: Tokenizer, written: str) -> No
     assert tokenizer.control[name] in between
 
 
-def test_transformers_takes_it(tokenizer: Tokenizer, written: str, tmp_path: Path) -> None:
-    """A fast tokenizer of transformers made from the file writes and reads as ours."""
+def test_transformers_takes_it(tokenizer: Tokenizer, json_file: str, tmp_path: Path) -> None:
+    """A fast tokenizer of transformers made from the file encodes and decodes as ours."""
     file = tmp_path / "tokenizer.json"
-    file.write_text(written, encoding="utf-8")
+    file.write_text(json_file, encoding="utf-8")
     theirs: Any = PreTrainedTokenizerFast(tokenizer_file=str(file))  # type: ignore[no-untyped-call]
     assert theirs(TEXTS[0]).input_ids == tokenizer.encode(TEXTS[0])
     assert theirs.decode(tokenizer.encode(TEXTS[0]), skip_special_tokens=True) == TEXTS[0]
@@ -73,7 +73,7 @@ def test_transformers_takes_it(tokenizer: Tokenizer, written: str, tmp_path: Pat
 
 
 def test_added_tokens_that_are_text_stay_text() -> None:
-    """A token that was added but is no control token is spelled by users, and stands for itself."""
+    """An added token that is no control token is encoded from text and decoded to it."""
     source = Encoder.from_str(
         Tokenizer.from_vocabulary({"a": 0, "b": 1}, [], {"<|eot|>": 2}, splitter="gpt2").to_json()
     )

@@ -1,4 +1,4 @@
-"""Tool calls found in streamed text, wherever it is cut."""
+"""Tool calls in streamed text, however it is divided."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Found = tuple[str, list[tuple[str, object]]]
 
 
 def read(pieces: list[str], *, first: int = 0) -> tuple[str, tuple[ToolCall, ...]]:
-    """The text and the calls of an answer that came in these pieces."""
+    """The text and the calls of an answer that arrived in these pieces."""
     parser = ToolCallParser(NAMES, first=first)
     events = [event for piece in pieces for event in parser.push(piece)] + parser.end()
     answer = fold(events, model="m", backend="b")
@@ -30,10 +30,10 @@ def read(pieces: list[str], *, first: int = 0) -> tuple[str, tuple[ToolCall, ...
 
 
 def found(text: str) -> Found:
-    """The same with parsed arguments, for one piece; one character at a time gives no other result."""
-    shown, calls = read([text])
-    assert read(list(text)) == (shown, calls)
-    return shown, [(call.name, call.parsed()) for call in calls]
+    """Text and calls with parsed arguments of an answer, which are the same one character at a time."""
+    answer, calls = read([text])
+    assert read(list(text)) == (answer, calls)
+    return answer, [(call.name, call.parsed()) for call in calls]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def found(text: str) -> Found:
     ],
 )
 def test_every_form_is_a_call(text: str) -> None:
-    """All published forms, with the wrapper and without, are one call and no text."""
+    """All published forms, with and without the wrapper, are one call and no text."""
     assert found(text) == ("", [LIMA])
 
 
@@ -74,12 +74,12 @@ def test_every_form_is_a_call(text: str) -> None:
     ],
 )
 def test_parallel_calls_are_all_found(text: str) -> None:
-    """Several calls in one answer come in their order, without what separates them."""
+    """Several calls in an answer are returned in order, without their separators."""
     assert found(text) == ("", [LIMA, ("get_time", {"zone": -5})])
 
 
 def test_values_may_be_nested() -> None:
-    """Lists, dicts, JSON's and Python's words, escapes and brackets inside strings arrive as they were meant."""
+    """Lists, dicts, literals, escapes and brackets inside strings are parsed as meant."""
     text = r"""[get_weather(a=[1, [2.5, {"b": (True, null)}]], c="]) \"q\" \d \u00e9", d='{', e=None, f=false)]"""
     arguments = {"a": [1, [2.5, {"b": [True, None]}]], "c": ']) "q" \\d é', "d": "{", "e": None, "f": False}
     assert found(text) == ("", [("get_weather", arguments)])
@@ -117,7 +117,7 @@ ARGUMENTS: dict[str, tuple[str, str, JsonValue]] = {
 @pytest.mark.parametrize("before", ["", "Let me see: "], ids=["alone", "leading-prose"])
 @pytest.mark.parametrize("case", ARGUMENTS.values(), ids=ARGUMENTS)
 def test_python_arguments_arrive_as_they_were_meant(python: str, before: str, case: tuple[str, str, JsonValue]) -> None:
-    """Each kind of value that parsers trip over, after words and without, whole between two plain arguments."""
+    """Python values that are hard to parse arrive unchanged between two plain arguments."""
     assert found(python.format(before, case[0])) == (
         before,
         [("get_weather", {"first": 1, "value": case[2], "last": 2})],
@@ -135,7 +135,7 @@ def test_python_arguments_arrive_as_they_were_meant(python: str, before: str, ca
 @pytest.mark.parametrize("before", ["", "Let me see: "], ids=["alone", "leading-prose"])
 @pytest.mark.parametrize("case", ARGUMENTS.values(), ids=ARGUMENTS)
 def test_json_arguments_arrive_as_they_were_meant(form: str, before: str, case: tuple[str, str, JsonValue]) -> None:
-    """The same in JSON."""
+    """JSON values that are hard to parse arrive unchanged."""
     assert found(form.format(before, case[1])) == (before, [("get_weather", {"first": 1, "value": case[2], "last": 2})])
 
 
@@ -157,14 +157,14 @@ def test_metas_published_answers_are_calls(text: str) -> None:
     if theirs is None:
         name, query = utilities.maybe_extract_builtin_tool_call(text)
         theirs = name, {"query": query}
-    shown, calls = found(f"<|python_start|>{text}<|python_end|>")
-    assert shown == ""
+    answer, calls = found(f"<|python_start|>{text}<|python_end|>")
+    assert answer == ""
     assert calls[0] == theirs
     assert len(calls) == (2 if "Seattle" in text else 1)
 
 
 def test_built_in_tools_are_called_by_their_name() -> None:
-    """``name.call(…)`` behind the mark is a call of any ``name``; of a known one also where an answer begins."""
+    """``name.call(…)`` in a python block calls any ``name``, and a known one also where an answer begins."""
     rain = ("brave_search", {"query": "rain, in (Lima)"})
     call = 'brave_search.call(query="rain, in (Lima)")'
     assert found(f"<|python_start|>{call}<|python_end|>") == ("", [rain])
@@ -191,7 +191,7 @@ def test_built_in_tools_are_called_by_their_name() -> None:
     ],
 )
 def test_code_that_is_no_call_is_text(code: str) -> None:
-    """What a model writes to be run stays text, to the last character."""
+    """Other code stays text, to the last character."""
     assert found(f"<|python_start|>{code}<|python_end|>") == (code, [])
 
 
@@ -205,7 +205,7 @@ def test_code_that_is_no_call_is_text(code: str) -> None:
     ],
 )
 def test_a_call_that_is_cut_short_is_text(call: str) -> None:
-    """Wherever the limit of tokens falls inside a call, what came of it is text, and nothing is called."""
+    """A call truncated anywhere is text, and nothing is called."""
     for length in range(len(call)):
         text, calls = found(call[:length])
         assert calls == []
@@ -222,7 +222,7 @@ def test_a_call_that_is_cut_short_is_text(call: str) -> None:
     ],
 )
 def test_prose_around_calls_is_text(call: str) -> None:
-    """Words before a call and after it are shown as they are."""
+    """Words before and after a call are text."""
     assert found(f"Let me look [1]. {call}") == ("Let me look [1]. ", [LIMA])
     assert found(f"First:\n{call}\nand more") == ("First:\n\nand more", [LIMA])
 
@@ -264,31 +264,31 @@ def test_prose_around_calls_is_text(call: str) -> None:
     ],
 )
 def test_what_is_no_call_is_text(text: str) -> None:
-    """Anything malformed, unfinished, or of an unknown tool within prose is text, to the last character."""
+    """A malformed or unfinished call, or one of an unknown tool within prose, is text."""
     assert found(text) == (text, [])
 
 
 def test_the_wrapper_is_never_shown() -> None:
-    """Around what is no call the wrapper vanishes, and the rest is text."""
+    """The wrapper is removed around other text as well."""
     assert found("<|python_start|>print('hi')<|python_end|>") == ("print('hi')", [])
     assert found("<|python_start|>[get_weather(city=<|python_end|>") == ("[get_weather(city=", [])
 
 
 def test_an_unknown_tool_is_called_where_calls_are_expected() -> None:
-    """A call of a tool that does not exist is a call at the beginning: its caller learns of it."""
+    """A call of an unknown tool at the beginning is a call, so that the caller learns of it."""
     assert found("[fetch(url='x')]") == ("", [("fetch", {"url": "x"})])
     assert found("Well. <|python_start|>[fetch(url='x')]") == ("Well. ", [("fetch", {"url": "x"})])
     assert found("[search.web(q='x')]") == ("", [("search.web", {"q": "x"})])
 
 
 def test_ids_go_on_from_the_conversation() -> None:
-    """Ids are counted through a conversation, so that none comes twice."""
+    """Ids are counted through a conversation, so that none is used twice."""
     _, calls = read(['[get_time(), get_time()] {"name": "get_time", "parameters": {}}'], first=3)
     assert [call.id for call in calls] == ["call_3", "call_4", "call_5"]
 
 
 def test_text_does_not_wait() -> None:
-    """Words are shown as they come; only what may become a call is held back."""
+    """Text is returned as it comes; only a possible call waits."""
     parser = ToolCallParser(NAMES)
     assert fold(parser.push("The answer is {x: 1} and ["), model="", backend="").text == "The answer is {x: 1} and "
     assert parser.push("get_weather") == []
@@ -296,7 +296,7 @@ def test_text_does_not_wait() -> None:
 
 
 def test_a_long_call_in_small_pieces_is_read_once() -> None:
-    """Held text is scanned once, not again with every piece: half a million characters are no matter."""
+    """Pending text is scanned once, not again with every piece."""
     value = "x" * 500_000
     text = f'[get_weather(city="{value}")]'
     assert read([text[at : at + 50] for at in range(0, len(text), 50)])[1][0].parsed() == {"city": value}
@@ -333,13 +333,13 @@ FRAGMENTS = st.sampled_from(
 @settings(max_examples=400, deadline=None)
 @given(st.lists(FRAGMENTS, max_size=14).map("".join), st.data())
 def test_cuts_do_not_matter(text: str, data: st.DataObject) -> None:
-    """However a text is cut into pieces, its text and its calls are those of the whole."""
+    """Text and calls are the same however an answer is divided."""
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
     pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-    shown, calls = whole = read([text])
-    assert read(pieces) == whole
-    assert read(list(text)) == whole
-    assert "<|python" not in shown
+    answer, calls = complete = read([text])
+    assert read(pieces) == complete
+    assert read(list(text)) == complete
+    assert "<|python" not in answer
     assert all(isinstance(json.loads(call.arguments), dict) for call in calls)
 
 
@@ -357,7 +357,7 @@ VALUES: st.SearchStrategy[JsonValue] = st.recursive(
     st.sampled_from(["pythonic", "json"]),
 )
 def test_what_is_written_into_prompts_is_read_back(calls: list[tuple[str, dict[str, JsonValue]]], style: str) -> None:
-    """Calls with any JSON arguments, written as the prompt format does, are read back the same."""
+    """Calls with any JSON arguments, written by the prompt format, are parsed to the same."""
     written = [ToolCall(id="x", name=name, arguments=json.dumps(arguments)) for name, arguments in calls]
     message = Message(role="assistant", tool_calls=tuple(written))
     prompt = Llama4Prompt(tool_style="json" if style == "json" else "pythonic")

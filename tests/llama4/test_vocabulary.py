@@ -40,8 +40,8 @@ TEXTS = st.lists(st.one_of(ANY, WORDS, EXTREME, st.text("ab ' \n0/", max_size=40
 
 
 @pytest.fixture(scope="session")
-def converted(ours: Tokenizer) -> Tokenizer:
-    """The same by way of a ``tokenizer.json`` with the control tokens as added tokens."""
+def converted_tokenizer(ours: Tokenizer) -> Tokenizer:
+    """The same tokenizer by way of a ``tokenizer.json`` with control tokens as added tokens."""
     data = json.loads(ours._encoder.to_str())
     flags = {"special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     data["added_tokens"] = [{"id": number, "content": name} | flags for name, number in ours.control.items()]
@@ -51,24 +51,24 @@ def converted(ours: Tokenizer) -> Tokenizer:
 @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(TEXTS)
 def test_ids_are_metas(ours: Tokenizer, meta: Meta, text: str) -> None:
-    """Any text, of all planes, half characters and long runs included, has the ids that Meta's tokenizer gives."""
+    """Any text, surrogates and long runs included, has the ids of Meta's tokenizer."""
     assert ours.encode(text) == meta.encode(text)
 
 
 @settings(max_examples=CASES // 6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(TEXTS)
-def test_ids_of_a_converted_vocabulary_are_metas(converted: Tokenizer, meta: Meta, text: str) -> None:
+def test_ids_of_a_converted_vocabulary_are_metas(converted_tokenizer: Tokenizer, meta: Meta, text: str) -> None:
     """A ``tokenizer.json`` made of the same vocabulary gives the same ids, but for its beginning token."""
-    assert converted.encode(text) == meta.encode(text)[1:]
+    assert converted_tokenizer.encode(text) == meta.encode(text)[1:]
 
 
 def characters(step: int) -> Iterator[str]:
-    """Every ``step``-th character that there can be."""
+    """Every ``step``-th Unicode character."""
     return (chr(code) for code in range(0, sys.maxunicode + 1, step) if not 0xD800 <= code < 0xE000)
 
 
 def test_words_are_cut_alike_around_every_character(ours: Tokenizer, meta: Meta) -> None:
-    """No character is a letter, digit or space for one and not for the other (short run: every seventh)."""
+    """Both tokenizers class every character alike as letter, digit or space (short run: every seventh)."""
     for char in characters(1 if CASES >= 10000 else 7):
         text = f"a{char}b {char}1{char}\n'{char}"
         assert ours.encode(text) == meta.encode(text), f"U+{ord(char):04X}"
@@ -77,13 +77,13 @@ def test_words_are_cut_alike_around_every_character(ours: Tokenizer, meta: Meta)
 @pytest.mark.parametrize("length", [24_999, 25_000, 25_001, 60_001])
 @pytest.mark.parametrize("unit", ["x", " ", "1", "ab"])
 def test_long_runs_are_broken_where_meta_breaks_them(ours: Tokenizer, meta: Meta, unit: str, length: int) -> None:
-    """Runs with and without space are cut after 25,000 characters, counted from where the run begins."""
+    """Runs with and without space are split after 25,000 characters."""
     text = f"a b{(unit * length)[:length]} c\n{(unit * 7)} d"
     assert ours.encode(text) == meta.encode(text)
 
 
 def test_long_texts_are_broken_where_meta_breaks_them(ours: Tokenizer, meta: Meta) -> None:
-    """A text is cut after 400,000 characters, in the middle of a word if need be."""
+    """A text is split after 400,000 characters, even within a word."""
     text = "unbreakable words, " * 21_100
     assert len(text) > vocabulary.MAX_TEXT_LENGTH
     assert ours.encode(text) == meta.encode(text)
@@ -93,15 +93,15 @@ def test_control_tokens_are_metas(ours: Tokenizer, meta: Meta) -> None:
     """All 2048 control tokens have Meta's names and ids, and the ids the specification lists."""
     assert ours.control == meta.control
     assert ours.size == 202_048
-    named = {"<|begin_of_text|>": 200000, "<|eom|>": 200007, "<|eot|>": 200008, "<|python_start|>": 200016}
-    assert named.items() <= ours.control.items()
+    names = {"<|begin_of_text|>": 200000, "<|eom|>": 200007, "<|eot|>": 200008, "<|python_start|>": 200016}
+    assert names.items() <= ours.control.items()
     assert ours.control["<|reserved_special_token_903|>"] == 202_047
 
 
 @settings(max_examples=CASES // 6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.text())
 def test_text_survives(ours: Tokenizer, text: str) -> None:
-    """Any text comes back, whole and piece by piece, without a broken character on the way."""
+    """Text is unchanged by encoding and decoding, whole and token by token."""
     ids = ours.encode(text)
     detokenizer = ours.detokenizer()
     pieces = [detokenizer.push(token) for token in ids]
@@ -128,6 +128,6 @@ def test_other_files_are_refused(tmp_path: Path, data: bytes) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """A path with nothing at it raises CheckpointError."""
+    """A missing file raises CheckpointError."""
     with pytest.raises(CheckpointError, match="cannot be read"):
         Tokenizer.from_tiktoken(tmp_path / "tokenizer.model")

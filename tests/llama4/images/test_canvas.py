@@ -1,4 +1,4 @@
-"""Which canvas an image is laid on, and how many tokens it takes: transformers' own functions are the judge."""
+"""The grid of tiles of an image and its tokens equal those of transformers' own functions."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def test_canvas_and_size_equal_transformers(theirs: dict[str, Callable[..., obje
         assert isinstance(target, torch.Tensor)
         assert (canvas.rows * 336, canvas.columns * 336) == tuple(target.tolist()), size
         ours = (canvas.height, canvas.width)
-        assert ours == _fitted(theirs, size, target.tolist())
-        rounded = _fitted(theirs, size, list(target))
+        assert ours == _their_size(theirs, size, target.tolist())
+        rounded = _their_size(theirs, size, list(target))
         assert all(0 <= a - b <= 1 for a, b in zip(ours, rounded, strict=True)), size
         short += ours != rounded
     assert short < 10
 
 
-def _fitted(theirs: dict[str, Callable[..., object]], size: tuple[int, int], target: list[int]) -> tuple[int, ...]:
+def _their_size(theirs: dict[str, Callable[..., object]], size: tuple[int, int], target: list[int]) -> tuple[int, ...]:
     limits = [min(max(side, 336), limit) for side, limit in zip(size, target, strict=True)]
     fitted = theirs["get_max_res_without_distortion"](size, limits)
     assert isinstance(fitted, tuple)
@@ -105,7 +105,7 @@ def test_tokens_are_laid_out_as_in_training() -> None:
 
 @pytest.mark.parametrize("grid", [(r, c) for r in range(1, 17) for c in range(1, 16 // r + 1)])
 def test_counts_hold_for_every_grid(grid: tuple[int, int]) -> None:
-    """All 50 grids: 145 tokens a tile, 147 more, and 144 features for every tile that is looked at."""
+    """All 50 grids have 145 tokens a tile and 147 more, and 144 features for every tile."""
     canvas = Canvas(rows=grid[0], columns=grid[1], height=1, width=1)
     tokens = image_tokens(canvas, 144)
     tiles = grid[0] * grid[1]

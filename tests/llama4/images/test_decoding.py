@@ -1,4 +1,4 @@
-"""Every kind of image becomes the picture a person would see; what is none is refused."""
+"""Images of every kind are decoded to the expected pixels, and other data is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from llama4sdk.messages import ImagePart
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
-def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
+def encode_file(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
     """The image as a file."""
     file = io.BytesIO()
     image.save(file, form, **options)
@@ -43,14 +43,14 @@ def noise(height: int, width: int) -> Image.Image:
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM"])
 def test_formats_are_read(form: str) -> None:
     """Each common format comes back in its size and colour."""
-    image = decode(encoded(Image.new("RGB", (5, 3), RED), form))
+    image = decode(encode_file(Image.new("RGB", (5, 3), RED), form))
     assert (image.mode, image.size) == ("RGB", (5, 3))
     np.testing.assert_allclose(np.asarray(image)[0, 0], RED, atol=2)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_turns_the_picture(orientation: int) -> None:
-    """However the camera was held, the red corner is where it belongs."""
+    """For every EXIF orientation, the red corner is in its place."""
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
@@ -61,20 +61,20 @@ def test_exif_orientation_turns_the_picture(orientation: int) -> None:
     stored = upright.transpose(undo[orientation]) if orientation in undo else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image = decode(encoded(stored, exif=exif))
+    image = decode(encode_file(stored, exif=exif))
     assert image.size == (4, 2)
     assert (pixel(image), pixel(image, 3, 1)) == (RED, BLUE)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
 def test_transparency_shows_white(mode: str) -> None:
-    """What is transparent is white, what is half so is mixed with white."""
+    """Transparent pixels are white, half-transparent ones are mixed with white."""
     image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
     image.putpixel((1, 0), (0, 0, 0, 255))
-    shown = to_rgb(image.convert("P").convert("PA") if mode == "PA" else image.convert(mode))
-    assert pixel(shown, 1) == (0, 0, 0)
+    pixels = to_rgb(image.convert("P").convert("PA") if mode == "PA" else image.convert(mode))
+    assert pixel(pixels, 1) == (0, 0, 0)
     if mode != "PA":  # Pillow makes opaque PA of P; that it is read at all is the point
-        assert pixel(shown) == WHITE
+        assert pixel(pixels) == WHITE
     half = to_rgb(Image.new("RGBA", (1, 1), (0, 0, 0, 128)))
     assert pixel(half) == (127, 127, 127)
 
@@ -84,41 +84,41 @@ def test_palettes_are_looked_up_and_may_be_transparent() -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([*RED, *GREEN])
     image.putpixel((1, 0), 1)
-    assert pixel(decode(encoded(image)), 1) == GREEN
-    seen = decode(encoded(image, transparency=0))
-    assert (pixel(seen), pixel(seen, 1)) == (WHITE, GREEN)
+    assert pixel(decode(encode_file(image)), 1) == GREEN
+    frame = decode(encode_file(image, transparency=0))
+    assert (pixel(frame), pixel(frame, 1)) == (WHITE, GREEN)
 
 
 def test_cmyk_becomes_rgb() -> None:
-    """A printer's JPEG shows its colours, not their inverse."""
-    image = decode(encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG"))
+    """A CMYK JPEG has its colours, not their inverse."""
+    image = decode(encode_file(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG"))
     np.testing.assert_allclose(np.asarray(image)[0, 0], RED, atol=3)
 
 
 def test_sixteen_bits_are_scaled_not_cut() -> None:
     """Half of 65535 is mid-grey, which a plain conversion would make white."""
     ramp = np.array([[0, 32768, 65535]], dtype=np.uint16)
-    for image in (decode(encoded(Image.fromarray(ramp))), decode(encoded(Image.fromarray(ramp), "TIFF"))):
+    for image in (decode(encode_file(Image.fromarray(ramp))), decode(encode_file(Image.fromarray(ramp), "TIFF"))):
         assert [pixel(image, x) for x in range(3)] == [(0, 0, 0), (128, 128, 128), WHITE]
 
 
 def test_one_bit_and_grey() -> None:
     """Black and white, and grey, become RGB."""
-    assert pixel(decode(encoded(Image.new("1", (1, 1), 1)))) == WHITE
-    assert pixel(decode(encoded(Image.new("L", (1, 1), 7)))) == (7, 7, 7)
+    assert pixel(decode(encode_file(Image.new("1", (1, 1), 1)))) == WHITE
+    assert pixel(decode(encode_file(Image.new("L", (1, 1), 7)))) == (7, 7, 7)
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_of_an_animation_the_first_frame_is_seen(form: str) -> None:
-    """Later frames do not matter."""
+    """An animation is its first frame."""
     frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, BLUE)]
-    data = encoded(frames[0], form, save_all=True, append_images=frames[1:])
+    data = encode_file(frames[0], form, save_all=True, append_images=frames[1:])
     np.testing.assert_allclose(np.asarray(decode(data))[0, 0], RED, atol=2)
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"\x89PNG\r\n"])
 def test_what_is_no_image_is_refused(data: bytes) -> None:
-    """Text, scraps, and formats that are programs raise InvalidRequestError with a hint."""
+    """Text, fragments, and formats that are programs raise InvalidRequestError with a hint."""
     with pytest.raises(InvalidRequestError) as caught:
         decode(data)
     assert caught.value.hint
@@ -126,8 +126,8 @@ def test_what_is_no_image_is_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF", "BMP"])
 def test_truncated_files_are_refused(form: str) -> None:
-    """Half a picture is not shown with its other half made up."""
-    data = encoded(noise(64, 64), form)
+    """A truncated file is refused rather than shown in part."""
+    data = encode_file(noise(64, 64), form)
     with pytest.raises(InvalidRequestError) as caught:
         decode(data[: len(data) // 2])
     assert caught.value.hint
@@ -137,7 +137,7 @@ def test_truncated_files_are_refused(form: str) -> None:
 @given(position=st.integers(0, 10_000), value=st.integers(0, 255), form=st.sampled_from(["PNG", "GIF", "JPEG", "TIFF"]))
 def test_damaged_files_raise_nothing_else(position: int, value: int, form: str) -> None:
     """A file with any byte changed is read or refused; no decoder's own exception gets through."""
-    data = bytearray(encoded(noise(24, 24), form))
+    data = bytearray(encode_file(noise(24, 24), form))
     data[position % len(data)] = value
     with contextlib.suppress(InvalidRequestError):
         assert decode(bytes(data)).mode == "RGB"
@@ -182,18 +182,18 @@ def test_parts_are_made_of_images_and_arrays() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (10, 20000), (20000, 10), (336, 336), (480, 640), (700, 300), (1500, 900)])
 def test_tiles_equal_a_tensor_resize(size: tuple[int, int]) -> None:
-    """Tiles are within 1/255 of what torch's antialiased resize gives, as transformers' processor uses it."""
+    """Tiles are within 1/255 of torch's antialiased resize, which transformers' processor uses."""
     image = noise(*size)
     tiles = cut_tiles(image)
     canvas = tiles.canvas
     source = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).unsqueeze(0)  # [1, 3, height, width]
 
-    def resized(height: int, width: int) -> torch.Tensor:
+    def resize(height: int, width: int) -> torch.Tensor:
         return torch.nn.functional.interpolate(source, (height, width), mode="bilinear", antialias=True)
 
     padding = (0, canvas.columns * 336 - canvas.width, 0, canvas.rows * 336 - canvas.height)
-    whole = torch.nn.functional.pad(resized(canvas.height, canvas.width), padding)
-    grid = [part for row in torch.split(whole, 336, dim=2) for part in torch.split(row, 336, dim=3)]
-    expected = torch.cat([*grid, resized(336, 336)] if len(grid) > 1 else grid).numpy()
+    full = torch.nn.functional.pad(resize(canvas.height, canvas.width), padding)
+    grid = [part for row in torch.split(full, 336, dim=2) for part in torch.split(row, 336, dim=3)]
+    expected = torch.cat([*grid, resize(336, 336)] if len(grid) > 1 else grid).numpy()
     assert tiles.pixels.shape == (canvas.tiles, 3, 336, 336)
     assert np.abs(tiles.pixels.astype(int) - expected.astype(int)).max() <= 1

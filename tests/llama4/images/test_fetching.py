@@ -1,4 +1,4 @@
-"""Images behind URLs: what is fetched, and what never is."""
+"""Fetching images by URL, and the URLs that are refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PRIVATE = (
 
 
 class Web(httpx.BaseTransport):
-    """A web of two hosts: ``pages`` by URL, and what was asked for."""
+    """A web of two hosts: ``pages`` by URL, and the requests received."""
 
     def __init__(self, pages: Mapping[str, httpx.Response]) -> None:
         self.pages = pages
@@ -39,12 +39,12 @@ class Web(httpx.BaseTransport):
 
 
 def page() -> httpx.Response:
-    """A picture that has still to arrive."""
+    """A picture that is sent in chunks."""
     return httpx.Response(200, stream=httpx.ByteStream(b"png"))
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """``inside`` is at home, everything else is far away."""
+    """Resolve ``inside`` to a private address, all other hosts to a public one."""
     return ["192.168.1.7"] if host == "inside" else [PUBLIC]
 
 
@@ -60,7 +60,7 @@ def test_an_image_is_fetched_from_the_address_that_was_checked() -> None:
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_private_addresses_are_refused(address: str) -> None:
-    """Whatever form it takes, an address that is not public is never connected to, unless that is allowed."""
+    """An address that is not public, in any notation, is never connected to unless allowed."""
     web = Web({"https://a.example/": page()})
     with pytest.raises(InvalidRequestError, match="no public address") as caught:
         fetch("https://a.example/", resolve=lambda *_: [PUBLIC, address], transport=web)
@@ -69,14 +69,14 @@ def test_private_addresses_are_refused(address: str) -> None:
 
 
 def test_private_addresses_can_be_allowed() -> None:
-    """An operator may open the own network."""
+    """Private addresses can be allowed."""
     web = Web({"https://inside/": page()})
     assert fetch("https://inside/", resolve=resolve, allow_private=True, transport=web) == b"png"
 
 
 @pytest.mark.parametrize("target", ["https://inside/secret", "http://a.example/", "file:///etc/passwd"])
 def test_every_redirect_is_checked(target: str) -> None:
-    """A public server cannot send the reader home, or to another scheme."""
+    """A redirect to a private address or another scheme is refused."""
     web = Web({"https://a.example/": httpx.Response(302, headers={"Location": target})})
     with pytest.raises(InvalidRequestError):
         fetch("https://a.example/", resolve=resolve, transport=web)
@@ -84,7 +84,7 @@ def test_every_redirect_is_checked(target: str) -> None:
 
 
 def test_redirects_are_followed_but_not_for_ever() -> None:
-    """A relative redirect works; a circle ends."""
+    """A relative redirect is followed; a loop ends in an error."""
     hop = httpx.Response(302, headers={"Location": "/b"})
     web = Web({"https://a.example/": hop, "https://a.example/b": page()})
     assert fetch("https://a.example/", resolve=resolve, transport=web) == b"png"
@@ -98,7 +98,7 @@ def test_redirects_are_followed_but_not_for_ever() -> None:
     "url", ["http://a.example/x.png", "ftp://a/x", "file:///x.png", "data:image/png;base64,x", "https://u:p@a.example/"]
 )
 def test_only_https_is_fetched(url: str) -> None:
-    """Other schemes, and passwords, are refused before anything is asked."""
+    """Other schemes, and passwords, are refused before any request."""
     web = Web({})
     with pytest.raises(InvalidRequestError, match="https only"):
         fetch(url, resolve=resolve, transport=web)
@@ -113,7 +113,7 @@ def test_what_is_no_url_is_refused(url: str) -> None:
 
 
 def test_size_is_limited_while_it_arrives() -> None:
-    """An endless body is given up at the limit, whatever its headers claim."""
+    """An endless body is aborted at the limit, whatever its headers state."""
 
     def endless() -> Iterator[bytes]:
         return itertools.repeat(b"x" * 1000)
@@ -145,14 +145,14 @@ def test_failures_say_what_failed_without_the_query() -> None:
 
 
 def test_the_system_resolver_knows_this_machine() -> None:
-    """Without a resolver of its own, a name for this machine is refused as well."""
+    """With the default resolver, a name of this machine is refused as well."""
     with pytest.raises(InvalidRequestError, match="no public address"):
         fetch("https://localhost/x.png")
 
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """The port of a real https server on this machine, whose certificate is trusted and says ``pictures.test``."""
+    """The port of a real https server on this machine with a trusted certificate for ``pictures.test``."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("there is no openssl to make a certificate with")
@@ -175,7 +175,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 class Pictures(BaseHTTPRequestHandler):
-    """Sends its visitors from ``/`` to ``/x.png``."""
+    """Redirects from ``/`` to ``/x.png``."""
 
     def do_GET(self) -> None:
         """One redirect, one picture."""
@@ -191,7 +191,7 @@ class Pictures(BaseHTTPRequestHandler):
 
 
 def test_a_real_server_is_known_by_its_name_not_its_address(server: int) -> None:
-    """Over real TLS, the checked address is connected to and the certificate must be the host's."""
+    """Over real TLS, the connection goes to the checked address, and the certificate must be the host's."""
 
     def here(host: str, port: int) -> list[str]:
         return ["127.0.0.1"]
@@ -204,7 +204,7 @@ def test_a_real_server_is_known_by_its_name_not_its_address(server: int) -> None
 
 
 def test_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``LLAMA4SDK_PRIVATE_IMAGE_URLS`` is off unless it is 1, and refuses what it does not know."""
+    """``LLAMA4SDK_PRIVATE_IMAGE_URLS`` is off unless it is 1, and other values are refused."""
     assert not settings.private_image_urls()
     monkeypatch.setenv("LLAMA4SDK_PRIVATE_IMAGE_URLS", "1")
     assert settings.private_image_urls()

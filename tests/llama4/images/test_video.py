@@ -1,4 +1,4 @@
-"""Videos as the frames that are looked at: which ones, from what kinds of files, and what a file may cost."""
+"""Sampling frames of animated images, within limits of memory and work."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from llama4sdk.messages import Frame, ImagePart, Message, TextPart, VideoPart
 FORMS = ["GIF", "PNG", "WEBP", "AVIF"]
 
 
-def frames_of(data: bytes, count: int) -> list[Image.Image]:
-    """All that are read."""
+def read_all(data: bytes, count: int) -> list[Image.Image]:
+    """All sampled frames of the data."""
     return list(reading.read_frames(data, count))
 
 
@@ -43,13 +43,13 @@ def animation(form: str, frames: Sequence[Image.Image], durations: int | list[in
 
 
 def levels(frames: Sequence[Image.Image] | VideoPart) -> list[int]:
-    """The grey of each frame, roughly: by tens."""
+    """The grey level of each frame, rounded to tens."""
     images = [read_image(part.data, part.url) for part in frames.frames] if isinstance(frames, VideoPart) else frames
     return [round(float(np.asarray(image).mean()) / 10) * 10 for image in images]
 
 
 def test_frames_are_taken_at_even_times() -> None:
-    """The frames in the middle of equal times, by hand: a frame that is shown long stands for more of them, once."""
+    """Frames in the middle of equal times are taken, each only once, also one that is shown for long."""
     assert even_frames([1] * 10, 5) == [1, 3, 5, 7, 9]
     assert even_frames([1] * 10, 1) == [5]
     assert even_frames([1, 1, 1, 97], 2) == [3]
@@ -60,29 +60,29 @@ def test_frames_are_taken_at_even_times() -> None:
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 12))
 def test_the_frame_at_each_time_is_taken(durations: list[int], count: int) -> None:
-    """For any durations, what is taken is what a player would show at these times."""
+    """For any durations, the frames are those that a player would show at these times."""
     if len(durations) <= count:
         assert even_frames(durations, count) == list(range(len(durations)))
         return
-    shown = durations if any(durations) else [1] * len(durations)
-    times = [Fraction(sum(shown) * (2 * part + 1), 2 * count) for part in range(count)]
-    expected = {next(n for n in range(len(shown)) if time < sum(shown[: n + 1])) for time in times}
+    lengths = durations if any(durations) else [1] * len(durations)
+    times = [Fraction(sum(lengths) * (2 * part + 1), 2 * count) for part in range(count)]
+    expected = {next(n for n in range(len(lengths)) if time < sum(lengths[: n + 1])) for time in times}
     assert even_frames(durations, count) == sorted(expected)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_animated_images_are_read(form: str) -> None:
-    """All frames where there are few, and those at even times where there are many, by their real durations."""
+    """Short animations give all frames, long ones those at even times by their durations."""
     pictures = [grey(level) for level in range(0, 250, 10)]
-    assert levels(frames_of(animation(form, pictures[:3]), 8)) == [0, 10, 20]
-    assert levels(frames_of(animation(form, pictures), 5)) == [20, 70, 120, 170, 220]
+    assert levels(read_all(animation(form, pictures[:3]), 8)) == [0, 10, 20]
+    assert levels(read_all(animation(form, pictures), 5)) == [20, 70, 120, 170, 220]
     slow = [20] * 24 + [2000]
-    assert levels(frames_of(animation(form, pictures, slow), 4)) == [150, 240]
+    assert levels(read_all(animation(form, pictures, slow), 4)) == [150, 240]
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_frames_are_the_pictures_that_pillow_shows(form: str) -> None:
-    """Frames that only say what changed come out whole, as Pillow composes them."""
+    """Frames that store only changes are composed as Pillow does."""
     dice = np.random.default_rng(0)
     still = dice.integers(0, 256, (24, 32, 3), dtype=np.uint8)
     pictures = []
@@ -91,47 +91,47 @@ def test_frames_are_the_pictures_that_pillow_shows(form: str) -> None:
         pictures.append(Image.fromarray(still.copy()))
     data = animation(form, pictures)
     with Image.open(io.BytesIO(data)) as image:
-        for number, frame in enumerate(frames_of(data, 6)):
+        for number, frame in enumerate(read_all(data, 6)):
             image.seek(number)
             np.testing.assert_array_equal(np.asarray(frame), np.asarray(image.convert("RGB")))
 
 
 def test_a_still_image_is_one_frame() -> None:
-    """Whatever kind of image."""
+    """A still image of any format is one frame."""
     for form in ("JPEG", "PNG", "GIF"):
         file = io.BytesIO()
         grey(50).save(file, form)
-        assert levels(frames_of(file.getvalue(), 8)) == [50]
+        assert levels(read_all(file.getvalue(), 8)) == [50]
 
 
 def test_transparent_frames_show_white() -> None:
-    """As in single images."""
+    """Transparent pixels of frames are white, as in images."""
     clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
-    frames = frames_of(animation("WEBP", [clear, Image.new("RGBA", (8, 8), (0, 0, 0, 255))], lossless=True), 2)
+    frames = read_all(animation("WEBP", [clear, Image.new("RGBA", (8, 8), (0, 0, 0, 255))], lossless=True), 2)
     assert [image.getpixel((0, 0)) for image in frames] == [(255, 255, 255), (0, 0, 0)]
 
 
 def test_large_frames_are_scaled_down() -> None:
-    """To a side of four tiles, in their proportions; a sliver keeps a pixel."""
-    (wide,) = frames_of(animation("PNG", [grey(9, (4000, 1000))]), 1)
+    """Frames are scaled to a side of four tiles in their proportions; a sliver keeps one pixel."""
+    (wide,) = read_all(animation("PNG", [grey(9, (4000, 1000))]), 1)
     assert wide.size == (MAX_SIDE, MAX_SIDE // 4)
-    (sliver,) = frames_of(animation("PNG", [grey(9, (20_000, 1))]), 1)
+    (sliver,) = read_all(animation("PNG", [grey(9, (20_000, 1))]), 1)
     assert sliver.size == (MAX_SIDE, 1)
-    (pixel,) = frames_of(animation("PNG", [grey(9, (1, 1))]), 1)
+    (pixel,) = read_all(animation("PNG", [grey(9, (1, 1))]), 1)
     assert pixel.size == (1, 1)
 
 
 @pytest.mark.parametrize("form", ["WEBP", "PNG"])
 def test_every_frame_is_turned_upright(form: str) -> None:
-    """What the file's EXIF data says of the camera holds for all of its frames."""
+    """The file's EXIF orientation applies to all frames."""
     exif = Image.Exif()
     exif[0x0112] = 6
     red = [Image.new("RGB", (8, 4), (200, level, 0)) for level in (0, 90)]
-    assert [frame.size for frame in frames_of(animation(form, red, exif=exif), 2)] == [(4, 8), (4, 8)]
+    assert [frame.size for frame in read_all(animation(form, red, exif=exif), 2)] == [(4, 8), (4, 8)]
 
 
 def test_frames_may_be_of_any_kind() -> None:
-    """What holds for images holds for frames: a pixel, a sliver, CMYK, 16 bits, grey, transparent."""
+    """Frames may be one pixel, a sliver, CMYK, 16 bits, grey or transparent."""
     deep = Image.fromarray(np.full((2, 2), 32768, np.uint16))
     kinds: list[Frame] = [
         grey(0, (1, 1)),
@@ -153,41 +153,41 @@ def bomb(count: int, width: int = 1, height: int = 1) -> bytes:
 
 
 def test_endless_animations_are_refused() -> None:
-    """A hundred thousand frames in a file of a megabyte are not looked through to the end."""
-    assert len(frames_of(bomb(500), 3)) == 3
+    """A hundred thousand frames in a file of a megabyte are refused without decoding all."""
+    assert len(read_all(bomb(500), 3)) == 3
     with pytest.raises(InvalidRequestError, match="more than 10000 frames") as caught:
-        frames_of(bomb(100_000), 8)
+        read_all(bomb(100_000), 8)
     assert "from_frames" in (caught.value.hint or "")
 
 
 def test_many_large_frames_are_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What counts is all pixels that would be decoded; a canvas beyond any image's limit is refused at once."""
+    """The pixels of all frames are limited, and so is the canvas."""
     monkeypatch.setattr(reading, "MAX_PIXELS_READ", 16 * 16 * 5)
-    assert len(frames_of(animation("GIF", [grey(n * 40) for n in range(5)]), 8)) == 5
+    assert len(read_all(animation("GIF", [grey(n * 40) for n in range(5)]), 8)) == 5
     with pytest.raises(InvalidRequestError, match="more than 5 frames of 16x16"):
-        frames_of(animation("GIF", [grey(n * 40) for n in range(6)]), 8)
+        read_all(animation("GIF", [grey(n * 40) for n in range(6)]), 8)
     with pytest.raises(InvalidRequestError, match="too large"):
-        frames_of(bomb(2, 60_000, 60_000), 8)
+        read_all(bomb(2, 60_000, 60_000), 8)
 
 
 def test_large_files_are_not_taken_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow reads WebP whole: its size is looked at first. GIF is read as it is needed."""
+    """A large WebP, which Pillow reads as a whole, is refused; a large GIF is not."""
     monkeypatch.setattr(reading, "MAX_WHOLE_FILE_BYTES", 100)
     gif, webp = (animation(form, [grey(0), grey(90)]) for form in ("GIF", "WEBP"))
     assert min(len(gif), len(webp)) > 100
-    assert len(frames_of(gif, 2)) == 2
+    assert len(read_all(gif, 2)) == 2
     with pytest.raises(InvalidRequestError) as caught:
-        frames_of(webp, 2)
+        read_all(webp, 2)
     assert caught.value.hint
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_truncated_animations_are_refused(form: str) -> None:
-    """Half a file is no video with fewer frames, except where its frames simply end."""
+    """A truncated file is refused, unless it ends between frames."""
     noise = [Image.fromarray(np.random.default_rng(n).integers(0, 256, (32, 32, 3), dtype=np.uint8)) for n in range(4)]
     data = animation(form, noise)
     with contextlib.suppress(InvalidRequestError):
-        assert 1 <= len(frames_of(data[: len(data) * 2 // 3], 8)) < 4
+        assert 1 <= len(read_all(data[: len(data) * 2 // 3], 8)) < 4
 
 
 @settings(max_examples=150, deadline=None)
@@ -197,7 +197,7 @@ def test_damaged_animations_raise_nothing_else(position: int, value: int, form: 
     data = bytearray(DAMAGED[form])
     data[position % len(data)] = value
     with contextlib.suppress(InvalidRequestError):
-        assert all(frame.mode == "RGB" for frame in frames_of(bytes(data), 2))
+        assert all(frame.mode == "RGB" for frame in read_all(bytes(data), 2))
 
 
 DAMAGED = {form: animation(form, [grey(level) for level in (0, 90, 200)]) for form in FORMS}
@@ -214,7 +214,7 @@ def test_other_files_say_what_would_help(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_without_pillow_the_way_to_get_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The core alone, which has no pillow, says what brings it."""
+    """Without pillow, the error says what to install."""
     monkeypatch.delitem(sys.modules, "llama4sdk.llama4.images.video")
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ConfigurationError, match="PIL") as caught:
@@ -260,14 +260,14 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
 
 @pytest.mark.parametrize(("act", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_mistakes_are_named(act: Callable[[], object], message: str) -> None:
-    """What cannot be a video says why, with a hint."""
+    """An invalid video is an error with a hint."""
     with pytest.raises(InvalidRequestError, match=message) as caught:
         act()
     assert caught.value.hint
 
 
 def test_a_message_shows_a_video_as_its_frames() -> None:
-    """Engines meet texts and images alone; a message can be written down and read again."""
+    """A message's parts are texts and images, also after a round trip through JSON."""
     video = VideoPart.from_frames([grey(0), grey(90)])
     message = Message(role="user", content=(TextPart(text="See:"), video, TextPart(text="What?")))
     assert message.parts == (TextPart(text="See:"), *video.frames, TextPart(text="What?"))
