@@ -1,4 +1,4 @@
-"""A plan beside what engines that are not installed would do on the same machine. Pure."""
+"""Engines that are not installed, where they would do better than a plan on the same machine. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Plan, Preference
 from llama4sdk.quantization import ModuleClass, QuantizationConfig
 
-__all__ = ["alternatives", "as_candidate", "held_bytes", "profile_of"]
+__all__ = ["alternatives", "as_candidate", "plan_engine", "plan_weight_bytes"]
 
 
 def alternatives(
@@ -28,41 +28,41 @@ def alternatives(
     context: int | None = None,
     batch: int = 1,
 ) -> list[Candidate]:
-    """The best that each engine without an installed backend would do, where the policy prefers it to the plan.
+    """The best candidate of each engine without an installed backend that is preferred to the plan.
 
     ``models`` are in the order they are wanted in; ``plan`` is ``None`` where there is none; ``batch`` requests are to
     use the context at once. Nothing here is chosen.
     """
     absent = [engine for engine in ENGINES if engine.backend not in installed]
-    order = [model.name for model in models]
-    bar = _bar(plan, models, machine, prefer)
+    limit = _plan_rank(plan, models, machine, prefer)
     better: list[tuple[RankKey, Candidate]] = []
     for engine in absent:
-        found = list(candidates(models, machine, engines=[engine], context=context, batch=batch))
-        for number, name in enumerate(order):
-            usable = rank([c for c in found if c.layout.model == name and _reaches(c, plan)], prefer)
+        options = list(candidates(models, machine, engines=[engine], context=context, batch=batch))
+        for number, model in enumerate(models):
+            usable = rank([c for c in options if c.layout.model == model.name and _context_suffices(c, plan)], prefer)
             key = (number, *rank_key(usable[0].option, prefer)) if usable else ()
-            if usable and (bar is None or key < bar):
+            if usable and (limit is None or key < limit):
                 better.append((key, usable[0]))
                 break
     return [candidate for _, candidate in sorted(better, key=lambda pair: pair[0])]
 
 
-def profile_of(plan: Plan) -> EngineProfile | None:
-    """What is known of the engine that a plan is for."""
+def plan_engine(plan: Plan) -> EngineProfile | None:
+    """The profile of the engine that a plan is for; ``None`` where nothing is known of it."""
     return next((engine for engine in PROFILES if engine.backend == plan.backend), None)
 
 
 def as_candidate(plan: Plan, model: ModelFacts, machine: Hardware) -> Candidate | None:
     """The plan as a layout, every byte as its backend breaks it down; ``None`` where that says too little."""
-    engine = profile_of(plan)
+    engine = plan_engine(plan)
     if engine is None or plan.quantization is None or not plan.breakdown:
         return None
-    chosen = QuantizationConfig.of(plan.quantization)
-    precision = str(chosen.experts if model.config.moe_layers else chosen.dense)
-    kind = _kind(plan, engine, model, machine, precision)
+    config = QuantizationConfig.of(plan.quantization)
+    precision = str(config.experts if model.config.moe_layers else config.dense)
+    kind = _layout_kind(plan, engine, model, machine, precision)
     if kind is None:
         return None
+    devices = {device.id: device for device in machine.devices}
     layout = Layout(
         model=plan.model,
         engine=engine.name,
@@ -75,7 +75,7 @@ def as_candidate(plan: Plan, model: ModelFacts, machine: Hardware) -> Candidate 
                 kv=parts.get("kv_cache", 0),
                 workspace=parts.get("workspace", 0),
                 runtime=parts.get("runtime", 0),
-                room=engine.usable_memory(machine, next((d for d in machine.devices if d.id == device), None)),
+                room=engine.usable_memory(machine, devices.get(device)),
             )
             for device, parts in plan.breakdown.items()
         ),
@@ -83,43 +83,47 @@ def as_candidate(plan: Plan, model: ModelFacts, machine: Hardware) -> Candidate 
         window=model.config.max_context,
         support=("native", "the plan is made for it"),
         batch=plan.batch or 1,
-        kv_bytes=chosen.dtype.bits / 8,
+        kv_bytes=config.dtype.bits / 8,
     )
-    return timed(layout, model, engine, machine, weights=held_bytes(plan))
+    return timed(layout, model, engine, machine, weights=plan_weight_bytes(plan))
 
 
-def held_bytes(plan: Plan) -> dict[ModuleClass, int]:
-    """The weights of a plan by class of modules, on all its devices, as its backend breaks them down."""
-    held: dict[ModuleClass, int] = {}
+def plan_weight_bytes(plan: Plan) -> dict[ModuleClass, int]:
+    """A plan's weights by class of modules, on all its devices, as its backend breaks them down."""
+    sizes: dict[ModuleClass, int] = {}
     for parts in plan.breakdown.values():
-        for part, size in _weights(parts).items():
-            held[part] = held.get(part, 0) + size
-    return held
+        for module, size in _weights(parts).items():
+            sizes[module] = sizes.get(module, 0) + size
+    return sizes
 
 
 def _weights(parts: Mapping[str, int]) -> dict[ModuleClass, int]:
-    return {part: parts[part] for part in get_args(ModuleClass) if part in parts}
+    return {module: parts[module] for module in get_args(ModuleClass) if module in parts}
 
 
-def _bar(plan: Plan | None, models: Sequence[ModelFacts], machine: Hardware, prefer: Preference) -> RankKey | None:
-    """What an alternative must be better than. ``None`` is beaten by anything, an empty one by nothing."""
+def _plan_rank(
+    plan: Plan | None, models: Sequence[ModelFacts], machine: Hardware, prefer: Preference
+) -> RankKey | None:
+    """The rank that an alternative must be better than. ``None`` is beaten by anything, an empty one by nothing."""
     names = [model.name for model in models]
     if plan is None or plan.placement.kind == "remote" or plan.model not in names:
         return None
     number = names.index(plan.model)
-    own = as_candidate(plan, models[number], machine)
-    return () if own is None else (number, *rank_key(own.option, prefer))
+    candidate = as_candidate(plan, models[number], machine)
+    return () if candidate is None else (number, *rank_key(candidate.option, prefer))
 
 
-def _reaches(candidate: Candidate, plan: Plan | None) -> bool:
-    """A shorter context than the plan's is no alternative."""
+def _context_suffices(candidate: Candidate, plan: Plan | None) -> bool:
+    """Whether the context is no shorter than the plan's; a shorter one is no alternative."""
     return plan is None or plan.model != candidate.layout.model or candidate.layout.context >= plan.context_length
 
 
-def _kind(plan: Plan, engine: EngineProfile, model: ModelFacts, machine: Hardware, precision: str) -> LayoutKind | None:
-    """How the plan lies."""
+def _layout_kind(
+    plan: Plan, engine: EngineProfile, model: ModelFacts, machine: Hardware, precision: str
+) -> LayoutKind | None:
+    """The kind of layout that uses the plan's devices; ``None`` where the engine knows none."""
     devices = plan.placement.devices
     if len(devices) == 1:
         return "cpu" if devices == ("cpu",) else "single"
-    found = layouts(model, engine, machine, precision, context=plan.context_length)
-    return next((layout.kind for layout in found if layout.devices == devices), None)
+    possible = layouts(model, engine, machine, precision, context=plan.context_length)
+    return next((layout.kind for layout in possible if layout.devices == devices), None)

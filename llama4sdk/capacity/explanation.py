@@ -1,4 +1,4 @@
-"""A plan in numbers: what takes the memory, what the cache keeps, what bounds the speed. Pure.
+"""A plan in numbers: its memory part by part, its cache in each kind of layer, and the bounds of its speed. Pure.
 
 Every figure says how much it can be trusted: ``exact`` follows from the network or a datasheet, ``measured`` was read
 on a machine, ``modelled`` is computed from what was measured, ``guessed`` is taken to be like something else.
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, Literal, TypeAlias
 
 from llama4sdk._values import Value
-from llama4sdk.capacity.alternatives import as_candidate, held_bytes, profile_of
+from llama4sdk.capacity.alternatives import as_candidate, plan_engine, plan_weight_bytes
 from llama4sdk.capacity.candidates import SHORT_PROMPT, Candidate
 from llama4sdk.capacity.engine_profiles import EngineProfile
 from llama4sdk.capacity.kv_policies import KV_POLICIES
@@ -34,10 +34,10 @@ NOT_MODELLED: Final = (
     "that take memory later"
 )
 
-LONG: Final = 131_072
-"""The context that caches are compared at besides the plan's own: there chunks tell."""
+#: The context that caches are compared at besides the plan's own: there chunks make a difference.
+LONG_CONTEXT: Final = 131_072
 
-NAMES: Final[Mapping[ModuleClass, str]] = {
+MODULE_NAMES: Final[Mapping[ModuleClass, str]] = {
     "experts": "routed experts",
     "shared_expert": "shared experts",
     "dense": "dense layers",
@@ -70,15 +70,15 @@ class Explanation(Value):
 
 
 def explain(plan: Plan, model: ModelFacts | None, machine: Hardware, *, imagined: bool = False) -> Explanation:
-    """The numbers behind a plan for ``model``. ``imagined``: whether nobody probed ``machine``."""
-    engine = profile_of(plan)
-    chosen = None if model is None else as_candidate(plan, model, machine)
-    if model is None or engine is None or chosen is None:
+    """The numbers behind a plan for ``model``. ``imagined`` says that ``machine`` was described, not probed."""
+    engine = plan_engine(plan)
+    candidate = None if model is None else as_candidate(plan, model, machine)
+    if model is None or engine is None or candidate is None:
         return Explanation(sections=())
-    sections = [_memory(share, plan, machine, imagined=imagined) for share in chosen.layout.shares]
+    sections = [_memory(share, plan, machine, imagined=imagined) for share in candidate.layout.shares]
     sections.append(_cache(plan, model, engine))
     sections += _other_caches(plan, model, engine)
-    sections.append(_speed(plan, model, engine, chosen, machine))
+    sections.append(_speed(plan, model, engine, candidate, machine))
     return Explanation(sections=tuple(sections))
 
 
@@ -93,9 +93,9 @@ def _memory(share: DeviceShare, plan: Plan, machine: Hardware, *, imagined: bool
     return Section(
         title=f"Memory on {share.device}",
         figures=(
-            *(_bytes(NAMES.get(part, part), size, "exact") for part, size in weights if size),
+            *(_bytes(MODULE_NAMES.get(module, module), size, "exact") for module, size in weights if size),
             _bytes("all weights", sum(share.weights.values()), "exact", f"{plan.quantization}"),
-            _bytes("keys and values", share.kv, "exact", f"of {_each(plan)}{plan.context_length:,} tokens"),
+            _bytes("keys and values", share.kv, "exact", f"of {_batch_prefix(plan)}{plan.context_length:,} tokens"),
             _bytes(
                 "work space", share.workspace, "modelled", "activations of a block of the prompt, and what is unpacked"
             ),
@@ -107,23 +107,23 @@ def _memory(share: DeviceShare, plan: Plan, machine: Hardware, *, imagined: bool
     )
 
 
-def _each(plan: Plan) -> str:
-    """What stands before the tokens of one conversation where there are several."""
+def _batch_prefix(plan: Plan) -> str:
+    """``4 x`` before the tokens of one conversation where there are several."""
     return f"{plan.batch} x " if (plan.batch or 1) > 1 else ""
 
 
 def _free(share: DeviceShare, machine: Hardware, *, imagined: bool) -> tuple[Label, str]:
     total = next((d.total_memory for d in machine.devices if d.id == share.device), machine.total_memory)
-    of = f"of {total / 1e9:.1f} GB"
-    return ("guessed", f"{of}, if nothing else runs there") if imagined else ("measured", of)
+    note = f"of {total / 1e9:.1f} GB"
+    return ("guessed", f"{note}, if nothing else runs there") if imagined else ("measured", note)
 
 
 def _cache(plan: Plan, model: ModelFacts, engine: EngineProfile) -> Section:
-    config, width = model.config, _width(plan)
-    per_layer = 2 * config.num_kv_heads * config.head_dim * width
+    config, value_bytes = model.config, _value_bytes(plan)
+    per_layer = 2 * config.num_kv_heads * config.head_dim * value_bytes
     local = len(config.chunked_layers)
     policy = engine.kv_policy
-    kept = "keep one chunk" if policy.chunk_aware else "keep everything"
+    behaviour = "keep one chunk" if policy.chunk_aware else "keep everything"
     figures = [
         _bytes(
             f"a token in {config.num_layers - local} global layers", per_layer * (config.num_layers - local), "exact"
@@ -131,26 +131,32 @@ def _cache(plan: Plan, model: ModelFacts, engine: EngineProfile) -> Section:
     ]
     if local:
         note = (
-            f"for {config.chunk_size:,} tokens at most: these layers {kept}" if policy.chunk_aware else f"they {kept}"
+            f"for {config.chunk_size:,} tokens at most: these layers {behaviour}"
+            if policy.chunk_aware
+            else f"they {behaviour}"
         )
         figures.append(_bytes(f"a token in {local} local layers", per_layer * local, "exact", note))
-    size = policy.bytes(config, plan.context_length, value_bytes=width, sequences=plan.batch or 1)
+    size = policy.bytes(config, plan.context_length, value_bytes=value_bytes, sequences=plan.batch or 1)
     figures.append(
-        _bytes(f"{_each(plan)}{plan.context_length:,} tokens", size, "exact", f"{policy.engine}, {policy.versions}")
+        _bytes(
+            f"{_batch_prefix(plan)}{plan.context_length:,} tokens", size, "exact", f"{policy.engine}, {policy.versions}"
+        )
     )
     return Section(title="Keys and values", figures=tuple(figures))
 
 
 def _other_caches(plan: Plan, model: ModelFacts, engine: EngineProfile) -> Iterator[Section]:
-    """What the same context takes in engines that keep more; nothing to tell of a network without chunks."""
-    config, width = model.config, _width(plan)
+    """The cache of the same context in each engine; nothing for a network without chunks."""
+    config, value_bytes = model.config, _value_bytes(plan)
     if not config.chunked_layers:
         return
-    for context in dict.fromkeys((plan.context_length, min(max(plan.context_length, LONG), config.max_context))):
+    for context in dict.fromkeys(
+        (plan.context_length, min(max(plan.context_length, LONG_CONTEXT), config.max_context))
+    ):
         figures = tuple(
             _bytes(
                 f"{policy.engine}, {policy.versions}",
-                policy.bytes(config, context, value_bytes=width),
+                policy.bytes(config, context, value_bytes=value_bytes),
                 "exact",
                 f"{'one chunk' if policy.chunk_aware else 'everything'} in local layers; switch: {policy.switch}"
                 + (" (this plan)" if policy.name == engine.kv else ""),
@@ -160,25 +166,25 @@ def _other_caches(plan: Plan, model: ModelFacts, engine: EngineProfile) -> Itera
         yield Section(title=f"Keys and values of {context:,} tokens, by engine", figures=figures)
 
 
-def _speed(plan: Plan, model: ModelFacts, engine: EngineProfile, chosen: Candidate, machine: Hardware) -> Section:
-    parts = network_parts(chosen.layout, engine, machine)
-    if parts is None or chosen.decode is None or chosen.prefill is None:
+def _speed(plan: Plan, model: ModelFacts, engine: EngineProfile, candidate: Candidate, machine: Hardware) -> Section:
+    parts = network_parts(candidate.layout, engine, machine)
+    if parts is None or candidate.decode is None or candidate.prefill is None:
         unknown = Figure(what="bandwidth", value=0, unit="bytes/s", label="guessed", note="nothing is known of it")
         return Section(title="Speed", figures=(unknown,))
-    note = f"{_answers(plan, engine)} behind {SHORT_PROMPT} tokens"
+    note = f"{_describe_answers(plan, engine)} behind {SHORT_PROMPT} tokens"
     figures = [figure for part in parts for figure in _part(part, plan, model, engine, machine, alone=len(parts) == 1)]
-    figures.append(Figure(what="answering", value=chosen.decode, unit="tokens/s", label=chosen.label, note=note))
+    figures.append(Figure(what="answering", value=candidate.decode, unit="tokens/s", label=candidate.label, note=note))
     note = f"a prompt of {SHORT_PROMPT} tokens"
-    figures.append(Figure(what="reading", value=chosen.prefill, unit="tokens/s", label=chosen.label, note=note))
+    figures.append(Figure(what="reading", value=candidate.prefill, unit="tokens/s", label=candidate.label, note=note))
     return Section(title="Speed", figures=tuple(figures))
 
 
-def _answers(plan: Plan, engine: EngineProfile) -> str:
+def _describe_answers(plan: Plan, engine: EngineProfile) -> str:
     batch = plan.batch or 1
     if batch == 1:
         return "one answer"
-    each = "in steps that they share" if engine.shares_steps else "taking turns: each at a share of it"
-    return f"{batch} answers together, {each},"
+    manner = "in steps that they share" if engine.shares_steps else "taking turns: each at a share of it"
+    return f"{batch} answers together, {manner},"
 
 
 def _part(
@@ -187,25 +193,25 @@ def _part(
     config, calibration, site = model.config, part.calibration, part.site
     where = "" if alone else f", {site.name}"
     batch = (plan.batch or 1) if engine.shares_steps else 1
-    read = step_bytes(config, held_bytes(plan), part.modules, tokens=batch, experts=part.experts)
+    read_bytes = step_bytes(config, plan_weight_bytes(plan), part.modules, tokens=batch, experts=part.experts)
     note = (
         f"{config.experts_per_token} of {config.num_experts} routed experts in each mixture"
         if config.num_experts
         else ""
     )
     step = "a token" if batch == 1 else f"a token of {batch} answers"
-    yield _bytes(f"weights read for {step}{where}", int(read), "exact", note)
+    yield _bytes(f"weights read for {step}{where}", int(read_bytes), "exact", note)
     if "attention" in part.modules:
         cache = kv_cache_bytes(
-            config, min(plan.context_length, SHORT_PROMPT), value_bytes=_width(plan), chunk_aware=True
+            config, min(plan.context_length, SHORT_PROMPT), value_bytes=_value_bytes(plan), chunk_aware=True
         )
         yield _bytes(f"cache read for {step}{where}", cache * batch, "exact", f"behind {SHORT_PROMPT} tokens")
     label, source = _bandwidth(part, machine)
     low, high = calibration.bandwidth
-    reached = f"{calibration.engine} {calibration.version}: {calibration.source}"
-    if label == "guessed":  # a share of what nobody knows says nothing
+    source_note = f"{calibration.engine} {calibration.version}: {calibration.source}"
+    if label == "guessed":  # a share of an unknown bandwidth says nothing
         value = Interval(low=low * site.bandwidth, high=high * site.bandwidth)
-        note = f"{site.name}: {source}; {reached}"
+        note = f"{site.name}: {source}; {source_note}"
         yield Figure(what=f"bandwidth reached{where}", value=value, unit="bytes/s", label=label, note=note)
         return
     yield Figure(
@@ -216,7 +222,7 @@ def _part(
         value=Interval(low=low, high=high),
         unit="share",
         label=calibration.label,
-        note=reached,
+        note=source_note,
     )
 
 
@@ -234,5 +240,6 @@ def _bandwidth(part: NetworkPart, machine: Hardware) -> tuple[Label, str]:
     return "guessed", "nobody has measured this machine's memory"
 
 
-def _width(plan: Plan) -> int:
+def _value_bytes(plan: Plan) -> int:
+    """Bytes of a value of the cache."""
     return QuantizationConfig.of(plan.quantization or "bf16").dtype.bits // 8

@@ -1,4 +1,4 @@
-"""What a GGUF file of a Llama 4 would weigh: the formats llama.cpp's quantizer gives each tensor of a named mix. Pure.
+"""Sizes of GGUF files of Llama 4, by the formats that llama.cpp's quantizer gives each tensor of a named mix. Pure.
 
 A mix such as ``Q4_K_M`` is no one format: values that matter more get more bits. The rules are those of llama.cpp
 (``llama_tensor_get_type``) without an importance matrix, for the architecture ``llama4``. Publishers who set their own
@@ -15,6 +15,7 @@ from llama4sdk.quantization import ModuleClass
 
 __all__ = ["GGUF_MIXES", "gguf_bytes", "gguf_class_bytes"]
 
+#: Values of one block of a format, and its bytes.
 BLOCKS: Final = {
     "F32": (1, 4),
     "F16": (1, 2),
@@ -34,8 +35,8 @@ BLOCKS: Final = {
     "IQ3_XXS": (256, 98),
     "Q2_K": (256, 84),
 }
-"""Values of one block of a format, and its bytes."""
 
+#: The mixes that are known, Scout's largest first, and the format of each where no rule says another.
 GGUF_MIXES: Final = {
     "F32": "F32",
     "F16": "F16",
@@ -58,7 +59,6 @@ GGUF_MIXES: Final = {
     "Q3_K_S": "Q3_K",
     "Q2_K": "Q2_K",
 }
-"""The mixes that are known, Scout's largest first, and the format each is made of where nothing else is said."""
 
 
 class _Tensor(NamedTuple):
@@ -78,25 +78,25 @@ def gguf_bytes(config: TextConfig, mix: str) -> int:
 
 
 def gguf_class_bytes(config: TextConfig, mix: str) -> dict[ModuleClass, int]:
-    """The same by class of modules."""
+    """Bytes of all tensors of the text network by class of modules."""
     sizes: dict[ModuleClass, int] = {}
     for tensor in _tensors(config):
-        module = _module(tensor.name)
+        module = _module_class(tensor.name)
         sizes[module] = sizes.get(module, 0) + _bytes(tensor, _format(tensor, mix, config))
     return sizes
 
 
-def _module(name: str) -> ModuleClass:
+def _module_class(name: str) -> ModuleClass:
     if name.startswith("attn"):
         return "attention"
-    plain: dict[str, ModuleClass] = {
+    names: dict[str, ModuleClass] = {
         "token_embd": "embedding",
         "output": "head",
         "norm": "norms",
         "ffn_gate_inp": "router",
     }
-    ends: dict[str, ModuleClass] = {"exps": "experts", "shexp": "shared_expert"}
-    return plain.get(name) or ends.get(name.rpartition("_")[2], "dense")
+    suffixes: dict[str, ModuleClass] = {"exps": "experts", "shexp": "shared_expert"}
+    return names.get(name) or suffixes.get(name.rpartition("_")[2], "dense")
 
 
 def _bytes(tensor: _Tensor, name: str) -> int:
@@ -139,17 +139,17 @@ def _format(tensor: _Tensor, mix: str, c: TextConfig) -> str:
         return "MXFP4" if tensor.name.endswith("_exps") else "Q8_0"
     if tensor.name == "output":
         return "Q6_K"
-    rule = {"attn_v": _values, "attn_output": _attention_output}.get(tensor.name)
+    rule = {"attn_v": _value_format, "attn_output": _attention_output_format}.get(tensor.name)
     if tensor.name.startswith("ffn_down"):
-        rule = _down
+        rule = _down_format
     return (rule(tensor, mix, c) if rule else None) or base
 
 
-def _values(tensor: _Tensor, mix: str, c: TextConfig) -> str | None:
-    """The smallest matrix of attention, and the one that loses most."""
+def _value_format(tensor: _Tensor, mix: str, c: TextConfig) -> str | None:
+    """Attention's values: its smallest matrix, and the one that loses most."""
     grouped = c.num_heads // c.num_kv_heads >= 4
     if mix in ("Q4_K_M", "Q5_K_M"):
-        return "Q6_K" if _more_bits(tensor.layer, c.num_layers) else None
+        return "Q6_K" if _gets_more_bits(tensor.layer, c.num_layers) else None
     if mix == "Q4_K_S":
         return "Q5_K" if tensor.layer < 4 else None
     if mix == "Q3_K_M":
@@ -161,15 +161,15 @@ def _values(tensor: _Tensor, mix: str, c: TextConfig) -> str | None:
     return {"Q3_K_L": "Q5_K", "IQ3_M": "Q4_K"}.get(mix)
 
 
-def _attention_output(tensor: _Tensor, mix: str, c: TextConfig) -> str | None:
+def _attention_output_format(tensor: _Tensor, mix: str, c: TextConfig) -> str | None:
     return {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K", "IQ3_M": "Q4_K"}.get(mix)
 
 
-def _down(tensor: _Tensor, mix: str, c: TextConfig) -> str | None:
-    """What writes into the residual stream; the first layers' most of all."""
+def _down_format(tensor: _Tensor, mix: str, c: TextConfig) -> str | None:
+    """The matrix that writes into the residual stream; the first layers' matter most."""
     early = tensor.layer < c.num_layers // 8
     if mix in ("Q4_K_M", "Q5_K_M"):
-        return "Q6_K" if _more_bits(tensor.layer, c.num_layers) else None
+        return "Q6_K" if _gets_more_bits(tensor.layer, c.num_layers) else None
     if mix == "Q3_K_M":
         return "Q5_K" if tensor.layer < c.num_layers // 16 else "Q4_K"
     if mix in ("Q4_K_S", "IQ4_NL", "IQ4_XS"):
@@ -179,7 +179,7 @@ def _down(tensor: _Tensor, mix: str, c: TextConfig) -> str | None:
     return {"Q2_K": "Q3_K", "Q3_K_L": "Q5_K"}.get(mix)
 
 
-def _more_bits(layer: int, layers: int) -> bool:
+def _gets_more_bits(layer: int, layers: int) -> bool:
     """The first and last eighth, and every third between them."""
     eighth = layers // 8
     return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2

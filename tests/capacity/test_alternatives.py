@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llama4sdk.backend import Capabilities
-from llama4sdk.capacity.alternatives import alternatives, as_candidate, held_bytes
+from llama4sdk.capacity.alternatives import alternatives, as_candidate, plan_weight_bytes
 from llama4sdk.capacity.candidates import Candidate
 from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.capacity.torch_memory import MemoryKind, memory_breakdown
@@ -116,7 +116,7 @@ def test_weights_that_a_file_has_in_codes_weigh_what_the_backend_says() -> None:
     parts = plan.breakdown["cuda:0"] | {"experts": 50_123_456_789}
     size = sum(parts.values())
     two = {"memory": {"cuda:0": size, "cuda:1": size}, "breakdown": {"cuda:0": parts, "cuda:1": parts}}
-    sizes = held_bytes(plan.model_copy(update=two))
+    sizes = plan_weight_bytes(plan.model_copy(update=two))
     assert sizes["experts"] == 2 * 50_123_456_789
     assert sizes.keys() == parts.keys() - {"kv_cache", "workspace", "runtime"}
 
