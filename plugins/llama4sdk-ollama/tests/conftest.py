@@ -1,4 +1,4 @@
-"""A server, and clients of it."""
+"""A fake server, and clients of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .fake_server import SCOUT, Fake
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
-    """Where ``OLLAMA_HOST`` points to."""
+    """The server at ``OLLAMA_HOST``."""
     with Fake() as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
         monkeypatch.delenv("OLLAMA_API_KEY", raising=False)
@@ -23,14 +23,14 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
 
 @pytest.fixture
 def connect(fake: Fake) -> Iterator[Callable[..., Client]]:
-    """Makes clients of that server; each is closed after the test."""
-    made: list[Client] = []
+    """A factory of clients of that server; each is closed after the test."""
+    clients: list[Client] = []
 
     def make(model: str | None = SCOUT, **options: object) -> Client:
         arguments: dict[str, object] = {"context_length": 4096, **options}
-        made.append(Client(model, backend="ollama", hardware=LAPTOP, **arguments))  # type: ignore[arg-type]
-        return made[-1]
+        clients.append(Client(model, backend="ollama", hardware=LAPTOP, **arguments))  # type: ignore[arg-type]
+        return clients[-1]
 
     yield make
-    for client in made:
+    for client in clients:
         client.close()

@@ -1,6 +1,6 @@
-"""A server that speaks Ollama's native API as its source of August 2026 does, and as versions before 0.12.6 did.
+"""A fake server of Ollama's native API, after its source of August 2026, and of versions before 0.12.6.
 
-It repeats what it is told. A word with the blanks before it is a token; a message has four more.
+Its answer repeats the last message. A word with the blanks before it is a token; a message has four more.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from typing import Any
 
 SCOUT = "llama4:scout"
 EMBEDDER = "nomic-embed-text:latest"
+#: No real model: it has all capabilities of Ollama.
 ABLE = "able:latest"
-"""There is no such model: it can do all that one can with Ollama."""
 TOO_LONG = (
     "the prompt is longer than the context length currently available to the model; shorten the prompt, adjust the "
     "context length in settings, or use a model with a longer context length"
 )
-PACED = 20
-"""How many lines come by themselves, and not as fast as they can."""
-WHEN = "2026-08-21T18:48:22.5Z"
+#: The lines that are sent one by one; later ones are sent without a pause.
+PACED_LINES = 20
+TIMESTAMP = "2026-08-21T18:48:22.5Z"
 
 
 def entry(name: str, family: str, size: int, parameters: str, **more: Any) -> dict[str, Any]:
     """A model as ``/api/tags`` and ``/api/ps`` list it."""
     details = {"format": "gguf", "family": family, "parameter_size": parameters, "quantization_level": "Q4_K_M"}
     listed = {"name": name, "model": name, "size": size, "digest": "f" * 64, "details": details}
-    return {**listed, "modified_at": WHEN, **more}
+    return {**listed, "modified_at": TIMESTAMP, **more}
 
 
 @dataclass
 class Fake:
-    """What the server has and does. Change it between requests."""
+    """The server's models and behaviour, which tests change between requests."""
 
     version: str = "0.32.1"
+    #: Whether it ignores ``truncate`` and ``shift``, and cuts long prompts silently.
     truncates: bool = False
-    """Whether it knows no ``truncate`` and no ``shift``, and cuts long prompts in silence."""
-    keeps_all: bool = False
-    """Whether a prompt that it cuts fills the context, as in 2024, and not half of it."""
-    per_word: float = 1.0
-    """Tokens that a word has."""
+    #: Whether a cut prompt fills the context, as in 2024, or half of it.
+    fills_context: bool = False
+    #: Tokens of a word.
+    tokens_per_word: float = 1.0
     tags: list[dict[str, Any]] = field(
         default_factory=lambda: [
             entry(SCOUT, "llama4", 67_436_814_528, "108.6B"),
@@ -69,19 +69,19 @@ class Fake:
             },
         }
     )
+    #: The context of each model in memory.
     loaded: dict[str, int] = field(default_factory=dict)
-    """The context of each model that is in memory."""
+    #: The number of times a model was loaded.
     loads: int = 0
-    """How often a model was loaded, or loaded again."""
-    most_context: int | None = None
-    """What it gives at most, whatever is asked."""
+    #: The longest context that it gives.
+    max_context: int | None = None
     key: str | None = None
+    #: Lines that are sent instead of an answer.
     lines: list[bytes] | None = None
-    """Sent instead of an answer."""
-    refuse: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
-    """Statuses and bodies that the next requests are refused with."""
-    seen: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    """Paths and bodies of the POSTs, in order."""
+    #: Statuses and bodies of the answers to the next requests.
+    refusals: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    #: Paths and bodies of the POSTs, in order.
+    posts: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     url: str = ""
 
     def __enter__(self) -> Fake:
@@ -98,14 +98,14 @@ class Fake:
         self._server.server_close()
         self._thread.join()
 
-    def of(self, path: str) -> list[dict[str, Any]]:
-        """The bodies that were sent to this path."""
-        return [body for asked, body in self.seen if asked == path]
+    def bodies(self, path: str) -> list[dict[str, Any]]:
+        """The bodies of the POSTs to a path."""
+        return [body for requested, body in self.posts if requested == path]
 
     def load(self, body: dict[str, Any]) -> int:
-        """The context the model has now; another than before loads it again."""
+        """Load the model, again where its context changes, and return its context."""
         context = int(body.get("options", {}).get("num_ctx", 4096))
-        context = min(context, self.most_context or context)
+        context = min(context, self.max_context or context)
         if self.loaded.get(body["model"]) != context:
             self.loaded[body["model"]] = context
             self.loads += 1
@@ -126,31 +126,32 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def log_message(self, *_: object) -> None:
-        """Nobody reads it."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
         if self._allowed():
             running = [
-                {**tag, "context_length": n, "size_vram": tag["size"], "expires_at": WHEN} for tag, n in self._running()
+                {**tag, "context_length": n, "size_vram": tag["size"], "expires_at": TIMESTAMP}
+                for tag, n in self._running()
             ]
-            known: dict[str, Any] = {
+            answers: dict[str, Any] = {
                 "/api/version": {"version": self.fake.version},
                 "/api/tags": {"models": self.fake.tags},
                 "/api/ps": {"models": running},
             }
-            self._json(200 if self.path in known else 404, known.get(self.path, {"error": "404 page not found"}))
+            self._json(200 if self.path in answers else 404, answers.get(self.path, {"error": "404 page not found"}))
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.fake.seen.append((self.path, body))
+        self.fake.posts.append((self.path, body))
         if not self._allowed():
             return None
-        if self.fake.refuse:
-            return self._json(*self.fake.refuse.pop(0))
+        if self.fake.refusals:
+            return self._json(*self.fake.refusals.pop(0))
         try:
             answer = getattr(self, "_" + self.path.rsplit("/", 1)[-1])(body)
-        except RefusedError as refused:
-            return self._json(refused.status, {"error": str(refused)})
+        except RefusedError as refusal:
+            return self._json(refusal.status, {"error": str(refusal)})
         if isinstance(answer, dict):
             return self._json(200, answer)
         if body.get("stream", True):
@@ -168,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _show(self, body: dict[str, Any]) -> dict[str, Any]:
         self._known(body)
-        return {"details": {}, "modified_at": WHEN, **self.fake.info[body["model"]]}
+        return {"details": {}, "modified_at": TIMESTAMP, **self.fake.info[body["model"]]}
 
     def _known(self, body: dict[str, Any], ability: str | None = None) -> None:
         if body["model"] not in self.fake.info:
@@ -187,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not messages:
             return {
                 "model": body["model"],
-                "created_at": WHEN,
+                "created_at": TIMESTAMP,
                 "message": {"role": "assistant"},
                 "done": True,
                 "done_reason": "load",
@@ -197,47 +198,57 @@ class _Handler(BaseHTTPRequestHandler):
                 base64.b64decode(image, validate=True)
             for call in message.get("tool_calls", ()):
                 assert isinstance(call["function"]["arguments"], dict)
-        read = self._read(body, sum(4 + len(_tokens(message["content"])) for message in messages), context)
-        said = messages[-1]["content"]
-        if body.get("tools") and "call" in said:
-            return self._calls(body, read)
-        text = _fitting(body["format"]) if body.get("format") else f"You said this to me: {said} That is all there is."
-        return self._lines(body, text, read, context)
+        prompt_tokens = self._read(body, sum(4 + len(_tokens(message["content"])) for message in messages), context)
+        last_text = messages[-1]["content"]
+        if body.get("tools") and "call" in last_text:
+            return self._calls(body, prompt_tokens)
+        text = (
+            _fitting(body["format"])
+            if body.get("format")
+            else f"You said this to me: {last_text} That is all there is."
+        )
+        return self._lines(body, text, prompt_tokens, context)
 
     def _generate(self, body: dict[str, Any]) -> Iterator[dict[str, Any]] | dict[str, Any]:
         self._known(body, "completion")
         context = self.fake.load(body)
         if not body.get("prompt"):
-            return {"model": body["model"], "created_at": WHEN, "response": "", "done": True, "done_reason": "load"}
-        read = self._read(body, len(_tokens(body["prompt"])), context)
-        return self._lines(body, f" goes on: {body['prompt']}", read, context)
+            return {
+                "model": body["model"],
+                "created_at": TIMESTAMP,
+                "response": "",
+                "done": True,
+                "done_reason": "load",
+            }
+        prompt_tokens = self._read(body, len(_tokens(body["prompt"])), context)
+        return self._lines(body, f" goes on: {body['prompt']}", prompt_tokens, context)
 
     def _read(self, body: dict[str, Any], count: int, context: int) -> int:
-        """How many tokens of a prompt are read: too many are cut to about half the context, or refused."""
-        count = int(count * self.fake.per_word)
+        """The tokens of a prompt that are read: too many are cut to about half the context, or refused."""
+        count = int(count * self.fake.tokens_per_word)
         if count < context:
             return count
         if self.fake.truncates or body.get("truncate", True):
-            return context if self.fake.keeps_all else context - max((context - 4) // 2, 1)
+            return context if self.fake.fills_context else context - max((context - 4) // 2, 1)
         raise RefusedError(400, TOO_LONG)
 
-    def _lines(self, body: dict[str, Any], text: str, read: int, context: int) -> Iterator[dict[str, Any]]:
+    def _lines(self, body: dict[str, Any], text: str, prompt_tokens: int, context: int) -> Iterator[dict[str, Any]]:
         options = body.get("options", {})
         for stop in options.get("stop", ()):
             text = text.split(stop)[0]
-        most = min(options.get("num_predict", -1) % 2**31, context - read)
+        limit = min(options.get("num_predict", -1) % 2**31, context - prompt_tokens)
         tokens = _tokens(text)
-        for token in tokens[:most]:
+        for token in tokens[:limit]:
             piece: dict[str, Any] = (
                 {"message": {"role": "assistant", "content": token}} if "messages" in body else {"response": token}
             )
             if body.get("logprobs"):
                 top = [{"token": f"{token}{n}", "logprob": -0.5 - n} for n in range(body.get("top_logprobs", 0))]
                 piece["logprobs"] = [{"token": token, "logprob": -0.25, "top_logprobs": top}]
-            yield {"model": body["model"], "created_at": WHEN, **piece, "done": False}
-        yield self._last(body, read, min(most, len(tokens)), "length" if len(tokens) > most else "stop")
+            yield {"model": body["model"], "created_at": TIMESTAMP, **piece, "done": False}
+        yield self._last(body, prompt_tokens, min(limit, len(tokens)), "length" if len(tokens) > limit else "stop")
 
-    def _calls(self, body: dict[str, Any], read: int) -> Iterator[dict[str, Any]]:
+    def _calls(self, body: dict[str, Any], prompt_tokens: int) -> Iterator[dict[str, Any]]:
         for index, tool in enumerate(body["tools"]):
             function = {
                 "index": index,
@@ -248,14 +259,19 @@ class _Handler(BaseHTTPRequestHandler):
             if not self.fake.truncates:
                 call = {"id": f"call_abcdefg{index}", **call}
             message = {"role": "assistant", "content": "", "tool_calls": [call]}
-            yield {"model": body["model"], "created_at": WHEN, "message": message, "done": False}
-        yield self._last(body, read, 7, "stop")
+            yield {"model": body["model"], "created_at": TIMESTAMP, "message": message, "done": False}
+        yield self._last(body, prompt_tokens, 7, "stop")
 
-    def _last(self, body: dict[str, Any], read: int, written: int, reason: str) -> dict[str, Any]:
+    def _last(self, body: dict[str, Any], prompt_tokens: int, output_tokens: int, reason: str) -> dict[str, Any]:
         empty = {"message": {"role": "assistant", "content": ""}} if "messages" in body else {"response": ""}
-        counts = {"prompt_eval_count": read, "prompt_eval_duration": 1, "eval_count": written, "eval_duration": 1}
+        counts = {
+            "prompt_eval_count": prompt_tokens,
+            "prompt_eval_duration": 1,
+            "eval_count": output_tokens,
+            "eval_duration": 1,
+        }
         done = {"done": True, "done_reason": reason, "total_duration": 5, "load_duration": 1}
-        return {"model": body["model"], "created_at": WHEN, **empty, **done, **counts}
+        return {"model": body["model"], "created_at": TIMESTAMP, **empty, **done, **counts}
 
     def _embed(self, body: dict[str, Any]) -> dict[str, Any]:
         self._known(body, "embedding")
@@ -266,8 +282,8 @@ class _Handler(BaseHTTPRequestHandler):
         vectors = [[float(len(text)), float(text.count("e")), float(sum(map(ord, text)) % 97), 1.0] for text in inputs]
         lengths = [sum(x * x for x in vector) ** 0.5 for vector in vectors]
         unit = [[round(x / length, 7) for x in vector] for vector, length in zip(vectors, lengths, strict=True)]
-        read = sum(len(_tokens(text)) for text in inputs)
-        return {"model": body["model"], "embeddings": unit, "total_duration": 3, "prompt_eval_count": read}
+        prompt_tokens = sum(len(_tokens(text)) for text in inputs)
+        return {"model": body["model"], "embeddings": unit, "total_duration": 3, "prompt_eval_count": prompt_tokens}
 
     def _pull(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"status": "pulling manifest"}
@@ -299,7 +315,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             for number, line in enumerate(lines if self.fake.lines is None else self.fake.lines):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
-                time.sleep(0.001 if number < PACED else 0)
+                time.sleep(0.001 if number < PACED_LINES else 0)
             self.wfile.write(b"0\r\n\r\n")
         except OSError:  # the client has gone
             self.close_connection = True
@@ -310,7 +326,7 @@ def _tokens(text: str) -> list[str]:
 
 
 def _joined(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """The one answer to a request that wants no stream."""
+    """The answer to a request without a stream."""
     whole = dict(lines[-1])
     if "message" in whole:
         calls = [call for line in lines for call in line["message"].get("tool_calls", ())]

@@ -1,4 +1,4 @@
-"""Where the server is, and what may be set."""
+"""The server's address, headers and options."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ HOSTS = [
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_hosts_are_read_as_ollamas_client_reads_them(host: str) -> None:
-    """Each form that its documentation has."""
+def test_hosts_are_parsed_like_ollamas_client_does(host: str) -> None:
+    """Each form of its documentation gives the same address."""
     assert parse_host(host) == _parse_host(host)
     assert parse_host(None) == "http://127.0.0.1:11434"
 
 
-def test_where_a_server_listens_becomes_where_it_is_reached() -> None:
+def test_wildcard_addresses_become_loopback_addresses() -> None:
     """``OLLAMA_HOST=0.0.0.0`` is often set for the server's sake."""
     assert parse_host("0.0.0.0:1234") == "http://127.0.0.1:1234"
     assert parse_host("http://[::]:1234") == "http://[::1]:1234"
@@ -33,7 +33,7 @@ def test_where_a_server_listens_becomes_where_it_is_reached() -> None:
 
 
 @pytest.mark.parametrize("host", ["host:port", "ftp://host", "http://me:secret@host", "host:99999", "http://[::1"])
-def test_what_is_no_address_is_told_without_repeating_it(host: str) -> None:
+def test_an_invalid_address_is_not_repeated(host: str) -> None:
     """It may hold a password."""
     with pytest.raises(ConfigurationError, match="OLLAMA_HOST is no address") as caught:
         parse_host(host)
@@ -41,7 +41,7 @@ def test_what_is_no_address_is_told_without_repeating_it(host: str) -> None:
 
 
 def test_an_endpoint_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Address and key; what others end the address with is left out."""
+    """Its address and key take precedence; the paths of other APIs are removed."""
     monkeypatch.setenv("OLLAMA_HOST", "there:1")
     monkeypatch.setenv("OLLAMA_API_KEY", " from-outside ")
     assert server_url(Endpoint()) == "http://there:1"
@@ -50,12 +50,12 @@ def test_an_endpoint_comes_before_the_environment(monkeypatch: pytest.MonkeyPatc
     )
     assert server_headers(Endpoint()) == {"Authorization": "Bearer from-outside"}
     assert server_headers(Endpoint(api_key=SecretStr("mine"))) == {"Authorization": "Bearer mine"}
-    own = Endpoint(headers={"authorization": SecretStr("Basic x"), "x_team": SecretStr("y")})
-    assert server_headers(own) == {"authorization": "Basic x", "x_team": "y"}
+    custom = Endpoint(headers={"authorization": SecretStr("Basic x"), "x_team": SecretStr("y")})
+    assert server_headers(custom) == {"authorization": "Basic x", "x_team": "y"}
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "match"),
     [
         ({"keepalive": "1h"}, "keepalive"),
         ({"load_timeout": 0}, "load_timeout"),
@@ -63,8 +63,8 @@ def test_an_endpoint_comes_before_the_environment(monkeypatch: pytest.MonkeyPatc
         ({"options": {"temperature": 1, "stop": []}}, "sets stop, temperature"),
     ],
 )
-def test_wrong_settings_are_told(options: dict[str, object], told: str) -> None:
-    """With what there is instead."""
-    with pytest.raises(ConfigurationError, match=told) as caught:
+def test_wrong_options_are_errors(options: dict[str, object], match: str) -> None:
+    """The error names the option and has a hint."""
+    with pytest.raises(ConfigurationError, match=match) as caught:
         parse_options(Endpoint.model_validate({"options": options}))
     assert caught.value.hint

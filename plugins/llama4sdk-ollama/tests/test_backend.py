@@ -1,4 +1,4 @@
-"""What is offered, and what an engine is made of."""
+"""Offers, and the engines made of them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .fake_server import EMBEDDER, SCOUT, Fake, entry
 Connect = Callable[..., Client]
 
 
-def offered(need: Need | None = None, hardware: Hardware = LAPTOP) -> Offer:
+def make_offer(need: Need | None = None, hardware: Hardware = LAPTOP) -> Offer:
     answer = OllamaBackend().offer(need or Need(model="scout"), hardware)
     assert isinstance(answer, Offer), answer
     return answer
 
 
-def refused(need: Need) -> Unavailable:
+def make_refusal(need: Need) -> Unavailable:
     answer = OllamaBackend().offer(need, LAPTOP)
     assert isinstance(answer, Unavailable), answer
     return answer
@@ -48,87 +48,89 @@ def refused(need: Need) -> Unavailable:
         ("mine:latest", "llama4", "400B", "maverick"),
     ],
 )
-def test_llama_4_is_found_whatever_its_tag(fake: Fake, tag: str, family: str, size: str, model: str) -> None:
-    """By Ollama's names, by words in a name, or by family and size; no other model is taken for it."""
+def test_llama_4_is_recognized_under_any_tag(fake: Fake, tag: str, family: str, size: str, model: str) -> None:
+    """Ollama's names, words in a name, or family and size identify it; no other model is taken for it."""
     fake.tags = [entry("llama3:scout-fan", "llama", 1, "8B"), entry(tag, family, 1000, size)]
     fake.info[tag] = fake.info[SCOUT]
-    offer = offered(Need(model=model))
+    offer = make_offer(Need(model=model))
     assert (offer.model, tag in offer.reason) == (model, True)
-    other = "maverick" if model == "scout" else "scout"
+    other_model = "maverick" if model == "scout" else "scout"
     assert (
-        refused(Need(model=other)).fix
-        == f"Run 'ollama pull llama4:{other}', or llama4sdk_ollama.pull('llama4:{other}')."
+        make_refusal(Need(model=other_model)).fix
+        == f"Run 'ollama pull llama4:{other_model}', or llama4sdk_ollama.pull('llama4:{other_model}')."
     )
 
 
 def test_other_models_go_by_ollamas_names(fake: Fake) -> None:
-    """With or without ``:latest``, in any case; what is not there is named with the command that fetches it."""
-    assert offered(Need(model="nomic-embed-text")).reason == offered(Need(model="Nomic-Embed-Text:latest")).reason
-    assert "ollama pull qwen3" in (refused(Need(model="qwen3")).fix or "")
-    assert offered(Need()).model == SCOUT
+    """They match with or without ``:latest``, in any case; a missing one comes with the command that downloads it."""
+    assert make_offer(Need(model="nomic-embed-text")).reason == make_offer(Need(model="Nomic-Embed-Text:latest")).reason
+    assert "ollama pull qwen3" in (make_refusal(Need(model="qwen3")).fix or "")
+    assert make_offer(Need()).model == SCOUT
     fake.tags = []
-    assert "no models" in refused(Need()).reason
+    assert "no models" in make_refusal(Need()).reason
 
 
-def test_a_model_does_what_the_server_says(fake: Fake) -> None:
-    """What it says of tools, sight and vectors; likelihoods since 0.12.11."""
-    scout = offered().capabilities
+def test_features_are_the_servers_capabilities(fake: Fake) -> None:
+    """Tools, vision and embeddings as the server lists them; logprobs since 0.12.11."""
+    scout = make_offer().capabilities
     assert scout is not None
     assert scout.remote
     assert scout.features == {"generate", "chat", "json_schema", "astream", "images", "tools"}
     assert "logprobs" in scout.sampling
-    embedder = offered(Need(model=EMBEDDER)).capabilities
+    embedder = make_offer(Need(model=EMBEDDER)).capabilities
     assert embedder is not None
     assert embedder.features == {"embed"}
     fake.version = "0.12.10"
-    old = offered().capabilities
+    old = make_offer().capabilities
     assert old is not None
     assert "logprobs" not in old.sampling
-    assert "does not support images" in refused(Need(model=EMBEDDER, features=frozenset({"images"}))).reason
+    assert "does not support images" in make_refusal(Need(model=EMBEDDER, features=frozenset({"images"}))).reason
 
 
-def test_the_context_is_what_was_asked_for_or_what_there_is_room_for(fake: Fake) -> None:
-    """Asked for; else as it is loaded; else as memory allows; else 8192; never beyond the model's own."""
-    assert offered(Need(model="scout", context_length=3000)).context_length == 3000
-    assert offered(Need(model="scout", context_length=100)).context_length == 2048  # a model that sees has that
-    assert offered().context_length == 8192
-    assert offered(hardware=describe("2xh100")).context_length == 131_072
-    assert offered(Need(model=EMBEDDER)).context_length == 2048
+def test_the_context_length_has_an_order_of_sources(fake: Fake) -> None:
+    """The caller's; else the loaded model's; else what memory allows; else 8192; never above the model's limit."""
+    assert make_offer(Need(model="scout", context_length=3000)).context_length == 3000
+    assert (
+        make_offer(Need(model="scout", context_length=100)).context_length == 2048
+    )  # a model with vision has at least that
+    assert make_offer().context_length == 8192
+    assert make_offer(hardware=describe("2xh100")).context_length == 131_072
+    assert make_offer(Need(model=EMBEDDER)).context_length == 2048
     fake.loaded[SCOUT] = 5000
-    assert offered(hardware=describe("2xh100")).context_length == 5000
-    assert "10485760" in refused(Need(model="scout", context_length=2**40)).reason
+    assert make_offer(hardware=describe("2xh100")).context_length == 5000
+    assert "10485760" in make_refusal(Need(model="scout", context_length=2**40)).reason
 
 
-def test_memory_here_says_nothing_of_a_server_elsewhere(fake: Fake) -> None:
-    """Only where the address is plainly this machine's is its memory the server's."""
+def test_this_machines_memory_does_not_count_for_a_server_elsewhere(fake: Fake) -> None:
+    """It counts only where the server's address is a loopback address."""
     elsewhere = Endpoint(url=fake.url.replace("127.0.0.1", "0x7f000001"))
-    assert offered(Need(model="scout", endpoint=elsewhere), describe("2xh100")).context_length == 8192
+    assert make_offer(Need(model="scout", endpoint=elsewhere), describe("2xh100")).context_length == 8192
 
 
-def test_what_the_server_decides_is_refused(fake: Fake) -> None:
-    """Where a model is, and how its weights are held."""
-    assert refused(Need(model="scout", device="cuda:0")).reason
-    assert refused(Need.model_validate({"model": "scout", "quantization": "int4"})).fix
+def test_the_servers_own_decisions_are_refused(fake: Fake) -> None:
+    """A device or a quantization cannot be chosen."""
+    assert make_refusal(Need(model="scout", device="cuda:0")).reason
+    assert make_refusal(Need.model_validate({"model": "scout", "quantization": "int4"})).fix
 
 
-def test_a_server_that_is_not_there_is_told_with_the_command_that_starts_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing listens; or something that is no Ollama; or it wants a key."""
+def test_an_unreachable_server_comes_with_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fix starts a server, gives a key, or corrects an address that is no Ollama."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{unused.getsockname()[1]}")
-        assert "ollama serve" in (refused(Need(model="scout")).fix or "")
+        assert "ollama serve" in (make_refusal(Need(model="scout")).fix or "")
     with Fake() as fake:
         monkeypatch.setenv("OLLAMA_HOST", fake.url)
         fake.key = "sesame"
-        assert "OLLAMA_API_KEY" in (refused(Need(model="scout")).fix or "")
+        assert "OLLAMA_API_KEY" in (make_refusal(Need(model="scout")).fix or "")
         monkeypatch.setenv("OLLAMA_API_KEY", "sesame")
-        assert offered().model == "scout"
+        assert make_offer().model == "scout"
         monkeypatch.setenv("OLLAMA_HOST", f"{fake.url}/elsewhere")
-        assert "does not speak Ollama's API" in (refused(Need(model="scout")).fix or "")
+        assert "does not speak Ollama's API" in (make_refusal(Need(model="scout")).fix or "")
 
 
-def test_only_the_server_is_asked(fake: Fake) -> None:
-    """In a process of its own, offering connects to nothing else, and opens no device."""
+def test_an_offer_contacts_the_server_alone(fake: Fake) -> None:
+    """In a process of its own, an offer connects to nothing else, and opens no device."""
     report = offer_report("ollama", "ollama", Question(need=Need(model="scout"), hardware=LAPTOP))
     assert isinstance(report.answer, Offer)
     assert set(report.connections) <= {"127.0.0.1", str(("127.0.0.1", int(fake.url.rsplit(":", 1)[1])))}
@@ -136,7 +138,7 @@ def test_only_the_server_is_asked(fake: Fake) -> None:
 
 
 def test_a_server_that_does_not_answer_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many models are asked for: the answer, or that there is none, is kept for a moment."""
+    """The failure is remembered for a moment, however many models are asked for."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -150,14 +152,14 @@ def test_a_server_that_does_not_answer_is_waited_for_once(monkeypatch: pytest.Mo
     assert all(isinstance(answer, Unavailable) for answer in answers)
 
 
-def test_wrong_settings_are_refused_while_planning(connect: Connect) -> None:
-    """Before anything is loaded."""
+def test_wrong_options_are_refused_while_planning(connect: Connect) -> None:
+    """They are refused before anything is loaded."""
     with pytest.raises(NoBackendError, match="keepalive"):
         connect(endpoint=Endpoint(options={"keepalive": 1})).plan()
 
 
 def test_the_model_is_loaded_once_with_one_context(connect: Connect, fake: Fake) -> None:
-    """By making the engine, and by no request after it: each says the same."""
+    """Making the engine loads it, and all requests after it have the same options."""
     client = connect(
         "scout", context_length=3000, endpoint=Endpoint(options={"keep_alive": "1h", "options": {"num_gpu": 9}})
     )
@@ -165,7 +167,7 @@ def test_the_model_is_loaded_once_with_one_context(connect: Connect, fake: Fake)
     client.generate("Once")
     client.chat("Hello", temperature=0.5, max_tokens=3)
     assert fake.loads == 1
-    sent = [body for path, body in fake.seen if path in ("/api/chat", "/api/generate")]
+    sent = [body for path, body in fake.posts if path in ("/api/chat", "/api/generate")]
     assert len(sent) == 4
     for body in sent:
         assert (body["options"]["num_ctx"], body["options"]["num_gpu"], body["keep_alive"]) == (3000, 9, "1h")
@@ -174,28 +176,28 @@ def test_the_model_is_loaded_once_with_one_context(connect: Connect, fake: Fake)
 
 
 def test_loading_can_be_left_to_the_first_request(connect: Connect, fake: Fake) -> None:
-    """With ``preload=False`` the first POST but the questions is the chat."""
+    """With ``preload=False`` the first POST after discovery is the chat."""
     connect(endpoint=Endpoint(options={"preload": False})).chat("Hello")
-    assert [path for path, _ in fake.seen] == ["/api/show", "/api/chat"]
+    assert [path for path, _ in fake.posts] == ["/api/show", "/api/chat"]
 
 
-def test_loading_is_told(fake: Fake) -> None:
-    """That it begins and that it ends, in bytes of the model."""
-    told: list[tuple[int, int | None]] = []
+def test_loading_reports_progress(fake: Fake) -> None:
+    """Progress is called at the beginning and at the end, with the model's bytes."""
+    calls: list[tuple[int, int | None]] = []
     with Client("scout", backend="ollama", hardware=LAPTOP) as client:
-        client.load(progress=lambda done, total: told.append((done, total)))
-    assert told == [(0, 67_436_814_528), (67_436_814_528, 67_436_814_528)]
+        client.load(progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(0, 67_436_814_528), (67_436_814_528, 67_436_814_528)]
 
 
 def test_a_smaller_context_than_promised_is_an_error(connect: Connect, fake: Fake) -> None:
-    """A server that gives less would cut prompts that were promised room."""
-    fake.most_context = 1024
+    """A server that gives less would cut prompts that fit into the plan's context."""
+    fake.max_context = 1024
     with pytest.raises(ModelLoadError, match="1024 tokens, not 4096"):
         connect().chat("Hello")
 
 
-def test_a_model_that_went_away_is_missing(connect: Connect, fake: Fake) -> None:
-    """Between plan and load, and between load and request."""
+def test_a_removed_model_is_missing(connect: Connect, fake: Fake) -> None:
+    """It may disappear between plan and load, and between load and request."""
     client = connect()
     client.plan()
     tags, fake.tags = fake.tags, []
@@ -210,15 +212,15 @@ def test_a_model_that_went_away_is_missing(connect: Connect, fake: Fake) -> None
 
 
 def test_an_embedding_model_is_loaded_too(connect: Connect, fake: Fake) -> None:
-    """By a request to embed nothing, since it can generate nothing."""
+    """It is loaded by a request to embed nothing, since it cannot generate."""
     vectors = connect(EMBEDDER, context_length=None).embed(["one", "two"])
-    assert [body["input"] for body in fake.of("/api/embed")] == [[], ["one", "two"]]
+    assert [body["input"] for body in fake.bodies("/api/embed")] == [[], ["one", "two"]]
     assert fake.loads == 1
     assert (len(vectors.vectors), vectors.usage.input_tokens) == (2, 2)
 
 
 def test_a_key_is_sent_and_never_shown(connect: Connect, fake: Fake) -> None:
-    """Not in plans, not in errors."""
+    """Plans and errors do not contain it."""
     fake.key = "sesame"
     client = connect(endpoint=Endpoint(url=fake.url, api_key=SecretStr("sesame")))
     assert "sesame" not in client.plan().model_dump_json()
@@ -229,15 +231,15 @@ def test_a_key_is_sent_and_never_shown(connect: Connect, fake: Fake) -> None:
     assert "sesame" not in str(caught.value)
 
 
-def test_a_wrong_address_in_the_environment_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While planning."""
+def test_a_wrong_address_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason names the variable."""
     monkeypatch.setenv("OLLAMA_HOST", "ftp://there")
-    assert "OLLAMA_HOST" in refused(Need(model="scout")).reason
+    assert "OLLAMA_HOST" in make_refusal(Need(model="scout")).reason
     with pytest.raises(ConfigurationError):
-        OllamaBackend().load(_plan_of_nothing())
+        OllamaBackend().load(_minimal_plan())
 
 
-def _plan_of_nothing() -> Any:
+def _minimal_plan() -> Any:
     from llama4sdk.backend import Capabilities
     from llama4sdk.plan import Placement, Plan
 

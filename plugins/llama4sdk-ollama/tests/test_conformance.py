@@ -1,4 +1,4 @@
-"""The contract, against a server that speaks as Ollama does. Ollama itself is no package that tests could install."""
+"""The conformance kit, run with a fake server: Ollama is no package that tests could install."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .fake_server import ABLE, Fake
 
 @pytest.fixture(scope="module", autouse=True)
 def server() -> Iterator[Fake]:
-    """Where ``OLLAMA_HOST`` points to."""
+    """The server at ``OLLAMA_HOST``."""
     with pytest.MonkeyPatch.context() as patch, Fake() as fake:
         patch.setenv("OLLAMA_HOST", fake.url)
         patch.delenv("OLLAMA_API_KEY", raising=False)
@@ -23,7 +23,7 @@ def server() -> Iterator[Fake]:
 
 
 class TestOllama(BackendConformance):
-    """With a model that can do everything."""
+    """A model with all capabilities."""
 
     backend = OllamaBackend
     need = Need(model=ABLE, context_length=2048)

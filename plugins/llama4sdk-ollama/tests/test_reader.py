@@ -1,4 +1,4 @@
-"""Lines of JSON, cut anywhere, damaged anyhow."""
+"""Lines of JSON, cut and damaged at any byte."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def reader() -> OllamaReader:
 
 
 def read(*pieces: bytes) -> list[Event]:
-    one = reader()
-    events = [event for piece in pieces for event in one.feed(piece)]
-    return [*events, *one.end()]
+    answer_reader = reader()
+    events = [event for piece in pieces for event in answer_reader.feed(piece)]
+    return [*events, *answer_reader.end()]
 
 
 WHOLE = read(ANSWER)
 
 
 def test_an_answer() -> None:
-    """Thoughts are left out; likelihoods that come early wait for their text; a call ends it as a call."""
+    """Reasoning is left out; early logprobs wait for their text; a call makes the reason tool_calls."""
     texts = [event for event in WHOLE if isinstance(event, TextDelta)]
     assert [text.text for text in texts] == ["naïve 🦙", " 日本", "!"]
     assert [entry.token for entry in texts[1].logprobs] == ["a", "b"]
@@ -50,24 +50,24 @@ def test_an_answer() -> None:
     assert (finish.reason, finish.usage.input_tokens, finish.usage.output_tokens) == ("tool_calls", None, 3)
 
 
-def test_cuts_change_nothing() -> None:
-    """At every byte, and at all of them."""
-    for place in range(len(ANSWER) + 1):
-        assert read(ANSWER[:place], ANSWER[place:]) == WHOLE
+def test_cuts_do_not_change_the_answer() -> None:
+    """The answer is the same cut at any byte, and at every byte."""
+    for position in range(len(ANSWER) + 1):
+        assert read(ANSWER[:position], ANSWER[position:]) == WHOLE
     assert read(*(ANSWER[n : n + 1] for n in range(len(ANSWER)))) == WHOLE
     assert read(ANSWER.rstrip().replace(b"\n", b"\r\n\r\n")) == WHOLE
 
 
-def test_what_follows_the_end_is_not_read() -> None:
-    """A second end, or anything else."""
+def test_bytes_after_the_end_are_not_read() -> None:
+    """A second answer and other bytes are ignored."""
     assert read(ANSWER, ANSWER, b"nonsense\n") == WHOLE
 
 
 def test_an_answer_without_its_end_is_interrupted() -> None:
-    """Wherever it stops."""
-    for place in range(ANSWER.rindex(b"\n")):
+    """It is interrupted wherever it stops."""
+    for position in range(ANSWER.rindex(b"\n")):
         with pytest.raises(Llama4Error) as caught:
-            read(ANSWER[:place])
+            read(ANSWER[:position])
         assert isinstance(caught.value, StreamInterruptedError | APIError)
 
 
@@ -80,26 +80,26 @@ def test_an_answer_without_its_end_is_interrupted() -> None:
         b'{"logprobs": [{"token": "a"}]}',
     ],
 )
-def test_damage_is_told(line: bytes) -> None:
-    """As an answer that is none of Ollama's."""
+def test_damaged_lines_are_an_error(line: bytes) -> None:
+    """The error says that the answer is none of Ollama's."""
     with pytest.raises(APIError, match="none of Ollama's") as caught:
         read(line + b"\n")
     assert caught.value.hint
 
 
 @given(st.binary(max_size=200), st.integers(0, len(ANSWER)))
-def test_no_bytes_lead_to_anything_but_the_sdks_errors(noise: bytes, place: int) -> None:
-    """Whatever stands in an answer, and wherever."""
+def test_any_bytes_are_an_answer_or_an_sdk_error(noise: bytes, position: int) -> None:
+    """Noise at any position is skipped or raises a Llama4Error."""
     try:
-        events = read(ANSWER[:place] + noise + ANSWER[place:])
+        events = read(ANSWER[:position] + noise + ANSWER[position:])
     except Llama4Error:
         return
     assert isinstance(events[-1], Finish)
 
 
 @given(st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(MEMBERS, inner)))
-def test_no_json_leads_to_anything_but_the_sdks_errors(value: object) -> None:
-    """Whatever types its members have."""
+def test_any_json_is_an_answer_or_an_sdk_error(value: object) -> None:
+    """Members of any type are read or raise a Llama4Error."""
     try:
         events = read(json.dumps(value).encode() + b"\n", ANSWER)
     except Llama4Error:

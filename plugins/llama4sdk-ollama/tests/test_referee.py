@@ -1,4 +1,4 @@
-"""The server of these tests, held to Ollama's own client: what that cannot read, no Ollama sends."""
+"""Ollama's own client reads the fake server."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ TOOL = {
     },
 }
 HELLO = {"role": "user", "content": "Hello there"}
-SAID = "You said this to me: Hello there That is all there is."
+ANSWER = "You said this to me: Hello there That is all there is."
 
 
 @pytest.fixture
 def client(fake: Fake) -> Iterator[ollama.Client]:
     """Ollama's client, at the address in the environment."""
-    made = ollama.Client()
-    yield made
-    made._client.close()
+    client = ollama.Client()
+    yield client
+    client._client.close()
 
 
-def test_it_reads_what_the_server_has(client: ollama.Client, fake: Fake) -> None:
-    """Models on the disk and in memory, and one of them in full."""
+def test_it_reads_lists_of_models(client: ollama.Client, fake: Fake) -> None:
+    """Models on disk and in memory, and the details of one."""
     assert [model.model for model in client.list().models] == [SCOUT, EMBEDDER, ABLE]
     assert client.ps().models == []
     client.generate(SCOUT, options={"num_ctx": 2048})
     (running,) = client.ps().models
     assert (running.model, running.context_length) == (SCOUT, 2048)
-    shown = client.show(SCOUT)
-    assert shown.modelinfo is not None
-    assert shown.modelinfo["llama4.context_length"] == 10_485_760
-    assert shown.capabilities == ["completion", "vision", "tools"]
+    details = client.show(SCOUT)
+    assert details.modelinfo is not None
+    assert details.modelinfo["llama4.context_length"] == 10_485_760
+    assert details.capabilities == ["completion", "vision", "tools"]
 
 
 def test_it_reads_answers(client: ollama.Client) -> None:
-    """Whole and streamed, chats and raw text, with counts, likelihoods and the reason of their end."""
+    """Whole and streamed chats and raw text, with counts, logprobs and finish reasons."""
     whole = client.chat(SCOUT, [HELLO], logprobs=True, top_logprobs=2, options={"num_predict": 4})
     assert (whole.message.content, whole.done_reason) == ("You said this to", "length")
     assert (whole.prompt_eval_count, whole.eval_count) == (6, 4)
     assert whole.logprobs is not None
     assert [len(entry.top_logprobs or ()) for entry in whole.logprobs] == [2] * 4
     pieces = list(client.chat(SCOUT, [HELLO], stream=True))
-    assert "".join(piece.message.content or "" for piece in pieces) == SAID
+    assert "".join(piece.message.content or "" for piece in pieces) == ANSWER
     assert [piece.done for piece in pieces][-2:] == [False, True]
     assert client.generate(SCOUT, "Once", raw=True).response == " goes on: Once"
     text = client.chat(SCOUT, [HELLO], format={"type": "object", "properties": {"n": {"minimum": 3}}}).message.content
     assert text == '{"n": 3}'
 
 
-def test_it_reads_calls_of_tools(client: ollama.Client) -> None:
+def test_it_reads_tool_calls(client: ollama.Client) -> None:
     """Their arguments are objects."""
     message = client.chat(SCOUT, [{"role": "user", "content": "call it"}], tools=[TOOL]).message
     assert message.tool_calls is not None
@@ -65,8 +65,8 @@ def test_it_reads_calls_of_tools(client: ollama.Client) -> None:
     assert (function.name, function.arguments) == ("weather", {"city": "Zürich", "days": 0})
 
 
-def test_it_reads_vectors(client: ollama.Client) -> None:
-    """One for each text."""
+def test_it_reads_embeddings(client: ollama.Client) -> None:
+    """There is one vector for each text."""
     answer = client.embed(EMBEDDER, ["one", "two words"])
     assert len(answer.embeddings) == 2
     assert answer.prompt_eval_count == 3
@@ -81,7 +81,7 @@ def test_it_reads_the_progress_of_a_pull(client: ollama.Client) -> None:
 
 
 def test_it_reads_errors(client: ollama.Client, fake: Fake) -> None:
-    """Of a model that is not there, a tool that is not known, a prompt too long, and in the middle of an answer."""
+    """Missing models, missing features, long prompts, and errors within an answer."""
     with pytest.raises(ollama.ResponseError, match="not found, try pulling it first") as missing:
         client.chat("nothing", [HELLO])
     assert missing.value.status_code == 404

@@ -38,11 +38,11 @@ AT_ONCE = Endpoint(retry=RetryPolicy(base=0.001, throttled=0.001, retries=1))
 
 
 def last(fake: Fake, path: str = "/api/chat") -> dict[str, Any]:
-    return fake.of(path)[-1]
+    return fake.bodies(path)[-1]
 
 
-def test_a_chat_says_everything_as_ollama_has_it(connect: Connect, fake: Fake) -> None:
-    """Names of options, nothing that was not asked for, and no cutting or shifting."""
+def test_a_chat_has_ollamas_names_of_options(connect: Connect, fake: Fake) -> None:
+    """Options have Ollama's names, nothing else is sent, and nothing may be cut or shifted."""
     client = connect(ABLE)
     sampling = {"temperature": 0.5, "top_p": 0.9, "top_k": 7, "min_p": 0.1, "seed": 3, "max_tokens": 9}
     client.chat("Hello there", repetition_penalty=1.1, stop=["x", "y"], logprobs=2, **sampling)  # type: ignore[arg-type]
@@ -67,14 +67,14 @@ def test_a_chat_says_everything_as_ollama_has_it(connect: Connect, fake: Fake) -
 
 
 def test_raw_text_has_no_template(connect: Connect, fake: Fake) -> None:
-    """``generate`` continues it as it is."""
+    """``generate`` continues the unchanged text."""
     assert connect().generate("Once upon", max_tokens=3).text == " goes on: Once"
     body = last(fake, "/api/generate")
     assert (body["prompt"], body["raw"], "messages" in body) == ("Once upon", True, False)
 
 
 def test_images_are_sent_beside_the_text(connect: Connect, fake: Fake) -> None:
-    """As base64 alone; an address is refused before anything is sent."""
+    """They are base64; a URL is refused before anything is sent."""
     client = connect()
     parts = (TextPart(text="What is"), ImagePart(data=PNG), TextPart(text=" this?"))
     client.chat(Message(role="user", content=parts))
@@ -98,15 +98,15 @@ def test_tools_are_called(connect: Connect, fake: Fake, old: bool) -> None:
     ids = [call.id for call in first.tool_calls]
     assert ids == (["call_0", "call_1"] if old else ["call_abcdefg0", "call_abcdefg1"])
     result = Message(role="tool", content="rain", tool_call_id=ids[1])
-    again = client.chat([Message(role="user", content="call it"), first.message, result], tools=[WEATHER])
-    assert again.text.startswith("You said this to me: rain")
-    _, assistant, told = last(fake)["messages"]
+    second = client.chat([Message(role="user", content="call it"), first.message, result], tools=[WEATHER])
+    assert second.text.startswith("You said this to me: rain")
+    _, assistant, tool_message = last(fake)["messages"]
     assert assistant["tool_calls"][1]["function"] == {
         "index": 1,
         "name": "time",
         "arguments": {"city": "Zürich", "days": 1},
     }
-    assert told == {"role": "tool", "content": "rain", "tool_name": "time", "tool_call_id": ids[1]}
+    assert tool_message == {"role": "tool", "content": "rain", "tool_name": "time", "tool_call_id": ids[1]}
     assert last(fake)["tools"][0]["function"]["parameters"]["type"] == "object"
     if old:
         messages = [Message(role="user", content="one"), first.message, Message(role="user", content="call")]
@@ -114,14 +114,14 @@ def test_tools_are_called(connect: Connect, fake: Fake, old: bool) -> None:
 
 
 def test_a_call_that_is_no_object_is_refused(connect: Connect) -> None:
-    """Ollama's protocol has no place for it."""
+    """Ollama's protocol takes objects alone."""
     broken = Message(role="assistant", tool_calls=(ToolCall(id="1", name="weather", arguments="[1"),))
     with pytest.raises(InvalidRequestError, match="no JSON object"):
         connect().chat([Message(role="user", content="Hello"), broken, Message(role="user", content="And?")])
 
 
-def test_an_answer_is_of_its_schema(connect: Connect, fake: Fake) -> None:
-    """The schema goes along, and the answer is read as the type."""
+def test_an_answer_follows_its_schema(connect: Connect, fake: Fake) -> None:
+    """The schema is sent, and the answer is an instance of the type."""
 
     class Llama(BaseModel):
         age: int
@@ -130,8 +130,8 @@ def test_an_answer_is_of_its_schema(connect: Connect, fake: Fake) -> None:
     assert last(fake)["format"]["properties"]["age"]["type"] == "integer"
 
 
-def test_likelihoods_come_with_the_text(connect: Connect) -> None:
-    """Each token's own, and the alternatives'."""
+def test_logprobs_come_with_the_text(connect: Connect) -> None:
+    """Each token has its own logprob, and those of alternatives."""
     answer = connect(ABLE).chat("Hello", logprobs=1, max_tokens=2)
     assert [(entry.token, entry.logprob, entry.top[0].logprob) for entry in answer.logprobs] == [
         ("You", -0.25, -0.5),
@@ -140,7 +140,7 @@ def test_likelihoods_come_with_the_text(connect: Connect) -> None:
 
 
 def test_vectors_have_length_one(connect: Connect) -> None:
-    """What the server rounds is made right; what it decides by itself is not promised."""
+    """Rounded vectors are normalized; pooling and unnormalized vectors are refused."""
     client = connect(ABLE)
     answer = client.embed(["one", "two words"])
     assert all(math.hypot(*vector) == pytest.approx(1, abs=1e-12) for vector in answer.vectors)
@@ -154,34 +154,34 @@ def test_vectors_have_length_one(connect: Connect) -> None:
     assert (caught.value.limit, caught.value.requested) == (4096, 4500)
 
 
-def test_what_cannot_fit_is_refused_before_it_is_sent(connect: Connect, fake: Fake) -> None:
-    """Nearly every word has a token, a long one several; what is to be written counts."""
+def test_prompts_that_cannot_fit_are_not_sent(connect: Connect, fake: Fake) -> None:
+    """Nearly every word has a token, a long one several, and max_tokens counts too."""
     client = connect(ABLE)
-    for prompt, most in (("llama " * 4600, None), ("abcdefghijklmnop" * 4600, None), ("llama " * 4000, 500)):
+    for prompt, max_tokens in (("llama " * 4600, None), ("abcdefghijklmnop" * 4600, None), ("llama " * 4000, 500)):
         with pytest.raises(ContextLengthError) as caught:
-            client.chat(prompt, max_tokens=most)
+            client.chat(prompt, max_tokens=max_tokens)
         assert caught.value.limit == 4096
         assert (caught.value.requested or 0) > 4096
-    assert not fake.of("/api/chat")
-    assert client.chat(f"{'-' * 200} " * 600).text  # a row of one sign may be a token
+    assert not fake.bodies("/api/chat")
+    assert client.chat(f"{'-' * 200} " * 600).text  # a run of one character may be a token
 
 
-def test_what_the_server_refuses_as_too_long_is_a_context_error(connect: Connect, fake: Fake) -> None:
-    """In its own words, with the limit."""
-    fake.per_word = 1.5
+def test_the_servers_refusal_of_a_long_prompt_is_a_context_error(connect: Connect, fake: Fake) -> None:
+    """The error has the server's words and the limit."""
+    fake.tokens_per_word = 1.5
     with pytest.raises(ContextLengthError, match="longer than the context") as caught:
         connect(ABLE).chat("llama " * 3500)
     assert caught.value.limit == 4096
     assert TOO_LONG[:30] in caught.value.message
 
 
-@pytest.mark.parametrize("keeps_all", [False, True])
-def test_a_prompt_that_is_cut_in_silence_is_an_error(connect: Connect, fake: Fake, keeps_all: bool) -> None:
-    """By servers before 0.12.6: to half the context, or to all of it. What fits is answered all the same."""
-    fake.version, fake.truncates, fake.keeps_all, fake.per_word = "0.12.0", True, keeps_all, 1.3
+@pytest.mark.parametrize("fills_context", [False, True])
+def test_a_silently_cut_prompt_is_an_error(connect: Connect, fake: Fake, fills_context: bool) -> None:
+    """Servers before 0.12.6 cut to half the context, or to all of it; prompts that fit are answered."""
+    fake.version, fake.truncates, fake.fills_context, fake.tokens_per_word = "0.12.0", True, fills_context, 1.3
     client = connect(ABLE)
     with pytest.raises(
-        ContextLengthError, match="all that its context holds" if keeps_all else "dropped the rest"
+        ContextLengthError, match="all that its context holds" if fills_context else "dropped the rest"
     ) as caught:
         client.chat("llama " * 3500)
     assert caught.value.limit == 4096
@@ -190,7 +190,7 @@ def test_a_prompt_that_is_cut_in_silence_is_an_error(connect: Connect, fake: Fak
 
 
 @pytest.mark.parametrize(
-    ("status", "error", "kind", "told"),
+    ("status", "error", "kind", "match"),
     [
         (400, '"x" does not support tools', UnsupportedFeatureError, "tools"),
         (500, "model requires more system memory (80 GiB) than is available (8 GiB)", ModelLoadError, "80 GiB"),
@@ -198,32 +198,32 @@ def test_a_prompt_that_is_cut_in_silence_is_an_error(connect: Connect, fake: Fak
         (400, "invalid option", APIStatusError, "invalid option"),
     ],
 )
-def test_refusals_mean_what_they_say(
-    connect: Connect, fake: Fake, status: int, error: str, kind: type[Llama4Error], told: str
+def test_ollamas_errors_are_the_sdks(
+    connect: Connect, fake: Fake, status: int, error: str, kind: type[Llama4Error], match: str
 ) -> None:
-    """Each of Ollama's own errors as the SDK's."""
+    """Each of Ollama's errors has a type of the SDK."""
     client = connect(endpoint=AT_ONCE).load()
-    fake.refuse = [(status, {"error": error})] * 2
-    with pytest.raises(kind, match=told) as caught:
+    fake.refusals = [(status, {"error": error})] * 2
+    with pytest.raises(kind, match=match) as caught:
         client.chat("Hello")
     assert caught.value.hint or kind is APIStatusError
 
 
-def test_a_full_queue_is_asked_again(connect: Connect, fake: Fake) -> None:
-    """As a server that is overloaded."""
+def test_a_full_queue_is_retried(connect: Connect, fake: Fake) -> None:
+    """It is an overloaded server."""
     client = connect(endpoint=AT_ONCE).load()
     busy = (503, {"error": "server busy, please try again.  maximum pending requests exceeded"})
-    fake.refuse = [busy]
+    fake.refusals = [busy]
     answer = client.chat("Hello")
     assert [attempt.error is None for attempt in answer.attempts] == [False, True]
-    fake.refuse = [busy, busy]
+    fake.refusals = [busy, busy]
     with pytest.raises(OverloadedError):
         client.chat("Hello")
 
 
 @pytest.mark.parametrize("path", ["chat", "generate"])
-def test_an_error_in_the_middle_ends_the_answer(connect: Connect, fake: Fake, path: str) -> None:
-    """With what had come; one about the context is that of the context."""
+def test_an_error_within_an_answer_ends_it(connect: Connect, fake: Fake, path: str) -> None:
+    """The error has the partial answer; one about the context is a ContextLengthError."""
     client = connect().load()
     piece = b'{"message":{"role":"assistant","content":"Hel"},"response":"Hel","done":false}\n'
     fake.lines = [piece, b'{"error":"an error was encountered while running the model"}\n']
@@ -239,9 +239,9 @@ def test_an_error_in_the_middle_ends_the_answer(connect: Connect, fake: Fake, pa
         getattr(client, path)("Hello")
 
 
-def test_asyncio_has_the_same(fake: Fake) -> None:
-    """Answers, and cut prompts."""
-    fake.truncates, fake.per_word = True, 1.3
+def test_asynchronous_answers_are_the_same(fake: Fake) -> None:
+    """Concurrent answers, and errors of cut prompts."""
+    fake.truncates, fake.tokens_per_word = True, 1.3
 
     async def ask() -> None:
         async with AsyncClient(SCOUT, backend="ollama", context_length=4096, hardware=LAPTOP) as client:

@@ -1,4 +1,4 @@
-"""The fewest tokens a text can have, held to Llama 4's own tokenizer."""
+"""The lower bound of tokens, compared with Llama 4's own tokenizer."""
 
 # ruff: noqa: RUF001 - signs that look alike are of different scripts here
 
@@ -34,31 +34,31 @@ SAMPLES = {
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    """Meta's."""
+    """Meta's tokenizer."""
     return Tokenizer.get_instance()
 
 
 @pytest.mark.parametrize("text", [*SAMPLES.values(), *(page.read_text("utf-8") for page in PAGES)])
-def test_no_text_has_fewer(tokenizer: Tokenizer, text: str) -> None:
-    """In any script, in prose, tables and code."""
+def test_no_sample_has_fewer_tokens(tokenizer: Tokenizer, text: str) -> None:
+    """The bound holds in any script, in prose, tables and code."""
     assert min_text_tokens(text) <= len(tokenizer.encode(text, bos=False, eos=False))
 
 
 @given(st.text() | st.text("aZ'0.-= \n\tüж漢字日", max_size=60))
-def test_nothing_one_can_write_has_fewer(text: str) -> None:
-    """Whatever it is."""
+def test_no_text_has_fewer_tokens(text: str) -> None:
+    """The bound holds for random texts."""
     assert min_text_tokens(text) <= len(Tokenizer.get_instance().encode(text, bos=False, eos=False))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_most_tokens_are_counted(tokenizer: Tokenizer, page: Path) -> None:
-    """Enough of them to notice that a third of a page is missing."""
+    """The bound is high enough to notice that a third of a page is missing."""
     text = page.read_text("utf-8")
     assert min_text_tokens(text) > 0.6 * len(tokenizer.encode(text, bos=False, eos=False))
 
 
-def test_a_request_has_what_its_texts_have() -> None:
-    """Of all messages; images add nothing."""
+def test_a_request_has_the_tokens_of_its_texts() -> None:
+    """All messages count; images add nothing."""
     parts = (TextPart(text="a b c d e "), ImagePart(data=b"x"), TextPart(text="f g h i j"))
     messages = (Message(role="system", content="a b c d e f g h i j"), Message(role="user", content=parts))
     assert min_prompt_tokens(Request(messages=messages)) == 18
