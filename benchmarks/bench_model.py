@@ -2,8 +2,8 @@
 
 python benchmarks/bench_model.py FOLDER [--layers 16] [--hidden 1024] [--vocabulary 49152] [--chunk 8192]
 
-The default is 1.85 billion parameters in bf16 (3.7 GB), 0.29 billion of them used for a token. Tensors are made and
-written one after another, from seed 0: the file is the same each time, and the memory is that of one tensor.
+The default is 1.85 billion parameters in bf16 (3.7 GB), 0.29 billion of them used for a token. Tensors are drawn
+from seed 0 and written one by one: the file is the same each time, and the memory is that of one tensor.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 EXPERTS, HEAD, KV_HEADS = 16, 64, 4
-PIECE = 2**22
+VALUES_PER_WRITE = 2**22
 
 
 def write_model(
     folder: Path, *, layers: int = 16, hidden: int = 1024, vocabulary: int = 49_152, chunk: int = 8192
 ) -> int:
-    """A checkpoint as Hugging Face has them, its tokenizer included; the number of its parameters."""
+    """Write a Hugging Face checkpoint with its tokenizer; return the number of parameters."""
     folder.mkdir(parents=True, exist_ok=True)
     config = _config(layers, hidden, vocabulary, chunk)
     (folder / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
     _tokenizer(vocabulary).save(str(folder / "tokenizer.json"))
     shapes = dict(_shapes(layers, hidden, vocabulary))
     with (folder / "model.safetensors").open("wb") as file:
-        _header(file, shapes)
+        _write_header(file, shapes)
         rng = np.random.default_rng(0)
         for name, shape in shapes.items():
-            _values(file, rng, math.prod(shape), norm="norm" in name)
+            _write_values(file, rng, math.prod(shape), norm="norm" in name)
     return sum(map(math.prod, shapes.values()))
 
 
@@ -70,7 +70,7 @@ def _shapes(layers: int, hidden: int, vocabulary: int) -> Iterator[tuple[str, tu
     yield "lm_head.weight", (vocabulary, hidden)
 
 
-def _header(file: BinaryIO, shapes: dict[str, tuple[int, ...]]) -> None:
+def _write_header(file: BinaryIO, shapes: dict[str, tuple[int, ...]]) -> None:
     header, end = dict[str, object](), 0
     for name, shape in shapes.items():
         start, end = end, end + 2 * math.prod(shape)
@@ -79,16 +79,16 @@ def _header(file: BinaryIO, shapes: dict[str, tuple[int, ...]]) -> None:
     file.write(struct.pack("<Q", len(text)) + text)
 
 
-def _values(file: BinaryIO, rng: np.random.Generator, count: int, *, norm: bool) -> None:
-    """Norms are 1; all else is drawn around 0, with a deviation of 0.02."""
-    for start in range(0, count, PIECE):
-        size = min(PIECE, count - start)
+def _write_values(file: BinaryIO, rng: np.random.Generator, count: int, *, norm: bool) -> None:
+    """Write random values with a standard deviation of 0.02; ones for norms."""
+    for start in range(0, count, VALUES_PER_WRITE):
+        size = min(VALUES_PER_WRITE, count - start)
         values = np.ones(size, np.float32) if norm else rng.standard_normal(size, np.float32) * np.float32(0.02)
         file.write(values.astype(ml_dtypes.bfloat16).tobytes())
 
 
 def _tokenizer(vocabulary: int) -> Tokenizer:
-    """Every byte of a text is a token; the other tokens are names of nothing."""
+    """A tokenizer of single bytes; the other tokens have placeholder names."""
     names = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *(f"t{number}" for number in range(256, vocabulary))]
     tokenizer = Tokenizer(models.BPE(vocab={name: number for number, name in enumerate(names)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -103,6 +103,6 @@ if __name__ == "__main__":
     parser.add_argument("--hidden", type=int, default=1024, help="a multiple of 256")
     parser.add_argument("--vocabulary", type=int, default=49_152)
     parser.add_argument("--chunk", type=int, default=8192)
-    chosen = vars(parser.parse_args())
-    target = chosen.pop("folder")
-    print(f"{write_model(target, **chosen) / 1e9:.3f} billion parameters in {target}")
+    arguments = vars(parser.parse_args())
+    target = arguments.pop("folder")
+    print(f"{write_model(target, **arguments) / 1e9:.3f} billion parameters in {target}")
