@@ -6,7 +6,10 @@ import json
 import sys
 from contextlib import contextmanager
 from functools import cache
+from getpass import getpass
 from typing import TYPE_CHECKING, Final
+
+from llama4sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -72,10 +75,6 @@ def write(text: str) -> None:
 @cache
 def ask_key() -> str:
     """Ask for an API key, once, and hide what is typed. Raises ConfigurationError without a terminal."""
-    from getpass import getpass
-
-    from llama4sdk.errors import ConfigurationError
-
     if not sys.stdin.isatty():
         raise ConfigurationError(
             "There is no terminal to ask for the key at.",

@@ -12,6 +12,7 @@ from typing import Final
 import typer
 
 from llama4sdk import errors
+from llama4sdk.cli.console import stderr
 
 __all__ = ["ExitCode", "exit_code", "exit_on_error", "print_error"]
 
@@ -50,8 +51,6 @@ def exit_code(error: errors.Llama4Error) -> ExitCode:
 
 def print_error(error: errors.Llama4Error) -> None:
     """Print the error, the attempts that led to it, and its hint on stderr."""
-    from llama4sdk.cli.console import stderr
-
     console = stderr()
     console.print("Error:", style="bold red", end=" ")
     console.print(error.message, markup=False)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llama4sdk.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from llama4sdk.hardware import Hardware
 
@@ -19,7 +21,6 @@ def read_machines(file: Path | None, gpus: Sequence[str] | None, ram: str | None
     """
     from llama4sdk import settings
     from llama4sdk.catalog.accelerators import describe, parse_size
-    from llama4sdk.errors import ConfigurationError
     from llama4sdk.hardware import Hardware
     from llama4sdk.probe import probe
 
@@ -44,8 +45,6 @@ def read_machines(file: Path | None, gpus: Sequence[str] | None, ram: str | None
 
 def only_machine(machines: Mapping[str, Hardware]) -> Hardware:
     """The machine to plan for. Raises ConfigurationError where there are several."""
-    from llama4sdk.errors import ConfigurationError
-
     if len(machines) > 1:
         raise ConfigurationError("A plan is for one machine.", hint="Add --compare to see several side by side.")
     return next(iter(machines.values()))

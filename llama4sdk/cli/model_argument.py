@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llama4sdk.errors import WeightsNotFoundError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -38,7 +40,6 @@ def models_in_question(name: str | None, prefer: Preference = "balanced") -> lis
 def find_checkpoint(model: str) -> Path:
     """The file or directory of a model's weights. Raises WeightsNotFoundError."""
     from llama4sdk import weights
-    from llama4sdk.errors import WeightsNotFoundError
 
     path = weights.locate(model)
     if path is None:

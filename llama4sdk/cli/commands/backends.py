@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.options import JsonFlag
+from llama4sdk.cli.views.progress_bars import spinner
+from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
+from llama4sdk.cli.views.status_marks import describe_check, status_mark
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-    from llama4sdk.cli.views.responsive_table import ResponsiveTable
     from llama4sdk.diagnostics.machine import Check
     from llama4sdk.diagnostics.report import Report
     from llama4sdk.registry import Registered
@@ -20,7 +22,6 @@ __all__ = ["backends"]
 
 def backends(*, json: JsonFlag = False) -> None:
     """List the backends that plugins bring: what they can do, and whether they work here."""
-    from llama4sdk.cli.views.progress_bars import spinner
     from llama4sdk.diagnostics.facts import gather
     from llama4sdk.diagnostics.report import examine
 
@@ -46,9 +47,6 @@ def _checks(report: Report) -> list[Check]:
 
 
 def _table(report: Report) -> ResponsiveTable:
-    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
-    from llama4sdk.cli.views.status_marks import describe_check, status_mark
-
     columns = Column(), Column(heading="backend", style="bold"), Column(heading="plugin"), Column(heading="state")
     table = ResponsiveTable(*columns, prose=True)
     features = [_features(entry) for entry in report.backends] + [""] * len(report.failures)

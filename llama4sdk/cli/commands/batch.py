@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from rich.text import Text
 
+from llama4sdk._text import dollars
 from llama4sdk.cli.console import note, note_if_interrupted, print_json, show
 from llama4sdk.cli.inputs import read_text
 from llama4sdk.cli.options import JsonFlag, Target, YesFlag
 from llama4sdk.cli.views.progress_bars import count_bar
+from llama4sdk.cli.views.responsive_table import ResponsiveTable, key_value_table
+from llama4sdk.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from llama4sdk.batch.items import BatchItem, BatchRequest
-    from llama4sdk.cli.views.responsive_table import ResponsiveTable
 
 __all__ = ["batch"]
 
@@ -70,8 +73,6 @@ def batch(
 
 def _read(path: Path) -> list[BatchRequest]:
     """Read the requests of a file, one a line. Raises InvalidRequestError for a line that is no JSON."""
-    from llama4sdk.errors import InvalidRequestError
-
     requests: list[BatchRequest] = []
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
@@ -120,11 +121,6 @@ def _note_failures(failed: Sequence[BatchItem]) -> None:
 
 
 def _table(summary: Mapping[str, JsonValue], answers: Path) -> ResponsiveTable:
-    from rich.text import Text
-
-    from llama4sdk._text import dollars
-    from llama4sdk.cli.views.responsive_table import key_value_table
-
     before = f", {summary['resumed']} of them before" if summary["resumed"] else ""
     read, written = ("?" if n is None else f"{n:,}" for n in (summary["input_tokens"], summary["output_tokens"]))
     cost = summary["cost"]

@@ -13,6 +13,7 @@ import typer
 from llama4sdk.cli.answers import print_answer
 from llama4sdk.cli.inputs import read_words
 from llama4sdk.cli.options import JsonFlag, OutputFormat, Sampling, StreamFlag, Target, YesFlag
+from llama4sdk.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +75,6 @@ def _opening(system: str | None) -> list[Message]:
 
 
 def _question(text: str, media: Sequence[ImagePart | VideoPart]) -> Message:
-    from llama4sdk.errors import InvalidRequestError
     from llama4sdk.messages import Message, TextPart
 
     if not text.strip() and not media:
@@ -86,7 +86,6 @@ def _question(text: str, media: Sequence[ImagePart | VideoPart]) -> Message:
 
 def _image(source: str) -> ImagePart:
     """The image of a file or an https URL. Raises InvalidRequestError."""
-    from llama4sdk.errors import InvalidRequestError
     from llama4sdk.messages import ImagePart
 
     scheme, separator, _ = source.partition("://")
@@ -110,8 +109,6 @@ def _video(path: Path) -> VideoPart:
 
 @contextmanager
 def _file_errors(kind: str, path: object) -> Iterator[None]:
-    from llama4sdk.errors import InvalidRequestError
-
     try:
         yield
     except OSError as error:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from llama4sdk.cli.console import note, print_json, show
+from llama4sdk.cli.model_argument import models_in_question
 from llama4sdk.cli.views.plan_tables import candidate_speed, placement
+from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
+from llama4sdk.errors import ConfigurationError, UnknownModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +25,6 @@ if TYPE_CHECKING:
     from llama4sdk.capacity.model_facts import ModelFacts
     from llama4sdk.capacity.remedies import Remedy
     from llama4sdk.cli.options import Target
-    from llama4sdk.cli.views.responsive_table import ResponsiveTable
     from llama4sdk.hardware import Hardware
     from llama4sdk.plan import Preference
 
@@ -41,8 +46,6 @@ def compare(
 
     A row is the best layout there is, or the one that lacks least.
     """
-    from datetime import date
-
     from llama4sdk.capacity.candidates import best_of_each, candidates
     from llama4sdk.cli.views import prices
 
@@ -93,8 +96,6 @@ def _best(rows: Sequence[Candidate], models: Sequence[ModelFacts], prefer: Prefe
 def _models(name: str | None, prefer: Preference) -> list[ModelFacts]:
     """The models to compare. Raises UnknownModelError for one that nothing is known of."""
     from llama4sdk.catalog import models as catalog
-    from llama4sdk.cli.model_argument import models_in_question
-    from llama4sdk.errors import UnknownModelError
 
     models = models_in_question(name, prefer)
     if not models:
@@ -112,7 +113,6 @@ def _draw(
     """Draw each engine's best layout for the first model that fits the machine. Raises ConfigurationError."""
     from llama4sdk.capacity.candidates import rank
     from llama4sdk.cli.views.plot import plot
-    from llama4sdk.errors import ConfigurationError
 
     if len(layouts) > 1:
         raise ConfigurationError("A picture is of one machine.", hint="Name one --gpus, or leave --plot out.")
@@ -128,8 +128,6 @@ def _draw(
 
 
 def _pieces(rows: Mapping[str, Sequence[Row]], batch: int) -> Iterator[RenderableType]:
-    from rich.text import Text
-
     for name, own in rows.items():
         yield Text(name, style="bold")
         yield _table({name: own}, named=False)
@@ -138,8 +136,6 @@ def _pieces(rows: Mapping[str, Sequence[Row]], batch: int) -> Iterator[Renderabl
 
 
 def _legend(batch: int) -> RenderableType:
-    from rich.text import Text
-
     several = f" Context is that of each of {batch} requests, tokens/s that of all together." if batch > 1 else ""
     legend = "Tokens a second are modelled, those with ~ guessed; weights and caches are exact."
     return Text(legend + several, style="dim")
@@ -147,8 +143,6 @@ def _legend(batch: int) -> RenderableType:
 
 def _table(rows: Mapping[str, Sequence[Row]], *, named: bool) -> ResponsiveTable:
     """Rows of several machines; ``named`` adds a column with each machine's name."""
-    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
-
     headings = *(("machine",) if named else ()), "model", "engine", "weights", "where"
     numbers = [Column(heading=heading, right=True) for heading in ("context", "tokens/s")]
     columns = *(Column(heading=heading) for heading in headings), *numbers, Column()

@@ -6,17 +6,20 @@ import os
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from rich.padding import Padding
+from rich.text import Text
 
 from llama4sdk.cli.console import note, print_json, show, stderr
 from llama4sdk.cli.options import JsonFlag
+from llama4sdk.cli.views.progress_bars import spinner
+from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
+from llama4sdk.cli.views.status_marks import describe_check, status_mark
 from llama4sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rich.console import RenderableType
-    from rich.padding import Padding
-    from rich.text import Text
 
     from llama4sdk.diagnostics.machine import Check, Status
     from llama4sdk.diagnostics.report import Report
@@ -39,7 +42,6 @@ def doctor(*, json: JsonFlag = False, verbose: VerboseFlag = False, bench: Bench
 
     Ends with 0 when nothing is wrong, 1 when something cannot work as things are, 2 when something is broken.
     """
-    from llama4sdk.cli.views.progress_bars import spinner
     from llama4sdk.diagnostics.facts import gather
     from llama4sdk.diagnostics.report import examine
 
@@ -73,8 +75,6 @@ def _measure() -> None:
 
 
 def _pieces(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
-    from rich.text import Text
-
     from llama4sdk.cli.views.doctor_details import detail_pieces
     from llama4sdk.cli.views.runnable import runnable_pieces
     from llama4sdk.diagnostics.report import summarize_remote
@@ -100,20 +100,11 @@ def _pieces(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
 
 
 def _heading(heading: str, checks: Sequence[Check]) -> Text:
-    from rich.text import Text
-
-    from llama4sdk.cli.views.status_marks import status_mark
-
     worst = max((check.status for check in checks), key=SEVERITY.index)
     return Text.assemble(status_mark("ok" if worst == "info" else worst), (f" {heading}", "bold"))
 
 
 def _table(checks: Sequence[Check], *, sources: bool) -> Padding:
-    from rich.padding import Padding
-
-    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
-    from llama4sdk.cli.views.status_marks import describe_check, status_mark
-
     table = ResponsiveTable(Column(), Column(style="bold"), Column(), prose=True)
     for check in checks:
         text = describe_check(check, source=sources or check.status != "ok")
@@ -126,10 +117,6 @@ def _status(report: Report) -> Status:
 
 
 def _verdict(report: Report) -> Text:
-    from rich.text import Text
-
-    from llama4sdk.cli.views.status_marks import status_mark
-
     failed, warnings = len(report.failed_checks), len(report.warnings)
     clauses = [_count(failed, "is", "are") + " broken" if failed else "Nothing is broken"]
     if warnings:

@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
+from rich.text import Text
 
 from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.inputs import read_stdin, read_text
 from llama4sdk.cli.options import JsonFlag, Target, YesFlag
+from llama4sdk.cli.views.progress_bars import spinner
+from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
+from llama4sdk.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +44,6 @@ def embed(
 ) -> None:
     """Turn texts into vectors: from arguments, files, or the lines on stdin."""
     from llama4sdk.cli.clients import load_model, open_client
-    from llama4sdk.cli.views.progress_bars import spinner
     from llama4sdk.session.preflight import require
     from llama4sdk.session.validation import embed_request
 
@@ -58,8 +61,6 @@ def embed(
 
 def _inputs(texts: list[str], files: list[Path]) -> list[str]:
     """The texts of the arguments and files, or else of stdin. Raises InvalidRequestError when there are none."""
-    from llama4sdk.errors import InvalidRequestError
-
     inputs = [*texts, *(line for path in files for line in _lines(read_text(path)))]
     if not inputs and not texts and not files and not sys.stdin.isatty():
         inputs = _lines(read_stdin())
@@ -73,10 +74,6 @@ def _lines(text: str) -> list[str]:
 
 
 def _pieces(inputs: list[str], result: Embeddings) -> Iterator[RenderableType]:
-    from rich.text import Text
-
-    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
-
     table = ResponsiveTable(Column(heading="text"), Column(heading="vector"))
     for text, vector in zip(inputs, result.vectors, strict=True):
         shown = Text(text)

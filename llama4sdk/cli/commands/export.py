@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from llama4sdk._text import gb
 from llama4sdk.cli.console import note, note_if_interrupted, print_json, show
+from llama4sdk.cli.model_argument import find_checkpoint
 from llama4sdk.cli.options import JsonFlag
 from llama4sdk.cli.views.progress_bars import bytes_bar
+from llama4sdk.cli.views.responsive_table import ResponsiveTable, key_value_table
 
 if TYPE_CHECKING:
-    from llama4sdk.cli.views.responsive_table import ResponsiveTable
     from llama4sdk.exporter import ExportReport
 
 __all__ = ["export"]
@@ -35,7 +38,6 @@ def export(
     json: JsonFlag = False,
 ) -> None:
     """Write a checkpoint as a directory that another engine runs: resumable, verified, with everything it needs."""
-    from llama4sdk.cli.model_argument import find_checkpoint
     from llama4sdk.exporter import ExportOptions
     from llama4sdk.registry import Registry
 
@@ -51,11 +53,6 @@ def export(
 
 
 def _table(report: ExportReport, engine: str) -> ResponsiveTable:
-    import shlex
-
-    from llama4sdk._text import gb
-    from llama4sdk.cli.views.responsive_table import key_value_table
-
     if report.verified is not None:
         verified = f"logits differ from the native engine's by {100 * report.verified:.2g}%"
     else:

@@ -5,16 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
+from llama4sdk._text import gb
 from llama4sdk.cli.console import print_json, show
+from llama4sdk.cli.model_argument import find_checkpoint
 from llama4sdk.cli.options import JsonFlag
+from llama4sdk.cli.views.number_format import format_parameters
+from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable, key_value_table
+from llama4sdk.cli.views.status_marks import status_mark
+from llama4sdk.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import RenderableType
 
-    from llama4sdk.cli.views.responsive_table import ResponsiveTable
     from llama4sdk.llama4.vision_config import VisionConfig
     from llama4sdk.weights.inspection import Inspection
 
@@ -27,8 +33,6 @@ def inspect(
     json: JsonFlag = False,
 ) -> None:
     """Show what a checkpoint is, and whether it can be loaded. Reads its headers only."""
-    from llama4sdk.cli.model_argument import find_checkpoint
-    from llama4sdk.errors import CheckpointError
     from llama4sdk.weights import inspection
 
     result = inspection.inspect(find_checkpoint(model))
@@ -41,10 +45,6 @@ def inspect(
 
 
 def _pieces(inspection: Inspection) -> Iterator[RenderableType]:
-    from rich.text import Text
-
-    from llama4sdk.cli.views.status_marks import status_mark
-
     yield _facts_table(inspection)
     yield ""
     yield _parts_table(inspection)
@@ -56,10 +56,6 @@ def _pieces(inspection: Inspection) -> Iterator[RenderableType]:
 
 
 def _facts_table(inspection: Inspection) -> ResponsiveTable:
-    from llama4sdk._text import gb
-    from llama4sdk.cli.views.number_format import format_parameters
-    from llama4sdk.cli.views.responsive_table import key_value_table
-
     c = inspection.config
     experts = f"{c.num_experts} in {len(c.moe_layers)} layers, {c.experts_per_token} per token"
     chunks = f", chunks of {c.chunk_size} in {len(c.chunked_layers)} layers" if c.chunked_layers else ""
@@ -86,9 +82,6 @@ def _describe_vision(vision: VisionConfig | None) -> str:
 
 
 def _parts_table(inspection: Inspection) -> ResponsiveTable:
-    from llama4sdk._text import gb
-    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
-
     sizes = [Column(heading=heading, right=True) for heading in ("tensors", "parameters", "size")]
     table = ResponsiveTable(Column(heading="part", style="bold"), Column(heading="stored as"), *sizes)
     for part in inspection.parts:

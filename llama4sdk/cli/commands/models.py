@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
+from llama4sdk._text import gb
 from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.options import JsonFlag
+from llama4sdk.cli.views.number_format import format_context, format_parameters
+from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +20,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from llama4sdk.catalog.models import ModelSpec
-    from llama4sdk.cli.views.responsive_table import ResponsiveTable
 
 __all__ = ["models"]
 
@@ -69,8 +72,6 @@ def _document(spec: ModelSpec) -> dict[str, JsonValue]:
 
 
 def _pieces(specs: tuple[ModelSpec, ...]) -> Iterator[RenderableType]:
-    from rich.text import Text
-
     yield _table(specs)
     yield ""
     for spec in specs:
@@ -78,12 +79,7 @@ def _pieces(specs: tuple[ModelSpec, ...]) -> Iterator[RenderableType]:
 
 
 def _table(specs: tuple[ModelSpec, ...]) -> ResponsiveTable:
-    from rich.text import Text
-
     from llama4sdk import weights
-    from llama4sdk._text import gb
-    from llama4sdk.cli.views.number_format import format_context, format_parameters
-    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
     from llama4sdk.plan import Quantization
 
     sizes = Quantization.BF16, Quantization.INT8, Quantization.INT4

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
+from llama4sdk._text import gb
 from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.inputs import read_text
 from llama4sdk.cli.options import JsonFlag, Target, YesFlag
 from llama4sdk.cli.views.progress_bars import count_bar
+from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable, key_value_table
+from llama4sdk.errors import ConfigurationError, InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,11 +80,10 @@ def perplexity(
 
 def _targets(target: Target, compare: str | None) -> list[Target]:
     """The target in each quantization to compare. Raises ConfigurationError for one that does not exist."""
-    from llama4sdk.errors import ConfigurationError
     from llama4sdk.quantization import QuantizationConfig
 
     if target.fallback:
-        raise ConfigurationError("A score is that of one model, at one place.", hint="Leave --fallback out.")
+        raise ConfigurationError("A score is that of one model on one backend.", hint="Leave --fallback out.")
     if compare is None:
         return [target]
     if target.quantization is not None:
@@ -103,11 +108,7 @@ def _measure_all(targets: Sequence[Target], text: str, window: int, stride: int,
 
 
 def _measure(client: Client, target: Target, text: str, window: int, stride: int) -> Measurement:
-    import math
-    import time
-
     from llama4sdk.cli.clients import load_model
-    from llama4sdk.errors import InvalidRequestError
 
     load_model(client, target)
     plan = client.plan()
@@ -133,8 +134,6 @@ def _measure(client: Client, target: Target, text: str, window: int, stride: int
 
 
 def _summary(measurement: Measurement) -> Iterator[RenderableType]:
-    from llama4sdk.cli.views.responsive_table import key_value_table
-
     m = measurement
     weights = ", ".join(filter(None, [m.quantization, _size(m)]))
     yield key_value_table(
@@ -149,10 +148,6 @@ def _summary(measurement: Measurement) -> Iterator[RenderableType]:
 
 
 def _comparison(measurements: Sequence[Measurement]) -> Iterator[RenderableType]:
-    from rich.text import Text
-
-    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
-
     headings = "perplexity", "ratio", "bits per byte", "weights", "seconds"
     numbers = [Column(heading=heading, right=True) for heading in headings]
     table = ResponsiveTable(Column(heading="quantization", style="bold"), *numbers)
@@ -171,6 +166,4 @@ def _comparison(measurements: Sequence[Measurement]) -> Iterator[RenderableType]
 
 
 def _size(measurement: Measurement) -> str | None:
-    from llama4sdk._text import gb
-
     return gb(measurement.weight_bytes) if measurement.weight_bytes else None

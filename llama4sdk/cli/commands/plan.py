@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from rich.text import Text
 
 from llama4sdk.cli.console import note, print_json, show
+from llama4sdk.cli.machine_argument import only_machine, read_machines
+from llama4sdk.cli.model_argument import models_in_question
 from llama4sdk.cli.options import JsonFlag, Target
+from llama4sdk.cli.views.plan_tables import alternatives_table, decisions_table, figure_pieces, rejections_table
+from llama4sdk.errors import ConfigurationError, NoBackendError, PlanningError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,18 +62,9 @@ def plan(
     target: Target,
 ) -> None:
     """Show what would run, where, and why. Loads nothing."""
-    if target.fallback:
-        from llama4sdk.errors import ConfigurationError
-
-        raise ConfigurationError("A plan is of one place.", hint="Leave --fallback out, and plan with each --backend.")
-    _check_combination(
-        compare=compare,
-        **{"--best": best, "--explain": explain, "--plot": plot, "--gpus": gpus, "--ram": ram, "--hardware": hardware},
-        **{"--need": target.need, "--language": target.language},
-    )
-    from llama4sdk.cli.machine_argument import only_machine, read_machines
     from llama4sdk.registry import Registry
 
+    _check_options(target, compare=compare, best=best, explain=explain)
     if plot is not None:
         from llama4sdk.cli.views.plot import check_plot_path
 
@@ -84,25 +80,29 @@ def plan(
     _show_plan(question, explain=explain, plot=plot, json=json, imagined=bool(gpus or ram))
 
 
-def _check_combination(*, compare: bool, **others: object) -> None:
-    """Refuse options that would be dropped. Raises ConfigurationError."""
-    from llama4sdk.errors import ConfigurationError
-
-    if compare and others["--explain"]:
+def _check_options(target: Target, *, compare: bool, best: bool, explain: bool) -> None:
+    """Refuse options that would be ignored. Raises ConfigurationError."""
+    if target.fallback:
+        raise ConfigurationError(
+            "A plan is for one backend.", hint="Leave --fallback out, and plan with each --backend."
+        )
+    if best and not compare:
+        raise ConfigurationError("--best chooses among what --compare shows.", hint="Add --compare.")
+    if not compare:
+        return
+    if explain:
         raise ConfigurationError("--explain is about one plan, not a comparison.", hint="Leave one of them out.")
-    for name in ("--need", "--language"):
-        if compare and others[name]:
+    for name, value in (("--need", target.need), ("--language", target.language)):
+        if value:
             raise ConfigurationError(
                 f"{name} is for choosing; a comparison shows what memory and speed allow.",
                 hint="Leave one of them out.",
             )
-    if others["--best"] and not compare:
-        raise ConfigurationError("--best chooses among what --compare shows.", hint="Add --compare.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Question:
-    """A plan is asked for: of which model, for which machine and how many conversations, and from which backends."""
+    """The plan that is asked for: for which machine, target and number of conversations, by which backends."""
 
     machine: Hardware
     target: Target
@@ -113,8 +113,6 @@ class _Question:
 def _show_plan(question: _Question, *, explain: bool, plot: Path | None, json: bool, imagined: bool) -> None:
     from llama4sdk.capacity.explanation import explain as explain_plan
     from llama4sdk.cli.clients import create_client
-    from llama4sdk.cli.model_argument import models_in_question
-    from llama4sdk.errors import NoBackendError, PlanningError
 
     machine = question.machine
     try:
@@ -141,7 +139,6 @@ def _show_plan(question: _Question, *, explain: bool, plot: Path | None, json: b
 def _draw(path: Path, plan: Plan, model: ModelFacts | None, machine: Hardware) -> None:
     from llama4sdk.capacity.alternatives import as_candidate
     from llama4sdk.cli.views.plot import plot
-    from llama4sdk.errors import ConfigurationError
 
     candidate = None if model is None else as_candidate(plan, model, machine)
     if model is None or candidate is None:
@@ -154,10 +151,6 @@ def _draw(path: Path, plan: Plan, model: ModelFacts | None, machine: Hardware) -
 
 
 def _pieces(plan: Plan, question: _Question, explanation: Explanation | None) -> Iterator[RenderableType]:
-    from rich.text import Text
-
-    from llama4sdk.cli.views.plan_tables import decisions_table, figure_pieces
-
     yield decisions_table(plan)
     if explanation is not None:
         yield from figure_pieces(explanation)
@@ -173,7 +166,6 @@ def _pieces(plan: Plan, question: _Question, explanation: Explanation | None) ->
 
 def _rejections(rejections: Sequence[Rejection], question: _Question) -> ResponsiveTable:
     """A table of the rejections, in which those of many remote backends are one."""
-    from llama4sdk.cli.views.plan_tables import rejections_table
     from llama4sdk.planning.rejections import merge_remote
 
     infos = [entry.info for entry in question.registry.backends]
@@ -184,10 +176,6 @@ def _rejections(rejections: Sequence[Rejection], question: _Question) -> Respons
 
 def _alternatives_pieces(plan: Plan | None, question: _Question) -> Iterator[RenderableType]:
     """A table of engines that are not installed and would do better."""
-    from rich.text import Text
-
-    from llama4sdk.cli.views.plan_tables import alternatives_table
-
     if candidates := _alternatives(plan, question):
         yield Text("\nWith other engines, which are not installed", style="bold")
         yield alternatives_table(candidates)
@@ -196,7 +184,6 @@ def _alternatives_pieces(plan: Plan | None, question: _Question) -> Iterator[Ren
 def _alternatives(plan: Plan | None, question: _Question) -> Sequence[Candidate]:
     """None where the question names what nothing is known of for other engines: a device, or an unusual feature."""
     from llama4sdk.capacity.alternatives import alternatives
-    from llama4sdk.cli.model_argument import models_in_question
 
     target = question.target
     if target.backend or target.device or target.quantization or not _needs(target) <= COMMON_FEATURES:

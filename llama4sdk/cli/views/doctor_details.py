@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.padding import Padding
+from rich.text import Text
+
 from llama4sdk._text import gb
+from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,11 +23,6 @@ __all__ = ["detail_pieces"]
 
 def detail_pieces(report: Report) -> Iterator[RenderableType]:
     """The sections that are not empty, each a heading and a table of two columns."""
-    from rich.padding import Padding
-    from rich.text import Text
-
-    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
-
     for heading, rows in _sections(report).items():
         if not rows:
             continue

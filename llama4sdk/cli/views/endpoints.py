@@ -5,7 +5,11 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from llama4sdk.cli.console import print_json, show
+from llama4sdk.cli.views.number_format import format_dollars, format_tokens
+from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
@@ -14,7 +18,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from llama4sdk.catalog.endpoint_tables import Listing
-    from llama4sdk.cli.views.responsive_table import ResponsiveTable
 
 __all__ = ["print_listings"]
 
@@ -38,8 +41,6 @@ def _document(listing: Listing, today: date) -> dict[str, JsonValue]:
 
 
 def _pieces(listings: Sequence[Listing], today: date) -> Iterator[RenderableType]:
-    from rich.text import Text
-
     if not listings:
         yield Text("No endpoint is known that serves it.")
         return
@@ -56,11 +57,6 @@ def _pieces(listings: Sequence[Listing], today: date) -> Iterator[RenderableType
 
 
 def _table(listings: Sequence[Listing], today: date) -> ResponsiveTable:
-    from rich.text import Text
-
-    from llama4sdk.cli.views.number_format import format_dollars, format_tokens
-    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
-
     names = [Column(heading=heading) for heading in ("endpoint", "backend")]
     numbers = [Column(heading=heading, right=True) for heading in ("context", "$ in", "$ out")]
     table = ResponsiveTable(*names, *numbers, Column(heading="status"), Column(heading="checked"))

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from rich.text import Text
+
+from llama4sdk._text import gb
+from llama4sdk.cli.views.number_format import format_number, format_speed
+from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -12,7 +18,6 @@ if TYPE_CHECKING:
     from llama4sdk.capacity.engine_profiles import LayoutKind
     from llama4sdk.capacity.explanation import Explanation, Figure
     from llama4sdk.capacity.layout import Layout
-    from llama4sdk.cli.views.responsive_table import ResponsiveTable
     from llama4sdk.plan import Plan, Rejection
 
 __all__ = ["alternatives_table", "candidate_speed", "decisions_table", "figure_pieces", "placement", "rejections_table"]
@@ -37,15 +42,11 @@ def placement(layout: Layout) -> str:
 
 def candidate_speed(candidate: Candidate) -> str:
     """A candidate's predicted tokens a second, ``~`` before a guess and ``?`` for none."""
-    from llama4sdk.cli.views.number_format import format_speed
-
     return format_speed(candidate.decode, guessed=candidate.label == "guessed")
 
 
 def decisions_table(plan: Plan) -> ResponsiveTable:
     """A plan's choices with their reasons, its memory and its speed."""
-    from llama4sdk._text import gb
-
     table = _three_columns()
     for decision in plan.decisions:
         table.add_row(decision.what, decision.value, decision.reason)
@@ -67,8 +68,6 @@ def _speed_of_each(plan: Plan) -> str:
 
 def rejections_table(rejections: Iterable[Rejection]) -> ResponsiveTable:
     """Models and backends that were turned down, why, and what would help."""
-    from rich.text import Text
-
     table = _three_columns()
     for rejection in rejections:
         reason = Text(rejection.reason)
@@ -80,8 +79,6 @@ def rejections_table(rejections: Iterable[Rejection]) -> ResponsiveTable:
 
 def alternatives_table(candidates: Iterable[Candidate]) -> ResponsiveTable:
     """The best layout of engines that are not installed, and how to get them."""
-    from rich.text import Text
-
     from llama4sdk.capacity.engine_profiles import find_engine
 
     table = _three_columns()
@@ -96,10 +93,6 @@ def alternatives_table(candidates: Iterable[Candidate]) -> ResponsiveTable:
 
 def figure_pieces(explanation: Explanation) -> Iterator[RenderableType]:
     """The numbers of an explanation, each with how much it can be trusted."""
-    from rich.text import Text
-
-    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
-
     for section in explanation.sections:
         yield Text("\n" + section.title, style="bold")
         columns = Column(), Column(right=True, style="cyan"), Column(style="dim"), Column()
@@ -111,9 +104,7 @@ def figure_pieces(explanation: Explanation) -> Iterator[RenderableType]:
 
 def _value(figure: Figure) -> str:
     """The number or interval with its unit."""
-    from llama4sdk._text import gb
     from llama4sdk.capacity.roofline import Interval
-    from llama4sdk.cli.views.number_format import format_number
 
     value, unit = figure.value, figure.unit
     if isinstance(value, Interval):
@@ -128,8 +119,6 @@ def _value(figure: Figure) -> str:
 
 def _three_columns() -> ResponsiveTable:
     """A table of a thing, the choice of it, and the reason."""
-    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
-
     return ResponsiveTable(Column(style="bold"), Column(style="cyan"), Column(), prose=True)
 
 

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from llama4sdk.cli.views.number_format import format_context
 from llama4sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -160,8 +161,6 @@ def _weights_gb(share: DeviceShare, modules: Sequence[ModuleClass]) -> float:
 def _contexts(axes: Axes, layouts: Sequence[Layout], model: ModelFacts) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.ticker import FuncFormatter, LogLocator
-
-    from llama4sdk.cli.views.number_format import format_context
 
     longest = model.config.max_context
     tokens = _steps(min(MIN_CONTEXT_TOKENS, longest), longest)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
+from llama4sdk.cli.views.number_format import format_dollars
+from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
+
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
     from datetime import date
@@ -12,7 +17,6 @@ if TYPE_CHECKING:
 
     from llama4sdk.capacity.candidates import Candidate
     from llama4sdk.catalog.endpoint_tables import Listing
-    from llama4sdk.cli.views.responsive_table import ResponsiveTable
     from llama4sdk.hardware import Hardware
 
 __all__ = ["describe_rents", "endpoint_pieces", "priced_listings"]
@@ -32,8 +36,6 @@ def priced_listings(models: Container[str], today: date) -> list[Listing]:
 
 def endpoint_pieces(listings: Sequence[Listing], today: date, *, context: int | None) -> Iterator[RenderableType]:
     """A table of endpoints, and how current its numbers are."""
-    from rich.text import Text
-
     if not listings:
         return
     yield Text("Remote endpoints: prompts leave this machine, and none is chosen unless that is allowed", style="bold")
@@ -47,8 +49,6 @@ def describe_rents(
     machines: Mapping[str, Hardware], candidates: Mapping[str, Sequence[Candidate]]
 ) -> Iterator[RenderableType]:
     """For each machine that can be rented, dollars an hour and for a million tokens of its fastest answers."""
-    from rich.text import Text
-
     from llama4sdk.catalog.accelerators import RENTS, rent_of
 
     for name, machine in machines.items():
@@ -65,9 +65,6 @@ def describe_rents(
 
 
 def _table(listings: Sequence[Listing], context: int | None) -> ResponsiveTable:
-    from llama4sdk.cli.views.number_format import format_dollars
-    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
-
     numbers = [Column(heading=heading, right=True) for heading in ("context", "tokens/s", "$ in", "$ out")]
     columns = Column(heading="model"), Column(heading="endpoint"), *numbers, Column(heading="seen"), Column()
     table = ResponsiveTable(*columns, prose=True)

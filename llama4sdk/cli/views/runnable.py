@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rich.padding import Padding
+from rich.text import Text
+
 from llama4sdk._text import gb
+from llama4sdk.cli.views.number_format import format_duration, format_speed, format_tokens
+from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rich.console import RenderableType
-    from rich.text import Text
 
-    from llama4sdk.cli.views.responsive_table import ResponsiveTable
     from llama4sdk.diagnostics.runnable import RunnableModel
 
 __all__ = ["runnable_pieces"]
@@ -23,18 +26,12 @@ MEMORY_NAMES: Final = {"cpu": "RAM", "disk": "disk"}
 
 def runnable_pieces(rows: Sequence[RunnableModel]) -> Iterator[RenderableType]:
     """The table, and the meaning of its signs."""
-    from rich.padding import Padding
-    from rich.text import Text
-
     yield Padding(_table(rows), (0, 0, 0, 2))
     for line in _legend(rows):
         yield Padding(Text(line, style="dim"), (0, 0, 0, 2))
 
 
 def _table(rows: Sequence[RunnableModel]) -> ResponsiveTable:
-    from llama4sdk.cli.views.number_format import format_duration
-    from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
-
     numbers = [Column(heading=heading, right=True) for heading in ("context", "tokens/s", "download", "takes")]
     columns = Column(heading="model", style="bold"), Column(heading="bits", right=True), Column(heading="with")
     table = ResponsiveTable(*columns, Column(heading="where"), *numbers, grouped=True)
@@ -64,20 +61,14 @@ def _lack(row: RunnableModel) -> str:
 
 def _context(row: RunnableModel) -> str:
     """Tokens in thousands, as models are sold: ``10M``, ``392K``, ``8K+``."""
-    from llama4sdk.cli.views.number_format import format_tokens
-
     return format_tokens(row.context) + ("+" if row.kind in ("offload", "disk") else "")
 
 
 def _speed(row: RunnableModel) -> str:
-    from llama4sdk.cli.views.number_format import format_speed
-
     return format_speed(row.decode, guessed=row.label == "guessed")
 
 
 def _download(row: RunnableModel) -> Text | str:
-    from rich.text import Text
-
     if row.here:
         return Text("here", style="green")
     return Text(f"{_gb(row.download)}!", style="yellow") if row.disk_fits is False else _gb(row.download)
