@@ -13,7 +13,7 @@ from llama4sdk.capacity.gguf_sizes import GGUF_MIXES
 from llama4sdk.capacity.layout import Layout, class_bytes
 from llama4sdk.capacity.layouts import layouts
 from llama4sdk.capacity.model_facts import ModelFacts
-from llama4sdk.catalog.accelerators import describe
+from llama4sdk.catalog.machine_descriptions import describe
 from llama4sdk.catalog.models import ModelSpec
 from llama4sdk.catalog.speeds import DISK_BANDWIDTH
 from llama4sdk.hardware import Cpu, Device, Hardware

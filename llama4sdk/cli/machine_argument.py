@@ -20,7 +20,7 @@ def read_machines(file: Path | None, gpus: Sequence[str] | None, ram: str | None
     Raises ConfigurationError.
     """
     from llama4sdk import settings
-    from llama4sdk.catalog.accelerators import describe, parse_size
+    from llama4sdk.catalog.machine_descriptions import describe, parse_size
     from llama4sdk.hardware import Hardware
     from llama4sdk.probe import probe
 

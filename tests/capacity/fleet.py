@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llama4sdk.catalog.accelerators import describe
+from llama4sdk.catalog.machine_descriptions import describe
 from llama4sdk.hardware import Cpu, DiskKind, Hardware
 
 __all__ = ["fleet"]

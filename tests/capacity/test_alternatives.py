@@ -9,7 +9,7 @@ from llama4sdk.capacity.alternatives import alternatives, as_candidate, plan_wei
 from llama4sdk.capacity.candidates import Candidate
 from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.capacity.torch_memory import MemoryKind, memory_breakdown
-from llama4sdk.catalog.accelerators import describe
+from llama4sdk.catalog.machine_descriptions import describe
 from llama4sdk.catalog.models import DEMO, MAVERICK, SCOUT, ModelSpec
 from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Placement, Plan, Preference

@@ -17,7 +17,7 @@ from llama4sdk.capacity.layout import Layout
 from llama4sdk.capacity.layout_builder import total_at
 from llama4sdk.capacity.layouts import layouts
 from llama4sdk.capacity.remedies import find_remedies
-from llama4sdk.catalog.accelerators import describe
+from llama4sdk.catalog.machine_descriptions import describe
 from llama4sdk.catalog.models import SCOUT
 from llama4sdk.errors import ConfigurationError, InsufficientMemoryError, NoBackendError
 from llama4sdk.plan import Placement, Plan

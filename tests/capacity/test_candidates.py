@@ -11,7 +11,7 @@ from llama4sdk.capacity.engine_profiles import find_engine
 from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.capacity.ranking import MIN_BITS, MIN_TOKENS_PER_SECOND
 from llama4sdk.capacity.sites import whole_network
-from llama4sdk.catalog.accelerators import describe
+from llama4sdk.catalog.machine_descriptions import describe
 from llama4sdk.catalog.models import MAVERICK, SCOUT
 from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Preference

@@ -6,7 +6,7 @@ import pytest
 
 from llama4sdk.capacity.explanation import Explanation, Figure, explain
 from llama4sdk.capacity.roofline import Interval
-from llama4sdk.catalog.accelerators import describe
+from llama4sdk.catalog.machine_descriptions import describe
 from llama4sdk.catalog.models import DEMO, SCOUT
 from llama4sdk.hardware import Cpu, Hardware
 from llama4sdk.quantization import Quantization

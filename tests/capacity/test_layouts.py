@@ -12,7 +12,8 @@ from llama4sdk.capacity.engine_profiles import ENGINES, PROFILES, EngineProfile,
 from llama4sdk.capacity.layout import Layout, class_bytes
 from llama4sdk.capacity.layouts import layouts
 from llama4sdk.capacity.model_facts import ModelFacts
-from llama4sdk.catalog.accelerators import accelerators, describe
+from llama4sdk.catalog.accelerators import accelerators
+from llama4sdk.catalog.machine_descriptions import describe
 from llama4sdk.catalog.models import DEMO, MAVERICK, SCOUT, ModelSpec
 from llama4sdk.hardware import Cpu, Hardware
 

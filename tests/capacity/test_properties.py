@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from llama4sdk_torch.backend import TorchBackend
 
 from llama4sdk.backend import Need, Unavailable
-from llama4sdk.catalog.accelerators import accelerators, describe
+from llama4sdk.catalog.accelerators import accelerators
+from llama4sdk.catalog.machine_descriptions import describe
 from llama4sdk.catalog.models import MODELS
 from llama4sdk.errors import InsufficientMemoryError
 from llama4sdk.hardware import Hardware

@@ -13,7 +13,7 @@ from llama4sdk.capacity.layout import Layout, class_bytes
 from llama4sdk.capacity.layouts import layouts
 from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.capacity.remedies import Remedy, find_remedies, mac_gpu_remedy
-from llama4sdk.catalog.accelerators import describe
+from llama4sdk.catalog.machine_descriptions import describe
 from llama4sdk.catalog.models import MAVERICK, SCOUT, ModelSpec
 from llama4sdk.quantization import Quantization, QuantizationConfig
 

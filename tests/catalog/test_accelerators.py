@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llama4sdk.catalog.accelerators import accelerator_of, accelerators, describe, find_accelerator, parse_size
+from llama4sdk.catalog.accelerators import accelerator_of, accelerators, find_accelerator
+from llama4sdk.catalog.machine_descriptions import describe, parse_size
 from llama4sdk.errors import ConfigurationError
 from llama4sdk.hardware import Device, Hardware
 

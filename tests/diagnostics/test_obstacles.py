@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llama4sdk.backend import Capabilities
-from llama4sdk.catalog.accelerators import describe
+from llama4sdk.catalog.machine_descriptions import describe
 from llama4sdk.diagnostics.machine import Check, check_hardware
 from llama4sdk.diagnostics.obstacles import check_devices, check_free_space, check_libraries, check_models
 from llama4sdk.hardware import Hardware, Runtime

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llama4sdk.catalog.accelerators import describe
+from llama4sdk.catalog.machine_descriptions import describe
 from llama4sdk.diagnostics.runnable import RunnableModel, runnable_models
 from llama4sdk.hardware import Hardware, Runtime
 from llama4sdk.testing.machines import H100_X1, H100_X8, LAPTOP, MACHINES

@@ -49,17 +49,20 @@ def describe_rents(
     machines: Mapping[str, Hardware], candidates: Mapping[str, Sequence[Candidate]]
 ) -> Iterator[RenderableType]:
     """For each machine that can be rented, dollars an hour and for a million tokens of its fastest answers."""
-    from llama4sdk.catalog.accelerators import RENTS, rent_of
+    from llama4sdk.catalog.accelerators import rent_of
 
     for name, machine in machines.items():
-        hourly = rent_of(machine.devices)
-        if hourly is None:
+        rent = rent_of(machine.devices)
+        if rent is None:
             continue
-        text = f"{name}: renting it costs about ${hourly:.2f} an hour ({RENTS[0].source}, seen {RENTS[0].seen})"
+        text = (
+            f"{name}: renting it costs about ${rent.dollars_per_hour:.2f} an hour "
+            f"({rent.source}, seen {rent.looked_up})"
+        )
         speeds = [row.decode for row in candidates[name] if row.decode and row.layout.usable]
         if speeds:
             best = max(speeds, key=lambda speed: speed.middle)
-            low, high = (hourly / 3600 / speed * 1e6 for speed in (best.high, best.low))
+            low, high = (rent.dollars_per_hour / 3600 / speed * 1e6 for speed in (best.high, best.low))
             text += f": ${low:.0f} to ${high:.0f} for a million tokens, one answer at a time"
         yield Text(f"{text}.", style="dim")
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from llama4sdk import Client
 from llama4sdk.backend import Need, Offer, Unavailable
-from llama4sdk.catalog.accelerators import describe
+from llama4sdk.catalog.machine_descriptions import describe
 from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import AuthenticationError, ConfigurationError, ModelLoadError, NoBackendError
 from llama4sdk.errors import WeightsNotFoundError as Missing

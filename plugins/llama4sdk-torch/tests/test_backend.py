@@ -20,7 +20,7 @@ from llama4sdk import Client
 from llama4sdk.backend import Need, Offer, Unavailable
 from llama4sdk.capacity.torch_memory import UNPACKING_BYTES, memory_breakdown
 from llama4sdk.catalog import models
-from llama4sdk.catalog.accelerators import describe
+from llama4sdk.catalog.machine_descriptions import describe
 from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
 from llama4sdk.hardware import Hardware
 from llama4sdk.llama4.sizes import weight_bytes
