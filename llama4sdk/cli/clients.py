@@ -30,7 +30,7 @@ def create_client(
     batch: int = 1,
     max_cost: float | None = None,
 ) -> Client:
-    """A client that has done nothing yet."""
+    """The client that the options describe. Nothing is probed or planned yet."""
     return Client(
         target.model,
         registry=registry,

@@ -1,4 +1,4 @@
-"""Where output goes: results on stdout, everything meant for a person on stderr."""
+"""Writing output: results on stdout, messages to people on stderr."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ STDIN = "-"
 
 
 def read_words(words: list[str] | None) -> str:
-    """Join words into a text; each ``-`` stands for everything on stdin, and so does no word at all.
+    """Join words into a text; each ``-`` stands for all of stdin, which is the text when there are no words.
 
     Raises ConfigurationError when there is neither.
     """

@@ -93,8 +93,8 @@ class Sampling:
     stop: Annotated[list[str] | None, _sampling(help="Stop before this text (repeatable).")] = None
     logprobs: Annotated[int | None, _sampling(help="Report log-probabilities and this many alternatives.")] = None
 
-    def given(self) -> SamplingOptions:
-        """The options that were given, as ``Client.chat`` takes them."""
+    def as_options(self) -> SamplingOptions:
+        """The options that are set, as ``Client.chat`` takes them."""
         options: SamplingOptions = {}
         for name, value in vars(self).items():
             if value not in (None, []):
@@ -110,8 +110,8 @@ class OutputFormat:
     regex: Annotated[str | None, _shape(help="Text that this regular expression matches.")] = None
     grammar: Annotated[Path | None, _shape(help="Text of the Lark grammar in this file.")] = None
 
-    def given(self) -> GenerateOptions:
-        """The options that were given, as ``Client.generate`` takes them. Raises InvalidRequestError for a bad file."""
+    def as_options(self) -> GenerateOptions:
+        """The options that are set, as ``Client.generate`` takes them. Raises InvalidRequestError for a bad file."""
         options: GenerateOptions = {}
         if self.regex is not None:
             options["regex"] = self.regex
@@ -119,13 +119,13 @@ class OutputFormat:
             options["grammar"] = read_file(self.grammar, "grammar")
         return options
 
-    def document(self) -> dict[str, object] | None:
-        """The schema, if one was given. Raises InvalidRequestError for a file that holds none."""
+    def read_schema(self) -> dict[str, object] | None:
+        """The schema; ``None`` if the option is not set. Raises InvalidRequestError for a file that holds none."""
         return None if self.schema is None else read_json_object(self.schema, "schema")
 
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with each option group in its signature spread out into single options, and its errors guarded."""
+    """The command for typer: each option group of its signature as single options, and errors as exit statuses."""
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type] = {
         name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)

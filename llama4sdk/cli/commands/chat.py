@@ -53,8 +53,8 @@ def chat(
     from llama4sdk.session.validation import chat_request
 
     opening = _opening(system)
-    schema = output.document()
-    options: GenerateOptions = {**sampling.given(), **output.given()}
+    schema = output.read_schema()
+    options: GenerateOptions = {**sampling.as_options(), **output.as_options()}
     media: list[ImagePart | VideoPart] = [*map(_image, image or []), *map(_video, video or [])]
     if not (message or media or json) and sys.stdin.isatty() and sys.stdout.isatty():
         with open_client(target, yes=yes) as client:

@@ -76,8 +76,8 @@ def _lines(text: str) -> list[str]:
 def _pieces(inputs: list[str], result: Embeddings) -> Iterator[RenderableType]:
     table = ResponsiveTable(Column(heading="text"), Column(heading="vector"))
     for text, vector in zip(inputs, result.vectors, strict=True):
-        shown = Text(text)
-        shown.truncate(MAX_TEXT_WIDTH, overflow="ellipsis")
-        table.add_row(shown, " ".join(f"{x:+.4f}" for x in vector[:NUMBERS_SHOWN]) + " …")
+        excerpt = Text(text)
+        excerpt.truncate(MAX_TEXT_WIDTH, overflow="ellipsis")
+        table.add_row(excerpt, " ".join(f"{x:+.4f}" for x in vector[:NUMBERS_SHOWN]) + " …")
     yield table
     yield Text(f"{result.dimensions} numbers each; --json prints all.", style="dim")

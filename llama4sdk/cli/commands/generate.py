@@ -31,8 +31,8 @@ def generate(
     from llama4sdk.session.preflight import check_request
     from llama4sdk.session.validation import generate_request
 
-    text, schema = read_words(prompt), output.document()
-    options: GenerateOptions = {**sampling.given(), **output.given()}
+    text, schema = read_words(prompt), output.read_schema()
+    options: GenerateOptions = {**sampling.as_options(), **output.as_options()}
     request = generate_request(text, options, schema)  # a bad request is refused before anything is loaded
     with open_client(target, yes=yes) as client:
         load_model(client, target, lambda plan: check_request(request, "generate", plan))

@@ -59,7 +59,7 @@ def perplexity(
     json: JsonFlag = False,
     target: Target,
 ) -> None:
-    """Score a text, and show the perplexity: how well the model foretells it. Lower is better."""
+    """Score a text, and show the perplexity: how well the model predicts it. Lower is better."""
     from llama4sdk.session.validation import score_request
 
     text = read_text(file)

@@ -182,7 +182,7 @@ def _alternatives_pieces(plan: Plan | None, question: _Question) -> Iterator[Ren
 
 
 def _alternatives(plan: Plan | None, question: _Question) -> Sequence[Candidate]:
-    """None where the question names what nothing is known of for other engines: a device, or an unusual feature."""
+    """Better layouts of engines that are not installed; none where an option rules other engines out."""
     from llama4sdk.capacity.alternatives import alternatives
 
     target = question.target

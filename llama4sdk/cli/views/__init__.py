@@ -1,1 +1,1 @@
-"""What commands draw: tables, plots, progress bars."""
+"""The output of commands: tables, plots, progress bars."""

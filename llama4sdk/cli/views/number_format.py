@@ -44,7 +44,7 @@ def format_tokens(number: int | None) -> str:
 
 
 def format_number(number: float) -> str:
-    """Two significant digits: ``0.42``, ``3.5``, ``1,200``."""
+    """Two significant digits below ten, and whole numbers above: ``0.42``, ``3.5``, ``1,234``."""
     return f"{number:.2g}" if number < 1 else f"{number:.1f}" if number < 10 else f"{number:,.0f}"
 
 
