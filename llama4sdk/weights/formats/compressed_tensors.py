@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +21,10 @@ from pydantic import JsonValue
 
 from llama4sdk.errors import CheckpointError
 from llama4sdk.quantization import MatrixFormat, Quantization
+from llama4sdk.weights.checkpoint import TensorInfo
+from llama4sdk.weights.formats.quantized import QuantizedTensor
 
-if TYPE_CHECKING:
-    from llama4sdk.weights.checkpoint import TensorInfo
-    from llama4sdk.weights.formats.quantized import QuantizedTensor
-
-__all__ = ["check_scheme", "quantized_weights", "read_quantized", "restore", "stored_form"]
+__all__ = ["CompressedTensors", "check_scheme"]
 
 FORMATS: Final = ("dense", "float-quantized", "naive-quantized", "int-quantized", "pack-quantized", "mixed-precision")
 COMPANIONS: Final = ("packed", "scale", "shape", "zero_point", "g_idx")
@@ -42,7 +40,6 @@ WORD_BITS: Final = 32
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float32]
-Read = Callable[[str], Array]
 
 
 def check_scheme(config: Mapping[str, JsonValue]) -> bool:
@@ -61,108 +58,114 @@ def check_scheme(config: Mapping[str, JsonValue]) -> bool:
     )
 
 
-def quantized_weights(stored: Mapping[str, TensorInfo], read: Read) -> tuple[dict[str, TensorInfo], frozenset[str]]:
-    """All weights by name, and the names of the quantized ones.
+class CompressedTensors:
+    """The weights that stored tensors make up. ``quantized`` are the names of those with scales.
 
-    ``read`` returns the values of a stored tensor. Raises CheckpointError for incomplete packed weights.
+    ``stored`` describes the stored tensors, ``read`` returns the values of one. Raises CheckpointError for packed
+    weights without their other parts.
     """
-    bases = {name.removesuffix("_scale") for name in stored if name.endswith(".weight_scale")}
-    bases |= {name.removesuffix("_packed") for name in stored if name.endswith(".weight_packed")}
-    parts = {f"{base}_{kind}" for base in bases for kind in COMPANIONS}
-    plain = {name: info for name, info in stored.items() if name not in parts and not ACTIVATION_SCALES.match(name)}
-    return plain | {base: _weight_info(base, stored, read) for base in bases}, frozenset(bases)
 
+    def __init__(self, stored: Mapping[str, TensorInfo], read: Callable[[str], Array]) -> None:
+        self._stored = stored
+        self._read = read
+        names = {name.removesuffix("_scale") for name in stored if name.endswith(".weight_scale")}
+        names |= {name.removesuffix("_packed") for name in stored if name.endswith(".weight_packed")}
+        parts = {f"{name}_{kind}" for name in names for kind in COMPANIONS}
+        plain = {name: info for name, info in stored.items() if name not in parts and not ACTIVATION_SCALES.match(name)}
+        self.quantized = frozenset(names)
+        self.tensors = plain | {name: self._info(name) for name in names}
 
-def restore(name: str, stored: Mapping[str, TensorInfo], read: Read) -> Floats:
-    """Dequantize a weight. Raises CheckpointError when its parts do not fit together."""
-    scale = read(f"{name}_scale").astype(np.float32)
-    packed = f"{name}_packed" in stored
-    values = _unpack_weight(name, stored, read) if packed else read(name).astype(np.float32)
-    zero = None
-    if f"{name}_zero_point" in stored:
-        zero = _zero_point(name, values.shape, stored, read)
-    order = read(f"{name}_g_idx") if f"{name}_g_idx" in stored else None
-    try:
-        return _dequantize(values, scale, zero, order)
-    except (ValueError, IndexError) as error:
-        raise CheckpointError(f"The parts of the quantized tensor '{name}' do not fit together: {error}.") from error
+    def dequantize(self, name: str) -> Floats:
+        """The values of a quantized weight. Raises CheckpointError when its parts do not fit together."""
+        scale = self._read(f"{name}_scale").astype(np.float32)
+        values = self._unpack(name) if self._has(name, "packed") else self._read(name).astype(np.float32)
+        zero = self._zero_point(name, values.shape) if self._has(name, "zero_point") else None
+        order = self._read(f"{name}_g_idx") if self._has(name, "g_idx") else None
+        try:
+            return _scale(values, scale, zero, order)
+        except (ValueError, IndexError) as error:
+            raise CheckpointError(
+                f"The parts of the quantized tensor '{name}' do not fit together: {error}."
+            ) from error
 
+    def stored_form(self, name: str) -> MatrixFormat | None:
+        """The format of a quantized weight that ``read_quantized`` can return; ``None`` for others."""
+        info, scale = self.tensors[name], self._stored[f"{name}_scale"]
+        if self._has(name, "zero_point") or self._has(name, "g_idx") or scale.dtype not in FLOATS:
+            return None
+        scheme = SCHEMES.get(info.dtype)
+        rows, groups = scale.shape if len(scale.shape) == 2 else (scale.size, 1)
+        outputs, inputs = info.shape if len(info.shape) == 2 else (0, 0)
+        if scheme is None or not groups or inputs % groups or (rows != outputs and scale.size != 1):
+            return None
+        group_size = inputs // groups if groups > 1 else None
+        return MatrixFormat(scheme=scheme, group_size=group_size, scale=FLOATS[scale.dtype])
 
-def stored_form(name: str, info: TensorInfo, stored: Mapping[str, TensorInfo]) -> MatrixFormat | None:
-    """The format of a quantized weight that ``read_quantized`` can return; ``None`` for others.
+    def read_quantized(self, name: str) -> QuantizedTensor:
+        """Read codes and scales of a weight that has a ``stored_form``; a scale of the whole is repeated per row."""
+        form = self.stored_form(name)
+        if form is None:
+            raise CheckpointError(f"The quantized tensor '{name}' cannot be kept as it is stored.")
+        outputs, inputs = self.tensors[name].shape
+        if self._has(name, "packed"):
+            width = -(-inputs * form.scheme.bits // 8)
+            packed = np.ascontiguousarray(self._packed(name).view(np.uint8)[:, :width])
+            int8 = form.scheme is Quantization.INT8  # packed integers are offset by half their range
+            codes: Array = (packed ^ np.uint8(0x80)).view(np.int8) if int8 else packed
+        else:
+            codes = self._read(name)
+        scale = self._read(f"{name}_scale").reshape(-1, inputs // form.group_size if form.group_size else 1)
+        return QuantizedTensor(form=form, codes=codes, scale=np.broadcast_to(scale, (outputs, scale.shape[1])))
 
-    ``info`` is its entry in ``quantized_weights``.
-    """
-    scale = stored[f"{name}_scale"]
-    if f"{name}_zero_point" in stored or f"{name}_g_idx" in stored or scale.dtype not in FLOATS:
-        return None
-    scheme = SCHEMES.get(info.dtype)
-    rows, groups = scale.shape if len(scale.shape) == 2 else (scale.size, 1)
-    outputs, inputs = info.shape if len(info.shape) == 2 else (0, 0)
-    if scheme is None or not groups or inputs % groups or (rows != outputs and scale.size != 1):
-        return None
-    return MatrixFormat(scheme=scheme, group_size=inputs // groups if groups > 1 else None, scale=FLOATS[scale.dtype])
+    def _has(self, name: str, kind: str) -> bool:
+        return f"{name}_{kind}" in self._stored
 
+    def _info(self, name: str) -> TensorInfo:
+        parts = (name, *(f"{name}_{kind}" for kind in COMPANIONS))
+        nbytes = sum(self._stored[part].nbytes for part in parts if part in self._stored)
+        if not self._has(name, "packed"):
+            if name not in self._stored:
+                raise CheckpointError(f"The checkpoint has '{name}_scale', but no '{name}'.")
+            return self._stored[name]._replace(nbytes=nbytes)
+        if not self._has(name, "scale"):
+            raise CheckpointError(f"The checkpoint has '{name}_packed', but no '{name}_scale'.")
+        shape = self._shape(name)
+        return TensorInfo(shape, f"I{self._bits(name, shape[1])}", nbytes)
 
-def read_quantized(name: str, stored: Mapping[str, TensorInfo], read: Read) -> QuantizedTensor:
-    """Read codes and scales of a weight that has a ``stored_form``; a scale of the whole tensor is repeated per row."""
-    from llama4sdk.weights.formats.quantized import QuantizedTensor
+    def _shape(self, name: str) -> tuple[int, int]:
+        if not self._has(name, "shape") or self._stored[f"{name}_shape"].shape != (2,):
+            raise CheckpointError(f"The checkpoint has '{name}_packed', but its '{name}_shape' is no pair of numbers.")
+        rows, columns = (int(size) for size in self._read(f"{name}_shape").tolist())
+        return rows, columns
 
-    info = _weight_info(name, stored, read)
-    form = stored_form(name, info, stored)
-    if form is None:
-        raise CheckpointError(f"The quantized tensor '{name}' cannot be kept as it is stored.")
-    outputs, inputs = info.shape
-    codes = read(f"{name}_packed" if f"{name}_packed" in stored else name)
-    if f"{name}_packed" in stored:
-        if len(codes) != outputs:
-            raise CheckpointError(f"'{name}_packed' has {len(codes)} rows, but '{name}_shape' says {outputs}.")
-        width = -(-inputs * form.scheme.bits // 8)
-        packed = np.ascontiguousarray(np.ascontiguousarray(codes).view(np.uint8)[:, :width])
-        int8 = form.scheme is Quantization.INT8  # packed integers are offset by half their range
-        codes = (packed ^ np.uint8(0x80)).view(np.int8) if int8 else packed
-    scale = read(f"{name}_scale").reshape(-1, inputs // form.group_size if form.group_size else 1)
-    return QuantizedTensor(form=form, codes=codes, scale=np.broadcast_to(scale, (outputs, scale.shape[1])))
+    def _bits(self, name: str, columns: int) -> int:
+        """Width of the packed integers: the one with which ``columns`` of them fill the stored words."""
+        packed = self._stored[f"{name}_packed"]
+        for bits in (4, 8):
+            if packed.dtype == "I32" and len(packed.shape) == 2 and -(-columns * bits // WORD_BITS) == packed.shape[1]:
+                return bits
+        description = f"{list(packed.shape)} in {packed.dtype}"
+        raise CheckpointError(
+            f"'{name}_packed' is {description}, which does not hold {columns} columns of 4 or 8 bits."
+        )
 
+    def _packed(self, name: str) -> Array:
+        """The packed words of a weight, [out, words]."""
+        packed, rows = self._read(f"{name}_packed"), self._shape(name)[0]
+        if len(packed) != rows:
+            raise CheckpointError(f"'{name}_packed' has {len(packed)} rows, but '{name}_shape' says {rows}.")
+        return np.ascontiguousarray(packed)
 
-def _weight_info(base: str, stored: Mapping[str, TensorInfo], read: Read) -> TensorInfo:
-    from llama4sdk.weights.checkpoint import TensorInfo
+    def _unpack(self, name: str) -> Floats:
+        columns = self._shape(name)[1]
+        return _unpack(self._packed(name), columns, self._bits(name, columns))
 
-    nbytes = sum(stored[part].nbytes for part in (base, *(f"{base}_{kind}" for kind in COMPANIONS)) if part in stored)
-    if f"{base}_packed" not in stored:
-        info = stored.get(base)
-        if info is None:
-            raise CheckpointError(f"The checkpoint has '{base}_scale', but no '{base}'.")
-        return TensorInfo(info.shape, info.dtype, nbytes)
-    if f"{base}_scale" not in stored:
-        raise CheckpointError(f"The checkpoint has '{base}_packed', but no '{base}_scale'.")
-    rows, columns = _shape(base, stored, read)
-    return TensorInfo((rows, columns), f"I{_bits(base, stored, columns)}", nbytes)
-
-
-def _shape(base: str, stored: Mapping[str, TensorInfo], read: Read) -> tuple[int, int]:
-    if f"{base}_shape" not in stored or stored[f"{base}_shape"].shape != (2,):
-        raise CheckpointError(f"The checkpoint has '{base}_packed', but its '{base}_shape' is no pair of numbers.")
-    rows, columns = (int(size) for size in read(f"{base}_shape").tolist())
-    return rows, columns
-
-
-def _bits(base: str, stored: Mapping[str, TensorInfo], columns: int) -> int:
-    """Width of the packed integers: the one with which ``columns`` of them fill the stored words."""
-    packed = stored[f"{base}_packed"]
-    for bits in (4, 8):
-        if packed.dtype == "I32" and len(packed.shape) == 2 and -(-columns * bits // WORD_BITS) == packed.shape[1]:
-            return bits
-    description = f"{list(packed.shape)} in {packed.dtype}"
-    raise CheckpointError(f"'{base}_packed' is {description}, which does not hold {columns} columns of 4 or 8 bits.")
-
-
-def _unpack_weight(name: str, stored: Mapping[str, TensorInfo], read: Read) -> Floats:
-    rows, columns = _shape(name, stored, read)
-    packed = read(f"{name}_packed")
-    if len(packed) != rows:
-        raise CheckpointError(f"'{name}_packed' has {len(packed)} rows, but '{name}_shape' says {rows}.")
-    return _unpack(packed, columns, _bits(name, stored, columns))
+    def _zero_point(self, name: str, shape: tuple[int, ...]) -> Floats:
+        """Zero points in the shape of the scale; those of packed weights are packed along the output channels."""
+        values = self._read(f"{name}_zero_point")
+        if not self._has(name, "packed") or values.dtype != np.int32:
+            return values.astype(np.float32)
+        return _unpack(values.T, shape[0], self._bits(name, shape[1])).T
 
 
 def _unpack(words: Array, columns: int, bits: int) -> Floats:
@@ -173,15 +176,7 @@ def _unpack(words: Array, columns: int, bits: int) -> Floats:
     return unsigned - np.float32(2 ** (bits - 1))
 
 
-def _zero_point(name: str, shape: tuple[int, ...], stored: Mapping[str, TensorInfo], read: Read) -> Floats:
-    """Zero points in the shape of the scale; those of packed weights are packed along the output channels."""
-    values = read(f"{name}_zero_point")
-    if f"{name}_packed" not in stored or values.dtype != np.int32:
-        return values.astype(np.float32)
-    return _unpack(values.T, shape[0], _bits(name, stored, shape[1])).T
-
-
-def _dequantize(values: Floats, scale: Floats, zero: Floats | None, order: Array | None) -> Floats:
+def _scale(values: Floats, scale: Floats, zero: Floats | None, order: Array | None) -> Floats:
     """Scale ``values`` [out, in]; ``scale`` and ``zero``: one number, [out, 1] or [out, groups]; ``order``: [in]."""
     if scale.ndim == 1 and scale.size > 1:
         scale, zero = scale[:, None], None if zero is None else zero.reshape(-1, 1)

@@ -17,13 +17,7 @@ from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.vision_config import VisionConfig
 from llama4sdk.quantization import MatrixFormat
 from llama4sdk.weights.checkpoint import GenerationDefaults, TensorInfo, commonest_dtype
-from llama4sdk.weights.formats.compressed_tensors import (
-    check_scheme,
-    quantized_weights,
-    read_quantized,
-    restore,
-    stored_form,
-)
+from llama4sdk.weights.formats.compressed_tensors import CompressedTensors, check_scheme
 from llama4sdk.weights.formats.quantized import QuantizedTensor
 from llama4sdk.weights.formats.safetensors import SafetensorsFile
 from llama4sdk.weights.formats.tokenizer_files import DirectoryCheckpoint, read_json
@@ -50,12 +44,11 @@ class HuggingFaceCheckpoint(DirectoryCheckpoint):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._config = read_json(path / "config.json", needed=True)
-        quantized = check_scheme(self._config)
+        is_quantized = check_scheme(self._config)
         self.config = TextConfig.from_hf(self._config)
-        self._files, self._stored = self._open_shards()
-        self.tensors, self._quantized = self._stored, frozenset[str]()
-        if quantized:
-            self.tensors, self._quantized = quantized_weights(self._stored, self._values)
+        self._files, stored = self._open_shards()
+        self._compressed = CompressedTensors(stored if is_quantized else {}, self._values)
+        self.tensors = self._compressed.tensors if is_quantized else stored
         if any(name.startswith("vision_model.") for name in self.tensors):
             self.vision = VisionConfig.from_hf(self._config)
         self.name = path.resolve().name
@@ -65,8 +58,8 @@ class HuggingFaceCheckpoint(DirectoryCheckpoint):
 
     def read(self, name: str, index: int | None = None) -> npt.NDArray[np.generic]:
         """Read a tensor; quantized values are dequantized."""
-        if name in self._quantized:
-            values: npt.NDArray[np.generic] = restore(name, self._stored, self._values)
+        if name in self._compressed.quantized:
+            values: npt.NDArray[np.generic] = self._compressed.dequantize(name)
         elif self.tensors[name].dtype in READABLE_DTYPES:
             values = self._values(name)
         else:
@@ -77,11 +70,11 @@ class HuggingFaceCheckpoint(DirectoryCheckpoint):
 
     def stored_form(self, name: str) -> MatrixFormat | None:
         """The format of weights with one scale per tensor, output channel or group, and no zero points."""
-        return stored_form(name, self.tensors[name], self._stored) if name in self._quantized else None
+        return self._compressed.stored_form(name) if name in self._compressed.quantized else None
 
     def read_quantized(self, name: str) -> QuantizedTensor:
         """Read stored codes and scales."""
-        return read_quantized(name, self._stored, self._values)
+        return self._compressed.read_quantized(name)
 
     def release(self) -> None:
         """Release the memory of all files."""
