@@ -18,6 +18,7 @@ from llama4sdk.constraints import SchemaLike
 from llama4sdk.errors import StreamClosedError
 from llama4sdk.plan import Plan
 from llama4sdk.progress import Progress
+from llama4sdk.remote.calling_loop import run_in_thread
 from llama4sdk.requests import ChatOptions, GenerateOptions, Pooling, SamplingOptions
 from llama4sdk.results import Completion, Embeddings, Memory, Scores
 from llama4sdk.session.validation import (
@@ -46,6 +47,8 @@ class AsyncClient(BaseClient):
     Planning and loading run in threads, so does an engine that is not asynchronous itself. Cancelling a call stops its
     work. The errors are those of ``Client``.
     """
+
+    _asynchronous = True
 
     @overload
     async def chat(
@@ -148,7 +151,7 @@ class AsyncClient(BaseClient):
     ) -> Embeddings:
         """Embed texts: one vector for each, in their order; see ``Client.embed``."""
         request = embed_request(inputs, pooling, normalize=normalize)
-        return await asyncio.to_thread(self._session.embed, request)
+        return await run_in_thread(self._session.embed, request)
 
     async def score(
         self,
@@ -173,7 +176,7 @@ class AsyncClient(BaseClient):
                 progress(done, total)
 
         try:
-            return await asyncio.to_thread(self._session.score, request, report)
+            return await run_in_thread(self._session.score, request, report)
         finally:
             cancelled.set()
 
@@ -196,14 +199,14 @@ class AsyncClient(BaseClient):
         async def start(job: Job) -> AsyncStream[Any]:
             return await session.astream(job.request, job.feature, job.difficulty, job.model)
 
-        run = await asyncio.to_thread(
+        run = await run_in_thread(
             lambda: BatchRun(requests, concurrency=concurrency, model=session.model, path=path, progress=progress)
         )
         try:
-            await asyncio.to_thread(session.preload, run.models)
+            await run_in_thread(session.preload, run.models)
             await run_in_tasks(run, start)
         finally:
-            await asyncio.to_thread(run.close)
+            await run_in_thread(run.close)
         return run.items()
 
     async def count_tokens(
@@ -213,22 +216,22 @@ class AsyncClient(BaseClient):
         tools: Sequence[ToolLike] = (),
     ) -> int:
         """Count the tokens of a chat prompt: the messages, the chat template and the description of ``tools``."""
-        return await asyncio.to_thread(self._session.count_tokens, chat_request(input, tools, {}))
+        return await run_in_thread(self._session.count_tokens, chat_request(input, tools, {}))
 
     async def plan(self, model: str | None = None) -> Plan:
         """Return the plan, with the reasons; see ``Client.plan``. Loads nothing."""
-        return await asyncio.to_thread(self._session.plan, model)
+        return await run_in_thread(self._session.plan, model)
 
     async def memory(self) -> Memory:
         """Return the peak memory measured so far and the memory planned, in bytes for each device. Loads the model."""
-        return await asyncio.to_thread(self._session.memory)
+        return await run_in_thread(self._session.memory)
 
     async def load(self, *, progress: Progress | None = None) -> Self:
         """Load the model now rather than at the first request. Returns the client; see ``Client.load``.
 
         ``progress`` is called in the thread that loads, not in the event loop's.
         """
-        await asyncio.to_thread(self._session.engine, progress)
+        await run_in_thread(self._session.engine, progress)
         return self
 
     async def close(self) -> None:

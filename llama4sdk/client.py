@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, Unpack, overload
 
 from pydantic import JsonValue
 from typing_extensions import TypeVar
@@ -30,7 +30,7 @@ from llama4sdk.tools import ToolLike, ToolRun
 if TYPE_CHECKING:
     from llama4sdk.batch.items import BatchItem, BatchRequest
     from llama4sdk.capabilities import Feature
-    from llama4sdk.endpoint import Endpoint
+    from llama4sdk.endpoint import Endpoint, HttpClient
     from llama4sdk.hardware import Hardware
     from llama4sdk.plan import Plan
     from llama4sdk.planning.policy import Policy
@@ -47,6 +47,8 @@ T = TypeVar("T", default=JsonValue)
 class BaseClient:
     """The arguments and properties that ``Client`` and ``AsyncClient`` share."""
 
+    _asynchronous: ClassVar[bool] = False
+
     def __init__(
         self,
         model: str | Path | None = None,
@@ -58,6 +60,7 @@ class BaseClient:
         batch: int | None = None,
         endpoint: Endpoint | str | None = None,
         api_key: str | None = None,
+        http_client: HttpClient | None = None,
         needs: Feature | Iterable[Feature] = (),
         languages: str | Iterable[str] = (),
         policy: Policy | None = None,
@@ -81,6 +84,8 @@ class BaseClient:
                 lets further requests wait for their turn.
             endpoint: The address of the server to ask, or an ``Endpoint`` with headers, timeouts and retries.
             api_key: The server's key, instead of the one in the environment.
+            http_client: An ``httpx.Client`` of your own to send with, for proxies, certificates, hooks or tests. It is
+                not closed here. ``AsyncClient`` also takes an ``httpx.AsyncClient``.
             needs: Features that requests will use, such as ``images`` and ``tools``: no backend or model without them
                 is chosen.
             languages: Languages of the requests, such as ``Hindi``: no model whose maker does not list them is chosen.
@@ -93,7 +98,19 @@ class BaseClient:
         from llama4sdk.planning.policy import Policy
 
         self._session = Session(
-            need(model, device, quantization, context_length, batch, endpoint, api_key, needs, languages),
+            need(
+                model,
+                device,
+                quantization,
+                context_length,
+                batch,
+                endpoint,
+                api_key,
+                needs,
+                languages,
+                http_client,
+                asynchronous=self._asynchronous,
+            ),
             backend=backend,
             policy=policy or Policy(),
             hardware=hardware,

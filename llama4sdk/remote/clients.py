@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
 
 import httpx
 
+from llama4sdk.endpoint import Endpoint, Timeouts, is_async_client
 from llama4sdk.errors import ConfigurationError
+from llama4sdk.remote.threaded_client import ThreadedClient
 from llama4sdk.remote.tls_and_proxy import TrustStore, proxy_for
 
-__all__ = ["Clients"]
+if TYPE_CHECKING:
+    from llama4sdk.endpoint import HttpClient
+
+__all__ = ["Clients", "HttpSender"]
 
 #: Seconds after which an idle connection is not used again.
 MAX_IDLE_SECONDS: Final = 30.0
@@ -30,6 +35,27 @@ LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=Non
 Origin: TypeAlias = tuple[str, str, int | None]
 
 
+class HttpSender(Protocol):
+    """The methods that are used of an ``httpx.AsyncClient``."""
+
+    def build_request(
+        self,
+        method: str,
+        url: httpx.URL | str,
+        *,
+        headers: dict[str, str],
+        content: bytes,
+        timeout: None,
+        extensions: dict[str, Any],
+    ) -> httpx.Request:
+        """A request with what the client adds to each."""
+
+    def send(
+        self, request: httpx.Request, *, stream: bool, follow_redirects: bool
+    ) -> Coroutine[Any, Any, httpx.Response]:
+        """Send it, and read the response's head."""
+
+
 @dataclass(eq=False, slots=True)
 class _Shard:
     client: httpx.AsyncClient
@@ -40,13 +66,20 @@ class _Shard:
 class Clients:
     """The clients of one event loop."""
 
-    def __init__(self, trust_store: TrustStore) -> None:
+    def __init__(self, trust_store: TrustStore, endpoint: Endpoint) -> None:
         self._trust_store = trust_store
+        self._endpoint = endpoint
         self._shards: dict[Origin, list[_Shard]] = {}
 
     @asynccontextmanager
-    async def use(self, url: httpx.URL) -> AsyncIterator[httpx.AsyncClient]:
-        """The client for one request to this server: the first that is not full, so that later ones fall idle."""
+    async def use(self, url: httpx.URL) -> AsyncIterator[HttpSender]:
+        """The client for one request to this server: the user's, or our first that is not full.
+
+        Later clients fall idle first. Raises ConfigurationError for a client that the user has closed.
+        """
+        if (http_client := self._endpoint.http_client) is not None:
+            yield _users_client(http_client, self._endpoint.timeouts)
+            return
         shards = self._shards.setdefault((url.scheme, url.host, url.port), [])
         shard = next((shard for shard in shards if shard.requests < MAX_REQUESTS_PER_CLIENT), None)
         if shard is None:
@@ -66,6 +99,16 @@ class Clients:
         self._shards.clear()
         for shard in shards:
             await shard.client.aclose()
+
+
+def _users_client(http_client: HttpClient, timeouts: Timeouts) -> HttpSender:
+    if http_client.is_closed:
+        raise ConfigurationError(
+            "The http_client was closed.", hint="Keep it open for as long as the client that it was given to."
+        )
+    if is_async_client(http_client):
+        return cast("httpx.AsyncClient", http_client)
+    return ThreadedClient(cast("httpx.Client", http_client), timeouts)
 
 
 async def _close_idle(shards: list[_Shard]) -> None:

@@ -13,7 +13,7 @@ import httpx
 from llama4sdk.errors import APIConnectionError, APITimeoutError, ConfigurationError, Llama4Error
 from llama4sdk.remote.deadlines import Phase
 
-__all__ = ["connection_error", "is_disconnect", "timeout_error", "transport_errors"]
+__all__ = ["connection_error", "is_disconnect", "status_response", "timeout_error", "transport_errors"]
 
 TIMEOUT_MESSAGES: Final[dict[Phase, tuple[str, str]]] = {
     "connect": ("'{}' could not be connected to in time", "Check the address, or raise Timeouts(connect=...)."),
@@ -60,6 +60,11 @@ def connection_error(error: Exception, backend: str) -> Llama4Error:
 def is_disconnect(error: Exception) -> bool:
     """Tell whether the other side went away without an answer, as it does where it had closed an idle connection."""
     return _is_a(error, "NetworkError") or (_is_a(error, "RemoteProtocolError") and _says_disconnected(str(error)))
+
+
+def status_response(error: Exception) -> httpx.Response | None:
+    """The response that a hook of the user's refused with ``raise_for_status``."""
+    return error.response if _is_a(error, "HTTPStatusError") else None  # type: ignore[attr-defined]
 
 
 def _connection_error(error: Exception, backend: str) -> APIConnectionError:

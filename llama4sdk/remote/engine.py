@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any, Final
 
 from llama4sdk.backend import Engine
-from llama4sdk.endpoint import Endpoint
-from llama4sdk.errors import APIError, Llama4Error, StreamClosedError
+from llama4sdk.endpoint import Endpoint, is_async_client
+from llama4sdk.errors import APIError, ConfigurationError, Llama4Error, StreamClosedError
 from llama4sdk.events import Attempt, Event, Finish, Usage
 from llama4sdk.remote.attempts import AttemptLoop, EndpointHealth
+from llama4sdk.remote.calling_loop import calling_loop
 from llama4sdk.remote.dialect import Call, Dialect, Head, Reader
 from llama4sdk.remote.loop_thread import LoopThread, Mailbox
 from llama4sdk.remote.tls_and_proxy import TrustStore
@@ -55,7 +56,7 @@ class RemoteEngine(Engine):
         self._health = EndpointHealth()
         self._trust_store = TrustStore(endpoint.certificates)
         self._transports: dict[asyncio.AbstractEventLoop, Transport] = {}
-        self._loop_thread = LoopThread()
+        self._loop_thread = LoopThread(_users_loop if is_async_client(endpoint.http_client) else None)
         self._closed = threading.Event()
 
     def stream(self, request: Request) -> Iterator[Event]:
@@ -204,7 +205,7 @@ class RemoteEngine(Engine):
         if transport is None:
             for ended in [other for other in self._transports if other.is_closed()]:
                 self._transports.pop(ended, None)
-            transport = self._transports[loop] = Transport(self._trust_store)
+            transport = self._transports[loop] = Transport(self._trust_store, self.endpoint)
             await transport.close_with_loop(partial(self._transports.pop, loop, None))
         return transport
 
@@ -225,6 +226,17 @@ async def _read(reply: Reply, reader: Reader, attempts: AttemptLoop) -> AsyncGen
     except APIError:
         if not reader.done:
             raise
+
+
+def _users_loop() -> asyncio.AbstractEventLoop:
+    """The event loop for synchronous calls with the user's ``httpx.AsyncClient``, which no other loop may use."""
+    loop = calling_loop()
+    if loop is None:
+        raise ConfigurationError(
+            "The http_client is asynchronous, and this call is not: an httpx.AsyncClient belongs to one event loop.",
+            hint="Pass an httpx.Client, or use llama4sdk.AsyncClient.",
+        )
+    return loop
 
 
 def _collect(events: Iterable[Event]) -> tuple[list[Event], Exception | None]:

@@ -66,7 +66,9 @@ class Mailbox(Generic[T]):
 class LoopThread:
     """Started by the first call, ended by ``close`` or with its owner. Safe to use from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, borrow: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
+        """``borrow`` gives a running loop of somebody else's to use instead; no thread is started then."""
+        self._borrow = borrow
         self._lock = threading.Lock()
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -121,7 +123,9 @@ class LoopThread:
         return mailbox, future
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
-        """The loop, its thread started where there is none, or where a fork has left it behind."""
+        """The loop; its thread is started where there is none, or where a fork has left it behind."""
+        if self._borrow is not None:
+            return self._borrow()
         if self._loop is None or self._thread is None or not self._thread.is_alive():
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=_run, args=(self._loop,), name="llama4sdk-loop", daemon=True)

@@ -7,19 +7,27 @@ within bounds; and every wait ends at one of the request's deadlines, or when th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from typing import Any, Final, Self
 
 import httpx
 
+from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import APIError, Llama4Error, StreamClosedError
-from llama4sdk.remote.clients import Clients
-from llama4sdk.remote.connection_errors import connection_error, is_disconnect, timeout_error, transport_errors
+from llama4sdk.remote.clients import Clients, HttpSender
+from llama4sdk.remote.connection_errors import (
+    connection_error,
+    is_disconnect,
+    status_response,
+    timeout_error,
+    transport_errors,
+)
 from llama4sdk.remote.deadlines import Deadlines, Wait, WaitGroup
 from llama4sdk.remote.decompression import Decompressor
 from llama4sdk.remote.dialect import Call, Head
+from llama4sdk.remote.threaded_client import raw_body
 from llama4sdk.remote.tls_and_proxy import TrustStore
 
 __all__ = ["MAX_BODY_BYTES", "Reply", "Transport"]
@@ -36,11 +44,11 @@ class Reply:
 
     def __init__(self, response: httpx.Response, deadlines: Deadlines, waits: WaitGroup, backend: str) -> None:
         self.head = Head(response.status_code, dict(response.headers.items()))
-        self._body = _stream(response).__aiter__()
+        self._body: AsyncIterator[bytes] = aiter(raw_body(response))
         self._deadlines = deadlines
         self._waits = waits
         self._backend = backend
-        self._decompressor = Decompressor.for_head(self.head, backend)
+        self._decompressor = None if response.is_closed else Decompressor.for_head(self.head, backend)
         self._pieces: Iterator[bytes] = iter(())
 
     def __aiter__(self) -> Self:
@@ -94,9 +102,10 @@ class Reply:
 class Transport:
     """The connections of one engine in one event loop."""
 
-    def __init__(self, trust_store: TrustStore) -> None:
+    def __init__(self, trust_store: TrustStore, endpoint: Endpoint) -> None:
         self.waits = WaitGroup()
-        self._clients = Clients(trust_store)
+        self._clients = Clients(trust_store, endpoint)
+        self._foreign = endpoint.http_client is not None  # and of httpx2, perhaps, which takes no URL of httpx's
 
     @asynccontextmanager
     async def open(self, call: Call, deadlines: Deadlines, backend: str) -> AsyncIterator[Reply]:
@@ -145,7 +154,7 @@ class Transport:
         self.waits.close()
         await self._clients.close()
 
-    async def _send(self, client: httpx.AsyncClient, call: Call, deadlines: Deadlines, backend: str) -> httpx.Response:
+    async def _send(self, client: HttpSender, call: Call, deadlines: Deadlines, backend: str) -> httpx.Response:
         trace = _Trace(deadlines)
         try:
             try:
@@ -158,13 +167,15 @@ class Transport:
         except TimeoutError as error:
             raise timeout_error(deadlines.expired_phase(connecting=trace.connecting), backend) from error
         except transport_errors() as error:
+            if (response := status_response(error)) is not None:
+                return response
             failure = connection_error(error, backend)
             raise failure from failure.__cause__
 
-    async def _send_once(self, client: httpx.AsyncClient, call: Call, trace: _Trace) -> httpx.Response:
+    async def _send_once(self, client: HttpSender, call: Call, trace: _Trace) -> httpx.Response:
         request = client.build_request(
             call.method,
-            _parsed(call.url),
+            call.url if self._foreign else _parsed(call.url),
             headers=_headers(call),
             content=call.content,
             timeout=None,
@@ -194,7 +205,11 @@ class _Trace:
         """Whether the request was sent on a connection that had been idle."""
         return self._sent and not self._connected
 
-    async def __call__(self, event: str, info: dict[str, Any]) -> None:
+    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        self.record(event, info)
+
+    def record(self, event: str, info: Mapping[str, Any]) -> None:
+        """Note an event. To be called in the event loop's own thread."""
         if event.endswith("connect_tcp.started"):
             self.connecting = self._connected = True
             self._reschedule(self.deadlines.begin_connecting())
@@ -237,11 +252,6 @@ def _user_agent() -> str:
     from importlib.metadata import version
 
     return f"llama4sdk/{version('llama4sdk')}"
-
-
-def _stream(response: httpx.Response) -> httpx.AsyncByteStream:
-    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - of an AsyncClient it is
-    return response.stream
 
 
 def _body_too_large(backend: str) -> APIError:

@@ -94,6 +94,6 @@ def _refuse_endpoint(need: Need, reason: str) -> None:
     """Raise ConfigurationError where an address or a key was given that nothing would use."""
     if need.endpoint is not None and need.endpoint.addressed:
         raise ConfigurationError(
-            f"An endpoint or its key was given, and {reason}.",
+            f"An endpoint or its key was given, or an HTTP client for one, and {reason}.",
             hint="Name a backend that speaks to it, such as 'openai'; 'llama4sdk backends' lists them.",
         )

@@ -93,7 +93,7 @@ class Dispatch:
 
     async def aevents(self, request: Request) -> AsyncIterator[Event]:
         """The same, awaited where the engine is asynchronous and otherwise read in a thread."""
-        import asyncio
+        from llama4sdk.remote.calling_loop import run_in_thread
 
         while True:
             try:
@@ -108,7 +108,7 @@ class Dispatch:
             if self._deployments[self._failover.index].loaded:
                 self.prepare(request)
             else:
-                await asyncio.to_thread(self.prepare, request)
+                await run_in_thread(self.prepare, request)
 
     def embed(self, request: EmbedRequest) -> Embeddings:
         """The vectors of the first deployment that gives them, with their cost and all attempts."""

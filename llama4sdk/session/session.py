@@ -100,7 +100,7 @@ class Session:
         self, request: Request, feature: Feature, difficulty: Difficulty | None = None, model: str | None = None
     ) -> AsyncStream[Any]:
         """The same for asyncio; planning and loading run in a thread."""
-        import asyncio
+        from llama4sdk.remote.calling_loop import run_in_thread
 
         def prepare() -> Dispatch:
             dispatch = self._dispatch(request, feature, difficulty, model)
@@ -108,7 +108,7 @@ class Session:
             return dispatch
 
         loaded = self._router is None and self._pool.loaded(None if self.model else model)
-        dispatch = prepare() if loaded else await asyncio.to_thread(prepare)
+        dispatch = prepare() if loaded else await run_in_thread(prepare)
         stream: AsyncStream[Any] = AsyncStream(
             dispatch.aevents(request), origin=dispatch.origin, constraint=request.constraint
         )
@@ -144,12 +144,12 @@ class Session:
 
     async def aclose(self) -> None:
         """The same in an event loop."""
-        import asyncio
+        from llama4sdk.remote.calling_loop import run_in_thread
 
         for stream in self._open_streams():
             if isinstance(stream, AsyncStream):
                 await stream.aclose()
-        for engine in await asyncio.to_thread(self._shut_down):
+        for engine in await run_in_thread(self._shut_down):
             await engine.aclose()
 
     def _shut_down(self) -> list[Engine]:

@@ -27,7 +27,7 @@ from llama4sdk.tools import ToolLike, as_tools
 
 if TYPE_CHECKING:
     from llama4sdk.backend import Need
-    from llama4sdk.endpoint import Endpoint
+    from llama4sdk.endpoint import Endpoint, HttpClient
     from llama4sdk.planning.routing import Difficulty
     from llama4sdk.quantization import Quantization, QuantizationConfig
 
@@ -116,6 +116,9 @@ def need(
     api_key: str | None = None,
     needs: str | Iterable[str] = (),
     languages: str | Iterable[str] = (),
+    http_client: HttpClient | None = None,
+    *,
+    asynchronous: bool = False,
 ) -> Need:
     """A client's need from its arguments. Raises ConfigurationError for invalid ones."""
     from llama4sdk.backend import Need
@@ -138,8 +141,29 @@ def need(
         quantization=None if quantization is None else QuantizationConfig.of(quantization).simplest,
         context_length=context_length,
         batch=batch or 1,
-        endpoint=_as_endpoint(endpoint, api_key),
+        endpoint=_with_http_client(_as_endpoint(endpoint, api_key), http_client, asynchronous=asynchronous),
     )
+
+
+def _with_http_client(
+    endpoint: Endpoint | None, http_client: HttpClient | None, *, asynchronous: bool
+) -> Endpoint | None:
+    """The endpoint with the user's HTTP client. Raises ConfigurationError for one that this client cannot use."""
+    from llama4sdk.endpoint import Endpoint, is_async_client, is_http_client
+
+    if http_client is not None:
+        if not is_http_client(http_client):
+            raise ConfigurationError(
+                "The http_client is no client of httpx.",
+                hint="Pass an httpx.Client; AsyncClient takes an httpx.AsyncClient, too.",
+            )
+        endpoint = (endpoint or Endpoint()).model_copy(update={"http_client": http_client})
+    if endpoint is not None and is_async_client(endpoint.http_client) and not asynchronous:
+        raise ConfigurationError(
+            "The http_client is asynchronous, and Client is not: an httpx.AsyncClient belongs to one event loop.",
+            hint="Pass an httpx.Client, or use llama4sdk.AsyncClient.",
+        )
+    return endpoint
 
 
 def _as_endpoint(endpoint: Endpoint | str | None, api_key: str | None) -> Endpoint | None:

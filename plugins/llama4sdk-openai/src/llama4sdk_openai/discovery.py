@@ -42,7 +42,7 @@ class ServerModels:
 
 def discover_models(profile: Profile, target: ResolvedEndpoint, endpoint: Endpoint) -> ServerModels:
     """Ask a server for its models. Raises the error of a server that does not answer, or not as expected."""
-    if is_loopback(target.base_url):
+    if endpoint.http_client is None and is_loopback(target.base_url):
         _check_listening(target, profile.name)
     server = _Server(profile, target, endpoint)
     if profile.discovery == "tgi":
