@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final, TypeAlias, TypeVar
@@ -84,7 +85,8 @@ class _Exchange:
         self._response: httpx.Response | None = None
         self._record: Callable[[str, Any], None] = request.extensions["trace"].record
         request.extensions["trace"] = self._trace
-        threading.Thread(target=self._run, name="llama4sdk-http-client", daemon=True).start()
+        run = partial(copy_context().run, self._run)  # in the caller's context: spans of tracing have their parent
+        threading.Thread(target=run, name="llama4sdk-http-client", daemon=True).start()
 
     async def send(self, send: Callable[[], httpx.Response]) -> httpx.Response:
         """Send the request in the thread."""

@@ -1,4 +1,4 @@
-"""The user's own httpx client: really used, by both kinds of callers, bounded and woken as ours are, and never closed."""
+"""The user's own httpx client: used by both kinds of callers, bounded and woken as ours are, and never closed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pickle
 import ssl
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import httpx
@@ -113,6 +114,21 @@ def test_a_synchronous_client_serves_an_asynchronous_one() -> None:
         assert asyncio.run(aask(server.url, http_client)) == ANSWER
     assert events == ["request", "response"]
     assert b"Basic bWU6b3duLXBhc3N3b3Jk" in server.requests[0]
+
+
+@pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
+def test_hooks_see_the_context_of_the_caller(kind: str) -> None:
+    """So that a span of tracing has the caller's as its parent, whatever thread it is made in."""
+    variable: ContextVar[str] = ContextVar("span", default="none")
+    seen: list[str] = []
+    hooks: dict[str, list[Any]] = {"request": [lambda request: seen.append(variable.get())]}
+    with httpx.Client(transport=httpx.MockTransport(respond), event_hooks=hooks) as http_client:
+        variable.set("of the caller")
+        if kind == "Client":
+            ask("http://llama.example", http_client)
+        else:
+            asyncio.run(aask("http://llama.example", http_client))
+    assert seen == ["of the caller"]
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
@@ -223,9 +239,12 @@ def test_hooks_may_read_a_response(kind: str, coding: str) -> None:
 def test_hooks_may_refuse_a_status() -> None:
     """``raise_for_status`` ends in the error of that status."""
     hooks: dict[str, list[Any]] = {"response": [lambda response: response.raise_for_status()]}
-    with Server([Read(), answer(b"", "401 No")]) as server, httpx.Client(event_hooks=hooks) as http_client:
-        with pytest.raises(AuthenticationError, match="401"):
-            ask(server.url, http_client)
+    with (
+        Server([Read(), answer(b"", "401 No")]) as server,
+        httpx.Client(event_hooks=hooks) as http_client,
+        pytest.raises(AuthenticationError, match="401"),
+    ):
+        ask(server.url, http_client)
 
 
 def test_a_private_authority_and_a_certificate_of_ones_own(
