@@ -307,7 +307,7 @@ def test_a_client_that_cannot_be_used_is_refused() -> None:
     http_client = httpx.AsyncClient(transport=httpx.MockTransport(respond))
     for settings in ({"http_client": http_client}, {"endpoint": Endpoint(url="http://x", http_client=http_client)}):
         with pytest.raises(ConfigurationError, match="asynchronous") as caught:
-            Client("scout", backend="small", **settings)  # type: ignore[arg-type]
+            Client("scout", backend="small", **settings)
         assert "llama4sdk.AsyncClient" in str(caught.value.hint)
     remote = engine("http://llama.example", http_client=http_client)
     with pytest.raises(ConfigurationError, match="asynchronous"):
