@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from llama4sdk_torch.backend import TorchBackend
 
 from llama4sdk.backend import Need, Unavailable
+from llama4sdk.capacity.contexts import USUAL_CONTEXT
+from llama4sdk.capacity.ranking import Option, RankKey, rank_key
 from llama4sdk.catalog.accelerators import accelerators
 from llama4sdk.catalog.machine_descriptions import describe
 from llama4sdk.catalog.models import MODELS
@@ -75,16 +77,17 @@ def _check(error: InsufficientMemoryError) -> None:
     assert error.hint
 
 
-def rank(chosen: Plan | None, prefer: Preference) -> tuple[float, ...]:
-    """How good a plan is by the policy's own criteria; smaller is better, and no plan is worst."""
+def rank(chosen: Plan | None, prefer: Preference) -> RankKey:
+    """How good a plan is by the policy's criteria, speed apart; smaller is better, and no plan is worst."""
     if chosen is None:
         return (len(ORDER),)
     model = {"quality": {"maverick": -1}}.get(prefer, {}).get(chosen.model, ORDER.index(chosen.model))
-    where = float(chosen.placement.devices == ("cpu",))
-    lost = float(not QuantizationConfig.of(chosen.quantization or "bf16").full_precision)
-    if prefer == "context":
-        return model, -chosen.context_length
-    return (model, lost, where) if prefer == "quality" else (model, where, lost)
+    option = Option(
+        location="cpu" if chosen.placement.devices == ("cpu",) else "accelerator",
+        bits=QuantizationConfig.of(chosen.quantization or "bf16").narrowest.bits,
+        context=chosen.context_length if prefer == "context" else USUAL_CONTEXT,
+    )
+    return (model, *rank_key(option, prefer))
 
 
 @quick
