@@ -250,7 +250,7 @@ class DeviceMemoryError(BackendError, MemoryError):
 
 
 class DownloadError(Llama4Error, OSError):
-    """A download failed; no partial file is left under the final name."""
+    """A download failed; no incomplete file has the final name."""
 
     __str__ = Llama4Error.__str__
 

@@ -33,25 +33,28 @@ def hf_config(
 
     ``control`` maps control tokens to ids; the image tokens among them are written as well.
     """
-    ends: JsonValue = [*sorted(stop_ids)]
-    inner = _text(text) | {"bos_token_id": (control or {}).get("<|begin_of_text|>"), "eos_token_id": ends}
+    eos_token_ids: JsonValue = [*sorted(stop_ids)]
+    text_config = _text(text) | {
+        "bos_token_id": (control or {}).get("<|begin_of_text|>"),
+        "eos_token_id": eos_token_ids,
+    }
     if vision is None:
-        return {"architectures": ["Llama4ForCausalLM"], **inner}
+        return {"architectures": ["Llama4ForCausalLM"], **text_config}
     image_tokens = {key: (control or {})[name] for key, name in IMAGE_TOKENS.items() if name in (control or {})}
     return {
         "architectures": ["Llama4ForConditionalGeneration"],
         "model_type": "llama4",
-        "text_config": inner,
+        "text_config": text_config,
         "vision_config": _vision(vision),
         "tie_word_embeddings": text.tied_embeddings,
-        "eos_token_id": ends,
+        "eos_token_id": eos_token_ids,
         **image_tokens,
     }
 
 
 def _text(c: TextConfig) -> dict[str, JsonValue]:
     layers = range(c.num_layers)
-    whole = int(c.floor_scale) if c.floor_scale == int(c.floor_scale) else c.floor_scale
+    floor_scale = int(c.floor_scale) if c.floor_scale == int(c.floor_scale) else c.floor_scale
     return {
         "model_type": "llama4_text",
         "hidden_act": "silu",
@@ -72,7 +75,7 @@ def _text(c: TextConfig) -> dict[str, JsonValue]:
         "rope_parameters": _rope(c.rope_theta, c.rope_scaling),
         "use_qk_norm": c.qk_norm,
         "attn_temperature_tuning": c.temperature_tuning,
-        "floor_scale": whole,
+        "floor_scale": floor_scale,
         "attn_scale": c.attn_scale,
         "rms_norm_eps": c.norm_eps,
         "max_position_embeddings": c.max_context,

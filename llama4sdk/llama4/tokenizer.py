@@ -100,8 +100,8 @@ class Tokenizer:
         control = vocabulary.control_tokens(len(ranks))
         merges = [(_spell(left), _spell(right)) for left, right in vocabulary.merges(ranks)]
         spellings = {_spell(token): rank for token, rank in ranks.items()}
-        begin = control["<|begin_of_text|>"]
-        return cls.from_vocabulary(spellings, merges, control, splitter="llama4", prefix=[begin])
+        bos = control["<|begin_of_text|>"]
+        return cls.from_vocabulary(spellings, merges, control, splitter="llama4", prefix=[bos])
 
     @classmethod
     def from_vocabulary(

@@ -34,6 +34,8 @@ SEPARATORS: Final = " \t\r\n,;"
 CALL_KEYS: Final = ("name", "type", "function", "parameters", "arguments")
 BUILT_IN: Final = ".call("
 MAX_DEPTH: Final = 100
+#: As in the patterns below.
+MAX_NAME_LENGTH: Final = 100
 
 _OPENING: Final = re.compile(r"[\[{<]")
 _LIST: Final = re.compile(r"\[\s*")
@@ -221,12 +223,12 @@ def _built_in_candidate(text: str, names: Collection[str] | None) -> _Candidate 
     """A candidate ``name.call(``; ``names`` are the possible names, ``None`` allows any."""
     word = _WORD.match(text)
     assert word is not None  # noqa: S101 - the caller has seen a letter
-    name, rest = word[0], text[word.end() :]
-    ends = rest or len(name) == 100
-    known = names is None or (name in names if ends else any(known.startswith(name) for known in names))
-    if not known or not BUILT_IN.startswith(rest[: len(BUILT_IN)]):
+    name, suffix = word[0], text[word.end() :]
+    is_complete = suffix or len(name) == MAX_NAME_LENGTH
+    possible = names is None or (name in names if is_complete else any(tool.startswith(name) for tool in names))
+    if not possible or not BUILT_IN.startswith(suffix[: len(BUILT_IN)]):
         return _Candidate(_PLAIN_CHARACTER)
-    return _Candidate(word.end() + len(BUILT_IN) - 1, quotes="\"'") if rest.startswith(BUILT_IN) else None
+    return _Candidate(word.end() + len(BUILT_IN) - 1, quotes="\"'") if suffix.startswith(BUILT_IN) else None
 
 
 def _object_candidate(text: str, start: int) -> _Candidate | None:
@@ -235,7 +237,7 @@ def _object_candidate(text: str, start: int) -> _Candidate | None:
     assert key is not None  # noqa: S101 - the bracket itself matches
     first_key = key[1] or '"'
     if key.end() == len(text):
-        return None if any(f'"{known}'.startswith(first_key) for known in CALL_KEYS) else _Candidate(_PLAIN_CHARACTER)
+        return None if any(f'"{name}'.startswith(first_key) for name in CALL_KEYS) else _Candidate(_PLAIN_CHARACTER)
     is_key = text[key.end()] == '"' and first_key[1:] in CALL_KEYS
     return _Candidate(0, quotes='"') if is_key else _Candidate(_PLAIN_CHARACTER)
 

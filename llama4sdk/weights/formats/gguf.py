@@ -210,8 +210,8 @@ def _named_sources(tensor: Tensor) -> Iterator[tuple[str, tuple[Tensor, int | No
     if tensor.name in GLOBAL_NAMES:
         yield GLOBAL_NAMES[tensor.name], (tensor, None)
         return
-    block, _, rest = tensor.name.partition(".")
-    layer, _, part = rest.partition(".")
+    block, _, inner = tensor.name.partition(".")
+    layer, _, part = inner.partition(".")
     kind, suffix = part.removesuffix(".weight"), part.endswith(".weight")
     prefix = f"model.layers.{layer}."
     if block == "blk" and suffix and kind in LAYER_NAMES:
