@@ -1,4 +1,4 @@
-"""Clients for the tests: quick to try again, planning for a machine that is not probed."""
+"""Clients that retry quickly, and plan for a fixed machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llama4sdk.messages import ImagePart, Message, TextPart
 from llama4sdk.requests import Tool
 from llama4sdk.testing.machines import LAPTOP
 
-from .fake_server import Fake
+from .fake_server import FakeServer
 
 QUICK = RetryPolicy(base=0.01, throttled=0.01)
 PATIENT = Timeouts(first_byte=20, between=20)
@@ -25,7 +25,7 @@ AnyClient = TypeVar("AnyClient", bound=BaseClient)
 
 def connect(
     kind: type[AnyClient],
-    fake: Fake,
+    fake: FakeServer,
     model: str | None = "scout",
     *,
     options: dict[str, Any] | None = None,
@@ -33,28 +33,28 @@ def connect(
     context_length: int | None = None,
     **endpoint: Any,
 ) -> AnyClient:
-    """A client of either kind of the fake's backend."""
-    where = Endpoint(**{"url": fake.url, "retry": QUICK, "timeouts": PATIENT, "options": options or {}, **endpoint})
+    """A client of either kind, with the fake's backend."""
+    endpoint = Endpoint(**{"url": fake.url, "retry": QUICK, "timeouts": PATIENT, "options": options or {}, **endpoint})
     return kind(
         model,
         backend=fake.service,
-        endpoint=where,
+        endpoint=endpoint,
         api_key=api_key,
         hardware=LAPTOP,
         context_length=context_length,
     )
 
 
-def ask(fake: Fake, model: str | None = "scout", **settings: Any) -> Client:
-    """One that waits."""
+def make_client(fake: FakeServer, model: str | None = "scout", **settings: Any) -> Client:
+    """A synchronous client."""
     return connect(Client, fake, model, **settings)
 
 
-def ask_async(fake: Fake, model: str | None = "scout", **settings: Any) -> AsyncClient:
-    """One for asyncio."""
+def make_async_client(fake: FakeServer, model: str | None = "scout", **settings: Any) -> AsyncClient:
+    """An asynchronous client."""
     return connect(AsyncClient, fake, model, **settings)
 
 
-def picture(data: bytes) -> Message:
+def image_message(data: bytes) -> Message:
     """A message with an image."""
     return Message(role="user", content=(TextPart(text="What is this?"), ImagePart(data=data)))

@@ -1,4 +1,4 @@
-"""Fakes on loopback, and an environment without anybody's AWS settings."""
+"""Fake servers, and an environment without AWS settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .wire_format import ACCESS_KEY, SECRET_KEY
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _nobodys_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _no_aws_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     nowhere = tmp_path_factory.mktemp("aws")
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ:
@@ -26,7 +26,7 @@ def _nobodys_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture
 def bedrock() -> Iterator[FakeBedrock]:
-    """A server of the test's own."""
+    """A fake Bedrock."""
     with FakeBedrock() as fake:
         yield fake
 

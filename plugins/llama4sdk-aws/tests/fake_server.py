@@ -1,4 +1,4 @@
-"""A small HTTP server on loopback for the fakes: scripted answers first, then those of its own."""
+"""The HTTP server of the fakes: it gives scripted answers first, then those of its class."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
-from .wire_format import ACCESS_KEY, SECRET_KEY, Refused, check_signature
+from .wire_format import ACCESS_KEY, SECRET_KEY, RefusedError, check_signature
 
 STREAM = "application/vnd.amazon.eventstream"
 
 
-class Seen(NamedTuple):
-    """A request that came."""
+class RecordedRequest(NamedTuple):
+    """A request that the server got."""
 
     path: str
     headers: dict[str, str]
@@ -35,7 +35,7 @@ class Seen(NamedTuple):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection; ``server.fake`` says what is answered."""
+    """One connection; ``server.fake`` makes the answers."""
 
     protocol_version = "HTTP/1.1"
     server: _Server
@@ -43,16 +43,16 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         fake = self.server.fake
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        seen = Seen(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
-        fake.requests.append(seen)
+        request = RecordedRequest(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+        fake.requests.append(request)
         try:
             if fake.script and (answer := fake.script.popleft()) is not None:
-                answer(self, seen)
+                answer(self, request)
                 return
-            fake.check(seen)
-            fake.answer(self, seen)
-        except Refused as refused:
-            self.refuse(refused.status, refused.code, refused.message)
+            fake.check(request)
+            fake.answer(self, request)
+        except RefusedError as refusal:
+            self.send_refusal(refusal.status, refusal.code, refusal.message)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
@@ -63,20 +63,20 @@ class Handler(BaseHTTPRequestHandler):
         self._credentials()
 
     def _credentials(self) -> None:
-        """As a container or EC2 gives them."""
+        """Give credentials as a container or EC2 does."""
         fake = self.server.fake
-        fake.asked.append(f"{self.command} {self.path}")
+        fake.credential_calls.append(f"{self.command} {self.path}")
         fake.gate.wait(5)
         if self.path.endswith(("/token", "/security-credentials/")):
             self.reply(b"a-role", headers={"x-aws-ec2-metadata-token-ttl-seconds": "21600"})
             return
-        fake.tokens[ACCESS_KEY] = f"token-{len(fake.asked)}"
+        fake.tokens[ACCESS_KEY] = f"token-{len(fake.credential_calls)}"
         expires = datetime.now(UTC) + fake.lifetime
         keys = {"AccessKeyId": ACCESS_KEY, "SecretAccessKey": SECRET_KEY, "Token": fake.tokens[ACCESS_KEY]}
         answer = {**keys, "Expiration": expires.strftime("%Y-%m-%dT%H:%M:%SZ"), "Code": "Success"}
         self.reply(json.dumps(answer).encode())
 
-    def refuse(self, status: int, code: str, message: str, **headers: str) -> None:
+    def send_refusal(self, status: int, code: str, message: str, **headers: str) -> None:
         self.reply(
             json.dumps({"message": message}).encode(), status, {"x-amzn-ErrorType": f"{code}:http://x/", **headers}
         )
@@ -90,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def stream(self, pieces: Iterable[bytes], *, end: bool = True, headers: Mapping[str, str] = {}) -> None:
-        """Each piece is a chunk of its own; without ``end`` the connection breaks where the next one would be."""
+        """Send each piece as a chunk; without ``end`` the connection breaks after them."""
         self.send_response(200)
         for name, value in {"Content-Type": STREAM, "Transfer-Encoding": "chunked", **headers}.items():
             self.send_header(name, value)
@@ -109,7 +109,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-Answer: TypeAlias = Callable[[Handler, Seen], None]
+Answer: TypeAlias = Callable[[Handler, RecordedRequest], None]
 
 
 class _Server(ThreadingHTTPServer):
@@ -117,31 +117,31 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, fake: Fake) -> None:
+    def __init__(self, fake: FakeServer) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.fake = fake
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that leaves is no fault of the server."""
+        """Ignore clients that disconnect."""
 
 
-class Fake:
-    """What the fakes share: keys, a clock, a script. ``None`` in the script stands for an ordinary answer."""
+class FakeServer:
+    """The base of the fakes: keys, a clock, a script. ``None`` in the script stands for an ordinary answer."""
 
     service: ClassVar[str]
 
     def __init__(self) -> None:
         self.keys = {ACCESS_KEY: SECRET_KEY}
+        #: Session tokens of the keys that have one.
         self.tokens: dict[str, str] = {}
-        """Session tokens that go with keys, where they have one."""
         self.bearers: set[str] = set()
         self.clock = timedelta()
-        self.requests: list[Seen] = []
-        self.asked: list[str] = []
-        """Who asked for credentials."""
+        self.requests: list[RecordedRequest] = []
+        #: Methods and paths of requests for credentials.
+        self.credential_calls: list[str] = []
         self.lifetime = timedelta(hours=6)
+        #: Requests for credentials wait until it is set.
         self.gate = threading.Event()
-        """Credentials are given when it is open."""
         self.gate.set()
         self.script: deque[Answer | None] = deque()
         self._server = _Server(self)
@@ -153,7 +153,7 @@ class Fake:
         return f"{self.scheme}://127.0.0.1:{self._server.server_port}"
 
     def encrypt(self, certificate: Path, key: Path) -> None:
-        """Speak TLS from now on."""
+        """Use TLS from now on."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
@@ -171,18 +171,20 @@ class Fake:
     def now(self) -> datetime:
         return datetime.now(UTC) + self.clock
 
-    def check(self, seen: Seen) -> None:
-        """Who asks. Raises Refused."""
-        authorization = seen.headers.get("authorization", "")
+    def check(self, request: RecordedRequest) -> None:
+        """Check the credentials. Raises RefusedError."""
+        authorization = request.headers.get("authorization", "")
         if authorization.startswith("Bearer "):
             if authorization.removeprefix("Bearer ") not in self.bearers:
-                raise Refused(403, "AccessDeniedException", "Authentication failed: the API key is not valid.")
+                raise RefusedError(403, "AccessDeniedException", "Authentication failed: the API key is not valid.")
             return
-        url = f"http://{seen.headers['host']}{seen.path}"
-        check_signature("POST", url, seen.headers, seen.body, secrets=self.keys, now=self.now(), service=self.service)
+        url = f"http://{request.headers['host']}{request.path}"
+        check_signature(
+            "POST", url, request.headers, request.body, secrets=self.keys, now=self.now(), service=self.service
+        )
         key = authorization.partition("Credential=")[2].partition("/")[0]
-        if self.tokens.get(key) != seen.headers.get("x-amz-security-token"):
-            raise Refused(403, "ExpiredTokenException", "The security token included in the request is expired")
+        if self.tokens.get(key) != request.headers.get("x-amz-security-token"):
+            raise RefusedError(403, "ExpiredTokenException", "The security token included in the request is expired")
 
-    def answer(self, handler: Handler, seen: Seen) -> None:
+    def answer(self, handler: Handler, request: RecordedRequest) -> None:
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Bedrock and SageMaker in formats that LocalStack writes and reads: a server side that is none of ours."""
+"""Bedrock and SageMaker in the formats of LocalStack, an independent implementation of AWS' servers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from localstack.aws.protocol.serializer import create_serializer
 from localstack.aws.spec import load_service
 from localstack.http import Request
 
-from .fake_server import STREAM, Fake, Handler, Seen
+from .fake_server import STREAM, FakeServer, Handler, RecordedRequest
 
 USAGE = {"inputTokens": 3, "outputTokens": 2, "totalTokens": 5}
 
 
-class LocalStack(Fake):
-    """Its answers are few; its formats are AWS' as LocalStack knows them, and it checks signatures as the fakes do."""
+class LocalStack(FakeServer):
+    """A server with a few fixed answers in LocalStack's formats; it checks signatures as the fakes do."""
 
     def __init__(self, service: str, signing: str) -> None:
         super().__init__()
@@ -28,8 +28,8 @@ class LocalStack(Fake):
         self._serializer = create_serializer(self._model)
         self.parsed: list[tuple[str, Any]] = []
 
-    def answer(self, handler: Handler, seen: Seen) -> None:
-        request = Request("POST", seen.path, body=seen.body, headers=seen.headers, raw_path=seen.path)
+    def answer(self, handler: Handler, request: RecordedRequest) -> None:
+        request = Request("POST", request.path, body=request.body, headers=request.headers, raw_path=request.path)
         operation, parameters = self._parser.parse(request)
         self.parsed.append((operation.name, parameters))
         try:
@@ -92,7 +92,7 @@ def _chunks(prompt: str) -> Iterator[dict[str, Any]]:
 def _cut(frames: Any) -> Iterator[bytes]:
     """Frames in pieces of five bytes."""
     whole = b"".join(frames)
-    yield from (whole[at : at + 5] for at in range(0, len(whole), 5))
+    yield from (whole[position : position + 5] for position in range(0, len(whole), 5))
 
 
 def _headers(reply: Any) -> dict[str, str]:

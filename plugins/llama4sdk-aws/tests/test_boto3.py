@@ -1,4 +1,4 @@
-"""AWS' own client is content with the fake: what our tests stand on is what AWS speaks."""
+"""AWS' own client reads the fakes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PNG = base64.b64decode(
 
 
 def make(fake: FakeBedrock | FakeSageMaker, service: str, secret: str = SECRET_KEY) -> Any:
-    """A client of AWS'."""
+    """A boto3 client."""
     return boto3.Session().client(
         service,
         region_name="us-east-1",
@@ -38,14 +38,14 @@ def make(fake: FakeBedrock | FakeSageMaker, service: str, secret: str = SECRET_K
 
 @pytest.fixture
 def client(bedrock: FakeBedrock) -> Iterator[Any]:
-    """The same for the fake Bedrock."""
-    made = make(bedrock, "bedrock-runtime")
-    yield made
-    made.close()
+    """A boto3 client of the fake Bedrock."""
+    client = make(bedrock, "bedrock-runtime")
+    yield client
+    client.close()
 
 
 def test_converse(client: Any) -> None:
-    """A whole answer, its counts and its end."""
+    """A whole answer has its counts and its stop reason."""
     answer = client.converse(modelId=SCOUT, messages=HI, inferenceConfig={"maxTokens": 2})
     assert answer["output"]["message"]["content"] == [{"text": "hi there,"}]
     assert answer["stopReason"] == "max_tokens"
@@ -53,7 +53,7 @@ def test_converse(client: Any) -> None:
 
 
 def test_converse_with_tools_and_an_image(client: Any) -> None:
-    """A call of a tool comes as boto3 knows it, and an image arrives."""
+    """boto3 reads a tool call, and its image is accepted."""
     image = {"image": {"format": "png", "source": {"bytes": PNG}}}
     messages = [{"role": "user", "content": [{"text": "hi"}, image]}]
     answer = client.converse(modelId=SCOUT, messages=messages, toolConfig=TOOLS)
@@ -63,7 +63,7 @@ def test_converse_with_tools_and_an_image(client: Any) -> None:
 @pytest.mark.parametrize("piece", [0, 1, 100])
 def test_converse_stream(client: Any, bedrock: FakeBedrock, piece: int) -> None:
     """Botocore's strict parser takes every event, however it is cut."""
-    bedrock.piece = piece
+    bedrock.piece_bytes = piece
     events = list(client.converse_stream(modelId=SCOUT, messages=HI)["stream"])
     names = [next(iter(event)) for event in events]
     assert names[0] == "messageStart"
@@ -95,24 +95,24 @@ def test_invoke_and_its_stream(client: Any) -> None:
 
 @pytest.mark.parametrize(("model", "body"), [(TITAN, {"inputText": "a"}), (COHERE, {"texts": ["a"]})])
 def test_embeddings(client: Any, model: str, body: dict[str, Any]) -> None:
-    """Both makers' vectors."""
+    """boto3 gets the vectors of both families."""
     answer = json.loads(client.invoke_model(modelId=model, body=json.dumps(body))["body"].read())
     assert answer.get("embedding") or answer["embeddings"]["float"]
 
 
 def test_counting(client: Any) -> None:
-    """CountTokens."""
+    """boto3 gets the count of CountTokens."""
     answer = client.count_tokens(modelId=SCOUT.removeprefix("us."), input={"converse": {"messages": HI}})
     assert answer["inputTokens"] == 6
 
 
 def test_errors(client: Any, bedrock: FakeBedrock) -> None:
-    """Errors are those of AWS' model: name, status, message."""
+    """Errors are those of AWS' service model."""
     with pytest.raises(client.exceptions.ValidationException, match="identifier is invalid"):
         client.converse(modelId="nobodys.model", messages=HI)
     with pytest.raises(client.exceptions.ValidationException, match="on-demand throughput isn"):
         client.converse(modelId=SCOUT.removeprefix("us."), messages=HI)
-    bedrock.script.append(lambda handler, seen: handler.refuse(429, "ThrottlingException", "Too many tokens"))
+    bedrock.script.append(lambda handler, request: handler.send_refusal(429, "ThrottlingException", "Too many tokens"))
     with pytest.raises(client.exceptions.ThrottlingException) as caught:
         client.converse(modelId=SCOUT, messages=HI)
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 429
@@ -120,8 +120,8 @@ def test_errors(client: Any, bedrock: FakeBedrock) -> None:
 
 def test_exceptions_within_a_stream(client: Any, bedrock: FakeBedrock) -> None:
     """An exception's frame ends a stream with that exception."""
-    begun = converse_frames([{"text": "hi"}], "end_turn", {})[:2]
-    bedrock.script.append(lambda handler, seen: handler.stream([*begun, THROTTLED]))
+    frames = converse_frames([{"text": "hi"}], "end_turn", {})[:2]
+    bedrock.script.append(lambda handler, request: handler.stream([*frames, THROTTLED]))
     stream = client.converse_stream(modelId=SCOUT, messages=HI)["stream"]
     with pytest.raises(EventStreamError, match="throttlingException"):
         list(stream)
@@ -129,11 +129,11 @@ def test_exceptions_within_a_stream(client: Any, bedrock: FakeBedrock) -> None:
 
 
 def test_a_wrong_key(bedrock: FakeBedrock) -> None:
-    """The fake tells a wrong secret from the right one."""
-    wrong = make(bedrock, "bedrock-runtime", "wrong")
+    """The fake refuses a wrong secret."""
+    client = make(bedrock, "bedrock-runtime", "wrong")
     with pytest.raises(ClientError) as caught:
-        wrong.converse(modelId=SCOUT, messages=HI)
-    wrong.close()
+        client.converse(modelId=SCOUT, messages=HI)
+    client.close()
     assert caught.value.response["Error"]["Code"] == "InvalidSignatureException"
 
 

@@ -1,4 +1,4 @@
-"""Both backends keep the contract, against servers that check every signature."""
+"""The conformance kit for both backends, run with fakes that check every signature."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .wire_format import ACCESS_KEY, SECRET_KEY
 
 
 @pytest.fixture(scope="class")
-def surroundings() -> Iterator[pytest.MonkeyPatch]:
+def aws_settings() -> Iterator[pytest.MonkeyPatch]:
     """Keys and a region for a whole class."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
@@ -28,30 +28,30 @@ def surroundings() -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture(scope="class")
-def _fake_bedrock(surroundings: pytest.MonkeyPatch) -> Iterator[None]:
+def _fake_bedrock(aws_settings: pytest.MonkeyPatch) -> Iterator[None]:
     with FakeBedrock() as fake:
-        surroundings.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", fake.url)
+        aws_settings.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", fake.url)
         yield
 
 
 @pytest.mark.usefixtures("_fake_bedrock")
 class TestBedrock(BackendConformance):
-    """The kit, on ``bedrock``."""
+    """The kit for ``bedrock``."""
 
     backend = BedrockBackend
     need = Need(model="scout", context_length=2048)
 
 
 @pytest.fixture(scope="class")
-def _fake_lmi(surroundings: pytest.MonkeyPatch) -> Iterator[None]:
+def _fake_lmi(aws_settings: pytest.MonkeyPatch) -> Iterator[None]:
     with FakeSageMaker() as fake:
-        surroundings.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", fake.url)
+        aws_settings.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", fake.url)
         yield
 
 
 @pytest.mark.usefixtures("_fake_lmi")
 class TestSageMaker(BackendConformance):
-    """The kit, on ``sagemaker``, with a container that writes lines of JSON."""
+    """The kit for ``sagemaker``, with a container that writes lines of JSON."""
 
     backend = SageMakerBackend
     need = Need(model="llama", context_length=2048)
@@ -59,7 +59,7 @@ class TestSageMaker(BackendConformance):
 
 @pytest.mark.usefixtures("_fake_bedrock")
 class TestTitan(Embedding):
-    """The part of the kit that embeds, one text a call."""
+    """The kit for embeddings, one text a call."""
 
     backend = BedrockBackend
     need = Need(model=TITAN)
@@ -67,7 +67,7 @@ class TestTitan(Embedding):
 
 @pytest.mark.usefixtures("_fake_bedrock")
 class TestCohere(Embedding):
-    """The same, many texts a call."""
+    """The kit for embeddings, many texts a call."""
 
     backend = BedrockBackend
     need = Need(model=COHERE)

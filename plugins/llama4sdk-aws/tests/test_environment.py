@@ -1,4 +1,4 @@
-"""Regions, addresses and profiles, as AWS' own tools find them."""
+"""Regions, addresses and profiles, as AWS' own tools resolve them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from botocore.session import Session
 from llama4sdk_aws.bedrock import SERVICE as BEDROCK
 from llama4sdk_aws.bedrock import BedrockBackend
-from llama4sdk_aws.environment import configured_url, default_url, find_region, has_credentials, profile_name
+from llama4sdk_aws.environment import Service, configured_url, default_url, find_region, has_credentials, profile_name
 from llama4sdk_aws.models import base_id, invocation_id, is_model_id, model_family
 from llama4sdk_aws.sagemaker import SERVICE as SAGEMAKER
 
@@ -39,29 +39,28 @@ source_profile = work
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file of profiles."""
+    """A configuration file with profiles."""
     path = tmp_path / "config"
     path.write_text(CONFIG)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(path))
     return path
 
 
-@pytest.mark.parametrize("service", [BEDROCK, SAGEMAKER], ids=["bedrock", "sagemaker"])
+@pytest.mark.parametrize(
+    ("service", "name"), [(BEDROCK, "bedrock-runtime"), (SAGEMAKER, "sagemaker-runtime")], ids=["bedrock", "sagemaker"]
+)
 @pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "us-gov-west-1", "cn-north-1"])
 @pytest.mark.parametrize(("fips", "dualstack"), [(False, False), (True, False), (False, True), (True, True)])
-def test_addresses_are_those_of_botocore(service: object, region: str, fips: bool, dualstack: bool) -> None:
-    """Each service's address in each part of the world, by botocore's own rules."""
-    assert service in (BEDROCK, SAGEMAKER)
-    which = BEDROCK if service == BEDROCK else SAGEMAKER
-    name = "bedrock-runtime" if which is BEDROCK else "sagemaker-runtime"
-    if region == "cn-north-1" and (fips or which is SAGEMAKER):
+def test_addresses_are_those_of_botocore(service: Service, name: str, region: str, fips: bool, dualstack: bool) -> None:
+    """Each service has botocore's address in each partition."""
+    if region == "cn-north-1" and (fips or service is SAGEMAKER):
         pytest.skip("there is none")
-    found = default_url(which, region, fips=fips, dualstack=dualstack)
-    assert found == botocore_url(name, region, fips, dualstack)
+    url = default_url(service, region, fips=fips, dualstack=dualstack)
+    assert url == botocore_url(name, region, fips, dualstack)
 
 
 def botocore_url(service: str, region: str, fips: bool, dualstack: bool) -> str:
-    """What AWS' own library asks."""
+    """The address that botocore uses."""
     from botocore.config import Config
 
     session = Session()
@@ -77,48 +76,48 @@ def botocore_url(service: str, region: str, fips: bool, dualstack: bool) -> str:
         client.close()
 
 
-def test_the_region_has_an_order(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_region_has_an_order_of_sources(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Code, an AWS address, AWS_REGION, AWS_DEFAULT_REGION, the profile."""
     url = "https://bedrock-runtime.us-west-1.amazonaws.com"
-    found = [find_region(None, None, "work")]
+    regions = [find_region(None, None, "work")]
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    found.append(find_region(None, None, "work"))
+    regions.append(find_region(None, None, "work"))
     monkeypatch.setenv("AWS_REGION", "us-west-2")
-    found += [find_region(None, None, "work"), find_region(None, url, "work"), find_region("us-east-2", url, "work")]
-    assert found == ["eu-west-1", "us-east-1", "us-west-2", "us-west-1", "us-east-2"]
-    others = (
+    regions += [find_region(None, None, "work"), find_region(None, url, "work"), find_region("us-east-2", url, "work")]
+    assert regions == ["eu-west-1", "us-east-1", "us-west-2", "us-west-1", "us-east-2"]
+    other_urls = (
         "https://bedrock-runtime-fips.us-east-2.api.aws",
         "https://a.bedrock-runtime.us-east-2.vpce.amazonaws.com",
     )
-    assert [find_region(None, other, "work") for other in others] == ["us-east-2", "us-east-2"]
+    assert [find_region(None, other_url, "work") for other_url in other_urls] == ["us-east-2", "us-east-2"]
     assert find_region(None, "https://gateway.example.com/us-east-2", "work") == "us-west-2"
 
 
-def test_profiles_have_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_profile_has_an_order_of_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     """Code, AWS_PROFILE, AWS_DEFAULT_PROFILE, default."""
-    found = [profile_name(None)]
+    profiles = [profile_name(None)]
     monkeypatch.setenv("AWS_DEFAULT_PROFILE", "b")
-    found.append(profile_name(None))
+    profiles.append(profile_name(None))
     monkeypatch.setenv("AWS_PROFILE", "a")
-    found += [profile_name(None), profile_name("code")]
-    assert found == ["default", "b", "a", "code"]
+    profiles += [profile_name(None), profile_name("code")]
+    assert profiles == ["default", "b", "a", "code"]
 
 
-def test_addresses_of_ones_own_have_an_order(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_configured_addresses_have_an_order_of_sources(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The service's variable, the variable for all, the profile's entry for the service, the profile's for all."""
-    found = [configured_url(BEDROCK, "work"), configured_url(SAGEMAKER, "work"), configured_url(BEDROCK, "default")]
+    urls = [configured_url(BEDROCK, "work"), configured_url(SAGEMAKER, "work"), configured_url(BEDROCK, "default")]
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4")
-    found.append(configured_url(BEDROCK, "work"))
+    urls.append(configured_url(BEDROCK, "work"))
     monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "http://127.0.0.1:5")
-    found.append(configured_url(BEDROCK, "work"))
+    urls.append(configured_url(BEDROCK, "work"))
     monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
-    found.append(configured_url(BEDROCK, "work"))
-    numbers = [url and int(url.rpartition(":")[2]) for url in found]
+    urls.append(configured_url(BEDROCK, "work"))
+    numbers = [url and int(url.rpartition(":")[2]) for url in urls]
     assert numbers == [3, 1, None, 4, 5, None]
 
 
 def test_sources_of_credentials(config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A profile with a role, a file with keys, a variable: any is enough, and none is not."""
+    """A profile with a role, a file with keys or a variable is enough."""
     assert not has_credentials("work")
     assert has_credentials("robot")
     shared = tmp_path / "credentials"
@@ -130,14 +129,14 @@ def test_sources_of_credentials(config: Path, monkeypatch: pytest.MonkeyPatch, t
     assert has_credentials("default")
 
 
-def test_a_damaged_file_is_no_obstacle(config: Path) -> None:
-    """An offer does not fail over a file that cannot be read; what is wrong with it botocore says when it is needed."""
+def test_a_damaged_file_is_ignored(config: Path) -> None:
+    """An offer does not fail over an unreadable file; botocore names its faults later."""
     config.write_bytes(b"[default\nregion\xff")
     assert find_region(None, None, "default") is None
 
 
 def test_fips_and_dualstack_are_chosen(monkeypatch: pytest.MonkeyPatch, keys: None) -> None:
-    """By options or AWS' variables; not together with an address of one's own."""
+    """Options or AWS' variables choose them; a custom address excludes them."""
     monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", "true")
     assert "bedrock-runtime-fips.us-east-1" in default_url(BEDROCK, "us-east-1", fips=None, dualstack=None)
     where = Endpoint(url="http://127.0.0.1:1", options={"fips": True})
@@ -162,14 +161,14 @@ def test_fips_and_dualstack_are_chosen(monkeypatch: pytest.MonkeyPatch, keys: No
     ],
 )  # fmt: skip
 def test_ids(model: str, base: str, kind: str) -> None:
-    """Ids, profiles and ARNs are told apart, and lead to the model where they name it."""
+    """Ids, profiles and ARNs are recognized, and give the model's id where they name it."""
     assert is_model_id(model)
     assert base_id(model) == base
     assert model_family(model) == kind
 
 
-def test_profiles_are_only_of_regions_that_have_them() -> None:
-    """Llama 4's base id becomes a profile in the United States; nothing is invented elsewhere."""
+def test_inference_profiles_are_used_where_there_are_any() -> None:
+    """Llama 4's base id becomes a profile in the United States, and stays elsewhere."""
     base = "meta.llama4-scout-17b-instruct-v1:0"
     assert invocation_id(base, "us-east-2") == f"us.{base}"
     assert invocation_id(base, "eu-west-1") == base

@@ -1,4 +1,4 @@
-"""Event streams: frames of others' making, and every way in which one can be cut or damaged."""
+"""Event streams: frames of other implementations, cut or damaged anywhere."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from llama4sdk.events import Event, Finish, TextDelta, ToolCallDelta
 from .fake_bedrock import converse_frames
 from .wire_format import error, event, exception, frame
 
+#: Frames made by @smithy/eventstream-codec 4.5.2.
 DELTA = bytes.fromhex(
     "0000009f00000057c37babff0b3a6576656e742d74797065070011636f6e74656e74426c6f636b44656c74610d3a636f6e74656e742d747970"
     "650700106170706c69636174696f6e2f6a736f6e0d3a6d6573736167652d74797065070005" + b"event".hex()
     + b'{"contentBlockIndex":0,"delta":{"text":"Hi"},"p":"abcd"}'.hex() + "f2ace5ff"
 )  # fmt: skip
-"""Made by @smithy/eventstream-codec 4.5.2, as are the next two."""
 THROTTLED = (
     bytes.fromhex("000000b0000000614f5086b3")
     + frame(
@@ -48,7 +48,7 @@ ANSWER = converse_frames(
 def read(*pieces: bytes) -> list[Event]:
     """The events of an answer that arrives in these pieces."""
     reader = ConverseStreamReader("bedrock", (), lambda report: make_error(report, backend="bedrock", model="scout"))
-    events = [one for piece in pieces for one in reader.feed(piece)]
+    events = [item for piece in pieces for item in reader.feed(piece)]
     return [*events, *reader.end()]
 
 
@@ -69,14 +69,14 @@ def read(*pieces: bytes) -> list[Event]:
     ids=["event", "exception", "error"],
 )
 def test_frames_of_smithy_are_read(whole: bytes, expected: Frame) -> None:
-    """Frames that AWS' other implementation made are read, whole and byte by byte."""
+    """Frames of AWS' other implementation are read, whole and byte by byte."""
     assert list(FrameDecoder("bedrock").feed(whole)) == [expected]
     decoder = FrameDecoder("bedrock")
-    assert [one for byte in whole for one in decoder.feed(bytes([byte]))] == [expected]
+    assert [item for byte in whole for item in decoder.feed(bytes([byte]))] == [expected]
 
 
-def test_our_servers_frames_are_those_of_smithy() -> None:
-    """The encoder that the fakes use makes the very same bytes."""
+def test_the_fakes_frames_are_those_of_smithy() -> None:
+    """The fakes' encoder makes the same bytes."""
     assert len(DELTA) == 159
     assert len(THROTTLED) == 176
     assert len(FAILED) == 90
@@ -90,76 +90,76 @@ def test_our_servers_frames_are_those_of_smithy() -> None:
 def test_an_answer_does_not_depend_on_how_it_is_cut(size: int) -> None:
     """Pieces of any size give the events of the whole."""
     whole = b"".join(ANSWER)
-    events = read(*(whole[at : at + size] for at in range(0, len(whole), size)))
+    events = read(*(whole[position : position + size] for position in range(0, len(whole), size)))
     assert events == read(whole)
-    assert "".join(one.text for one in events if isinstance(one, TextDelta)) == "naïve 日本 🦙"
-    calls = [one for one in events if isinstance(one, ToolCallDelta)]
+    assert "".join(item.text for item in events if isinstance(item, TextDelta)) == "naïve 日本 🦙"
+    calls = [item for item in events if isinstance(item, ToolCallDelta)]
     assert (calls[0].id, calls[0].name) == ("t1", "weather")
-    assert "".join(one.arguments for one in calls) == '{"city": "Lima"}'
+    assert "".join(item.arguments for item in calls) == '{"city": "Lima"}'
     assert isinstance(last := events[-1], Finish)
     assert last.reason == "tool_calls"
     assert (last.usage.input_tokens, last.usage.output_tokens) == (3, 4)
 
 
 def test_an_answer_cut_anywhere_is_interrupted() -> None:
-    """Whatever byte it ends before, half an answer is never taken for a whole one."""
+    """A part of an answer is never taken for a whole one, whatever byte it ends before."""
     whole = b"".join(ANSWER)
-    announced = len(whole) - len(ANSWER[-1])
-    for at in range(len(whole)):
-        if at == announced:  # all that is missing is what was counted
-            assert isinstance(read(whole[:at])[-1], Finish)
+    metadata_start = len(whole) - len(ANSWER[-1])
+    for position in range(len(whole)):
+        if position == metadata_start:  # only the usage is missing
+            assert isinstance(read(whole[:position])[-1], Finish)
             continue
         with pytest.raises(StreamInterruptedError):
-            read(whole[:at])
+            read(whole[:position])
 
 
-def test_a_changed_bit_is_noticed_anywhere() -> None:
-    """Every byte is under a checksum: with any of them changed the answer is an error, and no other text comes out."""
+def test_a_changed_bit_is_detected_anywhere() -> None:
+    """Checksums cover every byte: a change is an error, never another text."""
     whole = b"".join(ANSWER[:3])
-    for at in range(len(whole)):
-        damaged = whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :]
+    for position in range(len(whole)):
+        damaged = whole[:position] + bytes([whole[position] ^ 0x10]) + whole[position + 1 :]
         with pytest.raises((APIConnectionError, StreamInterruptedError)):
             read(damaged)
 
 
 @pytest.mark.parametrize(("total", "headers"), [(0, 0), (11, 0), (15, 0), (64, 4096), (2**25, 0), (2**31, 2**30)])
 def test_impossible_sizes_are_refused(total: int, headers: int) -> None:
-    """A frame that claims sizes that cannot be, with a checksum that says so, is damaged and not waited for."""
+    """A frame with impossible sizes and a valid checksum is damaged, and not waited for."""
     prelude = struct.pack(">II", total, headers)
-    begun = prelude + struct.pack(">I", zlib.crc32(prelude)) + bytes(64)
+    data = prelude + struct.pack(">I", zlib.crc32(prelude)) + bytes(64)
     with pytest.raises(APIConnectionError, match="damaged"):
-        list(FrameDecoder("bedrock").feed(begun))
+        list(FrameDecoder("bedrock").feed(data))
 
 
-def test_a_large_frame_in_small_pieces_is_read_in_time() -> None:
-    """The time it takes grows with its size, not with its square: that would be minutes."""
+def test_a_large_frame_in_small_pieces_takes_linear_time() -> None:
+    """Quadratic time would be minutes."""
     whole = event("contentBlockDelta", {"text": "x" * 2**23})
     decoder = FrameDecoder("bedrock")
-    frames = [one for at in range(0, len(whole), 64) for one in decoder.feed(whole[at : at + 64])]
-    assert [len(one.payload) for one in frames] == [2**23 + len('{"text":""}')]
+    frames = [item for position in range(0, len(whole), 64) for item in decoder.feed(whole[position : position + 64])]
+    assert [len(item.payload) for item in frames] == [2**23 + len('{"text":""}')]
     decoder.end()
 
 
-def test_what_is_unknown_is_left_alone() -> None:
-    """Padding, a first response, events of tomorrow and starts of nothing change nothing."""
+def test_unknown_frames_are_ignored() -> None:
+    """Padding, an initial response, unknown events and empty starts do not change the answer."""
     first = frame({":event-type": "initial-response", ":message-type": "event"}, b"")
-    strange = event("somethingNew", {"text": "no"})
-    nothing = event("contentBlockStart", {"contentBlockIndex": 0, "start": {}})
-    assert read(first, ANSWER[0], strange, nothing, *ANSWER[1:]) == read(*ANSWER)
+    unknown_event = event("somethingNew", {"text": "no"})
+    empty_start = event("contentBlockStart", {"contentBlockIndex": 0, "start": {}})
+    assert read(first, ANSWER[0], unknown_event, empty_start, *ANSWER[1:]) == read(*ANSWER)
 
 
-def test_calls_without_arguments_are_of_an_empty_object() -> None:
-    """Blocks are told apart by their index, and one that ends with nothing has no arguments."""
+def test_calls_without_arguments_have_an_empty_object() -> None:
+    """Blocks are identified by their index, and one that ends without input has no arguments."""
     start = [
         event(
             "contentBlockStart", {"contentBlockIndex": n, "start": {"toolUse": {"toolUseId": f"t{n}", "name": "now"}}}
         )
         for n in (3, 5)
     ]
-    written = event("contentBlockDelta", {"contentBlockIndex": 5, "delta": {"toolUse": {"input": '{"a":1}'}}})
+    arguments = event("contentBlockDelta", {"contentBlockIndex": 5, "delta": {"toolUse": {"input": '{"a":1}'}}})
     stops = [event("contentBlockStop", {"contentBlockIndex": n}) for n in (3, 5)]
-    events = read(*start, written, *stops, event("messageStop", {"stopReason": "tool_use"}))
-    calls = [one for one in events if isinstance(one, ToolCallDelta)]
+    events = read(*start, arguments, *stops, event("messageStop", {"stopReason": "tool_use"}))
+    calls = [item for item in events if isinstance(item, ToolCallDelta)]
     assert [(call.index, call.arguments) for call in calls] == [(0, ""), (1, ""), (1, '{"a":1}'), (0, "{}")]
 
 
@@ -183,15 +183,15 @@ def test_reasons_to_stop(stop: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(("stop", "again"), [("malformed_tool_use", True), ("a_reason_of_2027", False)])
-def test_other_ends_are_errors(stop: str, again: bool) -> None:
-    """No unknown end passes for an ordinary one."""
+def test_unknown_stop_reasons_are_errors(stop: str, again: bool) -> None:
+    """An answer with an unknown end is not passed off as complete."""
     with pytest.raises(APIError, match=stop) as caught:
         read(event("messageStop", {"stopReason": stop}))
     assert caught.value.retryable is again
 
 
 def test_exceptions_within_a_stream_are_errors() -> None:
-    """A throttle is one in a stream, too."""
+    """Throttling is a RateLimitError within a stream too."""
     with pytest.raises(RateLimitError) as caught:
         read(*ANSWER[:2], THROTTLED)
     assert caught.value.retryable

@@ -1,4 +1,4 @@
-"""What is loaded when."""
+"""The modules that the plugin imports."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Servers and clients that are none of ours: LocalStack's formats, moto's signatures, AWS' SDK for JavaScript.
+"""Independent servers and clients: LocalStack's formats, moto's signatures, AWS' SDK for JavaScript.
 
-They are heavy; ``tox run -e peers-aws`` brings them.
+They are large; ``tox run -e peers-aws`` installs them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from llama4sdk.errors import (
 from llama4sdk.requests import Request
 from llama4sdk.testing.machines import LAPTOP
 
-from .clients import QUICK, WEATHER, ask, picture
+from .clients import QUICK, WEATHER, image_message, make_client
 from .fake_bedrock import SCOUT, TITAN, FakeBedrock, converse_frames
 from .test_boto3 import HI, PNG, make
 from .test_frames import THROTTLED
@@ -52,7 +52,7 @@ ARN = f"arn:aws:bedrock:us-east-1:123456789012:inference-profile/{SCOUT}"
 
 @pytest.fixture
 def localstack() -> Iterator[Any]:
-    """Bedrock as LocalStack writes it."""
+    """Bedrock in LocalStack's formats."""
     from .localstack_bedrock import LocalStack
 
     with LocalStack("bedrock-runtime", "bedrock") as server:
@@ -62,12 +62,12 @@ def localstack() -> Iterator[Any]:
 @needs_localstack
 @pytest.mark.usefixtures("keys")
 @pytest.mark.parametrize("model", [SCOUT, ARN], ids=["profile", "arn"])
-def test_localstack_understands_us(localstack: Any, model: str) -> None:
-    """Its parser reads our requests, escaped paths included; we read its frames, five bytes at a time."""
-    with ask(localstack, model) as client:
+def test_localstack_reads_the_requests(localstack: Any, model: str) -> None:
+    """LocalStack parses the requests, and its frames are read five bytes at a time."""
+    with make_client(localstack, model) as client:
         answer = client.chat("hi there, naïve 日本 🦙", max_tokens=5, temperature=0.5, top_p=0.5, stop="zzz")
         call = client.chat("Is it warm?", tools=[WEATHER])
-        client.chat(picture(PNG))
+        client.chat(image_message(PNG))
         raw = client.generate("Once upon a time", max_tokens=5)
         counted = client._session.engine().count_tokens(Request(prompt="Once"))
     assert (answer.text, answer.usage.input_tokens) == ("hi there, naïve 日本 🦙 ", 3)
@@ -90,11 +90,11 @@ def test_localstack_understands_us(localstack: Any, model: str) -> None:
 
 @needs_localstack
 @pytest.mark.usefixtures("keys")
-def test_localstacks_errors_are_ours(localstack: Any) -> None:
+def test_localstacks_errors_are_read(localstack: Any) -> None:
     """A refusal in its format, and a wrong key."""
-    with ask(localstack) as client, pytest.raises(ContextLengthError):
+    with make_client(localstack) as client, pytest.raises(ContextLengthError):
         client.chat("too long")
-    with ask(localstack, api_key=f"{ACCESS_KEY}:wrong") as client, pytest.raises(AuthenticationError) as caught:
+    with make_client(localstack, api_key=f"{ACCESS_KEY}:wrong") as client, pytest.raises(AuthenticationError) as caught:
         client.chat("hi")
     assert caught.value.status == 403
 
@@ -102,14 +102,14 @@ def test_localstacks_errors_are_ours(localstack: Any) -> None:
 @needs_localstack
 @pytest.mark.usefixtures("keys")
 def test_localstack_embeds(localstack: Any) -> None:
-    """Titan's vector, normalised."""
-    with ask(localstack, TITAN) as client:
+    """Titan's vector is normalized."""
+    with make_client(localstack, TITAN) as client:
         assert client.embed("hi there").vectors == ((0.6, 0.8),)
 
 
 @needs_localstack
-def test_boto3_understands_localstack_too(localstack: Any) -> None:
-    """AWS' own client passes against the same server: what it speaks is what AWS speaks."""
+def test_boto3_reads_localstack_too(localstack: Any) -> None:
+    """AWS' own client reads the same server."""
     client = make(localstack, "bedrock-runtime")
     events = list(client.converse_stream(modelId=ARN, messages=HI)["stream"])
     assert "metadata" in events[-1]
@@ -119,10 +119,10 @@ def test_boto3_understands_localstack_too(localstack: Any) -> None:
 @needs_localstack
 @pytest.mark.usefixtures("keys")
 def test_localstacks_sagemaker_is_read() -> None:
-    """Raw bytes in its frames."""
+    """Its frames have raw bytes."""
     from .localstack_bedrock import LocalStack
 
-    with LocalStack("sagemaker-runtime", "sagemaker") as server, ask(server, "llama") as client:
+    with LocalStack("sagemaker-runtime", "sagemaker") as server, make_client(server, "llama") as client:
         answer = client.generate("Once", max_tokens=9)
     assert (answer.text, answer.usage.output_tokens) == ("Once upon", 2)
     name, parameters = server.parsed[0]
@@ -156,7 +156,7 @@ def moto() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def moto_keys(moto: str) -> tuple[str, str, str]:
-    """The keys of a user who may do everything, and the role that it may take."""
+    """The keys of a user with all permissions, and a role that it may assume."""
     iam = boto3.client(
         "iam",
         endpoint_url=moto,
@@ -185,14 +185,14 @@ def moto_keys(moto: str) -> tuple[str, str, str]:
 
 def ask_moto(url: str, model: str = "scout", **settings: Any) -> Client:
     """A client of moto's Bedrock."""
-    where = Endpoint(url=url, options={"region": "us-east-1"}, retry=QUICK.model_copy(update={"retries": 0}))
-    return Client(model, backend="bedrock", endpoint=where, hardware=LAPTOP, **settings)
+    endpoint = Endpoint(url=url, options={"region": "us-east-1"}, retry=QUICK.model_copy(update={"retries": 0}))
+    return Client(model, backend="bedrock", endpoint=endpoint, hardware=LAPTOP, **settings)
 
 
 @needs_moto
 @pytest.mark.parametrize("model", [TITAN, ARN, SCOUT])
-def test_moto_finds_our_signature_right(moto: str, moto_keys: tuple[str, str, str], model: str) -> None:
-    """With the right key we are let in: what moto then lacks is an answer, which it has none of."""
+def test_moto_accepts_the_signature(moto: str, moto_keys: tuple[str, str, str], model: str) -> None:
+    """With the right key the error is that moto has no answer."""
     key, secret, _ = moto_keys
     with ask_moto(moto, model, api_key=f"{key}:{secret}") as client, pytest.raises(APIError) as caught:
         if model == TITAN:
@@ -209,20 +209,20 @@ def test_moto_finds_our_signature_right(moto: str, moto_keys: tuple[str, str, st
 
 @needs_moto
 @pytest.mark.parametrize("wrong", ["secret", "key"])
-def test_moto_finds_a_wrong_signature_wrong(moto: str, moto_keys: tuple[str, str, str], wrong: str) -> None:
-    """With a wrong secret, or a key that nobody has, we are not."""
+def test_moto_refuses_a_wrong_signature(moto: str, moto_keys: tuple[str, str, str], wrong: str) -> None:
+    """A wrong secret and an unknown key are refused."""
     key, secret, _ = moto_keys
-    given = f"{key}:{secret[::-1]}" if wrong == "secret" else f"AKIANOBODYKNOWSTHIS0:{secret}"
-    with ask_moto(moto, api_key=given) as client, pytest.raises(AuthenticationError) as caught:
+    api_key = f"{key}:{secret[::-1]}" if wrong == "secret" else f"AKIANOBODYKNOWSTHIS0:{secret}"
+    with ask_moto(moto, api_key=api_key) as client, pytest.raises(AuthenticationError) as caught:
         client.chat("hi")
     assert caught.value.status == 403
 
 
 @needs_moto
-def test_a_role_is_taken_on_the_way(
+def test_a_role_is_assumed(
     moto: str, moto_keys: tuple[str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A profile with a role: STS is asked for its keys, and what they sign passes, session token included."""
+    """STS gives a profile's role its keys, and moto accepts what they sign."""
     key, secret, role = moto_keys
     config = tmp_path / "config"
     config.write_text(
@@ -241,12 +241,12 @@ def test_a_role_is_taken_on_the_way(
 
 
 @needs_js
-def test_the_javascript_sdk_understands_the_fake() -> None:
-    """AWS' other client: answers, streams, exceptions within them, errors, a wrong key."""
+def test_the_javascript_sdk_reads_the_fake() -> None:
+    """AWS' other client reads answers, streams, exceptions, errors and a refused key."""
     frames = converse_frames([{"text": "hi"}], "end_turn", {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2})
     with FakeBedrock() as fake:
         fake.script.extend([None] * 4)
-        fake.script.append(lambda handler, seen: handler.stream([*frames[:2], THROTTLED]))
+        fake.script.append(lambda handler, request: handler.stream([*frames[:2], THROTTLED]))
         done = subprocess.run(
             ["node", str(Path(__file__).with_name("sdk.cjs"))],
             capture_output=True,

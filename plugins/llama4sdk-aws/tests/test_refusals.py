@@ -1,4 +1,4 @@
-"""Bedrock: what is offered, and what is refused before anything is sent."""
+"""Bedrock: offers, and refusals before anything is sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from llama4sdk.errors import (
 from llama4sdk.messages import ImagePart, Message, ToolCall
 from llama4sdk.testing.machines import LAPTOP
 
-from .clients import WEATHER, ask, picture
+from .clients import WEATHER, image_message, make_client
 from .fake_bedrock import FakeBedrock
 from .test_boto3 import PNG
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("keys")
 
 
 def offer(model: str | None = "scout", **settings: Any) -> Offer | Unavailable:
-    """What is offered for a model."""
+    """The answer to a need for a model."""
     return BedrockBackend().offer(Need(model=model, **settings), LAPTOP)
 
 
@@ -38,12 +38,12 @@ JPEG = b"\xff\xd8\xff\xe0" + struct.pack(">H", 4) + b"ab\xff\xc0" + struct.pack(
 @pytest.mark.parametrize(
     ("message", "match"),
     [
-        (picture(b"BM not taken"), "PNG, JPEG, GIF and WebP"),
-        (picture(PNG + bytes(4 * 2**20)), "bytes"),
-        (picture(PNG[:16] + struct.pack(">II", 9000, 10) + PNG[24:]), "9000 x 10 pixels"),
-        (picture(b"GIF89a" + struct.pack("<HH", 10, 8001)), "10 x 8001"),
-        (picture(JPEG), "10 x 9000"),
-        (picture(b"RIFF0000WEBPVP8X" + bytes(8) + (8999).to_bytes(3, "little") + bytes(3)), "9000 x 1"),
+        (image_message(b"BM not taken"), "PNG, JPEG, GIF and WebP"),
+        (image_message(PNG + bytes(4 * 2**20)), "bytes"),
+        (image_message(PNG[:16] + struct.pack(">II", 9000, 10) + PNG[24:]), "9000 x 10 pixels"),
+        (image_message(b"GIF89a" + struct.pack("<HH", 10, 8001)), "10 x 8001"),
+        (image_message(JPEG), "10 x 9000"),
+        (image_message(b"RIFF0000WEBPVP8X" + bytes(8) + (8999).to_bytes(3, "little") + bytes(3)), "9000 x 1"),
         (Message(role="user", content=(ImagePart(data=PNG),) * 21), "20 images"),
         (Message(role="user", content=(ImagePart(url="https://example.com/a.png"),)), "bytes only"),
         (Message(role="assistant", content="hi"), "begins with an answer"),
@@ -52,18 +52,18 @@ JPEG = b"\xff\xd8\xff\xe0" + struct.pack(">H", 4) + b"ab\xff\xc0" + struct.pack(
         (Message(role="assistant", tool_calls=(ToolCall(id="1", name="a", arguments="[1"),)), "JSON object"),
     ],
 )
-def test_what_bedrock_would_refuse_is_not_sent(bedrock: FakeBedrock, message: Message, match: str) -> None:
-    """Images too many, too large or of other kinds; messages no model could answer."""
-    with ask(bedrock) as client, pytest.raises(InvalidRequestError, match=match) as caught:
+def test_requests_that_bedrock_would_refuse_are_not_sent(bedrock: FakeBedrock, message: Message, match: str) -> None:
+    """Too many, too large and unknown images, and incomplete conversations, are refused."""
+    with make_client(bedrock) as client, pytest.raises(InvalidRequestError, match=match) as caught:
         client.chat([message])
     assert caught.value.hint
     assert not bedrock.requests
 
 
 def test_late_system_messages_are_not_sent(bedrock: FakeBedrock) -> None:
-    """Bedrock has one place for them, in front."""
+    """Bedrock takes system messages in front only."""
     late = [Message(role="user", content="a"), Message(role="system", content="b"), Message(role="user", content="c")]
-    with ask(bedrock) as client, pytest.raises(InvalidRequestError, match="in front"):
+    with make_client(bedrock) as client, pytest.raises(InvalidRequestError, match="in front"):
         client.chat(late)
 
 
@@ -81,8 +81,8 @@ def test_late_system_messages_are_not_sent(bedrock: FakeBedrock) -> None:
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_options_bedrock_lacks_are_refused(bedrock: FakeBedrock, options: Any, kind: type[Llama4Error]) -> None:
-    """Before anything is sent."""
-    with ask(bedrock) as client, pytest.raises(kind):
+    """They are refused before anything is sent."""
+    with make_client(bedrock) as client, pytest.raises(kind):
         client.chat("hi", **options)
     assert not bedrock.requests
 
@@ -93,39 +93,39 @@ def test_options_bedrock_lacks_are_refused(bedrock: FakeBedrock, options: Any, k
     ids=["maximum context length is N", "Input is too long"],
 )
 def test_a_prompt_that_is_too_long(bedrock: FakeBedrock, words: int, limit: int) -> None:
-    """Both of Bedrock's texts are the same error."""
-    with ask(bedrock, context_length=2048) as client, pytest.raises(ContextLengthError) as caught:
+    """Both of Bedrock's messages are a ContextLengthError."""
+    with make_client(bedrock, context_length=2048) as client, pytest.raises(ContextLengthError) as caught:
         client.chat("a " * words)
     assert caught.value.limit == limit
 
 
 @pytest.mark.parametrize("region", ["eu-west-1", "ap-southeast-2", "us-gov-west-1"])
-def test_elsewhere_llama_4_is_refused_at_once(region: str) -> None:
+def test_llama_4_is_refused_in_other_regions(region: str) -> None:
     """Only regions of the United States have it; the refusal lists them."""
-    found = offer(endpoint=Endpoint(options={"region": region}))
-    assert isinstance(found, Unavailable)
-    assert "us-east-1, us-east-2, us-west-1, us-west-2" in found.reason
+    answer = offer(endpoint=Endpoint(options={"region": region}))
+    assert isinstance(answer, Unavailable)
+    assert "us-east-1, us-east-2, us-west-1, us-west-2" in answer.reason
 
 
-def test_what_is_offered() -> None:
-    """Limits are those of the registry; a name that Bedrock cannot have is refused, a foreign one passes."""
-    scout, maverick, other = offer(), offer("maverick"), offer("mistral.any-v1:0", context_length=100_000)
+def test_offers() -> None:
+    """Limits are those of the registry; names that cannot be Bedrock's are refused."""
+    scout, maverick, mistral = offer(), offer("maverick"), offer("mistral.any-v1:0", context_length=100_000)
     assert isinstance(scout, Offer)
     assert isinstance(maverick, Offer)
-    assert isinstance(other, Offer)
+    assert isinstance(mistral, Offer)
     assert scout.context_length > 2_000_000
     assert maverick.context_length == 1_048_576
-    assert other.context_length == 100_000
+    assert mistral.context_length == 100_000
     assert "us.meta.llama4-scout-17b-instruct-v1:0 in us-east-1" in scout.reason
-    assert other.capabilities is not None
-    assert "generate" not in other.capabilities.features
+    assert mistral.capabilities is not None
+    assert "generate" not in mistral.capabilities.features
     for model in ("demo", "meta-llama/nothing", "Scout!"):
         assert isinstance(offer(model), Unavailable)
     assert isinstance(offer("maverick", context_length=2_000_000), Unavailable)
 
 
 def test_without_region_or_credentials_nothing_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is missing is named."""
+    """The refusal names what is missing."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     missing = offer()
     assert isinstance(missing, Unavailable)
@@ -137,13 +137,13 @@ def test_without_region_or_credentials_nothing_is_offered(monkeypatch: pytest.Mo
 
 
 def test_unknown_options_are_refused() -> None:
-    """With the nearest that exists, and never with what was passed."""
+    """The error names the nearest option, and never the value."""
     with pytest.raises(NoBackendError, match="guardrail_id") as caught:
-        ask_nobody({"guardrail": "AKIA-secret"})
+        plan_with({"guardrail": "AKIA-secret"})
     assert "AKIA-secret" not in str(caught.value)
 
 
-def ask_nobody(options: dict[str, Any]) -> None:
+def plan_with(options: dict[str, Any]) -> None:
     """Plan with these options."""
     from llama4sdk.client import Client
 

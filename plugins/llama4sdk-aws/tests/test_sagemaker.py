@@ -1,4 +1,4 @@
-"""SageMaker: the dialects of its containers, and their errors inside AWS' own."""
+"""SageMaker: the dialects of its containers, and their errors within AWS' own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from llama4sdk.errors import (
 from llama4sdk.messages import ImagePart, Message, ToolCall
 from llama4sdk.testing.machines import LAPTOP
 
-from .clients import WEATHER, ask, ask_async, picture
+from .clients import WEATHER, image_message, make_async_client, make_client
 from .fake_sagemaker import FakeSageMaker, part
 from .test_boto3 import PNG
 from .wire_format import ACCESS_KEY, frame
@@ -53,22 +53,22 @@ def lmi() -> Iterator[FakeSageMaker]:
 
 
 def offer(model: str | None, **options: Any) -> Offer | Unavailable:
-    """What is offered with these options."""
+    """The answer to a need with these options."""
     return SageMakerBackend().offer(Need(model=model, endpoint=Endpoint(options=options)), LAPTOP)
 
 
 @pytest.mark.parametrize("cut", [1, 11, 10_000])
 def test_a_chat(container: FakeSageMaker, cut: int) -> None:
-    """Messages as OpenAI has them, wherever a container's stream is cut into parts."""
-    container.cut = cut
-    with ask(container, "llama", options={"dialect": container.dialect}) as client:
+    """Messages are in OpenAI's form, and the stream is read wherever it is cut into parts."""
+    container.part_bytes = cut
+    with make_client(container, "llama", options={"dialect": container.dialect}) as client:
         answer = client.chat("naïve 日本 🦙 and more", max_tokens=3, temperature=0, seed=1, stop="zzz")
     assert (answer.text, answer.finish_reason) == ("naïve 日本 🦙", "length")
     assert (answer.usage.input_tokens, answer.usage.output_tokens) == (5, 3)
-    (seen,) = container.requests
-    assert seen.path == "/endpoints/llama/invocations-response-stream"
-    assert seen.headers["x-amzn-sagemaker-accept"] == "application/json"
-    assert seen.json == {
+    (request,) = container.requests
+    assert request.path == "/endpoints/llama/invocations-response-stream"
+    assert request.headers["x-amzn-sagemaker-accept"] == "application/json"
+    assert request.json == {
         "messages": [{"role": "user", "content": "naïve 日本 🦙 and more"}],
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -80,14 +80,14 @@ def test_a_chat(container: FakeSageMaker, cut: int) -> None:
 
 
 def test_a_prompt(container: FakeSageMaker) -> None:
-    """Prompts in TGI's form; each dialect is spared what it refuses."""
+    """Prompts are in TGI's form, without the values that a container refuses."""
     options = {"dialect": container.dialect, "messages_api": False}
-    with ask(container, "llama", options=options) as client:
+    with make_client(container, "llama", options=options) as client:
         greedy = client.generate("one two three", temperature=0, max_tokens=2)
         drawn = client.generate("one two STOP three", temperature=0.5, top_p=1, stop="STOP")
     assert (greedy.text, greedy.finish_reason, greedy.usage.output_tokens) == ("one two", "length", 2)
     assert (drawn.text.strip(), drawn.finish_reason) == ("one two", "stop")
-    first, second = (seen.json["parameters"] for seen in container.requests)
+    first, second = (request.json["parameters"] for request in container.requests)
     assert (first["max_new_tokens"], first["do_sample"]) == (2, False)
     assert "temperature" not in first
     stop = "stop" if container.dialect == "tgi" else "stop_sequences"
@@ -96,8 +96,8 @@ def test_a_prompt(container: FakeSageMaker) -> None:
 
 
 def test_tools(container: FakeSageMaker) -> None:
-    """Pieces of a call's arguments are put together; its result goes back."""
-    with ask(container, "llama", options={"dialect": container.dialect}) as client:
+    """Fragments of a call are assembled, and its result is sent back."""
+    with make_client(container, "llama", options={"dialect": container.dialect}) as client:
         answer = client.chat("Is it warm?", tools=[WEATHER])
         (call,) = answer.tool_calls
         messages = [
@@ -120,19 +120,19 @@ def test_tools(container: FakeSageMaker) -> None:
 
 
 def test_images_are_sent_as_data(lmi: FakeSageMaker) -> None:
-    """A container reaches no address."""
-    with ask(lmi, "llama") as client:
-        client.chat(picture(PNG))
+    """Containers cannot fetch URLs."""
+    with make_client(lmi, "llama") as client:
+        client.chat(image_message(PNG))
         with pytest.raises(InvalidRequestError):
             client.chat(Message(role="user", content=(ImagePart(url="https://example.com/a.png"),)))
         with pytest.raises(InvalidRequestError):
-            client.chat(picture(b"no picture"))
+            client.chat(image_message(b"no picture"))
     url = lmi.requests[0].json["messages"][0]["content"][1]["image_url"]["url"]
     assert url.startswith("data:image/png;base64,iVBOR")
 
 
-def test_what_is_meant_of_an_endpoint_is_in_headers(lmi: FakeSageMaker) -> None:
-    """Components, variants, models of a multi-model endpoint; the name for people stays ours."""
+def test_parts_of_an_endpoint_are_named_in_headers(lmi: FakeSageMaker) -> None:
+    """Components, variants and models are headers; the answer keeps the caller's model name."""
     options = {
         "endpoint_name": "llama",
         "inference_component": "c1",
@@ -141,7 +141,7 @@ def test_what_is_meant_of_an_endpoint_is_in_headers(lmi: FakeSageMaker) -> None:
         "custom_attributes": "a=b",
         "session_id": "s1",
     }
-    with ask(lmi, "scout", options=options) as client:
+    with make_client(lmi, "scout", options=options) as client:
         answer = client.chat("hi")
     assert answer.model == "scout"
     headers = lmi.requests[0].headers
@@ -149,13 +149,13 @@ def test_what_is_meant_of_an_endpoint_is_in_headers(lmi: FakeSageMaker) -> None:
     assert [headers[f"x-amzn-sagemaker-{name}"] for name in names] == ["c1", "v1", "m1", "a=b", "s1"]
 
 
-def test_what_is_offered() -> None:
-    """An endpoint's name is needed; TGI takes messages or prompts, as it was started."""
+def test_offers() -> None:
+    """An offer needs an endpoint's name; TGI takes messages or prompts, as it was started."""
     lmi, chat, raw = offer("llama"), offer("llama", dialect="tgi"), offer("llama", dialect="tgi", messages_api=False)
     assert isinstance(lmi, Offer)
     assert isinstance(chat, Offer)
     assert isinstance(raw, Offer)
-    features = [found.capabilities.features for found in (lmi, chat, raw) if found.capabilities]
+    features = [offered.capabilities.features for offered in (lmi, chat, raw) if offered.capabilities]
     assert {"chat", "generate"} <= features[0]
     assert "generate" not in features[1]
     assert features[2] == {"generate", "astream"}
@@ -164,10 +164,10 @@ def test_what_is_offered() -> None:
     assert isinstance(offer("llama", dialect="x"), Unavailable)
 
 
-def test_api_keys_are_none_of_sagemakers(lmi: FakeSageMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Bedrock key in the environment is not sent to it, and none can be passed."""
+def test_bedrocks_api_keys_are_not_sent_to_sagemaker(lmi: FakeSageMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Bedrock key in the environment is ignored, and one in code is refused."""
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "ABSKexample")
-    with ask(lmi, "llama") as client:
+    with make_client(lmi, "llama") as client:
         client.chat("hi")
     assert lmi.requests[0].headers["authorization"].startswith("AWS4-HMAC-SHA256 ")
     endpoint = Endpoint(url=lmi.url, api_key=SecretStr("ABSKexample"))
@@ -175,7 +175,7 @@ def test_api_keys_are_none_of_sagemakers(lmi: FakeSageMaker, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("status", "message", "kind", "again"),
+    ("status", "message", "kind", "retryable"),
     [
         (400, '{"error": "Input validation error: inputs must have less than 4096"}', ContextLengthError, False),
         (424, '{"code":424,"error":"This model\'s maximum context length is 4096 tokens"}', ContextLengthError, False),
@@ -186,13 +186,13 @@ def test_api_keys_are_none_of_sagemakers(lmi: FakeSageMaker, monkeypatch: pytest
     ],
 )  # fmt: skip
 def test_a_containers_error_is_unwrapped(
-    lmi: FakeSageMaker, status: int, message: str, kind: type[Llama4Error], again: bool
+    lmi: FakeSageMaker, status: int, message: str, kind: type[Llama4Error], retryable: bool
 ) -> None:
-    """ModelError says nothing; the container's status and words say what happened."""
+    """The error is that of the container's status and words within ModelError."""
     lmi.script.extend([lmi.fail(status, message)] * 3)
-    with ask(lmi, "llama") as client, pytest.raises(kind) as caught:
+    with make_client(lmi, "llama") as client, pytest.raises(kind) as caught:
         client.chat("hi")
-    assert len(lmi.requests) == (3 if again else 1)
+    assert len(lmi.requests) == (3 if retryable else 1)
     if isinstance(caught.value, APIError):
         assert "CloudWatch" in str(caught.value.hint)
         assert (caught.value.status, caught.value.request_id) == (status, "fake-2")
@@ -208,11 +208,11 @@ def test_a_containers_error_is_unwrapped(
     ],
     ids=["finish_reason", "error", "error object", "unknown end"],
 )
-def test_errors_come_with_status_200(lmi: FakeSageMaker, line: dict[str, Any], kind: type[Llama4Error]) -> None:
-    """After the first token they end the answer, and it is not bought twice."""
+def test_errors_within_an_answer(lmi: FakeSageMaker, line: dict[str, Any], kind: type[Llama4Error]) -> None:
+    """After the first token they end the answer, and the request is not repeated."""
     stream = json.dumps({"token": {"text": "one"}}) + "\n" + json.dumps(line) + "\n"
-    lmi.script.append(lambda handler, seen: lmi.send(handler, stream.encode()))
-    with ask(lmi, "llama") as client, pytest.raises(kind):
+    lmi.script.append(lambda handler, request: lmi.send(handler, stream.encode()))
+    with make_client(lmi, "llama") as client, pytest.raises(kind):
         client.generate("hi")
     assert len(lmi.requests) == 1
 
@@ -227,18 +227,18 @@ def failing(code: str) -> bytes:
     ("code", "kind"), [("ModelInvocationTimeExceeded", APITimeoutError), ("StreamBroken", APIStatusError)]
 )
 def test_exceptions_within_a_stream(lmi: FakeSageMaker, code: str, kind: type[Llama4Error]) -> None:
-    """By what their own code says."""
-    begun = part(b'{"token": {"text": "one"}}\n')
-    lmi.script.append(lambda handler, seen: handler.stream([begun, failing(code)]))
-    with ask(lmi, "llama") as client, pytest.raises(kind, match="no more"):
+    """Their type follows from their own code."""
+    first_part = part(b'{"token": {"text": "one"}}\n')
+    lmi.script.append(lambda handler, request: handler.stream([first_part, failing(code)]))
+    with make_client(lmi, "llama") as client, pytest.raises(kind, match="no more"):
         client.generate("hi")
 
 
 @pytest.mark.parametrize("end", [b"", b'{"token": {"te'], ids=["between lines", "within a line"])
 def test_a_stream_without_its_end_is_interrupted(lmi: FakeSageMaker, end: bytes) -> None:
-    """No finish, no whole answer."""
-    lmi.script.append(lambda handler, seen: lmi.send(handler, b'{"token": {"text": "one"}}\n' + end))
-    with ask(lmi, "llama") as client, pytest.raises(StreamInterruptedError) as caught:
+    """An answer without a finish reason is incomplete."""
+    lmi.script.append(lambda handler, request: lmi.send(handler, b'{"token": {"text": "one"}}\n' + end))
+    with make_client(lmi, "llama") as client, pytest.raises(StreamInterruptedError) as caught:
         client.generate("hi")
     assert caught.value.partial is not None
     assert caught.value.partial.text == "one"
@@ -256,37 +256,37 @@ def test_a_stream_without_its_end_is_interrupted(lmi: FakeSageMaker, end: bytes)
     ids=["list", "whole", "events", "whole chat"],
 )
 def test_other_forms_of_the_same_answer(lmi: FakeSageMaker, stream: bytes) -> None:
-    """Containers of other versions write it otherwise."""
-    lmi.script.append(lambda handler, seen: lmi.send(handler, stream))
-    with ask(lmi, "llama") as client:
+    """Other versions of containers write it differently."""
+    lmi.script.append(lambda handler, request: lmi.send(handler, stream))
+    with make_client(lmi, "llama") as client:
         answer = client.generate("hi")
     assert (answer.text, answer.finish_reason, answer.usage.output_tokens) == ("all", "stop", 1)
 
 
 def test_wrong_keys_and_names(lmi: FakeSageMaker) -> None:
-    """A wrong secret, and an endpoint that is not there."""
-    with ask(lmi, "llama", api_key=f"{ACCESS_KEY}:wrong") as client, pytest.raises(AuthenticationError):
+    """A wrong secret, a missing permission and an unknown endpoint are errors of their own."""
+    with make_client(lmi, "llama", api_key=f"{ACCESS_KEY}:wrong") as client, pytest.raises(AuthenticationError):
         client.chat("hi")
-    lmi.script.append(lambda handler, seen: handler.refuse(403, "AccessDeniedException", "not authorized"))
-    with ask(lmi, "llama") as client, pytest.raises(PermissionDeniedError) as denied:
+    lmi.script.append(lambda handler, request: handler.send_refusal(403, "AccessDeniedException", "not authorized"))
+    with make_client(lmi, "llama") as client, pytest.raises(PermissionDeniedError) as denied:
         client.chat("hi")
     assert "sagemaker:InvokeEndpoint" in str(denied.value.hint)
-    with ask(lmi, "other") as client, pytest.raises(APIStatusError, match="not found"):
+    with make_client(lmi, "other") as client, pytest.raises(APIStatusError, match="not found"):
         client.chat("hi")
 
 
 def test_options_of_other_dialects_are_refused(lmi: FakeSageMaker) -> None:
-    """What TGI's chats lack is not in the offer."""
-    with ask(lmi, "llama", options={"dialect": "tgi"}) as client, pytest.raises(UnsupportedFeatureError):
+    """The offer lacks the options that TGI's chats lack."""
+    with make_client(lmi, "llama", options={"dialect": "tgi"}) as client, pytest.raises(UnsupportedFeatureError):
         client.chat("hi", top_k=5)
     assert not lmi.requests
 
 
-def test_many_at_once(lmi: FakeSageMaker) -> None:
-    """Side by side in one event loop."""
+def test_concurrent_requests(lmi: FakeSageMaker) -> None:
+    """Requests in one event loop get their own answers."""
 
     async def run() -> list[str]:
-        async with ask_async(lmi, "llama") as client:
+        async with make_async_client(lmi, "llama") as client:
             answers = await asyncio.gather(*(client.chat(f"number {n} of many") for n in range(10)))
         return [answer.text for answer in answers]
 

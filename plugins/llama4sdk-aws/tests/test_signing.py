@@ -1,4 +1,4 @@
-"""Signatures and who makes them."""
+"""Signatures, and the credentials that make them."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from llama4sdk.errors import (
 from llama4sdk.remote.dialect import Call, Head
 from llama4sdk.results import Completion
 
-from .clients import ask, ask_async
+from .clients import make_async_client, make_client
 from .fake_bedrock import SCOUT, FakeBedrock
 from .test_boto3 import HI
 from .wire_format import ACCESS_KEY, SECRET_KEY
 
 HOST = "https://bedrock-runtime.us-east-1.amazonaws.com"
 BODY = b'{"messages":[{"role":"user","content":[{"text":"hi"}]}]}'
+#: 2026-01-02, 03:04:05 UTC.
 MOMENT = 1767323045.0
-"""2026-01-02, 03:04:05 in UTC."""
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ MOMENT = 1767323045.0
     ids=["profile", "arn"],
 )
 def test_golden_signatures(path: str, token: str | None, signature: str) -> None:
-    """Signatures equal those that botocore and AWS' own C library made of the same requests."""
+    """Signatures equal those of botocore and of AWS' C library for the same requests."""
     keys = AwsKeys("AKIDEXAMPLE", SECRET_KEY, token)
     signer = Signer("bedrock", "bedrock", "us-east-1", keys=keys, now=lambda: MOMENT)
     signed = signer.authorize(Call("POST", HOST + path, {"Content-Type": "application/json"}, BODY))
@@ -70,10 +70,10 @@ def test_golden_signatures(path: str, token: str | None, signature: str) -> None
 
 @pytest.mark.usefixtures("keys")
 def test_a_wrong_key_is_an_authentication_error(bedrock: FakeBedrock) -> None:
-    """A secret that is not the key's fails at once, and what was signed is not repeated."""
+    """A wrong secret fails at once, and the error does not repeat what was signed."""
     bedrock.tokens[ACCESS_KEY] = "a-session-token"
     with (
-        ask(bedrock, api_key=f"{ACCESS_KEY}:not-the-secret:a-session-token") as client,
+        make_client(bedrock, api_key=f"{ACCESS_KEY}:not-the-secret:a-session-token") as client,
         pytest.raises(AuthenticationError) as caught,
     ):
         client.chat("hi")
@@ -84,22 +84,22 @@ def test_a_wrong_key_is_an_authentication_error(bedrock: FakeBedrock) -> None:
 
 @pytest.mark.usefixtures("keys")
 def test_an_unknown_key_is_an_authentication_error(bedrock: FakeBedrock) -> None:
-    """So does a key nobody has."""
-    with ask(bedrock, api_key="AKIDNOBODYKNOWSTHIS1:x") as client, pytest.raises(AuthenticationError):
+    """An unknown access key fails too."""
+    with make_client(bedrock, api_key="AKIDNOBODYKNOWSTHIS1:x") as client, pytest.raises(AuthenticationError):
         client.chat("hi")
 
 
-def test_keys_in_code_count_more_than_an_api_key_in_the_environment(
+def test_keys_in_code_take_precedence_over_the_environment(
     bedrock: FakeBedrock, keys: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The API key of the environment counts more than keys there, and less than keys in code."""
+    """The environment's API key takes precedence over keys there, and keys in code over both."""
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "ABSKexample")
     bedrock.bearers.add("ABSKexample")
-    with ask(bedrock) as client:
+    with make_client(bedrock) as client:
         assert client.chat("hi").text == "hi"
-    with ask(bedrock, api_key=f"{ACCESS_KEY}:{SECRET_KEY}") as client:
+    with make_client(bedrock, api_key=f"{ACCESS_KEY}:{SECRET_KEY}") as client:
         assert client.chat("hi").text == "hi"
-    first, second = (seen.headers for seen in bedrock.requests)
+    first, second = (request.headers for request in bedrock.requests)
     assert first["authorization"] == "Bearer ABSKexample"
     assert "x-amz-date" not in first
     assert second["authorization"].startswith("AWS4-HMAC-SHA256 ")
@@ -107,15 +107,15 @@ def test_keys_in_code_count_more_than_an_api_key_in_the_environment(
 
 @pytest.mark.usefixtures("keys")
 def test_a_wrong_api_key_is_an_authentication_error(bedrock: FakeBedrock) -> None:
-    """A bearer key that the service does not know."""
-    with ask(bedrock, api_key="ABSKwrong") as client, pytest.raises(AuthenticationError) as caught:
+    """An unknown API key is refused, and not repeated."""
+    with make_client(bedrock, api_key="ABSKwrong") as client, pytest.raises(AuthenticationError) as caught:
         client.chat("hi")
     assert "ABSKwrong" not in str(caught.value)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to make a certificate")
 def test_api_keys_go_over_tls(bedrock: FakeBedrock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """AWS' own client, which takes them on no other way, and ours send the same header."""
+    """The SDK sends the same header as boto3, which takes API keys over TLS alone."""
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
@@ -127,23 +127,23 @@ def test_api_keys_go_over_tls(bedrock: FakeBedrock, tmp_path: Path, monkeypatch:
     bedrock.bearers.add("ABSKexample")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "ABSKexample")
-    with ask(bedrock, certificates=str(certificate)) as client:
+    with make_client(bedrock, certificates=str(certificate)) as client:
         assert client.chat("hi").text == "hi"
-    theirs = boto3.Session().client(
+    aws_client = boto3.Session().client(
         "bedrock-runtime", region_name="us-east-1", endpoint_url=bedrock.url, verify=str(certificate)
     )
-    assert theirs.converse(modelId=SCOUT, messages=HI)["stopReason"] == "end_turn"
-    theirs.close()
-    ours, other = (seen.headers["authorization"] for seen in bedrock.requests)
-    assert ours == other == "Bearer ABSKexample"
+    assert aws_client.converse(modelId=SCOUT, messages=HI)["stopReason"] == "end_turn"
+    aws_client.close()
+    sdk_header, boto3_header = (request.headers["authorization"] for request in bedrock.requests)
+    assert sdk_header == boto3_header == "Bearer ABSKexample"
 
 
 def test_api_keys_are_not_sent_in_the_clear(bedrock: FakeBedrock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To another machine an API key goes by https only."""
+    """An API key is sent to other machines over https only."""
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     for host in ("example.com", "127.0.0.1.example.com", "10.0.0.1"):
         with (
-            ask(bedrock, api_key="ABSKexample", url=f"http://{host}:1") as client,
+            make_client(bedrock, api_key="ABSKexample", url=f"http://{host}:1") as client,
             pytest.raises(NoBackendError, match="without encryption"),
         ):
             client.chat("hi")
@@ -153,7 +153,7 @@ def test_api_keys_are_not_sent_in_the_clear(bedrock: FakeBedrock, monkeypatch: p
 def test_expired_credentials_are_replaced_once(
     bedrock: FakeBedrock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """When the session has expired, whoever gave the keys is asked again, and the request is sent once more."""
+    """When the session has expired, credentials are loaded again, and the request is sent once more."""
     counter, program = tmp_path / "asked", tmp_path / "keys.py"
     program.write_text(
         "import json, pathlib\n"
@@ -169,7 +169,7 @@ def test_expired_credentials_are_replaced_once(
     monkeypatch.setenv("AWS_PROFILE", "robot")
     bedrock.tokens[ACCESS_KEY] = "token-1"
     if kind == "sync":
-        with ask(bedrock) as client:
+        with make_client(bedrock) as client:
             answers = [client.chat("hi") for _ in range(2)]
     else:
         answers = asyncio.run(_twice(bedrock))
@@ -181,13 +181,13 @@ def test_expired_credentials_are_replaced_once(
 
 
 async def _twice(bedrock: FakeBedrock) -> list[Completion[JsonValue]]:
-    async with ask_async(bedrock) as client:
+    async with make_async_client(bedrock) as client:
         return [await client.chat("hi") for _ in range(2)]
 
 
 @pytest.fixture(params=["container", "ec2"])
 def source(request: pytest.FixtureRequest, bedrock: FakeBedrock, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Credentials that a server gives: the fake plays it, too."""
+    """Credentials from a server, which the fake plays too."""
     kind: str = request.param
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
@@ -199,19 +199,19 @@ def source(request: pytest.FixtureRequest, bedrock: FakeBedrock, monkeypatch: py
 
 
 def test_roles_of_containers_and_machines_are_found(bedrock: FakeBedrock, source: str) -> None:
-    """They are asked for once, and their session token is signed with."""
-    with ask(bedrock) as client:
+    """They are requested once, and signatures cover their session token."""
+    with make_client(bedrock) as client:
         assert [client.chat("hi").text for _ in range(2)] == ["hi", "hi"]
     expected = ["GET /credentials"]
     if source == "ec2":
-        place = "/latest/meta-data/iam/security-credentials/"
-        expected = ["PUT /latest/api/token", f"GET {place}", f"GET {place}a-role"]
-    assert bedrock.asked == expected
+        path = "/latest/meta-data/iam/security-credentials/"
+        expected = ["PUT /latest/api/token", f"GET {path}", f"GET {path}a-role"]
+    assert bedrock.credential_calls == expected
     assert "x-amz-security-token" in bedrock.requests[1].headers["authorization"]
 
 
 def test_credentials_near_their_end_are_renewed(bedrock: FakeBedrock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before they expire, and told to an event loop as something to wait for."""
+    """They are renewed before they expire, and ``waits`` announces it."""
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{bedrock.url}/credentials")
     bedrock.lifetime = timedelta(minutes=5)
     signer = Signer("bedrock", "bedrock", "us-east-1")
@@ -226,31 +226,29 @@ def test_credentials_near_their_end_are_renewed(bedrock: FakeBedrock, monkeypatc
     assert tokens[1] in signer.secrets()
 
 
-def test_an_event_loop_goes_on_while_credentials_are_looked_for(
-    bedrock: FakeBedrock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever gives them takes its time until the loop has had a turn: it would wait forever for one that stands."""
+def test_an_event_loop_runs_while_credentials_are_loaded(bedrock: FakeBedrock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server of credentials answers only after the loop has run: a blocked loop would never end."""
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{bedrock.url}/credentials")
     bedrock.gate.clear()
 
     async def run() -> str:
-        async with ask_async(bedrock) as client:
+        async with make_async_client(bedrock) as client:
             answer = asyncio.create_task(client.chat("hi"))
-            while not bedrock.asked:
+            while not bedrock.credential_calls:
                 await asyncio.sleep(0.01)
             bedrock.gate.set()
             return (await answer).text
 
     assert asyncio.run(run()) == "hi"
-    assert len(bedrock.asked) == 1
+    assert len(bedrock.credential_calls) == 1
 
 
 @pytest.mark.usefixtures("keys")
 def test_credentials_that_stay_expired_fail(bedrock: FakeBedrock) -> None:
-    """Where there are no newer ones, the error says so after two tries."""
+    """Without newer ones the error comes after two attempts."""
     bedrock.tokens[ACCESS_KEY] = "what the environment does not have"
-    with ask(bedrock) as client, pytest.raises(AuthenticationError, match="ExpiredToken") as caught:
+    with make_client(bedrock) as client, pytest.raises(AuthenticationError, match="ExpiredToken") as caught:
         client.chat("hi")
     assert len(bedrock.requests) == 2
     assert len(caught.value.attempts) == 2
@@ -258,33 +256,33 @@ def test_credentials_that_stay_expired_fail(bedrock: FakeBedrock) -> None:
 
 @pytest.mark.usefixtures("keys")
 @pytest.mark.parametrize("hours", [-1, 1])
-def test_a_wrong_clock_is_corrected_by_the_endpoints(bedrock: FakeBedrock, hours: int) -> None:
-    """An hour ahead or behind: the second try is signed by AWS' clock, and so are all later ones."""
+def test_a_wrong_clock_is_corrected(bedrock: FakeBedrock, hours: int) -> None:
+    """The second attempt and all later requests are signed with AWS' time."""
     bedrock.clock = timedelta(hours=hours)
-    with ask(bedrock) as client:
+    with make_client(bedrock) as client:
         assert client.chat("hi").text == "hi"
         assert client.chat("again").text == "again"
     assert len(bedrock.requests) == 3
 
 
 def test_waiting_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event loop is told that credentials must be looked for, and once they are there, that they are."""
+    """``waits`` is true while credentials must be loaded."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     signer = Signer("bedrock", "bedrock", "us-east-1")
     call = Call("POST", f"{HOST}/model/x/converse")
-    seen = [signer.waits]
+    waits = [signer.waits]
     signer.authorize(call)
-    seen.append(signer.waits)
+    waits.append(signer.waits)
     signer.forget()
-    seen.append(signer.waits)
-    assert seen == [True, False, True]
+    waits.append(signer.waits)
+    assert waits == [True, False, True]
     assert not BearerAuthorizer("ABSKexample").waits
     assert not Signer("bedrock", "bedrock", "us-east-1", keys=AwsKeys("A" * 20, "b", None)).waits
 
 
 def test_requests_that_fail_together_renew_credentials_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second refusal of the same old credentials does not throw away the new ones."""
+    """A second refusal of the old credentials does not drop the new ones."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     signer = Signer("bedrock", "bedrock", "us-east-1")
@@ -297,7 +295,7 @@ def test_requests_that_fail_together_renew_credentials_once(monkeypatch: pytest.
 
 
 def test_no_credentials_is_an_authentication_error() -> None:
-    """Where botocore finds none, the error lists where they may be put."""
+    """Where botocore finds none, the hint lists the sources."""
     signer = Signer("bedrock", "bedrock", "us-east-1")
     with pytest.raises(AuthenticationError, match="No AWS credentials") as caught:
         signer.authorize(Call("POST", f"{HOST}/model/x/converse"))
@@ -331,7 +329,7 @@ def test_broken_credentials_are_explained(
     variables: dict[str, str],
     kind: type[Exception],
 ) -> None:
-    """Whatever is wrong with a profile, the error is the SDK's and has a hint."""
+    """Each fault of a profile is an error of the SDK with a hint."""
     path = tmp_path / "config"
     path.write_text(config)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(path))
@@ -344,22 +342,24 @@ def test_broken_credentials_are_explained(
 
 @pytest.mark.usefixtures("keys")
 def test_secrets_appear_nowhere(bedrock: FakeBedrock) -> None:
-    """Not in plans, not in reprs, not in errors that repeat them."""
-    with ask(bedrock, api_key=f"{ACCESS_KEY}:{SECRET_KEY}") as client:
+    """Plans, reprs and errors do not show them."""
+    with make_client(bedrock, api_key=f"{ACCESS_KEY}:{SECRET_KEY}") as client:
         plan = client.plan()
-        bedrock.script.append(lambda handler, seen: handler.refuse(400, "ValidationException", f"odd {SECRET_KEY}"))
+        bedrock.script.append(
+            lambda handler, request: handler.send_refusal(400, "ValidationException", f"odd {SECRET_KEY}")
+        )
         with pytest.raises(APIError) as caught:
             client.chat("hi")
         engine = client._session.engine()
-        shown = [plan.model_dump_json(), repr(plan), repr(engine.__dict__), str(caught.value), repr(caught.value)]
-    assert not [text for text in shown if SECRET_KEY in text]
+        texts = [plan.model_dump_json(), repr(plan), repr(engine.__dict__), str(caught.value), repr(caught.value)]
+    assert not [text for text in texts if SECRET_KEY in text]
 
 
 @pytest.mark.usefixtures("keys")
-def test_a_key_that_is_no_text_is_not_signed_with(bedrock: FakeBedrock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bytes that are no UTF-8 are a setting to correct, and are not shown in what caused the error either."""
+def test_an_undecodable_key_is_a_configuration_error(bedrock: FakeBedrock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that are no UTF-8 are refused, and no cause of the error shows them."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "\udcff\udcfe-s3cret")
-    with ask(bedrock) as client, pytest.raises(ConfigurationError, match="no key has") as caught:
+    with make_client(bedrock) as client, pytest.raises(ConfigurationError, match="no key has") as caught:
         client.chat("Hi")
     link: BaseException | None = caught.value
     while link is not None:
@@ -368,8 +368,8 @@ def test_a_key_that_is_no_text_is_not_signed_with(bedrock: FakeBedrock, monkeypa
     assert not bedrock.requests
 
 
-def test_the_clock_is_left_alone_without_a_date() -> None:
-    """An answer that does not say what time it is changes nothing."""
+def test_the_clock_is_unchanged_without_a_date() -> None:
+    """An answer without a valid date changes nothing."""
     signer = Signer("bedrock", "bedrock", "us-east-1", keys=AwsKeys("A" * 20, "b", None))
     assert not signer.set_clock(Head(403, {}))
     assert not signer.set_clock(Head(403, {"date": "yesterday"}))
@@ -377,9 +377,9 @@ def test_the_clock_is_left_alone_without_a_date() -> None:
 
 @pytest.mark.usefixtures("keys")
 def test_access_denied_names_both_permissions(bedrock: FakeBedrock) -> None:
-    """Right keys without the right: the hint says what to allow."""
+    """The hint names the actions to allow."""
     message = json.dumps("User: arn:aws:iam::1:user/x is not authorized to perform: bedrock:InvokeModel on resource: y")
-    bedrock.script.append(lambda handler, seen: handler.refuse(403, "AccessDeniedException", message))
-    with ask(bedrock) as client, pytest.raises(PermissionDeniedError) as caught:
+    bedrock.script.append(lambda handler, request: handler.send_refusal(403, "AccessDeniedException", message))
+    with make_client(bedrock) as client, pytest.raises(PermissionDeniedError) as caught:
         client.chat("hi")
     assert "InvokeModelWithResponseStream" in str(caught.value.hint)

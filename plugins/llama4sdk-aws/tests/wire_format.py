@@ -1,4 +1,4 @@
-"""AWS' wire formats, written down once more for the tests' servers: frames of event streams, and signatures."""
+"""AWS' wire formats for the fakes: frames of event streams, signatures, service models."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def frame(headers: Mapping[str, str], payload: bytes) -> bytes:
 
 
 def event(name: str, payload: object) -> bytes:
-    """An event of this type; its JSON as AWS writes it."""
+    """An event frame with AWS' form of JSON."""
     headers = {":event-type": name, ":content-type": "application/json", ":message-type": "event"}
     return frame(headers, json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode())
 
 
 def exception(name: str, message: str) -> bytes:
-    """A modelled exception within a stream."""
+    """The frame of a modelled exception."""
     headers = {":exception-type": name, ":content-type": "application/json", ":message-type": "exception"}
     return frame(headers, json.dumps({"message": message}, separators=(",", ":")).encode())
 
 
 def error(code: str, message: str) -> bytes:
-    """An error that no model knows."""
+    """The frame of an error that is not modelled."""
     return frame({":message-type": "error", ":error-code": code, ":error-message": message}, b"")
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer
+class RefusedError(Exception):
     """A request that is answered with an error."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -67,29 +67,29 @@ def check_signature(
     now: datetime,
     service: str,
 ) -> None:
-    """Sign the request again by botocore, and compare. Raises Refused as AWS does."""
-    found = re.fullmatch(
+    """Compare the signature with botocore's. Raises RefusedError as AWS does."""
+    match = re.fullmatch(
         r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request, SignedHeaders=(\S+), "
         r"Signature=([0-9a-f]{64})",
         headers.get("authorization", ""),
     )
-    if found is None:
-        raise Refused(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
-    key, _, region, signed_for, names, signature = found.groups()
+    if match is None:
+        raise RefusedError(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
+    key, _, region, signed_for, names, signature = match.groups()
     if key not in secrets:
-        raise Refused(403, "UnrecognizedClientException", "The security token included in the request is invalid.")
+        raise RefusedError(403, "UnrecognizedClientException", "The security token included in the request is invalid.")
     stamp = headers["x-amz-date"]
     age = (now - datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)).total_seconds()
     if abs(age) > 300:
         ago = "Signature expired" if age > 0 else "Signature not yet current"
-        raise Refused(403, "InvalidSignatureException", f"{ago}: {stamp} is not near {now:%Y%m%dT%H%M%SZ}")
+        raise RefusedError(403, "InvalidSignatureException", f"{ago}: {stamp} is not near {now:%Y%m%dT%H%M%SZ}")
     request = AWSRequest(method=method, url=url, headers={name: headers[name] for name in names.split(";")}, data=body)
     request.context["timestamp"] = stamp
     signer = SigV4Auth(Credentials(key, secrets[key]), service, region)
-    again = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
-    if again != signature or signed_for != service or "host" not in names.split(";"):
+    expected = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
+    if expected != signature or signed_for != service or "host" not in names.split(";"):
         text = signer.canonical_request(request)
-        raise Refused(
+        raise RefusedError(
             403,
             "InvalidSignatureException",
             "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
@@ -104,12 +104,12 @@ def model(service: str) -> ServiceModel:
 
 
 def check_shape(service: str, operation: str, parameters: dict[str, object]) -> None:
-    """Hold a request to AWS' own description. Raises Refused."""
+    """Validate a request by AWS' service model. Raises RefusedError."""
     report = ParamValidator().validate(parameters, model(service).operation_model(operation).input_shape)
     if report.has_errors():
-        raise Refused(400, "ValidationException", report.generate_report())
+        raise RefusedError(400, "ValidationException", report.generate_report())
 
 
-def label(path: str, at: int) -> str:
+def label(path: str, index: int) -> str:
     """One label of a path, decoded."""
-    return unquote(path.split("/")[at])
+    return unquote(path.split("/")[index])
