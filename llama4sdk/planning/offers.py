@@ -1,13 +1,13 @@
-"""Asking every backend at once, with a deadline: one that hangs or raises costs nobody else anything."""
+"""Asking all backends for offers at once, within a deadline: one that hangs or raises costs the others nothing."""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Final, NamedTuple, TypeAlias
 
-from llama4sdk._text import error_text
 from llama4sdk._values import Value
 from llama4sdk.backend import BackendInfo, Need, Offer, Unavailable
 from llama4sdk.errors import Llama4Error, PluginError
@@ -16,21 +16,34 @@ from llama4sdk.registry import Registry
 
 __all__ = ["Answer", "Fault", "collect", "remote_not_allowed"]
 
+REPORT_IT: Final = "Report it to its author."
+
 
 class Fault(Unavailable):
-    """An answer its backend did not give: it raised, was late, or broke the contract. The backend is broken."""
+    """The answer of a broken backend: it raised, was late, or broke the contract."""
 
 
 class Answer(Value):
-    """What one backend said to one need."""
+    """One backend's answer to one need."""
 
     info: BackendInfo
     need: Need
     result: Offer | Unavailable
 
 
+class _Question(NamedTuple):
+    """A backend, and the number of the need that it is asked about."""
+
+    need_number: int
+    backend: str
+
+
+Results: TypeAlias = dict[_Question, Offer | Unavailable]
+Inbox: TypeAlias = queue.SimpleQueue[tuple[_Question, Offer | Unavailable]]
+
+
 def remote_not_allowed(backend: str) -> Unavailable:
-    """What is said for a backend elsewhere that the policy does not allow."""
+    """The answer for a remote backend that the policy does not allow."""
     return Unavailable(
         reason="prompts would leave this machine, and the policy keeps them here.",
         fix=f"Pass backend='{backend}' or Policy(allow_remote=True).",
@@ -48,59 +61,55 @@ def collect(
 ) -> tuple[Answer, ...]:
     """Every backend's answer to every need it could know, in the order of the needs, then of the names.
 
-    ``deadline`` is in seconds for all of them together; whoever is late is Unavailable. Without ``remote``, backends
-    elsewhere are not asked: some would look whether their server runs.
+    ``deadline`` is in seconds for all of them together; a late backend is Unavailable. Without ``remote``, remote
+    backends are not asked: some would look whether their server runs.
     """
-    inbox: queue.SimpleQueue[tuple[int, int, Offer | Unavailable]] = queue.SimpleQueue()
-    pairs = [
-        (row, place)
-        for row, need in enumerate(needs)
-        for place, name in enumerate(names)
+    questions = [
+        _Question(number, name)
+        for number, need in enumerate(needs)
+        for name in names
         if registry.info(name).knows(need.model)
     ]
     barred = {name for name in names if registry.info(name).capabilities.remote and not remote}
-    asked = [(row, place) for row, place in pairs if names[place] not in barred]
-    for place, name in enumerate(names):
-        rows = {row: needs[row] for row, column in asked if column == place}
-        if not rows:
-            continue
-        work = (registry, name, place, rows, hardware, inbox)
+    inbox: Inbox = queue.SimpleQueue()
+    asked = [question for question in questions if question.backend not in barred]
+    for name in dict.fromkeys(question.backend for question in asked):
+        own = [question for question in asked if question.backend == name]
+        work = (registry, own, needs, hardware, inbox)
         threading.Thread(target=_ask, args=work, name=f"llama4sdk-offer-{name}", daemon=True).start()
     results = _receive(inbox, len(asked), time.monotonic() + deadline)
     late = Fault(
         reason=f"it did not answer within {deadline:g} s.",
         fix="Report it to its author, or set LLAMA4SDK_DISABLE_PLUGINS to the plugin's name.",
     )
-    results |= {(row, place): remote_not_allowed(names[place]) for row, place in pairs if names[place] in barred}
+    results |= {question: remote_not_allowed(question.backend) for question in questions if question.backend in barred}
     return tuple(
-        Answer(info=registry.info(names[place]), need=needs[row], result=results.get((row, place), late))
-        for row, place in pairs
+        Answer(
+            info=registry.info(question.backend),
+            need=needs[question.need_number],
+            result=results.get(question, late),
+        )
+        for question in questions
     )
 
 
-def _receive(
-    inbox: queue.SimpleQueue[tuple[int, int, Offer | Unavailable]], count: int, until: float
-) -> dict[tuple[int, int], Offer | Unavailable]:
-    results: dict[tuple[int, int], Offer | Unavailable] = {}
+def _receive(inbox: Inbox, count: int, until: float) -> Results:
+    """The results that arrive before the time ``until``."""
+    results: Results = {}
     while len(results) < count:
         try:
-            row, place, result = inbox.get(timeout=max(0.0, until - time.monotonic()))
+            question, result = inbox.get(timeout=max(0.0, until - time.monotonic()))
         except queue.Empty:
             break
-        results[row, place] = result
+        results[question] = result
     return results
 
 
 def _ask(
-    registry: Registry,
-    name: str,
-    place: int,
-    needs: Mapping[int, Need],
-    hardware: Hardware,
-    inbox: queue.SimpleQueue[tuple[int, int, Offer | Unavailable]],
+    registry: Registry, questions: Sequence[_Question], needs: Sequence[Need], hardware: Hardware, inbox: Inbox
 ) -> None:
-    for row, need in needs.items():
-        inbox.put((row, place, _offer(registry, name, need, hardware)))
+    for question in questions:
+        inbox.put((question, _offer(registry, question.backend, needs[question.need_number], hardware)))
 
 
 def _offer(registry: Registry, name: str, need: Need, hardware: Hardware) -> Offer | Unavailable:
@@ -113,11 +122,11 @@ def _offer(registry: Registry, name: str, need: Need, hardware: Hardware) -> Off
         return Fault(reason=error.message, fix=error.hint)
     except Llama4Error as error:
         return Unavailable(reason=error.message, fix=error.hint)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code; the cause is shown, not hidden
-        return Fault(reason=f"its offer() raised {error_text(error)}", fix="Report it to its author.")
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's code; the cause is shown, not hidden
+        return Fault(reason=f"its offer() raised {error_text(error)}", fix=REPORT_IT)
     if not isinstance(result, (Offer, Unavailable)):
         return Fault(
             reason=f"its offer() returned {type(result).__name__!r}, neither Offer nor Unavailable.",
-            fix="Report it to its author.",
+            fix=REPORT_IT,
         )
     return result

@@ -1,4 +1,4 @@
-"""What the caller allows a client to do on its own."""
+"""The policy: how far a client may choose for itself."""
 
 from __future__ import annotations
 
@@ -14,42 +14,41 @@ from llama4sdk.planning.routing import RequestProfile, RoutingRule
 
 __all__ = ["Place", "Policy", "Rates"]
 
-
 Dollars: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
+#: US dollars for a million tokens of prompt, and of answer.
 Rates: TypeAlias = tuple[Dollars, Dollars]
-"""US dollars for a million tokens of prompt, and of answer."""
 
 
 class Place(Value):
-    """Where a request may be asked when the client's own place fails."""
+    """A backend to ask when the client's own fails, with its model and endpoint."""
 
     backend: str
+    #: ``None`` asks for the client's own.
     model: str | None = None
-    """``None`` asks for the client's own."""
+    #: Where its server is, with what key; the client's own address and key are never used for another backend.
     endpoint: Endpoint | None = None
-    """Where its server is, with what key; the client's own address and key are never used for another backend."""
 
 
 class Policy(Value):
     """Limits on what is chosen. The default keeps every prompt on this machine."""
 
+    #: Let prompts leave the machine when nothing local fits. Naming a remote backend allows that one as well.
     allow_remote: bool = False
-    """Let prompts leave the machine when nothing local fits. Naming a remote backend allows that one as well."""
+    #: Fall back to the small demo model when no Llama 4 fits and no model was named.
     allow_demo: bool = True
-    """Fall back to the small demo model when no Llama 4 fits and no model was named."""
+    #: What counts first where several plans are possible.
     prefer: Preference = "balanced"
-    """What counts first where several plans are possible."""
+    #: Backends, or pairs of backend and model, to ask in this order when the first fails before it has begun to
+    #: answer, with an error that another place may not have. A remote one that is named here is allowed.
     fallback: tuple[str | tuple[str, str] | Place, ...] = ()
-    """Backends, or pairs of backend and model, to ask in this order when the first fails before it has begun to
-    answer, with an error that another place may not have. A remote one that is named here is allowed."""
+    #: Choose a model for each request: Scout or Maverick by the rule of ``planning.routing``, or by one's own function,
+    #: which gives a model's name.
     route: Literal["hybrid"] | RoutingRule | Callable[[RequestProfile], str] | None = Field(default=None, exclude=True)
-    """Choose a model for each request: Scout or Maverick by the rule of ``planning.routing``, or by one's own function,
-    which gives a model's name."""
+    #: US dollars a client may spend. What could cost more than is left is refused before it is sent.
     max_cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """US dollars a client may spend. What could cost more than is left is refused before it is sent."""
+    #: What one pays, by backend, where that is not what is published; ``(0, 0)`` for a server of one's own.
     rates: dict[str, Rates] = Field(default_factory=dict)
-    """What one pays, by backend, where that is not what is published; ``(0, 0)`` for a server of one's own."""
 
     @property
     def places(self) -> tuple[Place, ...]:
