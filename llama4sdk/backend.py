@@ -48,15 +48,15 @@ class BackendInfo(Value):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     summary: str
+    #: Where the ``Backend`` subclass is: ``package.module:Class``.
     cls: str = Field(pattern=r"^[\w.]+:\w+$")
-    """Where the ``Backend`` subclass is: ``package.module:Class``."""
     capabilities: Capabilities = Capabilities()
+    #: The only models it serves, when it brings its own; empty for a backend that takes any.
     models: tuple[str, ...] = ()
-    """The only models it serves, when it brings its own; empty for a backend that takes any."""
+    #: Modules that must be installed for an offer.
     requires: tuple[str, ...] = ()
-    """Modules that must be installed for an offer."""
+    #: The command that installs what ``requires`` names.
     install: str | None = None
-    """The command that installs what ``requires`` names."""
     contract: int = CONTRACT_VERSION
 
     def missing_modules(self) -> tuple[str, ...]:
@@ -71,23 +71,23 @@ class BackendInfo(Value):
 class Need(Value):
     """What the caller wants. ``None`` means that the backend may choose."""
 
+    #: A catalogue name, a path, a repository id, or a name the backend declares in ``BackendInfo.models``.
     model: str | None = None
-    """A catalogue name, a path, a repository id, or a name the backend declares in ``BackendInfo.models``."""
+    #: What requests will use; the planner turns down an offer that lacks one.
     features: frozenset[Feature] = frozenset()
-    """What requests will use; the planner turns down an offer that lacks one."""
+    #: Those of ``catalog.ModelSpec.languages`` that requests will be in; the planner sees to them.
     languages: frozenset[str] = frozenset()
-    """Those of ``catalog.ModelSpec.languages`` that requests will be in; the planner sees to them."""
+    #: Tokens of prompt and answer; an offer may have more, never less.
     context_length: int | None = Field(default=None, ge=1)
-    """Tokens of prompt and answer; an offer may have more, never less."""
+    #: Conversations at once, each with that context.
     batch: int = Field(default=1, ge=1)
-    """Conversations at once, each with that context."""
+    #: A config only where no scheme means the same; refuse one that you cannot serve exactly.
     quantization: Quantization | QuantizationConfig | None = None
-    """A config only where no scheme means the same; refuse one that you cannot serve exactly."""
     device: str | None = None
+    #: What counts first where the backend has several ways.
     prefer: Preference = "balanced"
-    """What counts first where the backend has several ways."""
+    #: Where to reach the server, with what key; a backend that runs models itself refuses one.
     endpoint: Endpoint | None = None
-    """Where to reach the server, with what key; a backend that runs models itself refuses one."""
 
 
 class Offer(PlacedModel):
@@ -108,8 +108,8 @@ class Unavailable(Value):
     fix: str | None = None
     need_memory: int | None = None
     have_memory: int | None = None
+    #: Whether the weights are here but cannot be read: truncated, damaged, or of another architecture.
     damaged: bool = False
-    """Whether the weights are here but cannot be read: truncated, damaged, or of another architecture."""
 
 
 class Engine(ABC):

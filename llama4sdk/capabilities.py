@@ -39,10 +39,10 @@ class Capabilities(Value):
     """What is on offer. Everything not named is refused."""
 
     features: frozenset[Feature] = frozenset({"generate", "chat"})
+    #: The ``SamplingParams`` fields that are honoured.
     sampling: Annotated[frozenset[str], AfterValidator(_known)] = ALL_SAMPLING_OPTIONS
-    """The ``SamplingParams`` fields that are honoured."""
+    #: Whether prompts leave the machine.
     remote: bool = False
-    """Whether prompts leave the machine."""
 
     def of_model(self, *, chat: bool, tools: bool, images: bool) -> Capabilities:
         """These, less what a model cannot do. Images and tools are part of a chat."""

@@ -34,8 +34,8 @@ __all__ = [
 _HOW_TO_WRITE_ONE: Final = "Write one with 'llama4sdk doctor --json > machine.json'."
 _LONGEST_FILE: Final = 16 * 2**20
 
+#: Bytes of one memory, or a second through it, that are believed.
 MOST_MEMORY: Final = 2**50
-"""Bytes of one memory, or a second through it, that are believed."""
 MOST_DISK: Final = 2**63
 MOST_CORES: Final = 2**16
 MOST_DEVICES: Final = 1024
@@ -53,24 +53,24 @@ class Device(Value):
     total_memory: int
     free_memory: int
     compute_capability: tuple[int, int] | None = None
+    #: What kernels are compiled for where it is not told by the compute capability, such as ``gfx942``.
     architecture: Label | None = None
-    """What kernels are compiled for where it is not told by the compute capability, such as ``gfx942``."""
+    #: What ``CUDA_VISIBLE_DEVICES`` takes.
     uuid: Label | None = None
-    """What ``CUDA_VISIBLE_DEVICES`` takes."""
+    #: Whether it is a part of a card that was divided (MIG).
     slice: bool = False
-    """Whether it is a part of a card that was divided (MIG)."""
+    #: Whether its memory is the machine's own, shared with the processor: one pool, which counts once.
     unified: bool = False
-    """Whether its memory is the machine's own, shared with the processor: one pool, which counts once."""
+    #: Other processes that hold some of its memory.
     processes: int = 0
-    """Other processes that hold some of its memory."""
+    #: Bytes per second of its own memory, where its driver lets that be worked out.
     memory_bandwidth: int | None = None
-    """Bytes per second of its own memory, where its driver lets that be worked out."""
+    #: Bytes per second from the machine's memory to the device's, one way: measured, or as its link is specified.
     host_bandwidth: int | None = None
-    """Bytes per second from the machine's memory to the device's, one way: measured, or as its link is specified."""
+    #: Watts it may draw.
     power_limit: float | None = None
-    """Watts it may draw."""
+    #: Whether its memory corrects errors, which costs some of it on older cards.
     ecc: bool | None = None
-    """Whether its memory corrects errors, which costs some of it on older cards."""
 
     @property
     def id(self) -> str:
@@ -82,10 +82,10 @@ class Link(Value):
     """A direct connection of two devices; devices without one reach each other through the machine's memory."""
 
     devices: tuple[str, str]
+    #: ``peer`` is direct access over PCIe.
     kind: Literal["nvlink", "xgmi", "peer"]
-    """``peer`` is direct access over PCIe."""
+    #: Bytes per second, one way, as specified.
     bandwidth: int | None = None
-    """Bytes per second, one way, as specified."""
 
 
 class Cpu(Value):
@@ -94,8 +94,8 @@ class Cpu(Value):
     name: Label
     cores: int
     features: tuple[Label, ...] = ()
+    #: Memory regions; a thread is slower in all but its own.
     numa_nodes: int = 1
-    """Memory regions; a thread is slower in all but its own."""
 
 
 class Runtime(Value):
@@ -111,37 +111,37 @@ class Hardware(Value):
 
     system: Label
     cpu: Cpu
+    #: RAM this process may use, a cgroup's limit included.
     total_memory: int
-    """RAM this process may use, a cgroup's limit included."""
     free_memory: int
+    #: RAM the machine has, where a cgroup allows less.
     installed_memory: int | None = None
-    """RAM the machine has, where a cgroup allows less."""
     free_swap: int = 0
     total_swap: int = 0
+    #: Bytes per second that all cores together read, where somebody measured it.
     memory_bandwidth: int | None = None
-    """Bytes per second that all cores together read, where somebody measured it."""
+    #: Bytes per second that are read where weights are kept, where somebody measured it.
     disk_bandwidth: int | None = None
-    """Bytes per second that are read where weights are kept, where somebody measured it."""
+    #: Bytes per second that the last download of weights reached.
     download_bandwidth: int | None = None
-    """Bytes per second that the last download of weights reached."""
+    #: The day memory and disk were measured, by ``llama4sdk doctor --bench``.
     measured: Label | None = None
-    """The day memory and disk were measured, by ``llama4sdk doctor --bench``."""
     devices: tuple[Device, ...] = ()
     links: tuple[Link, ...] = ()
+    #: Names of devices that an environment variable keeps from this process.
     hidden_devices: tuple[Label, ...] = ()
-    """Names of devices that an environment variable keeps from this process."""
+    #: NVIDIA driver version.
     driver: Label | None = None
-    """NVIDIA driver version."""
+    #: The newest CUDA this driver runs.
     cuda: tuple[int, int] | None = None
-    """The newest CUDA this driver runs."""
+    #: Free space where weights are kept.
     disk_free: int | None = None
-    """Free space where weights are kept."""
     disk_kind: DiskKind | None = None
     runtimes: tuple[Runtime, ...] = ()
+    #: Names of the keys that were found; never their values.
     credentials: tuple[Label, ...] = ()
-    """Names of the keys that were found; never their values."""
+    #: What could not be read, and why.
     problems: tuple[Label, ...] = ()
-    """What could not be read, and why."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

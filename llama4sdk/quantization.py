@@ -27,8 +27,8 @@ __all__ = ["INT4_GROUP", "LINEAR", "MatrixFormat", "ModuleClass", "Quantization"
 ModuleClass: TypeAlias = Literal[
     "attention", "experts", "shared_expert", "dense", "router", "norms", "embedding", "head", "vision"
 ]
+#: What a scheme's name alone quantizes: nine tenths of the weights and more.
 LINEAR: Final[tuple[ModuleClass, ...]] = ("attention", "experts", "shared_expert", "dense")
-"""What a scheme's name alone quantizes: nine tenths of the weights and more."""
 
 NEVER: Final[Mapping[ModuleClass, str]] = {
     "router": "it is small, and it decides which expert runs",
@@ -37,8 +37,8 @@ NEVER: Final[Mapping[ModuleClass, str]] = {
 }
 """What cannot be quantized, and why."""
 
+#: Inputs that share a scale in int4, unless a group size or a checkpoint says otherwise.
 INT4_GROUP: Final = 128
-"""Inputs that share a scale in int4, unless a group size or a checkpoint says otherwise."""
 
 MORE_NAMES: Final = "Groups: 'int4-g32'; activations: 'int8/fp32'; by class of modules: 'experts=int4,attention=int8'."
 
@@ -72,10 +72,10 @@ class MatrixFormat:
 
     scheme: Quantization
     group_size: int | None = None
+    #: What the scales are held in.
     scale: Quantization = Quantization.FP32
-    """What the scales are held in."""
+    #: Whether each scale has a smallest value beside it, added to what it scales.
     minimum: bool = False
-    """Whether each scale has a smallest value beside it, added to what it scales."""
 
     def bytes(self, outputs: int, inputs: int) -> int:
         """Memory of the codes, the scales and the minima."""
@@ -96,20 +96,20 @@ class QuantizationConfig(Value):
     """
 
     attention: Quantization = Quantization.BF16
+    #: The routed ones.
     experts: Quantization = Quantization.BF16
-    """The routed ones."""
     shared_expert: Quantization = Quantization.BF16
+    #: Feed-forward layers that are no mixtures.
     dense: Quantization = Quantization.BF16
-    """Feed-forward layers that are no mixtures."""
     router: Quantization = Quantization.BF16
     norms: Quantization = Quantization.BF16
     embedding: Quantization = Quantization.BF16
     head: Quantization = Quantization.BF16
     vision: Quantization = Quantization.BF16
+    #: Inputs that share a scale in int4; ``None`` takes the checkpoint's own groups, or 128.
     group_size: Literal[32, 64, 128] | None = None
-    """Inputs that share a scale in int4; ``None`` takes the checkpoint's own groups, or 128."""
+    #: Full precision: of what is not quantized, and of activations.
     dtype: Quantization = Quantization.BF16
-    """Full precision: of what is not quantized, and of activations."""
 
     if not TYPE_CHECKING:
 

@@ -49,11 +49,11 @@ class Candidate(Value):
     """One layout and how fast it would be; ``None`` where too little is known."""
 
     layout: Layout
+    #: Tokens per second of all the answers of the layout's batch together, behind short prompts.
     decode: Interval | None
-    """Tokens per second of all the answers of the layout's batch together, behind short prompts."""
     prefill: Interval | None
+    #: Whether the engine has been measured on such a machine, or is taken to be like others.
     label: Literal["modelled", "guessed"]
-    """Whether the engine has been measured on such a machine, or is taken to be like others."""
 
     @property
     def bits(self) -> int:

@@ -22,10 +22,10 @@ __all__ = ["CURRENT_FOR", "Ability", "Listing", "read"]
 T = TypeVar("T", bound=Value)
 
 KEY: Final = ("endpoint", "model")
+#: Columns of several words.
 LISTS: Final = ("ids", "features", "lacks")
-"""Columns of several words."""
+#: In a user's file: takes a value away. An empty cell leaves it as it is.
 NOTHING: Final = "none"
-"""In a user's file: takes a value away. An empty cell leaves it as it is."""
 
 Row = dict[str, object]
 
@@ -126,12 +126,12 @@ def _fault(name: str | Path, line: int, column: str, what: str, *, hint: str | N
     )
 
 
+#: How long what was seen is taken to hold.
 CURRENT_FOR: Final = timedelta(days=90)
-"""How long what was seen is taken to hold."""
 
 
+#: How many alternatives a message names.
 NAMED: Final = 4
-"""How many alternatives a message names."""
 
 
 Ability: TypeAlias = Literal["images", "tools", "stream_tools", "tool_choice", "json_schema"]
@@ -148,35 +148,35 @@ class Listing(Value):
 
     endpoint: Annotated[str, Field(min_length=1)]
     model: Annotated[str, Field(min_length=1)]
+    #: The backend that speaks to it, as ``Client(backend=...)`` takes it; ``None`` where there is none.
     backend: str | None = None
-    """The backend that speaks to it, as ``Client(backend=...)`` takes it; ``None`` where there is none."""
+    #: What the endpoint calls the model; the first is what is asked for.
     ids: tuple[str, ...] = ()
-    """What the endpoint calls the model; the first is what is asked for."""
+    #: ``dedicated``: only on machines rented for oneself there, under whatever name one gave it, not by the token.
     status: Literal["active", "dedicated", "retired"] = "active"
-    """``dedicated``: only on machines rented for oneself there, under whatever name one gave it, not by the token."""
+    #: The day it ends, or ended, to be served by the token.
     ends: date | None = None
-    """The day it ends, or ended, to be served by the token."""
+    #: The longest it accepts, which is often less than the model's own.
     context: Tokens | None = None
-    """The longest it accepts, which is often less than the model's own."""
+    #: Of one answer, where that is less than the context.
     max_output: Tokens | None = None
-    """Of one answer, where that is less than the context."""
     input: Dollars | None = None
     output: Dollars | None = None
+    #: What is known to work there.
     features: frozenset[Ability] = frozenset()
-    """What is known to work there."""
+    #: What is known not to; what is in neither is unknown.
     lacks: frozenset[Ability] = frozenset()
-    """What is known not to; what is in neither is unknown."""
+    #: In one request.
     max_images: Tokens | None = None
-    """In one request."""
     max_temperature: Annotated[float, Field(gt=0)] | None = None
     tokens_per_second: Annotated[float, Field(gt=0)] | None = None
     """Of one answer."""
     speed_seen: str = ""
+    #: ``documented``: by whoever runs it. ``reported``: by others. ``unverified``: nobody to quote.
     confidence: Literal["documented", "reported", "unverified"] = "reported"
-    """``documented``: by whoever runs it. ``reported``: by others. ``unverified``: nobody to quote."""
     source: str = ""
+    #: The day it was looked up; ``None`` for what a user's own file says without one.
     checked: date | None = None
-    """The day it was looked up; ``None`` for what a user's own file says without one."""
 
     @field_serializer("features", "lacks", when_used="json")
     def _in_order(self, names: frozenset[str]) -> list[str]:

@@ -52,8 +52,8 @@ LANGUAGES: Final = (
 )
 """What Meta supports; pretraining saw 200."""
 
+#: Encoder, adapter and projector; the same in Scout and Maverick.
 VISION_PARAMETERS: Final = 811_115_008 + 39_845_888 + 20_971_520
-"""Encoder, adapter and projector; the same in Scout and Maverick."""
 
 
 class ModelSpec(Value):
@@ -62,16 +62,16 @@ class ModelSpec(Value):
     name: str
     title: str
     aliases: tuple[str, ...] = ()
+    #: Where the weights are published: a Hugging Face repository.
     repository: str | None = None
-    """Where the weights are published: a Hugging Face repository."""
     license: str
     released: bool = True
+    #: Stated window in tokens.
     context_length: int | None
-    """Stated window in tokens."""
     config: TextConfig | None = None
     vision_parameters: int = 0
+    #: Those its maker supports, in English.
     languages: tuple[str, ...] = ()
-    """Those its maker supports, in English."""
     published_precision: Quantization = Quantization.BF16
     notes: str = ""
 

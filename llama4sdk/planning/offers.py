@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
+from llama4sdk._text import error_text
 from llama4sdk._values import Value
 from llama4sdk.backend import BackendInfo, Need, Offer, Unavailable
 from llama4sdk.errors import Llama4Error, PluginError
