@@ -134,9 +134,9 @@ def test_pictures_and_films_reach_the_model(program: Any, seeing: Any, tmp_path:
     image, video = tmp_path / "a.png", tmp_path / "b.gif"
     Image.new("RGB", (4, 4)).save(image)
     Image.new("L", (4, 4)).save(video, save_all=True, append_images=[Image.new("L", (4, 4), n) for n in range(1, 20)])
-    shown = ("--video", str(video), "--image", "https://a.example/x.png", "--image", str(image))
-    done = program("chat", "-m", "seeing", *shown, "What?", env=seeing)
-    assert done.stdout == f"https://a.example/x.png {image.stat().st_size}{' tiles:1' * 8} What?\n", done.stderr
+    options = ("--video", str(video), "--image", "https://a.example/x.png", "--image", str(image))
+    result = program("chat", "-m", "seeing", *options, "What?", env=seeing)
+    assert result.stdout == f"https://a.example/x.png {image.stat().st_size}{' tiles:1' * 8} What?\n", result.stderr
 
 
 def test_models(cli: Cli, environment: dict[str, str]) -> None:
@@ -217,10 +217,10 @@ def test_compare_has_remote_endpoints_beside(cli: Cli) -> None:
 
 def test_compare_says_what_would_have_to_give(cli: Cli) -> None:
     """Whatever cannot run has its remedies, each with the number it reaches."""
-    asked = ("plan", "--compare", "-m", "scout", "--gpus", "h100", "--context-length", "1000000")
-    text = " ".join(cli(*asked).stdout.split())
+    command = ("plan", "--compare", "-m", "scout", "--gpus", "h100", "--context-length", "1000000")
+    text = " ".join(cli(*command).stdout.split())
     assert "a context of" in text
-    rows = json.loads(cli(*asked, "--json").stdout)["h100"]
+    rows = json.loads(cli(*command, "--json").stdout)["h100"]
     failed = [row for row in rows if row["concessions"]]
     assert failed
     assert all(concession["text"] for row in failed for concession in row["concessions"])
@@ -267,17 +267,17 @@ def test_embed_takes_arguments_files_and_stdin(program: Any, measuring: Any, tmp
     """One vector per argument, per line of a file, or per line on stdin; blank lines are none."""
     file = tmp_path / "texts.txt"
     file.write_text("a line\n\nanother one here\n")
-    given = program("embed", "-m", "measure", "--json", "hello", "-f", str(file), env=measuring)
-    assert json.loads(given.stdout)["vectors"] == [[5.0, 1.0], [6.0, 2.0], [16.0, 3.0]]
+    result = program("embed", "-m", "measure", "--json", "hello", "-f", str(file), env=measuring)
+    assert json.loads(result.stdout)["vectors"] == [[5.0, 1.0], [6.0, 2.0], [16.0, 3.0]]
     piped = program("embed", "-m", "measure", "--json", env=measuring, input="one\n\ntwo words\n")
     assert json.loads(piped.stdout)["vectors"] == [[3.0, 1.0], [9.0, 2.0]]
 
 
 def test_embed_shows_short_vectors(program: Any, measuring: Any) -> None:
     """For people, each text stands beside the first numbers of its vector; brackets in a text are text."""
-    shown = program("embed", "-m", "measure", "a [bold] word", env=measuring).stdout
-    assert "a [bold] word" in shown
-    assert "+13.0000 +3.0000" in shown
+    output = program("embed", "-m", "measure", "a [bold] word", env=measuring).stdout
+    assert "a [bold] word" in output
+    assert "+13.0000 +3.0000" in output
 
 
 def test_who_serves_the_models(cli: Cli, environment: dict[str, str]) -> None:

@@ -36,7 +36,7 @@ TORCH = Registered(
 )
 
 
-def facts(**given: Any) -> Facts:
+def facts(**changes: Any) -> Facts:
     """A machine without anything."""
     values: dict[str, Any] = {
         "version": "1.0",
@@ -49,11 +49,11 @@ def facts(**given: Any) -> Facts:
         "answers": (),
         "models": {"scout": None, "demo": Path("/m/demo.gguf")},
     }
-    return Facts(**(values | given))
+    return Facts(**(values | changes))
 
 
-def texts(title: str, **given: Any) -> list[tuple[str, str, str | None]]:
-    return [(check.status, check.text, check.fix) for check in examine(facts(**given)).checks if check.title == title]
+def texts(title: str, **changes: Any) -> list[tuple[str, str, str | None]]:
+    return [(check.status, check.text, check.fix) for check in examine(facts(**changes)).checks if check.title == title]
 
 
 def test_a_quantization_that_was_not_asked_for_is_explained() -> None:
@@ -144,9 +144,12 @@ def test_remote_backends_are_summed_up_but_for_broken_ones() -> None:
     results = [Fault(reason="it raised.", fix="Report it."), *(Unavailable(reason="it needs a key.") for _ in range(4))]
     answers = tuple(Answer(info=i, need=Need(), result=result) for i, result in zip(infos, results, strict=True))
     report = examine(facts(backends=(TORCH, *entries), answers=answers))
-    shown = [(one.title, one.status) for one in summarize_remote(report) if one.section == "backends"]
-    assert shown == [("torch", "ok"), ("cloud0", "fail"), ("remote", "info")]
-    assert [one.title for one in report.checks if one.section == "backends"] == ["torch", *(i.name for i in infos)]
+    summary = [(check.title, check.status) for check in summarize_remote(report) if check.section == "backends"]
+    assert summary == [("torch", "ok"), ("cloud0", "fail"), ("remote", "info")]
+    assert [check.title for check in report.checks if check.section == "backends"] == [
+        "torch",
+        *(i.name for i in infos),
+    ]
     few = examine(facts(backends=(TORCH, *entries[:3]), answers=answers[:3]))
     assert summarize_remote(few) == few.checks
 

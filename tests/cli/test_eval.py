@@ -87,8 +87,8 @@ def text(tmp_path: Path) -> str:
 
 def test_it_shows_perplexity_and_bits(program: Any, guessing: Any, text: str) -> None:
     """For people: perplexity with its standard error, bits per byte, tokens, speed and what was measured."""
-    shown = program("eval", "perplexity", text, "-m", "guess", env=guessing).stdout
-    lines = {line[:14].strip(): line[14:].strip() for line in shown.splitlines() if line.strip()}
+    output = program("eval", "perplexity", text, "-m", "guess", env=guessing).stdout
+    lines = {line[:14].strip(): line[14:].strip() for line in output.splitlines() if line.strip()}
     assert lines["perplexity"] == "2.000 ± 0.000"
     assert lines["bits per byte"] == f"{8 / 44:.4f}"
     assert lines["tokens scored"] == "8"
@@ -122,8 +122,8 @@ def test_json_has_every_number(program: Any, guessing: Any, text: str) -> None:
 
 def test_a_comparison_is_a_table(program: Any, guessing: Any, text: str) -> None:
     """One row for each quantization, with the ratio to the first and the bytes of the weights."""
-    shown = program("eval", "perplexity", text, "-m", "guess", "--compare", "bf16,int8", env=guessing).stdout
-    rows = [line.split() for line in shown.splitlines() if line.strip().startswith(("bf16", "int8"))]
+    output = program("eval", "perplexity", text, "-m", "guess", "--compare", "bf16,int8", env=guessing).stdout
+    rows = [line.split() for line in output.splitlines() if line.strip().startswith(("bf16", "int8"))]
     assert [row[:6] for row in rows] == [
         ["bf16", "2.000", "±", "0.000", "1.0000", f"{8 / 44:.4f}"],
         ["int8", "4.000", "±", "0.000", "2.0000", f"{16 / 44:.4f}"],

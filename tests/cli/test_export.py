@@ -47,8 +47,8 @@ class Lines(Exporter):
 @pytest.fixture
 def lines(install: Any) -> Mapping[str, str]:
     """The environment in which the plugin is installed."""
-    found: Mapping[str, str] = install("lines_exporter", PLUGIN)
-    return found
+    environment: Mapping[str, str] = install("lines_exporter", PLUGIN)
+    return environment
 
 
 @pytest.fixture
@@ -62,18 +62,18 @@ def test_a_plugin_that_brings_only_an_exporter_works(
 ) -> None:
     """The command finds it by name, gives it every option, and shows what it reports and what to do next."""
     out = tmp_path / "my out"
-    done = program("export", str(source), str(out), "--to", "lines", "-q", "int8", "--opset", "9", env=lines)
-    assert done.returncode == 0, done.stderr
+    result = program("export", str(source), str(out), "--to", "lines", "-q", "int8", "--opset", "9", env=lines)
+    assert result.returncode == 0, result.stderr
     for text in (str(out), "in 1 files", "int8", "no: it is text", f"'{out}'"):
-        assert text in done.stdout
-    assert "Beginning." in done.stderr
+        assert text in result.stdout
+    assert "Beginning." in result.stderr
     assert "opset=9" in (out / "line.txt").read_text(encoding="utf-8")
 
 
 def test_the_report_as_json(program: Any, lines: Mapping[str, str], source: Path, tmp_path: Path) -> None:
     """``--json`` prints the report and nothing else on stdout."""
-    done = program("export", str(source), str(tmp_path / "o"), "--to", "lines", "--no-verify", "--json", env=lines)
-    report = json.loads(done.stdout)
+    result = program("export", str(source), str(tmp_path / "o"), "--to", "lines", "--no-verify", "--json", env=lines)
+    report = json.loads(result.stdout)
     assert (report["size"], report["files"], report["verified"]) == (7, 1, None)
 
 
@@ -89,21 +89,21 @@ def test_an_exporter_that_cannot_be_used(
     program: Any, lines: Mapping[str, str], source: Path, tmp_path: Path, name: str, status: int, text: str
 ) -> None:
     """A name that nobody has, and exporters that lack something or are broken, are errors that say what to do."""
-    done = program("export", str(source), str(tmp_path / "o"), "--to", name, env=lines)
-    assert done.returncode == status
-    assert text in done.stderr
-    assert "Traceback" not in done.stderr
+    result = program("export", str(source), str(tmp_path / "o"), "--to", name, env=lines)
+    assert result.returncode == status
+    assert text in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_a_model_that_is_not_here(program: Any, lines: Mapping[str, str], tmp_path: Path) -> None:
     """The hint says how it is fetched."""
-    done = program("export", "scout", str(tmp_path / "o"), "--to", "lines", env=lines)
-    assert done.returncode == 4
-    assert "llama4sdk pull scout" in done.stderr
+    result = program("export", "scout", str(tmp_path / "o"), "--to", "lines", env=lines)
+    assert result.returncode == 4
+    assert "llama4sdk pull scout" in result.stderr
 
 
 def test_ctrl_c_says_how_to_go_on(program: Any, lines: Mapping[str, str], source: Path, tmp_path: Path) -> None:
     """Interrupted, it says that the same command resumes."""
-    done = program("export", str(source), str(tmp_path / "o"), "--to", "lines", "-q", "stop", env=lines)
-    assert done.returncode == 130
-    assert "The same command resumes" in done.stderr
+    result = program("export", str(source), str(tmp_path / "o"), "--to", "lines", "-q", "stop", env=lines)
+    assert result.returncode == 130
+    assert "The same command resumes" in result.stderr

@@ -24,8 +24,8 @@ BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
 def examples(page: str) -> list[tuple[str, str]]:
     """Every command on a page, and the output below it."""
-    found = [example for block in BLOCK.findall(page) for example in block.removeprefix("$ ").split("\n$ ")]
-    return [(line, output) for line, _, output in (example.partition("\n") for example in found)]
+    parts = [example for block in BLOCK.findall(page) for example in block.removeprefix("$ ").split("\n$ ")]
+    return [(line, output) for line, _, output in (example.partition("\n") for example in parts)]
 
 
 @pytest.mark.parametrize(("line", "output"), examples(PAGE))

@@ -36,23 +36,23 @@ def test_programs_get_every_figure(cli: Cli, tmp_path: Path) -> None:
     """The parts of the JSON document add up to the whole, as it is in the files."""
     folder = write_hf(tmp_path / "tiny", hf_tensors())
     (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER), encoding="utf-8")
-    found = json.loads(cli("inspect", str(folder), "--json").stdout)
+    inspection = json.loads(cli("inspect", str(folder), "--json").stdout)
     expected = sum(values.size for values in hf_tensors().values())
-    assert sum(part["parameters"] for part in found["parts"]) == found["parameters"] == expected
-    assert sum(part["nbytes"] for part in found["parts"]) == found["nbytes"] == 2 * expected
-    assert (found["format"], found["tokenizer"], found["problems"]) == ("Hugging Face", 12, [])
+    assert sum(part["parameters"] for part in inspection["parts"]) == inspection["parameters"] == expected
+    assert sum(part["nbytes"] for part in inspection["parts"]) == inspection["nbytes"] == 2 * expected
+    assert (inspection["format"], inspection["tokenizer"], inspection["problems"]) == ("Hugging Face", 12, [])
 
 
 def test_what_cannot_be_loaded_is_said_and_why(cli: Cli, tmp_path: Path) -> None:
     """All problems are listed, not only the first; exit code 4, and the JSON document is still there."""
     folder = write_hf(tmp_path / "bent", hf_tensors() | {"model.norm.weight": np.zeros(31, np.float32)})
-    found = inspect(folder)
-    assert len(found.problems) == 2
-    assert "'model.norm.weight'" in found.problems[0]
-    assert "tokenizer.json" in found.problems[1]
+    inspection = inspect(folder)
+    assert len(inspection.problems) == 2
+    assert "'model.norm.weight'" in inspection.problems[0]
+    assert "tokenizer.json" in inspection.problems[1]
     result = cli("inspect", str(folder), "--json")
     assert result.exit_code == 4
-    assert json.loads(result.stdout)["problems"] == list(found.problems)
+    assert json.loads(result.stdout)["problems"] == list(inspection.problems)
     assert "cannot be loaded" in result.stderr
 
 
@@ -81,9 +81,9 @@ def test_a_directory_of_metas_is_described(cli: Cli, tmp_path: Path) -> None:
 
 def test_a_vision_network_nobody_describes_is_no_vision(tmp_path: Path) -> None:
     """Tensors alone do not make a model see."""
-    found = inspect(write_hf(tmp_path / "tiny", seeing_tensors()))
-    assert found.vision is None
-    assert "It has a vision tower that its configuration does not describe: text only." in found.notes
+    inspection = inspect(write_hf(tmp_path / "tiny", seeing_tensors()))
+    assert inspection.vision is None
+    assert "It has a vision tower that its configuration does not describe: text only." in inspection.notes
 
 
 def test_a_directory_of_gguf_files_is_no_checkpoint(cli: Cli, tmp_path: Path) -> None:

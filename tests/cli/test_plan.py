@@ -104,7 +104,7 @@ def test_plugins_are_discovered_once(program: Any, install: Any, tmp_path: Path,
 def test_explain_shows_every_number_with_its_label(torch: Cli) -> None:
     """Memory by class, caches by engine, the roofline, and what is left out."""
     text = words(torch("plan", "-m", "scout", "--gpus", "H100-80GB", "--explain").stdout)
-    for shown in (
+    for phrase in (
         "routed experts 49.8 GB exact",
         "all weights 60.4 GB exact",
         "a token in 12 global layers 49 kB exact",
@@ -113,7 +113,7 @@ def test_explain_shows_every_number_with_its_label(torch: Cli) -> None:
         "guessed torch 0.1: ",
         "Not modelled: speculative decoding",
     ):
-        assert shown in text
+        assert phrase in text
 
 
 def test_explain_of_an_echo(cli: Cli) -> None:
@@ -146,9 +146,9 @@ def test_a_checkpoint_on_disk_is_compared_by_its_own_sizes(cli: Cli, tmp_path: P
 def test_the_best_is_one_row_for_each_machine_and_model(cli: Cli) -> None:
     """What is named best is the first of all rows by the policy, or what lacks least."""
     ask = ("plan", "--compare", "--gpus", "h100", "--gpus", "8xh100", "--best", "--policy", "speed")
-    found = json.loads(cli(*ask, "--json").stdout)
-    del found["remote"]
-    for name, rows in found.items():
+    machines = json.loads(cli(*ask, "--json").stdout)
+    del machines["remote"]
+    for name, rows in machines.items():
         everything = json.loads(cli("plan", "--compare", "--gpus", name, "--policy", "speed", "--json").stdout)[name]
         assert [row["layout"]["model"] for row in rows] == ["scout", "maverick"]
         for row in rows:
@@ -213,12 +213,12 @@ def test_a_file_that_cannot_grow_leaves_the_old_one(tmp_path: Path) -> None:
     limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); sys.argv = sys.argv[1:]; "
     limited += "runpy.run_module('llama4sdk', run_name='__main__', alter_sys=True)"
     environment = {**os.environ, **TORCH, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", limited, *command], capture_output=True, text=True, env=environment, check=False
     )
-    assert done.returncode == 2
-    assert os.strerror(errno.EFBIG) in done.stderr
-    assert "Hint: Write --plot to a directory" in words(done.stderr)
+    assert result.returncode == 2
+    assert os.strerror(errno.EFBIG) in result.stderr
+    assert "Hint: Write --plot to a directory" in words(result.stderr)
     assert old.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
@@ -229,11 +229,11 @@ def test_the_same_inputs_give_the_same_plan(program: Any, tmp_path: Path) -> Non
     for seed in ("0", "4242"):
         env = {**TORCH, "PYTHONHASHSEED": seed}
         file = tmp_path / f"{seed}.svg"
-        said = [
+        texts = [
             program("plan", "--gpus", "8xh100", "-m", "scout", *more, env=env).stdout
             for more in (("--json",), ("--explain", "--plot", str(file)), ("--compare", "--json"))
         ]
-        outputs.append((said, file.read_bytes()))
+        outputs.append((texts, file.read_bytes()))
     assert outputs[0] == outputs[1]
     assert all(outputs[0][0])
 
@@ -243,11 +243,11 @@ def test_the_same_inputs_give_the_same_plan(program: Any, tmp_path: Path) -> Non
 )
 def test_a_narrow_terminal_loses_nothing(cli: Cli, environment: dict[str, str], options: tuple[str, ...]) -> None:
     """At 80 columns no line is longer, no word is cut, and every word of the wide page is there."""
-    asked = ("plan", *options, "--gpus", "rtx-4090", "--ram", "64GB", "--context-length", "9000")
+    command = ("plan", *options, "--gpus", "rtx-4090", "--ram", "64GB", "--context-length", "9000")
     environment |= {**TORCH, "COLUMNS": "300"}
-    wide = cli(*asked).stdout.split()
+    wide = cli(*command).stdout.split()
     environment["COLUMNS"] = "80"
-    narrow = cli(*asked).stdout
+    narrow = cli(*command).stdout
     assert max(map(len, narrow.splitlines())) <= 80
     assert "…" not in narrow
     assert set(wide) - {"machine"} <= set(narrow.split()) | {"machine"}
@@ -270,8 +270,8 @@ def test_a_config_alone_is_compared(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"model_type": "llama4", "text_config": text}))
     for name in (file, tmp_path):
-        shown = cli("plan", "--compare", "--best", "-m", str(name), "--gpus", "h100").stdout
-        assert re.search(r"bf16 +one device .* fits", shown)
+        output = cli("plan", "--compare", "--best", "-m", str(name), "--gpus", "h100").stdout
+        assert re.search(r"bf16 +one device .* fits", output)
     file.write_text(json.dumps({"model_type": "llama4", "text_config": text | {"num_key_value_heads": 0}}))
     result = cli("plan", "--compare", "-m", str(tmp_path))
     assert (result.exit_code, "https://" in result.stderr) == (4, False)
@@ -282,8 +282,8 @@ def test_a_batch_is_in_every_form_of_a_plan(torch: Cli, tmp_path: Path) -> None:
     """In words, with what each answer gets of the speed; as JSON; explained; drawn; compared; refused with a number."""
     ask = ("plan", "-m", "scout", "--gpus", "h100", "-q", "int4", "-c", "8192", "--batch", "4")
     text = words(torch(*ask, "--explain").stdout)
-    for shown in ("4 conversations at once", "4 answers together", "tokens/s each", "of 4 x 8,192 tokens"):
-        assert shown in text
+    for phrase in ("4 conversations at once", "4 answers together", "tokens/s each", "of 4 x 8,192 tokens"):
+        assert phrase in text
     plan = json.loads(torch(*ask, "--json").stdout)
     assert (plan["batch"], plan["context_length"]) == (4, 8192)
     picture = tmp_path / "plan.svg"

@@ -51,8 +51,8 @@ def test_an_error_is_told_with_its_hint(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_loading_is_silent_where_nobody_looks(program: Any, heavy: Any) -> None:
     """Without a terminal there is no bar, and nothing on stderr at all."""
-    done = program("generate", "--backend", "heavy", "hi there", env=heavy | {"HEAVY": "3000"})
-    assert (done.stdout, done.stderr, done.returncode) == ("hi there\n", "", 0)
+    result = program("generate", "--backend", "heavy", "hi there", env=heavy | {"HEAVY": "3000"})
+    assert (result.stdout, result.stderr, result.returncode) == ("hi there\n", "", 0)
 
 
 def test_a_bug_keeps_its_traceback(program: Any, install: Any) -> None:
@@ -161,6 +161,6 @@ try:
 except SystemExit:
     print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = {name.partition(".")[0] for name in json.loads(done.stderr)}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in json.loads(result.stderr)}
     assert not loaded & {"torch", "numpy", "pydantic", "httpx", "pluggy", "transformers", "llama4sdk_torch"}

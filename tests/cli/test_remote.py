@@ -81,22 +81,22 @@ class CloudEngine(Engine):
 @pytest.fixture
 def remote(install: Any) -> dict[str, str]:
     """The environment in which twenty remote backends are installed, and one has its key."""
-    found: dict[str, str] = install("remote_backends", REMOTE_BACKENDS)
-    return found | {"ECHOING_KEY": "x"}
+    environment: dict[str, str] = install("remote_backends", REMOTE_BACKENDS)
+    return environment | {"ECHOING_KEY": "x"}
 
 
 def test_the_doctor_stays_on_one_screen(program: Any, remote: dict[str, str]) -> None:
     """One line for all of them, no matter how many, and nothing is wrong with a key that nobody has."""
     few = program("doctor", env=remote | {"LLAMA4SDK_PLUGINS": "echo"}).stdout.splitlines()
-    done = program("doctor", env=remote)
-    assert len(done.stdout.splitlines()) <= len(few) + 8
-    text = " ".join(done.stdout.split())
+    result = program("doctor", env=remote)
+    assert len(result.stdout.splitlines()) <= len(few) + 8
+    text = " ".join(result.stdout.split())
     assert "remote echoing ready; 19 others need a key or an address" in text
     assert "llama4sdk backends" in text
     assert "cloud7" not in text
     bare = program("doctor", env={name: value for name, value in remote.items() if name != "ECHOING_KEY"})
     assert "remote 20 need a key or an address" in " ".join(bare.stdout.split())
-    assert bare.returncode == done.returncode == 1  # nothing local runs Llama 4 here
+    assert bare.returncode == result.returncode == 1  # nothing local runs Llama 4 here
 
 
 def test_each_is_told_where_that_is_wanted(program: Any, remote: dict[str, str]) -> None:
@@ -125,22 +125,22 @@ def test_a_plan_sums_them_up(program: Any, remote: dict[str, str]) -> None:
 
 def test_a_fallback_answers_where_a_backend_fails(program: Any, remote: dict[str, str]) -> None:
     """In its turn, and said so; also where there is no plan for the first. What has one place takes none."""
-    done = program("chat", "-b", "echoing", "--fallback", "cloud7", "--fallback", "echo=echo", "fail", env=remote)
-    assert (done.returncode, done.stdout) == (0, "fail\n")
-    assert "'echoing' failed (It is full.) Asking 'cloud7' instead." in done.stderr
-    assert "Asking 'echo' instead." in done.stderr
-    done = program("generate", "-b", "cloud7", "--fallback", "echo=echo", "--json", "hello", env=remote)
-    told = json.loads(done.stdout)
-    assert (told["text"], told["backend"], len(told["attempts"])) == ("hello", "echo", 2)
+    result = program("chat", "-b", "echoing", "--fallback", "cloud7", "--fallback", "echo=echo", "fail", env=remote)
+    assert (result.returncode, result.stdout) == (0, "fail\n")
+    assert "'echoing' failed (It is full.) Asking 'cloud7' instead." in result.stderr
+    assert "Asking 'echo' instead." in result.stderr
+    result = program("generate", "-b", "cloud7", "--fallback", "echo=echo", "--json", "hello", env=remote)
+    answer = json.loads(result.stdout)
+    assert (answer["text"], answer["backend"], len(answer["attempts"])) == ("hello", "echo", 2)
     for command in (["plan"], ["eval", "perplexity", str(Path(__file__))]):
         assert program(*command, "--fallback", "echo", env=remote).returncode == 2
 
 
 def test_an_error_says_what_was_tried(program: Any, remote: dict[str, str]) -> None:
     """Each try on a line of its own, then the hint, and the exit status of endpoints."""
-    done = program("chat", "-b", "echoing", "fail", env=remote)
-    assert done.returncode == 5
-    assert done.stderr.splitlines() == [
+    result = program("chat", "-b", "echoing", "fail", env=remote)
+    assert result.returncode == 5
+    assert result.stderr.splitlines() == [
         "Error: It is full.",
         "  tried scout on echoing, 1.0 s: OverloadedError: It is full.",
         "  tried scout on echoing, 2.0 s: OverloadedError: It is full.",
@@ -150,8 +150,8 @@ def test_an_error_says_what_was_tried(program: Any, remote: dict[str, str]) -> N
 
 def test_the_address_of_a_server(program: Any, remote: dict[str, str]) -> None:
     """``--endpoint`` goes to the backend; one that is none is refused, and a password in it is not repeated."""
-    done = program("chat", "-b", "echoing", "-e", "http://localhost:8000/v1/", "Hi", env=remote)
-    assert done.stdout == "http://localhost:8000/v1 0\n"
+    result = program("chat", "-b", "echoing", "-e", "http://localhost:8000/v1/", "Hi", env=remote)
+    assert result.stdout == "http://localhost:8000/v1 0\n"
     wrong = program("chat", "-b", "echoing", "-e", "https://me:s3cret@host/v1", "Hi", env=remote)
     assert wrong.returncode == 2
     assert "s3cret" not in wrong.stdout + wrong.stderr
@@ -163,12 +163,12 @@ def test_a_key_is_typed_and_not_shown(terminal: Any, program: Any, remote: dict[
         it.expect("API key: ")
         time.sleep(0.2)  # until getpass has turned the echo off
         it.press("s3cret-key\r")
-        shown = it.expect("None 10")
+        prompt = it.expect("None 10")
         assert it.finish() == 0
-    assert "s3cret" not in shown
-    done = program("chat", "-b", "echoing", "--ask-key", "Hi", env=remote)
-    assert done.returncode == 2
-    assert "no terminal to ask for the key at" in done.stderr
+    assert "s3cret" not in prompt
+    result = program("chat", "-b", "echoing", "--ask-key", "Hi", env=remote)
+    assert result.returncode == 2
+    assert "no terminal to ask for the key at" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -187,11 +187,11 @@ def test_exit_codes(error: Any, code: int) -> None:
 
 def test_a_batch(program: Any, remote: dict[str, str], tmp_path: Path) -> None:
     """From file to file: a summary, the failures, exit status 1 while there are some, and a second run that goes on."""
-    wanted, answers = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    requests, answers = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     odd = json.dumps({"messages": "line\u2028separator"}, ensure_ascii=False)
     body = {"custom_id": "q-3", "body": {"model": "scout", "messages": [{"role": "user", "content": "fail"}]}}
-    wanted.write_text(f'"one"\n\n{odd}\n{json.dumps(body)}\n', encoding="utf-8")
-    first = program("batch", str(wanted), str(answers), "-b", "echoing", "-m", "scout", env=remote)
+    requests.write_text(f'"one"\n\n{odd}\n{json.dumps(body)}\n', encoding="utf-8")
+    first = program("batch", str(requests), str(answers), "-b", "echoing", "-m", "scout", env=remote)
     assert first.returncode == 1
     assert "Request 2 (q-3) failed: It is full. Hint: Wait a minute." in first.stderr
     assert first.stdout.splitlines()[:4] == [
@@ -200,7 +200,7 @@ def test_a_batch(program: Any, remote: dict[str, str], tmp_path: Path) -> None:
         "tokens    4 read, 6 written",
         "cost      $0.50",
     ]
-    second = program("batch", str(wanted), str(answers), "-b", "echoing", "-m", "scout", "--json", env=remote)
+    second = program("batch", str(requests), str(answers), "-b", "echoing", "-m", "scout", "--json", env=remote)
     found = json.loads(second.stdout)
     assert second.returncode == 1
     assert {name: found[name] for name in ("requests", "answered", "resumed", "failed", "cost")} == {
@@ -223,22 +223,22 @@ def test_a_batch(program: Any, remote: dict[str, str], tmp_path: Path) -> None:
 )
 def test_a_batch_of_nonsense(cli: Any, tmp_path: Path, content: str, words: str) -> None:
     """Is refused before anything runs, with the place of the fault."""
-    wanted, answers = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    wanted.write_text(content)
-    done = cli("batch", str(wanted), str(answers), "-m", "echo")
-    assert done.exit_code == 2
-    assert words in done.stderr
+    requests, answers = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    requests.write_text(content)
+    result = cli("batch", str(requests), str(answers), "-m", "echo")
+    assert result.exit_code == 2
+    assert words in result.stderr
     assert not answers.exists()
 
 
 def test_a_batch_s_budget(program: Any, remote: dict[str, str], tmp_path: Path) -> None:
     """What has no known price is not bought with a limit; the message says what to do in a program."""
-    wanted = tmp_path / "in.jsonl"
-    wanted.write_text('"one"\n')
-    arguments = ["batch", str(wanted), str(tmp_path / "out.jsonl"), "-b", "echoing", "-m", "scout", "--max-cost", "1"]
-    done = program(*arguments, env=remote)
-    assert done.returncode == 1
-    assert "so that max_cost cannot be kept" in done.stderr
+    requests = tmp_path / "in.jsonl"
+    requests.write_text('"one"\n')
+    arguments = ["batch", str(requests), str(tmp_path / "out.jsonl"), "-b", "echoing", "-m", "scout", "--max-cost", "1"]
+    result = program(*arguments, env=remote)
+    assert result.returncode == 1
+    assert "so that max_cost cannot be kept" in result.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
@@ -246,9 +246,9 @@ def test_ctrl_c_in_a_batch(remote: dict[str, str], environment: dict[str, str], 
     """Says where what is done is, and ends as interrupted commands do."""
     import os
 
-    wanted, answers = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    wanted.write_text('"one"\n"wait"\n')
-    command = [sys.executable, "-m", "llama4sdk", "batch", str(wanted), str(answers), "-b", "echoing", "-m", "scout"]
+    requests, answers = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    requests.write_text('"one"\n"wait"\n')
+    command = [sys.executable, "-m", "llama4sdk", "batch", str(requests), str(answers), "-b", "echoing", "-m", "scout"]
     everything = {**os.environ, **environment, **remote}
     with subprocess.Popen(command, env=everything, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as it:
         until = time.monotonic() + 30

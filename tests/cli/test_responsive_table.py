@@ -16,10 +16,10 @@ ROWS = (("scout", "16", "llama.cpp", "fits"), ("scout", "8", "torch", "lacks 84.
 def table(*, prose: bool = True, grouped: bool = True) -> ResponsiveTable:
     numbers = Column(heading="bits", right=True)
     columns = Column(heading="model", style="bold"), numbers, Column(heading="engine"), Column()
-    made = ResponsiveTable(*columns, prose=prose, grouped=grouped)
+    responsive = ResponsiveTable(*columns, prose=prose, grouped=grouped)
     for row in ROWS:
-        made.add_row(*row)
-    return made
+        responsive.add_row(*row)
+    return responsive
 
 
 def printed(table: ResponsiveTable, width: int) -> list[str]:

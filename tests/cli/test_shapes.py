@@ -55,14 +55,14 @@ def test_the_shape_reaches_the_backend(program: Any, install: Any, tmp_path: Pat
     schema, grammar = tmp_path / "schema.json", tmp_path / "grammar.lark"
     schema.write_text('{"enum": ["é", 1]}', encoding="utf-8")
     grammar.write_text('start: "a"\n')
-    for option, value, seen in (
+    for option, value, expected in (
         ("--schema", str(schema), {"kind": "json_schema", "definition": {"enum": ["é", 1]}}),
         ("--regex", "[a-z]+", {"kind": "regex", "pattern": "[a-z]+"}),
         ("--grammar", str(grammar), {"kind": "grammar", "lark": 'start: "a"\n'}),
     ):
-        done = program(command, "-m", "repeater", option, value, "Hello", env=repeater)
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout) == seen
+        result = program(command, "-m", "repeater", option, value, "Hello", env=repeater)
+        assert result.returncode == 0, result.stderr
+        assert json.loads(result.stdout) == expected
 
 
 @pytest.mark.parametrize(

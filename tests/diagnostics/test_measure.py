@@ -84,7 +84,7 @@ def test_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "MEMORY_SECONDS", 0.05)
     steps: list[str] = []
     machine = LAPTOP.model_copy(update={"free_memory": 128 * MIB, "disk_free": 64 * MIB})
-    found = measure.measure_machine(machine, tmp_path, step=steps.append)
+    measured = measure.measure_machine(machine, tmp_path, step=steps.append)
     assert steps == ["memory", "disk"]
-    assert found.devices == {}
+    assert measured.devices == {}
     assert not any(tmp_path.iterdir())

@@ -33,10 +33,12 @@ def plan(**changed: Any) -> Plan:
     return Plan(**(values | changed))
 
 
-def room(made: Plan | None, **machine: Any) -> list[tuple[str, str]]:
-    found = check_free_space(LAPTOP.model_copy(update=machine), made, home=HOME)
-    assert all(each.fix for each in found)
-    return [(each.title, each.status) for each in check_free_space(LAPTOP.model_copy(update=machine), made, home=HOME)]
+def free_space(plan: Plan | None, **machine: Any) -> list[tuple[str, str]]:
+    checks = check_free_space(LAPTOP.model_copy(update=machine), plan, home=HOME)
+    assert all(check.fix for check in checks)
+    return [
+        (check.title, check.status) for check in check_free_space(LAPTOP.model_copy(update=machine), plan, home=HOME)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -53,26 +55,28 @@ def test_gpus_of_several_kinds_are_numbered_in_two_ways(
     gpus: str, environment: Mapping[str, str], titles: list[str]
 ) -> None:
     """Unless the variable says that CUDA goes by slots, as this list does."""
-    found = [each for each in check_devices(describe(gpus), environment) if each.title != "Speed"]
-    assert [each.title for each in found] == titles
-    assert all(each.fix == "export CUDA_DEVICE_ORDER=PCI_BUS_ID" for each in found)
+    checks = [check for check in check_devices(describe(gpus), environment) if check.title != "Speed"]
+    assert [check.title for check in checks] == titles
+    assert all(check.fix == "export CUDA_DEVICE_ORDER=PCI_BUS_ID" for check in checks)
 
 
 @pytest.mark.parametrize("divided", [True, False])
 def test_slices_do_not_last(divided: bool) -> None:
     """A card that was divided is whole again after a restart, which nobody expects."""
     device = H100_X1.devices[0].model_copy(update={"slice": divided})
-    found = check_devices(H100_X1.model_copy(update={"devices": (device,), "memory_bandwidth": 1}), {})
-    assert [each.title for each in found] == (["Slices"] if divided else [])
+    checks = check_devices(H100_X1.model_copy(update={"devices": (device,), "memory_bandwidth": 1}), {})
+    assert [check.title for check in checks] == (["Slices"] if divided else [])
 
 
 def test_what_is_not_measured_is_told() -> None:
     """With the command that measures it; where it is known, since when."""
-    (found,) = check_devices(LAPTOP, {})
-    assert "llama4sdk doctor --bench" in (found.fix or "")
-    known = LAPTOP.model_copy(update={"memory_bandwidth": 31 * GB, "disk_bandwidth": 2 * GB, "measured": "2026-11-21"})
-    assert list(check_devices(known, {})) == []
-    (line,) = [each for each in check_hardware(known, python="3.11.0", home=HOME) if each.title == "Speed"]
+    (unmeasured,) = check_devices(LAPTOP, {})
+    assert "llama4sdk doctor --bench" in (unmeasured.fix or "")
+    measured = LAPTOP.model_copy(
+        update={"memory_bandwidth": 31 * GB, "disk_bandwidth": 2 * GB, "measured": "2026-11-21"}
+    )
+    assert list(check_devices(measured, {})) == []
+    (line,) = [check for check in check_hardware(measured, python="3.11.0", home=HOME) if check.title == "Speed"]
     assert line.text == "memory 31 GB/s, disk 2.0 GB/s, measured 2026-11-21"
 
 
@@ -81,14 +85,14 @@ def test_what_is_not_measured_is_told() -> None:
 )
 def test_swap_in_use_is_told(total: int, free: float, titles: list[str]) -> None:
     """From a gigabyte on, memory has been short."""
-    assert [title for title, _ in room(None, total_swap=total, free_swap=int(free))] == titles
+    assert [title for title, _ in free_space(None, total_swap=total, free_swap=int(free))] == titles
 
 
 @pytest.mark.parametrize(("need", "titles"), [(9.1, ["Tight"]), (8.9, [])])
 def test_a_plan_that_leaves_little_memory_is_told(need: float, titles: list[str]) -> None:
     """Of ten gigabytes free, nine are all that should be taken."""
-    made = plan(memory={"cpu": int(need * GB)})
-    assert [title for title, _ in room(made, free_memory=10 * GB)] == titles
+    large = plan(memory={"cpu": int(need * GB)})
+    assert [title for title, _ in free_space(large, free_memory=10 * GB)] == titles
 
 
 @pytest.mark.parametrize(
@@ -104,7 +108,7 @@ def test_a_plan_that_leaves_little_memory_is_told(need: float, titles: list[str]
 )
 def test_a_disk_too_small_for_the_model_of_the_plan(changed: Any, free: int | None, titles: Any) -> None:
     """Only where it must still be fetched, and only if that is known."""
-    assert room(plan(**changed), disk_free=free) == titles
+    assert free_space(plan(**changed), disk_free=free) == titles
 
 
 @pytest.mark.parametrize(
@@ -114,26 +118,26 @@ def test_a_disk_too_small_for_the_model_of_the_plan(changed: Any, free: int | No
 def test_two_builds_of_onnxruntime(names: tuple[str, ...], titles: list[str]) -> None:
     """Each puts its files where the other's are."""
     machine = LAPTOP.model_copy(update={"runtimes": tuple(Runtime(name=name, version="1.23") for name in names)})
-    assert [each.title for each in check_libraries(machine, {})] == titles
+    assert [check.title for check in check_libraries(machine, {})] == titles
 
 
 def test_a_library_that_is_too_old_for_its_plugin() -> None:
     """Named with both versions and the command."""
-    (found,) = check_libraries(LAPTOP, {"llama4sdk-torch": (("torch", "2.4.1", "2.9"),)})
-    assert (found.status, found.text) == ("warn", "llama4sdk-torch needs torch 2.9 or newer; 2.4.1 is installed")
-    assert found.fix == "pip install -U 'torch>=2.9'"
+    (outdated,) = check_libraries(LAPTOP, {"llama4sdk-torch": (("torch", "2.4.1", "2.9"),)})
+    assert (outdated.status, outdated.text) == ("warn", "llama4sdk-torch needs torch 2.9 or newer; 2.4.1 is installed")
+    assert outdated.fix == "pip install -U 'torch>=2.9'"
 
 
-def models(machine: Hardware = LAPTOP, begun: Any = None, **places: Path | None) -> dict[str, Check]:
-    return {each.title: each for each in check_models(machine, places, begun or {})}
+def models(machine: Hardware = LAPTOP, partial: Any = None, **paths: Path | None) -> dict[str, Check]:
+    return {check.title: check for check in check_models(machine, paths, partial or {})}
 
 
 @pytest.mark.parametrize("key", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "~/.cache/huggingface/token"])
 def test_gated_weights_need_a_token(key: str) -> None:
     """It is told where weights are absent and no credential is here, with the address of the licence."""
-    found = models(scout=None)["Licence"]
-    assert found.status == "info"
-    assert "huggingface.co/meta-llama/Llama-4-Scout-17B-16E-Instruct" in (found.fix or "")
+    licence = models(scout=None)["Licence"]
+    assert licence.status == "info"
+    assert "huggingface.co/meta-llama/Llama-4-Scout-17B-16E-Instruct" in (licence.fix or "")
     assert "Licence" not in models(LAPTOP.model_copy(update={"credentials": (key,)}), scout=None)
     assert "Licence" not in models(scout=Path("/w/scout"))
     assert "Licence" not in models(demo=None)
@@ -141,7 +145,9 @@ def test_gated_weights_need_a_token(key: str) -> None:
 
 def test_a_model_that_came_in_part() -> None:
     """How much of it is where, and how to go on; the demo goes on by itself."""
-    found = models(scout=None, demo=None, begun={"scout": (Path("/hub/x"), 12 * GB), "demo": (Path("/w/d"), 5 * 10**6)})
-    assert found["scout"].text == "Llama 4 Scout 17B-16E Instruct, only in part: 12.0 GB in /hub/x"
-    assert "hf download meta-llama/Llama-4-Scout-17B-16E-Instruct" in (found["scout"].fix or "")
-    assert found["demo"].fix == "llama4sdk pull demo"
+    checks = models(
+        scout=None, demo=None, partial={"scout": (Path("/hub/x"), 12 * GB), "demo": (Path("/w/d"), 5 * 10**6)}
+    )
+    assert checks["scout"].text == "Llama 4 Scout 17B-16E Instruct, only in part: 12.0 GB in /hub/x"
+    assert "hf download meta-llama/Llama-4-Scout-17B-16E-Instruct" in (checks["scout"].fix or "")
+    assert checks["demo"].fix == "llama4sdk pull demo"

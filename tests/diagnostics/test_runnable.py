@@ -15,16 +15,18 @@ from llama4sdk.testing.machines import H100_X1, H100_X8, LAPTOP, MACHINES
 GB = 10**9
 
 
-def rows(machine: Hardware, usable: Collection[str] = ("torch",), **given: Any) -> dict[tuple[str, int], RunnableModel]:
-    return {(row.model, row.bits): row for row in runnable_models(machine, usable=usable, **given)}
+def rows(
+    machine: Hardware, usable: Collection[str] = ("torch",), **options: Any
+) -> dict[tuple[str, int], RunnableModel]:
+    return {(row.model, row.bits): row for row in runnable_models(machine, usable=usable, **options)}
 
 
 @pytest.mark.parametrize("name", sorted(MACHINES))
 def test_every_machine_has_a_short_table(name: str) -> None:
     """Seven rows and at most one more for each model; what fits has a context, what does not says what it lacks."""
-    found = runnable_models(MACHINES[name], usable=("torch",))
-    assert 7 <= len(found) <= 9
-    for row in found:
+    table = runnable_models(MACHINES[name], usable=("torch",))
+    assert 7 <= len(table) <= 9
+    for row in table:
         assert row.fits == (row.context > 0)
         assert row.fits or row.lacks > 0 or row.verdict == "refused"
         assert row.download > 0
@@ -64,9 +66,9 @@ def test_fewer_bits_are_shown_only_where_four_do_not_fit() -> None:
 
 def test_fewer_bits_are_shown_where_four_would_crawl() -> None:
     """With a disk to read experts from, four bits fit a Mac with 64 GB; a plan takes fewer, on its GPU."""
-    found = rows(describe("m3-max-64gb").model_copy(update={"disk_free": 1000 * GB, "disk_kind": "nvme"}))
-    assert (found["scout", 4].kind, found["scout", 2].kind) == ("disk", "single")
-    assert ("maverick", 2) not in found  # from disk everything crawls
+    table = rows(describe("m3-max-64gb").model_copy(update={"disk_free": 1000 * GB, "disk_kind": "nvme"}))
+    assert (table["scout", 4].kind, table["scout", 2].kind) == ("disk", "single")
+    assert ("maverick", 2) not in table  # from disk everything crawls
 
 
 def test_what_is_short_is_told_by_place() -> None:
@@ -79,10 +81,10 @@ def test_what_is_short_is_told_by_place() -> None:
 def test_downloads_are_sized_timed_and_held_against_the_disk() -> None:
     """In bytes, in seconds at the link's speed, and against what is free; nothing is said of what is here."""
     machine = LAPTOP.model_copy(update={"disk_free": 100 * GB})
-    found = rows(machine, link_speed=50_000_000, here=("demo",))
-    scout = found["scout", 16]
+    table = rows(machine, link_speed=50_000_000, here=("demo",))
+    scout = table["scout", 16]
     assert scout.download == 217_283_587_072
     assert scout.download_seconds == scout.download / 50_000_000
-    assert (scout.disk_fits, found["scout", 4].disk_fits) == (False, True)
-    assert (found["demo", 16].here, found["demo", 16].disk_fits) == (True, None)
+    assert (scout.disk_fits, table["scout", 4].disk_fits) == (False, True)
+    assert (table["demo", 16].here, table["demo", 16].disk_fits) == (True, None)
     assert rows(LAPTOP.model_copy(update={"disk_free": None}))["scout", 16].disk_fits is None
