@@ -194,6 +194,40 @@ def ours(url: str) -> tuple[Verb, Verb]:
     return unary, streamed
 
 
+def bare_sync(url: str) -> tuple[Verb, Verb]:
+    """``httpx.Client``, and the same written by hand. It blocks the event loop, in which nothing else runs."""
+    client = httpx.Client()
+    address = f"{url}/v1/chat/completions"
+
+    async def unary(tokens: int) -> int:
+        return len(client.post(address, json=body(tokens, stream=False)).json()["choices"])
+
+    async def streamed(tokens: int) -> int:
+        count = 0
+        with client.stream("POST", address, json=body(tokens, stream=True)) as response:
+            for line in response.iter_lines():
+                if line.startswith("data: {") and (choices := json.loads(line[6:])["choices"]):
+                    count += bool(choices[0]["delta"].get("content"))
+        return count
+
+    return unary, streamed
+
+
+def ours_sync(url: str) -> tuple[Verb, Verb]:
+    """A RemoteEngine whose synchronous methods are called, so that its event loop runs in the background."""
+    engine = plain_engine(url)
+
+    async def unary(tokens: int) -> int:
+        request = Request(prompt="Hi", sampling=SamplingParams(max_tokens=tokens, seed=0))
+        return sum(1 for _ in engine.stream(request)) - 1
+
+    async def streamed(tokens: int) -> int:
+        request = Request(prompt="Hi", sampling=SamplingParams(max_tokens=tokens))
+        return sum(1 for _ in engine.stream(request)) - 1
+
+    return unary, streamed
+
+
 def ours_whole(url: str) -> tuple[Verb, Verb]:
     """AsyncClient with the plugin for OpenAI's protocol."""
     client = AsyncClient("fake", backend=PLUGIN, endpoint=f"{url}/v1", api_key="none")
@@ -243,14 +277,20 @@ def of_litellm(url: str) -> tuple[Verb, Verb]:
 
 def contestants(url: str) -> dict[str, tuple[Verb, Verb]]:
     """Those that are installed."""
-    found = {"httpx, bytes only": raw(url), "httpx": bare(url), "llama4sdk engine": ours(url)}
+    clients = {
+        "httpx, bytes only": raw(url),
+        "httpx": bare(url),
+        "llama4sdk engine": ours(url),
+        "httpx, sync": bare_sync(url),
+        "llama4sdk engine, sync": ours_sync(url),
+    }
     if PLUGIN in Registry.discover().names:
-        found["llama4sdk AsyncClient"] = ours_whole(url)
+        clients["llama4sdk AsyncClient"] = ours_whole(url)
     if importlib.util.find_spec("openai"):
-        found["openai"] = of_openai(url)
+        clients["openai"] = of_openai(url)
     if importlib.util.find_spec("litellm"):
-        found["litellm"] = of_litellm(url)
-    return found
+        clients["litellm"] = of_litellm(url)
+    return clients
 
 
 async def overhead(url: str) -> None:

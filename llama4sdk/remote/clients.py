@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
 
 import httpx
@@ -58,7 +57,7 @@ class HttpSender(Protocol):
 
 @dataclass(eq=False, slots=True)
 class _Shard:
-    client: httpx.AsyncClient
+    client: _PlainClient
     requests: int = 0
     idle_since: float = 0.0
 
@@ -117,15 +116,40 @@ async def _close_idle(shards: list[_Shard]) -> None:
         await shards.pop().client.aclose()
 
 
-def _new_client(url: httpx.URL, trust_store: TrustStore) -> httpx.AsyncClient:
-    """A client for one server, without what httpx would read from the environment: ``TrustStore`` does, and better."""
+class _PlainClient(httpx.AsyncHTTPTransport):
+    """A transport of httpx with a client's methods: no redirects, no cookies, nothing from the environment.
+
+    ``httpx.AsyncClient`` around it would prepare for these for every request, which takes a third of its time.
+    """
+
+    def build_request(
+        self,
+        method: str,
+        url: httpx.URL | str,
+        *,
+        headers: dict[str, str],
+        content: bytes,
+        timeout: None,
+        extensions: dict[str, Any],
+    ) -> httpx.Request:
+        """The request as it is; without a timeout in it, the transport has none."""
+        del timeout
+        return httpx.Request(method, url, headers=headers, content=content, extensions=extensions)
+
+    async def send(self, request: httpx.Request, *, stream: bool, follow_redirects: bool) -> httpx.Response:
+        """Send it. Responses are always streamed, and redirects are never followed."""
+        del stream, follow_redirects
+        return await self.handle_async_request(request)
+
+
+def _new_client(url: httpx.URL, trust_store: TrustStore) -> _PlainClient:
+    """A client for one server. The certificates for https are not read where only http is spoken."""
     try:
-        return httpx.AsyncClient(
+        return _PlainClient(
             verify=trust_store.context if url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             proxy=proxy_for(url, trust_store),
             trust_env=False,
             limits=LIMITS,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         )
     except ImportError:
         raise ConfigurationError(

@@ -234,8 +234,7 @@ class _Trace:
 def _headers(call: Call) -> dict[str, str]:
     """The call's headers, and ours where it has none of that name."""
     names = {name.lower() for name in call.headers}
-    defaults = {"User-Agent": _user_agent(), "Accept-Encoding": "identity"}
-    return {**{name: value for name, value in defaults.items() if name.lower() not in names}, **call.headers}
+    return {**{name: value for name, value in _default_headers() if name.lower() not in names}, **call.headers}
 
 
 @lru_cache(maxsize=256)
@@ -248,10 +247,10 @@ def _parsed(url: str) -> httpx.URL:
 
 
 @lru_cache(maxsize=1)
-def _user_agent() -> str:
+def _default_headers() -> tuple[tuple[str, str], ...]:
     from importlib.metadata import version
 
-    return f"llama4sdk/{version('llama4sdk')}"
+    return ("Accept", "*/*"), ("Accept-Encoding", "identity"), ("User-Agent", f"llama4sdk/{version('llama4sdk')}")
 
 
 def _body_too_large(backend: str) -> APIError:
