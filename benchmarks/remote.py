@@ -200,11 +200,11 @@ def bare_sync(url: str) -> tuple[Verb, Verb]:
     address = f"{url}/v1/chat/completions"
 
     async def unary(tokens: int) -> int:
-        return len(client.post(address, json=body(tokens, stream=False)).json()["choices"])
+        return len(client.post(address, json=body(tokens, stream=False)).json()["choices"])  # noqa: ASYNC212
 
     async def streamed(tokens: int) -> int:
         count = 0
-        with client.stream("POST", address, json=body(tokens, stream=True)) as response:
+        with client.stream("POST", address, json=body(tokens, stream=True)) as response:  # noqa: ASYNC212
             for line in response.iter_lines():
                 if line.startswith("data: {") and (choices := json.loads(line[6:])["choices"]):
                     count += bool(choices[0]["delta"].get("content"))
