@@ -44,7 +44,7 @@ CONTRACT_VERSION: Final = 1
 
 
 class BackendInfo(Value):
-    """A backend's visiting card. Making one must import nothing heavy."""
+    """A backend's description, by which it is found. Constructing one must import nothing heavy."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     summary: str
@@ -60,7 +60,7 @@ class BackendInfo(Value):
     contract: int = CONTRACT_VERSION
 
     def missing_modules(self) -> tuple[str, ...]:
-        """Those of ``requires`` that are not installed. Imports none of them."""
+        """The modules of ``requires`` that are not installed. Imports none of them."""
         return missing(self.requires)
 
     def knows(self, model: str | None) -> bool:
@@ -69,13 +69,13 @@ class BackendInfo(Value):
 
 
 class Need(Value):
-    """What the caller wants. ``None`` means that the backend may choose."""
+    """The caller's requirements. ``None`` means that the backend may choose."""
 
     #: A catalogue name, a path, a repository id, or a name the backend declares in ``BackendInfo.models``.
     model: str | None = None
-    #: What requests will use; the planner turns down an offer that lacks one.
+    #: Features that requests will use; the planner rejects an offer that lacks one.
     features: frozenset[Feature] = frozenset()
-    #: Those of ``catalog.ModelSpec.languages`` that requests will be in; the planner sees to them.
+    #: Languages that requests will be in, as in ``ModelSpec.languages``; the planner checks them.
     languages: frozenset[str] = frozenset()
     #: Tokens of prompt and answer; an offer may have more, never less.
     context_length: int | None = Field(default=None, ge=1)
@@ -84,9 +84,9 @@ class Need(Value):
     #: A config only where no scheme means the same; refuse one that you cannot serve exactly.
     quantization: Quantization | QuantizationConfig | None = None
     device: str | None = None
-    #: What counts first where the backend has several ways.
+    #: The preference among several ways that the backend has.
     prefer: Preference = "balanced"
-    #: Where to reach the server, with what key; a backend that runs models itself refuses one.
+    #: The address and key of the server; a backend that runs models itself refuses one.
     endpoint: Endpoint | None = None
 
 
@@ -95,14 +95,14 @@ class Offer(PlacedModel):
 
     #: Why this quantization, where the backend chose it.
     quantization_reason: str | None = None
-    #: What this model can do here, when it is less than the backend's card says.
+    #: The capabilities with this model here, when they are less than those of ``BackendInfo``.
     capabilities: Capabilities | None = None
     #: Why this placement, quantization and context, in one sentence.
     reason: str
 
 
 class Unavailable(Value):
-    """Why a backend cannot serve a need, and what would change that."""
+    """The reason why a backend cannot serve a need, and what would change that."""
 
     reason: str
     fix: str | None = None
@@ -122,13 +122,13 @@ class Engine(ABC):
     def stream(self, request: Request) -> Iterator[Event]:
         """Answer a request as deltas followed by exactly one ``Finish``.
 
-        The iterator is a generator (or has ``close``): closing it early frees whatever the request held.
+        The iterator is a generator (or has ``close``): closing it early frees the request's memory.
         Raises ContextLengthError before the first event when the prompt, or the prompt and ``max_tokens``, do not fit
         into the context; ``llama4sdk.local.windows.room_for_answer`` is that rule.
         """
 
     def astream(self, request: Request) -> AsyncIterator[Event]:
-        """The same as an async generator. Only called when ``astream`` is a declared feature."""
+        """Answer a request as an async generator. Only called when ``astream`` is a declared feature."""
         raise UnsupportedFeatureError(type(self).__name__, "astream")
 
     def embed(self, request: EmbedRequest) -> Embeddings:
@@ -142,20 +142,20 @@ class Engine(ABC):
     def score(self, request: ScoreRequest, *, progress: Progress | None = None) -> Scores:
         """The log-probability of each token of a text. Only called when ``score`` is a declared feature.
 
-        Long texts are read in the windows that ``llama4sdk.local.windows.windows`` names; ``progress`` is called now
-        and then, in the calling thread. Raises ContextLengthError when a window is longer than the context.
+        Long texts are read in the windows of ``llama4sdk.local.windows.windows``; ``progress`` is called repeatedly, in
+        the calling thread. Raises ContextLengthError when a window is longer than the context.
         """
         raise UnsupportedFeatureError(type(self).__name__, "score")
 
     def memory(self) -> Memory:
-        """What it was seen to take since it began to load; without ``measured`` where it cannot tell."""
+        """The memory it was measured to take since it began to load; without ``measured`` where it cannot be told."""
         return Memory()
 
     def close(self) -> None:  # noqa: B027 - an engine that holds nothing has nothing to do
         """Free memory and sockets. Streams still open end with StreamClosedError."""
 
     async def aclose(self) -> None:
-        """The same within an event loop; an engine with sockets in that loop closes them here."""
+        """Close within an event loop; an engine with sockets in that loop closes them here."""
         import asyncio
 
         await asyncio.to_thread(self.close)
@@ -168,7 +168,7 @@ class Backend(ABC):
 
     @abstractmethod
     def offer(self, need: Need, hardware: Hardware) -> Offer | Unavailable:
-        """Say what could be done for ``need`` on ``hardware``.
+        """Propose how to serve ``need`` on ``hardware``, or say why that is impossible.
 
         Quick and without side effects: no device is opened, no weights are read (headers may be). ``hardware`` may
         describe another machine than this one.
@@ -176,12 +176,12 @@ class Backend(ABC):
 
     @abstractmethod
     def load(self, plan: Plan, *, progress: Progress | None = None) -> Engine:
-        """Make the engine the plan describes. The only slow step.
+        """Load the engine that the plan describes. The only slow step.
 
-        ``progress``, where it is given, may be told how many bytes of the weights are read, and of how many.
+        ``progress``, where it is given, may be called with the bytes of the weights that are read, and their total.
         Raises ModelLoadError, WeightsNotFoundError or DeviceMemoryError.
         """
 
     def connect(self, plan: Plan, need: Need, *, progress: Progress | None = None) -> Engine:
-        """The same, knowing what the caller asked for: its endpoint and key, which no plan holds."""
+        """Load with the caller's need at hand: its endpoint and key, which no plan holds."""
         return self.load(plan, progress=progress)

@@ -1,4 +1,4 @@
-"""What an engine can do, declared as data so that everything else is refused before any work."""
+"""An engine's capabilities, declared as data so that everything else is refused before any work."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _known(options: frozenset[str]) -> frozenset[str]:
 
 
 class Capabilities(Value):
-    """What is on offer. Everything not named is refused."""
+    """The features and options of an engine. Everything not named is refused."""
 
     features: frozenset[Feature] = frozenset({"generate", "chat"})
     #: The ``SamplingParams`` fields that are honoured.
@@ -45,10 +45,10 @@ class Capabilities(Value):
     remote: bool = False
 
     def of_model(self, *, chat: bool, tools: bool, images: bool) -> Capabilities:
-        """These, less what a model cannot do. Images and tools are part of a chat."""
-        called = chat and tools
-        able: dict[Feature, bool] = {"chat": chat, "tools": called, "tool_choice": called, "images": chat and images}
-        lacking = {feature for feature, can in able.items() if not can}
+        """These capabilities, less those that a model lacks. Images and tools are part of a chat."""
+        calls = chat and tools
+        able: dict[Feature, bool] = {"chat": chat, "tools": calls, "tool_choice": calls, "images": chat and images}
+        lacking = {feature for feature, supported in able.items() if not supported}
         return self.model_copy(update={"features": self.features - lacking})
 
     @field_serializer("features", "sampling", when_used="json")

@@ -27,22 +27,24 @@ __all__ = ["INT4_GROUP", "LINEAR", "MatrixFormat", "ModuleClass", "Quantization"
 ModuleClass: TypeAlias = Literal[
     "attention", "experts", "shared_expert", "dense", "router", "norms", "embedding", "head", "vision"
 ]
-#: What a scheme's name alone quantizes: nine tenths of the weights and more.
+#: The classes that a scheme's name alone quantizes: nine tenths of the weights and more.
 LINEAR: Final[tuple[ModuleClass, ...]] = ("attention", "experts", "shared_expert", "dense")
 
-NEVER: Final[Mapping[ModuleClass, str]] = {
+#: Classes that cannot be quantized, and why.
+UNQUANTIZABLE: Final[Mapping[ModuleClass, str]] = {
     "router": "it is small, and it decides which expert runs",
     "norms": "they are small, and scale everything that follows",
     "vision": "it is small, and runs in full precision only",
 }
-"""What cannot be quantized, and why."""
 
 #: Inputs that share a scale in int4, unless a group size or a checkpoint says otherwise.
 INT4_GROUP: Final = 128
 
-MORE_NAMES: Final = "Groups: 'int4-g32'; activations: 'int8/fp32'; by class of modules: 'experts=int4,attention=int8'."
+MORE_NAMES_HINT: Final = (
+    "Groups: 'int4-g32'; activations: 'int8/fp32'; by class of modules: 'experts=int4,attention=int8'."
+)
 
-NAME: Final = re.compile(r"(?P<scheme>[a-z]+\d+)(-g(?P<group>\d+))?(/(?P<dtype>[a-z]+\d+))?")
+SCHEME_NAME: Final = re.compile(r"(?P<scheme>[a-z]+\d+)(-g(?P<group>\d+))?(/(?P<dtype>[a-z]+\d+))?")
 
 
 class Quantization(StrEnum):
@@ -72,7 +74,7 @@ class MatrixFormat:
 
     scheme: Quantization
     group_size: int | None = None
-    #: What the scales are held in.
+    #: The precision of the scales.
     scale: Quantization = Quantization.FP32
     #: Whether each scale has a smallest value beside it, added to what it scales.
     minimum: bool = False
@@ -96,7 +98,7 @@ class QuantizationConfig(Value):
     """
 
     attention: Quantization = Quantization.BF16
-    #: The routed ones.
+    #: Routed experts.
     experts: Quantization = Quantization.BF16
     shared_expert: Quantization = Quantization.BF16
     #: Feed-forward layers that are no mixtures.
@@ -124,21 +126,21 @@ class QuantizationConfig(Value):
 
     @model_validator(mode="before")
     @classmethod
-    def _the_rest_in_dtype(cls, fields: object) -> object:
+    def _fill_in_dtype(cls, fields: object) -> object:
         if not isinstance(fields, Mapping):
             return fields
         return dict.fromkeys(get_args(ModuleClass), fields.get("dtype", Quantization.BF16)) | dict(fields)
 
     @model_validator(mode="after")
-    def _possible(self) -> QuantizationConfig:
+    def _check_possible(self) -> QuantizationConfig:
         if not self.dtype.full_precision:
             raise ValueError(f"activations cannot be {self.dtype}; choose fp32 or bf16 as dtype")
         if self.group_size and not any(self.scheme(module) is Quantization.INT4 for module in get_args(ModuleClass)):
             raise ValueError("'group_size' is of int4, and nothing here is int4")
         for module in get_args(ModuleClass):
             scheme = self.scheme(module)
-            if module in NEVER and not scheme.full_precision:
-                raise ValueError(f"'{module}' cannot be {scheme}: {NEVER[module]}; leave it out")
+            if module in UNQUANTIZABLE and not scheme.full_precision:
+                raise ValueError(f"'{module}' cannot be {scheme}: {UNQUANTIZABLE[module]}; leave it out")
             if scheme.full_precision and scheme is not self.dtype:
                 raise ValueError(f"'{module}' cannot be {scheme} beside {self.dtype}; set dtype='{scheme}' for all")
         return self
@@ -153,24 +155,24 @@ class QuantizationConfig(Value):
         if isinstance(value, QuantizationConfig):
             return value
         if "=" in value:
-            return cls(**_named(value))  # type: ignore[arg-type]  # validated there
-        match = NAME.fullmatch(value)
+            return cls(**_parse_fields(value))  # type: ignore[arg-type]  # validated there
+        match = SCHEME_NAME.fullmatch(value)
         if match is None or match["scheme"] not in set(Quantization):
             hint = nearest(str(value), [q.value for q in Quantization], "Quantizations")
-            raise ConfigurationError(f"There is no quantization '{value}'.", hint=f"{hint} {MORE_NAMES}")
+            raise ConfigurationError(f"There is no quantization '{value}'.", hint=f"{hint} {MORE_NAMES_HINT}")
         scheme = Quantization(match["scheme"])
-        rest = match["dtype"] or (scheme if scheme.full_precision else Quantization.BF16)
+        dtype = match["dtype"] or (scheme if scheme.full_precision else Quantization.BF16)
         group = int(match["group"]) if match["group"] else None
-        fields: dict[str, object] = {**dict.fromkeys(LINEAR, scheme), "group_size": group, "dtype": rest}
+        fields: dict[str, object] = {**dict.fromkeys(LINEAR, scheme), "group_size": group, "dtype": dtype}
         return cls(**fields)  # type: ignore[arg-type]  # validated there
 
     def scheme(self, module: ModuleClass) -> Quantization:
-        """What the matrices of one class are held in."""
+        """The scheme of the matrices of one class."""
         scheme: Quantization = getattr(self, module)
         return scheme
 
     def format(self, module: ModuleClass) -> MatrixFormat:
-        """How they are held, where the checkpoint does not have them quantized already."""
+        """The format of the matrices of one class, where the checkpoint does not have them quantized already."""
         scheme = self.scheme(module)
         if scheme is Quantization.INT4:
             return MatrixFormat(scheme=scheme, group_size=self.group_size or INT4_GROUP, scale=Quantization.BF16)
@@ -195,8 +197,8 @@ class QuantizationConfig(Value):
     def __str__(self) -> str:
         scheme, group = self.attention, f"-g{self.group_size}" if self.group_size else ""
         plain = Quantization.BF16 if not scheme.full_precision else scheme
-        named = {scheme: scheme.value + group * (scheme is Quantization.INT4)}
-        name = named[scheme] if self.dtype is plain else f"{named[scheme]}/{self.dtype}"
+        short = scheme.value + group * (scheme is Quantization.INT4)
+        name = short if self.dtype is plain else f"{short}/{self.dtype}"
         if self == QuantizationConfig.of(name):
             return name
         parts = [(module, self.scheme(module)) for module in get_args(ModuleClass)]
@@ -204,7 +206,7 @@ class QuantizationConfig(Value):
         return ", ".join([*words, f"the rest {self.dtype}"])
 
 
-def _named(text: str) -> dict[str, object]:
+def _parse_fields(text: str) -> dict[str, object]:
     """The fields of ``experts=int4,group_size=32``. Raises ConfigurationError for one that stands there twice."""
     fields: dict[str, object] = {}
     for pair in text.split(","):

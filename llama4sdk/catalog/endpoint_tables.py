@@ -21,17 +21,26 @@ __all__ = ["CURRENT_FOR", "Ability", "Listing", "read"]
 
 T = TypeVar("T", bound=Value)
 
-KEY: Final = ("endpoint", "model")
-#: Columns of several words.
-LISTS: Final = ("ids", "features", "lacks")
-#: In a user's file: takes a value away. An empty cell leaves it as it is.
-NOTHING: Final = "none"
+KEY_COLUMNS: Final = ("endpoint", "model")
+#: Columns that hold several words.
+LIST_COLUMNS: Final = ("ids", "features", "lacks")
+#: In a user's file: removes a value. An empty cell leaves it as it is.
+REMOVED: Final = "none"
 
-Row = dict[str, object]
+#: How long a listing counts as current.
+CURRENT_FOR: Final = timedelta(days=90)
+
+#: Alternatives that a message names at most.
+MAX_NAMED_ALTERNATIVES: Final = 4
+
+Row: TypeAlias = dict[str, object]
+Ability: TypeAlias = Literal["images", "tools", "stream_tools", "tool_choice", "json_schema"]
+Tokens: TypeAlias = Annotated[int, Field(ge=1)]
+Dollars: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def read(kind: type[Listing]) -> tuple[Listing, ...]:
-    """Every row as such a value. Raises ConfigurationError for a user's file that is not right."""
+    """All rows as listings. Raises ConfigurationError for a user's file with a mistake."""
     path = settings.endpoints_file()
     if path is None:
         return _listings(kind, None, 0)
@@ -49,25 +58,26 @@ def _listings(kind: type[Listing], path: Path | None, _changed: int) -> tuple[Li
     with files("llama4sdk.catalog").joinpath("endpoints.csv").open(encoding="utf-8") as file:
         rows = {_key(row): row for _, row in _rows(file, "endpoints.csv", kind)}
     if path is not None:
-        with path.open(encoding="utf-8-sig", newline="") as own:
-            _override(rows, own, path, kind)
-    found = [_made(kind, row, "endpoints.csv", None) for row in rows.values()]
-    return tuple(sorted(found, key=lambda listing: (listing.endpoint.lower(), listing.model)))
+        with path.open(encoding="utf-8-sig", newline="") as user_file:
+            _override(rows, user_file, path, kind)
+    every = [_parse(kind, row, "endpoints.csv", None) for row in rows.values()]
+    return tuple(sorted(every, key=lambda listing: (listing.endpoint.lower(), listing.model)))
 
 
-def _override(rows: dict[tuple[str, str], Row], own: Iterable[str], path: Path, kind: type[Value]) -> None:
-    seen: dict[tuple[str, str], int] = {}
-    for line, row in _rows(own, str(path), kind):
+def _override(rows: dict[tuple[str, str], Row], lines: Iterable[str], path: Path, kind: type[Value]) -> None:
+    """Change rows by those of a user's file, and add its new ones."""
+    line_by_key: dict[tuple[str, str], int] = {}
+    for line, row in _rows(lines, str(path), kind):
         key = _key(row)
-        if key in seen:
-            raise _fault(path, line, "model", f"the same endpoint and model stand in line {seen[key]}")
-        seen[key] = line
-        known = rows.get(key)
-        changes: Row = {column: None if value == NOTHING else value for column, value in row.items() if value}
-        if known is not None:
-            changes |= {column: known[column] for column in KEY}
-        merged = {**(known or {"source": path.name}), **changes}
-        _made(kind, merged, str(path), line)
+        if key in line_by_key:
+            raise _fault(path, line, "model", f"the same endpoint and model stand in line {line_by_key[key]}")
+        line_by_key[key] = line
+        original = rows.get(key)
+        changes: Row = {column: None if value == REMOVED else value for column, value in row.items() if value}
+        if original is not None:
+            changes |= {column: original[column] for column in KEY_COLUMNS}
+        merged = {**(original or {"source": path.name}), **changes}
+        _parse(kind, merged, str(path), line)
         rows[key] = merged
 
 
@@ -81,7 +91,7 @@ def _rows(lines: Iterable[str], name: str, kind: type[Value]) -> Iterator[tuple[
                 raise _fault(
                     name, 1, column, "there is no such column", hint=nearest(column, kind.model_fields, "Columns")
                 )
-        for column in KEY:
+        for column in KEY_COLUMNS:
             if heading.count(column) != 1:
                 raise _fault(name, 1, column, "it must be there, once")
         for cells in reader:
@@ -91,7 +101,7 @@ def _rows(lines: Iterable[str], name: str, kind: type[Value]) -> Iterator[tuple[
                 last = heading[min(len(cells), len(heading)) - 1]
                 raise _fault(name, reader.line_num, last, f"{len(cells)} values for {len(heading)} columns")
             row: Row = {column: cell.strip() for column, cell in zip(heading, cells, strict=True)}
-            for column in KEY:
+            for column in KEY_COLUMNS:
                 if not row[column]:
                     raise _fault(name, reader.line_num, column, "it is empty")
             yield reader.line_num, row
@@ -101,9 +111,9 @@ def _rows(lines: Iterable[str], name: str, kind: type[Value]) -> Iterator[tuple[
         ) from error
 
 
-def _made(kind: type[T], row: Row, name: str, line: int | None) -> T:
+def _parse(kind: type[T], row: Row, name: str, line: int | None) -> T:
     fields: Row = {column: value for column, value in row.items() if value not in ("", None)}
-    for column in LISTS:
+    for column in LIST_COLUMNS:
         if isinstance(words := fields.get(column), str):
             fields[column] = words.split()
     try:
@@ -115,44 +125,27 @@ def _made(kind: type[T], row: Row, name: str, line: int | None) -> T:
 
 
 def _key(row: Row) -> tuple[str, str]:
-    endpoint, model = (str(row[column]).lower() for column in KEY)
+    endpoint, model = (str(row[column]).lower() for column in KEY_COLUMNS)
     return endpoint, model
 
 
-def _fault(name: str | Path, line: int, column: str, what: str, *, hint: str | None = None) -> ConfigurationError:
+def _fault(name: str | Path, line: int, column: str, problem: str, *, hint: str | None = None) -> ConfigurationError:
     return ConfigurationError(
-        f"'{name}', line {line}, column '{column}': {what}.",
+        f"'{name}', line {line}, column '{column}': {problem}.",
         hint=hint or "docs/endpoints.md says what each column holds.",
     )
 
 
-#: How long what was seen is taken to hold.
-CURRENT_FOR: Final = timedelta(days=90)
-
-
-#: How many alternatives a message names.
-NAMED: Final = 4
-
-
-Ability: TypeAlias = Literal["images", "tools", "stream_tools", "tool_choice", "json_schema"]
-
-
-Tokens: TypeAlias = Annotated[int, Field(ge=1)]
-
-
-Dollars: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
 class Listing(Value):
-    """One model at one endpoint. ``None`` is what nobody has published; prices are US dollars for a million tokens."""
+    """One model at one endpoint. Unpublished values are ``None``; prices are US dollars for a million tokens."""
 
     endpoint: Annotated[str, Field(min_length=1)]
     model: Annotated[str, Field(min_length=1)]
     #: The backend that speaks to it, as ``Client(backend=...)`` takes it; ``None`` where there is none.
     backend: str | None = None
-    #: What the endpoint calls the model; the first is what is asked for.
+    #: The endpoint's names for the model; the first is used in requests.
     ids: tuple[str, ...] = ()
-    #: ``dedicated``: only on machines rented for oneself there, under whatever name one gave it, not by the token.
+    #: ``dedicated``: served there on rented machines alone, under the renter's name for it, not by the token.
     status: Literal["active", "dedicated", "retired"] = "active"
     #: The day it ends, or ended, to be served by the token.
     ends: date | None = None
@@ -162,9 +155,9 @@ class Listing(Value):
     max_output: Tokens | None = None
     input: Dollars | None = None
     output: Dollars | None = None
-    #: What is known to work there.
+    #: Abilities known to work there.
     features: frozenset[Ability] = frozenset()
-    #: What is known not to; what is in neither is unknown.
+    #: Abilities known not to work; those in neither set are unknown.
     lacks: frozenset[Ability] = frozenset()
     #: In one request.
     max_images: Tokens | None = None
@@ -175,7 +168,7 @@ class Listing(Value):
     #: ``documented``: by whoever runs it. ``reported``: by others. ``unverified``: nobody to quote.
     confidence: Literal["documented", "reported", "unverified"] = "reported"
     source: str = ""
-    #: The day it was looked up; ``None`` for what a user's own file says without one.
+    #: The day it was looked up; ``None`` for a user's own row without one.
     checked: date | None = None
 
     @field_serializer("features", "lacks", when_used="json")
@@ -184,7 +177,7 @@ class Listing(Value):
 
     @property
     def blended(self) -> float | None:
-        """For a million tokens of which three in four are prompt, as prices are usually compared."""
+        """The price of a million tokens of which three in four are prompt, as prices are usually compared."""
         return None if self.input is None or self.output is None else (3 * self.input + self.output) / 4
 
     def cost(self, prompt: int, answer: int) -> float | None:
@@ -194,7 +187,7 @@ class Listing(Value):
         return (self.input * prompt + self.output * answer) / 1e6
 
     def can(self, ability: Ability) -> bool | None:
-        """Whether that works there; ``None`` where nobody has said."""
+        """Whether an ability works there; ``None`` where nobody has said."""
         return True if ability in self.features else False if ability in self.lacks else None
 
     def ended(self, today: date) -> bool:
@@ -202,11 +195,11 @@ class Listing(Value):
         return self.status != "active" or (self.ends is not None and self.ends <= today)
 
     def old(self, today: date) -> bool:
-        """Whether it was looked up too long ago to be taken for today's."""
+        """Whether it was looked up too long ago to count as current."""
         return self.checked is not None and today - self.checked > CURRENT_FOR
 
     def current(self, today: date) -> bool:
-        """Whether it was seen not long ago, and is still offered."""
+        """Whether it was looked up recently, and is still offered."""
         return not self.old(today) and not self.ended(today)
 
     def state(self, today: date) -> str:

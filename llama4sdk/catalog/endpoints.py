@@ -10,11 +10,11 @@ from collections.abc import Callable
 from datetime import date
 
 from llama4sdk.catalog import endpoint_tables, models
-from llama4sdk.catalog.endpoint_tables import NAMED, Listing
+from llama4sdk.catalog.endpoint_tables import MAX_NAMED_ALTERNATIVES, Listing
 from llama4sdk.errors import ModelRetiredError
 from llama4sdk.events import Usage
 
-__all__ = ["alternatives", "find", "id_for", "listings", "pricing", "retired_error", "serving"]
+__all__ = ["alternatives", "describe_end", "find", "id_for", "listings", "pricing", "retired_error", "serving"]
 
 
 def listings() -> tuple[Listing, ...]:
@@ -25,25 +25,25 @@ def listings() -> tuple[Listing, ...]:
     return endpoint_tables.read(Listing)
 
 
-def find(where: str, model: str) -> Listing | None:
-    """A model at an endpoint, named in any case; either by the SDK's name for it or by the endpoint's own."""
-    place, name = where.lower(), _name(model)
+def find(endpoint: str, model: str) -> Listing | None:
+    """The listing of a model, by the SDK's or the endpoint's name for it, at an endpoint named in any case."""
+    wanted, name = endpoint.lower(), _sdk_name(model)
     for listing in listings():
-        named = place in (listing.endpoint.lower(), listing.backend)
-        if named and (listing.model == name or model in listing.ids):
+        if wanted in (listing.endpoint.lower(), listing.backend) and (listing.model == name or model in listing.ids):
             return listing
     return None
 
 
 def serving(model: str, *, today: date | None = None) -> tuple[Listing, ...]:
     """Who serves it today by the token: first what a backend speaks to, the cheapest first."""
-    name, day = _name(model), today or date.today()
-    found = [one for one in listings() if (one.model == name or model in one.ids) and not one.ended(day)]
-    return tuple(sorted(found, key=_preference))
+    name, day = _sdk_name(model), today or date.today()
+    current = (listing for listing in listings() if not listing.ended(day))
+    matching = [listing for listing in current if listing.model == name or model in listing.ids]
+    return tuple(sorted(matching, key=_preference))
 
 
 def id_for(backend: str, model: str) -> str | None:
-    """What that endpoint calls the model. Names that are none of ours pass; ``None`` where nobody has said."""
+    """The endpoint's name for the model. Names unknown to the SDK stay as they are; ``None`` where nobody has said."""
     listing = find(backend, model)
     if listing is not None and listing.ids:
         return model if model in listing.ids else listing.ids[0]
@@ -51,7 +51,7 @@ def id_for(backend: str, model: str) -> str | None:
 
 
 def pricing(backend: str, model: str) -> Callable[[Usage], float | None]:
-    """What an answer of such usage costs there, in dollars; ``None`` where no price or no count is known."""
+    """A function from an answer's usage to its cost in dollars; it gives ``None`` without a price or a count."""
     listing = find(backend, model)
 
     def cost(usage: Usage) -> float | None:
@@ -64,12 +64,13 @@ def pricing(backend: str, model: str) -> Callable[[Usage], float | None]:
 
 def alternatives(model: str, *, besides: str | None = None, today: date | None = None) -> str:
     """A sentence: who else serves it by the token, for how much, and the backend to pass."""
-    others = [one for one in serving(model, today=today) if one.backend and besides not in (one.backend, one.endpoint)]
-    told = "'llama4sdk models --remote' lists who serves it."
+    advice = "'llama4sdk models --remote' lists who serves it."
+    reachable = (listing for listing in serving(model, today=today) if listing.backend)
+    others = [listing for listing in reachable if besides not in (listing.backend, listing.endpoint)]
     if not others:
-        return told
-    offers = ", ".join(_offered(one) for one in others[:NAMED])
-    return f"Still served, at dollars per million tokens in/out: {offers}; {told}"
+        return advice
+    offers = ", ".join(_describe_offer(listing) for listing in others[:MAX_NAMED_ALTERNATIVES])
+    return f"Still served, at dollars per million tokens in/out: {offers}; {advice}"
 
 
 def retired_error(
@@ -81,9 +82,12 @@ def retired_error(
     said: str = "",
     today: date | None = None,
 ) -> ModelRetiredError:
-    """The error for a model that is no longer served there, with what still serves it. ``said`` is the endpoint's."""
+    """The error for a model that is no longer served there, with who still serves it.
+
+    ``said`` is the endpoint's own message.
+    """
     return ModelRetiredError(
-        f"{end_of(backend, model)}{f' It said: {said}' if said else ''}",
+        f"{describe_end(backend, model)}{f' It said: {said}' if said else ''}",
         backend=backend,
         status=status,
         request_id=request_id,
@@ -91,7 +95,8 @@ def retired_error(
     )
 
 
-def end_of(backend: str, model: str) -> str:
+def describe_end(backend: str, model: str) -> str:
+    """A sentence: that the endpoint no longer serves the model, and since when."""
     listing = find(backend, model)
     if listing is None:
         return f"'{backend}' no longer serves '{model}'."
@@ -104,7 +109,7 @@ def end_of(backend: str, model: str) -> str:
     return f"{listing.endpoint} no longer serves '{listing.model}'{since}."
 
 
-def _offered(listing: Listing) -> str:
+def _describe_offer(listing: Listing) -> str:
     price = "" if listing.blended is None else f" {listing.input:.2f}/{listing.output:.2f}"
     doubt = ", unverified" if listing.confidence == "unverified" else ""
     return f"{listing.endpoint}{price} (backend='{listing.backend}'{doubt})"
@@ -116,6 +121,6 @@ def _preference(listing: Listing) -> tuple[bool, bool, bool, float, str]:
     return listing.backend is None, doubtful, price is None, price or 0.0, listing.endpoint
 
 
-def _name(model: str) -> str:
+def _sdk_name(model: str) -> str:
     spec = models.find(model)
     return spec.name if spec else model

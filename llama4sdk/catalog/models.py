@@ -36,6 +36,7 @@ LLAMA4_LICENSE: Final = "Llama 4 Community License"
 
 LLAMA4_VOCAB_SIZE: Final = 202_048
 
+#: The languages that Meta supports; pretraining covered 200.
 LANGUAGES: Final = (
     "Arabic",
     "English",
@@ -50,7 +51,6 @@ LANGUAGES: Final = (
     "Thai",
     "Vietnamese",
 )
-"""What Meta supports; pretraining saw 200."""
 
 #: Encoder, adapter and projector; the same in Scout and Maverick.
 VISION_PARAMETERS: Final = 811_115_008 + 39_845_888 + 20_971_520
@@ -62,7 +62,7 @@ class ModelSpec(Value):
     name: str
     title: str
     aliases: tuple[str, ...] = ()
-    #: Where the weights are published: a Hugging Face repository.
+    #: The Hugging Face repository of the weights.
     repository: str | None = None
     license: str
     released: bool = True
@@ -70,14 +70,14 @@ class ModelSpec(Value):
     context_length: int | None
     config: TextConfig | None = None
     vision_parameters: int = 0
-    #: Those its maker supports, in English.
+    #: The languages its maker supports, by their English names.
     languages: tuple[str, ...] = ()
     published_precision: Quantization = Quantization.BF16
     notes: str = ""
 
     @property
     def parameters(self) -> int | None:
-        """Exact total, vision included."""
+        """The exact number, vision included."""
         return None if self.config is None else sizes.parameters(self.config) + self.vision_parameters
 
     @property
@@ -90,7 +90,7 @@ class ModelSpec(Value):
         return sizes.parameters(c) - idle
 
     def weight_bytes(self, quantization: Quantization | QuantizationConfig) -> int | None:
-        """Memory the loaded weights take, in bytes."""
+        """Bytes of the loaded weights; ``None`` for a model that was never released."""
         if self.config is None:
             return None
         return sizes.weight_bytes(self.config, quantization, other_parameters=self.vision_parameters)
@@ -205,16 +205,16 @@ MODELS: Final = (SCOUT, MAVERICK, BEHEMOTH, REASONING, DEMO)
 
 def find(name: str) -> ModelSpec | None:
     """The model of this name, alias, title or repository, in any case; ``None`` when there is none."""
-    wanted = name.lower()
+    lower_name = name.lower()
     for spec in MODELS:
         names = (spec.name, *spec.aliases, spec.title.lower(), (spec.repository or spec.name).lower())
-        if wanted in names:
+        if lower_name in names:
             return spec
     return None
 
 
 def unreleased(spec: ModelSpec, name: str) -> ConfigurationError:
-    """The error for a model that was announced and never came, by the name it was asked for."""
+    """The error for a model that was announced and never released; ``name`` is the one it was asked for by."""
     return ConfigurationError(f"There are no weights of '{name}'. {spec.notes}", hint="Try 'maverick'.")
 
 

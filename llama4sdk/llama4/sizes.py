@@ -26,12 +26,12 @@ class Linear:
         return self.outputs * self.inputs * self.count
 
     def bytes(self, form: MatrixFormat) -> int:
-        """Memory of all of them, held in this way."""
+        """Memory of all of them in this format."""
         return form.bytes(self.outputs, self.inputs) * self.count
 
 
 def parameters(config: TextConfig) -> int:
-    """All parameters of the text network; tied embeddings count once."""
+    """The number of the text network's parameters; tied embeddings count once."""
     return sum(linear.parameters for linear in linears(config)) + _norms(config)
 
 
@@ -40,25 +40,25 @@ def weight_bytes(
 ) -> int:
     """Memory of the loaded weights. ``other_parameters`` (vision) are in full precision.
 
-    Exact for what is quantized when it is loaded; weights that a checkpoint has in codes keep its own scales.
+    Exact for what is quantized when it is loaded; weights that a checkpoint has quantized already keep its own scales.
     """
-    chosen = QuantizationConfig.of(quantization)
-    return sum(class_bytes(config, chosen).values()) + other_parameters * chosen.dtype.bits // 8
+    scheme = QuantizationConfig.of(quantization)
+    return sum(class_bytes(config, scheme).values()) + other_parameters * scheme.dtype.bits // 8
 
 
 def class_bytes(config: TextConfig, quantization: Quantization | QuantizationConfig) -> dict[ModuleClass, int]:
     """Memory of the text network's weights by class of modules; together they are ``weight_bytes``."""
-    chosen = QuantizationConfig.of(quantization)
-    sizes: dict[ModuleClass, int] = {"norms": _norms(config) * chosen.dtype.bits // 8}
+    scheme = QuantizationConfig.of(quantization)
+    sizes: dict[ModuleClass, int] = {"norms": _norms(config) * scheme.dtype.bits // 8}
     for linear in filter(lambda linear: linear.count, linears(config)):
-        sizes[linear.module] = sizes.get(linear.module, 0) + linear.bytes(chosen.format(linear.module))
+        sizes[linear.module] = sizes.get(linear.module, 0) + linear.bytes(scheme.format(linear.module))
     return sizes
 
 
 def kv_cache_bytes(config: TextConfig, context: int, *, value_bytes: int = 2, chunk_aware: bool = False) -> int:
-    """Keys and values of one sequence of ``context`` tokens.
+    """Bytes of the keys and values of one sequence of ``context`` tokens.
 
-    A chunk-aware cache keeps at most one chunk in the layers that cannot see further; a naive one keeps everything.
+    A chunk-aware cache keeps at most one chunk in the layers that attend no further; a naive one keeps everything.
     """
     per_token = 2 * config.num_kv_heads * config.head_dim * value_bytes
     local = len(config.chunked_layers) if chunk_aware else 0
@@ -67,7 +67,7 @@ def kv_cache_bytes(config: TextConfig, context: int, *, value_bytes: int = 2, ch
 
 
 def linears(c: TextConfig) -> Iterator[Linear]:
-    """The text network's matrices, the embedding among them; the head only where it is another."""
+    """The text network's matrices, the embedding among them; the head only where it is not the same."""
     queries, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
     yield Linear(module="embedding", outputs=c.vocab_size, inputs=c.hidden_size)
     if not c.tied_embeddings:

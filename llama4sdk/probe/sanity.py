@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Final
 
-from llama4sdk.hardware import MOST_CORES, MOST_DEVICES, MOST_DISK, MOST_MEMORY, Cpu, Device, Link
+from llama4sdk.hardware import MAX_CORES, MAX_DEVICES, MAX_DISK_BYTES, MAX_MEMORY_BYTES, Cpu, Device, Link
 from llama4sdk.probe.disk import Disk
 from llama4sdk.probe.memory import Memory
 
@@ -21,13 +21,13 @@ Problems = list[str]
 
 def plausible_memory(memory: Memory, problems: Problems) -> Memory:
     """The memory with implausible sizes as 0."""
-    if not _is_plausible(memory.total, MOST_MEMORY):
+    if not _is_plausible(memory.total, MAX_MEMORY_BYTES):
         problems.append(f"This machine claims {memory.total} bytes of memory: how much there is is not known.")
         return Memory()
     free = _free_part("This machine", memory.free, memory.total, problems)
-    installed = memory.installed if _is_plausible(memory.installed, MOST_MEMORY) else 0
-    swap = int(memory.swap) if _is_plausible(memory.swap, MOST_MEMORY) else 0
-    total_swap = max(swap, int(memory.total_swap)) if _is_plausible(memory.total_swap, MOST_MEMORY) else swap
+    installed = memory.installed if _is_plausible(memory.installed, MAX_MEMORY_BYTES) else 0
+    swap = int(memory.swap) if _is_plausible(memory.swap, MAX_MEMORY_BYTES) else 0
+    total_swap = max(swap, int(memory.total_swap)) if _is_plausible(memory.total_swap, MAX_MEMORY_BYTES) else swap
     return Memory(total=int(memory.total), free=free, installed=int(installed), swap=swap, total_swap=total_swap)
 
 
@@ -35,9 +35,9 @@ def plausible_devices(devices: Iterable[Device], problems: Problems) -> tuple[De
     """The devices of plausible memory size, without their other implausible values."""
     plausible: list[Device] = []
     for device in devices:
-        if not device.total_memory or not _is_plausible(device.total_memory, MOST_MEMORY):
+        if not device.total_memory or not _is_plausible(device.total_memory, MAX_MEMORY_BYTES):
             problems.append(f"{device.id} claims {device.total_memory} bytes of memory: it is left out.")
-        elif len(plausible) < MOST_DEVICES:
+        elif len(plausible) < MAX_DEVICES:
             plausible.append(_plausible_device(device, problems))
     return tuple(plausible)
 
@@ -47,12 +47,12 @@ def _plausible_device(device: Device, problems: Problems) -> Device:
     changes = {
         "free_memory": _free_part(device.id, device.free_memory, device.total_memory, problems),
         "memory_bandwidth": bandwidth if MIN_BANDWIDTH <= bandwidth <= MAX_BANDWIDTH else None,
-        "host_bandwidth": _plausible(device.host_bandwidth, MOST_MEMORY) or None,
-        "power_limit": _plausible(device.power_limit, MOST_MEMORY),
+        "host_bandwidth": _plausible(device.host_bandwidth, MAX_MEMORY_BYTES) or None,
+        "power_limit": _plausible(device.power_limit, MAX_MEMORY_BYTES),
         "compute_capability": capability
-        if capability and all(_is_plausible(n, MOST_CORES) for n in capability)
+        if capability and all(_is_plausible(n, MAX_CORES) for n in capability)
         else None,
-        "processes": _plausible(device.processes, MOST_MEMORY) or 0,
+        "processes": _plausible(device.processes, MAX_MEMORY_BYTES) or 0,
     }
     return device.model_copy(update=changes)
 
@@ -61,7 +61,7 @@ def plausible_links(links: Iterable[Link], devices: Iterable[Device]) -> tuple[L
     """The links between these devices, without implausible bandwidths."""
     ids = {device.id for device in devices}
     return tuple(
-        link.model_copy(update={"bandwidth": _plausible(link.bandwidth, MOST_MEMORY) or None})
+        link.model_copy(update={"bandwidth": _plausible(link.bandwidth, MAX_MEMORY_BYTES) or None})
         for link in links
         if len({*link.devices} & ids) == len(link.devices)
     )
@@ -69,7 +69,7 @@ def plausible_links(links: Iterable[Link], devices: Iterable[Device]) -> tuple[L
 
 def plausible_cpu(cpu: Cpu, problems: Problems) -> Cpu:
     """The processor, with one core if the number of cores is implausible."""
-    if 1 <= cpu.cores <= MOST_CORES:
+    if 1 <= cpu.cores <= MAX_CORES:
         return cpu
     problems.append(f"This machine claims {cpu.cores} cores: one is assumed.")
     return cpu.model_copy(update={"cores": 1})
@@ -77,7 +77,7 @@ def plausible_cpu(cpu: Cpu, problems: Problems) -> Cpu:
 
 def plausible_disk(disk: Disk, problems: Problems) -> Disk:
     """The disk, without an implausible free space."""
-    if disk.free is None or _is_plausible(disk.free, MOST_DISK):
+    if disk.free is None or _is_plausible(disk.free, MAX_DISK_BYTES):
         return disk
     problems.append(f"The disk claims {disk.free} free bytes: how much room there is is not known.")
     return disk._replace(free=None)

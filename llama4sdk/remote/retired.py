@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING
 
-from llama4sdk.catalog.endpoints import alternatives, end_of, find
+from llama4sdk.catalog.endpoints import alternatives, describe_end, find
 
 if TYPE_CHECKING:
     from llama4sdk.backend import Unavailable
@@ -23,4 +23,6 @@ def gone(backend: str, model: str, *, today: date | None = None) -> Unavailable 
     listing = find(backend, model)
     if listing is None or not listing.ended(today or date.today()):
         return None
-    return Unavailable(reason=end_of(backend, model).rstrip("."), fix=alternatives(model, besides=backend, today=today))
+    return Unavailable(
+        reason=describe_end(backend, model).rstrip("."), fix=alternatives(model, besides=backend, today=today)
+    )
