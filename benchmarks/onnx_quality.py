@@ -60,13 +60,13 @@ class Native:
 
     def logits(self, ids: Sequence[int]) -> Floats:
         network = self._network
-        found: Floats = network.logits(network.hidden(torch.tensor([ids]), network.new_cache(len(ids))))[0].numpy()
+        found: Floats = network.logits(network.hidden(torch.tensor(ids), network.new_cache(len(ids)))).numpy()
         return found
 
     def greedy(self, ids: Sequence[int]) -> list[int]:
         network, cache, given, answer = self._network, self._network.new_cache(len(ids) + STEPS), list(ids), list[int]()
         for _ in range(STEPS):
-            answer.append(int(network.logits(network.prefill(torch.tensor([given]), cache)).argmax()))
+            answer.append(int(network.logits(network.prefill(torch.tensor(given), cache)).argmax()))
             given = answer[-1:]
         return answer
 

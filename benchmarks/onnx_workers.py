@@ -77,12 +77,12 @@ def native(job: dict[str, Any]) -> Ready:
     network = load_model(open_checkpoint(Path(job["folder"])), device=torch.device("cpu"), quantization=quantization)
 
     def prefill(ids: list[int]) -> None:
-        network.logits(network.prefill(torch.tensor([ids]), network.new_cache(len(ids)))).argmax()
+        network.logits(network.prefill(torch.tensor(ids), network.new_cache(len(ids)))).argmax()
 
     def decode(ids: list[int]) -> None:
         cache = network.new_cache(len(ids))
         for token in ids:
-            network.logits(network.prefill(torch.tensor([[token]]), cache)).argmax()
+            network.logits(network.prefill(torch.tensor([token]), cache)).argmax()
 
     return Ready(None, timed(job, network.config.vocab_size, prefill, decode))
 
@@ -99,7 +99,7 @@ def optimum(job: dict[str, Any]) -> Ready:
 
     def run(ids: list[int], past: Any, length: int) -> Any:
         seen = torch.ones(1, length + len(ids), dtype=torch.int64)
-        found = model(torch.tensor([ids]), attention_mask=seen, past_key_values=past)
+        found = model(torch.tensor(ids), attention_mask=seen, past_key_values=past)
         found.logits[:, -1].argmax()
         return found.past_key_values
 

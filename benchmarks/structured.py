@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from llama4sdk_torch.generation import Mask
+from llama4sdk_torch.sampling import DeviceMask
 from pydantic import BaseModel
 
 from llama4sdk.constraints import JsonSchema
@@ -59,16 +59,16 @@ def main(path: str) -> None:
     constraints = Constraints(tokenizer, tokenizer.turn_ends, tokenizer.size)
     request, cpu = Request(prompt="A film:", constraint=JsonSchema.of(Film)), torch.device("cpu")
     start = time.perf_counter()
-    constraints.guide(request)
+    constraints.token_mask(request)
     print(f"the first guide, vocabulary included {time.perf_counter() - start:8.2f} s")
     answer = tokenizer.encode(json.dumps(ANSWER, ensure_ascii=False))[1:]
     guides, masks, tensors, steps = [], [], [], []
     for _ in range(ROUNDS):
         start = time.perf_counter()
-        guide = constraints.guide(request)
+        guide = constraints.token_mask(request)
         guides.append(time.perf_counter() - start)
         assert guide is not None
-        mask, bits = Mask(guide, cpu), np.empty(guide.words, np.uint32)
+        mask, bits = DeviceMask(guide, cpu), np.empty(guide.words, np.uint32)
         for token in answer:
             start = time.thread_time()
             guide.fill(bits.ctypes.data)

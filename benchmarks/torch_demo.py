@@ -68,14 +68,14 @@ class Ours:
     def prefill(self) -> float:
         """Seconds to the last token's logits."""
         self.cache = self.network.new_cache(PROMPT + STEPS)
-        return seconds(lambda: self.network.logits(self.network.prefill(TOKENS, self.cache)))
+        return seconds(lambda: self.network.logits(self.network.prefill(TOKENS[0], self.cache)))
 
     def decode(self) -> float:
         """Seconds for ``STEPS`` greedy tokens behind the prompt."""
         return seconds(self._steps)
 
     def _steps(self) -> None:
-        token = TOKENS[:, -1:]
+        token = TOKENS[0, -1:]
         for _ in range(STEPS):
             token = self.network.logits(self.network.prefill(token, self.cache)).argmax(-1, keepdim=True)
 
@@ -101,7 +101,7 @@ class Theirs:
         return seconds(self._steps)
 
     def _steps(self) -> None:
-        token = TOKENS[:, -1:]
+        token = TOKENS[0, -1:]
         for _ in range(STEPS):
             token = self.model(token, past_key_values=self.cache).logits[:, -1].argmax(-1, keepdim=True)
 

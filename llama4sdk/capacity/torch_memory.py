@@ -20,6 +20,7 @@ __all__ = [
     "RUNTIME_BYTES",
     "UNPACKING_BYTES",
     "MemoryKind",
+    "cache_room",
     "memory_breakdown",
     "runtime_bytes",
     "scored_rows",
@@ -57,6 +58,20 @@ SCORING_BYTES: Final = 24
 
 #: Activations of the tiles that are encoded at once, in the published network and float32.
 VISION_WORKSPACE_BYTES: Final = 512 * 2**20
+
+
+#: The least number of tokens by which a cache grows.
+CACHE_GRAIN: Final = 64
+
+
+def cache_room(tokens: int, limit: int) -> int:
+    """Tokens that memory is taken for when a cache must hold ``tokens``: at most 25% or 64 more, never over ``limit``.
+
+    Depends on nothing else, so what a cache takes is known before it grows.
+    """
+    grains = -(-tokens // CACHE_GRAIN)
+    step = 1 << max(0, grains.bit_length() - 3)
+    return min(limit, -(-grains // step) * step * CACHE_GRAIN)
 
 
 def memory_breakdown(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from llama4sdk.events import FinishReason, TextDelta, TokenLogprob, ToolCallDelta, TopLogprob
 from llama4sdk.llama4.chat_template import ChatTemplate
@@ -11,21 +11,13 @@ from llama4sdk.llama4.prompt_format import Llama4Prompt
 from llama4sdk.llama4.stop_strings import cut
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.llama4.toolcalls import PARSER_TOKENS, ToolCallParser
+from llama4sdk.local.sequence import Token
 from llama4sdk.requests import Request
 
-__all__ = ["Detokenizer", "OutputProcessor", "Token", "offered", "prompt_format", "visible_marks"]
+__all__ = ["Detokenizer", "OutputProcessor", "offered_tools", "prompt_format", "visible_marks"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Token:
-    """One drawn token on the host; ``top`` are (token, log-probability) pairs, likeliest first."""
-
-    id: int
-    logprob: float | None = None
-    top: tuple[tuple[int, float], ...] = ()
-
-
-def offered(request: Request) -> Request:
+def offered_tools(request: Request) -> Request:
     """The request with the tools that the model is told of: none where it may call none."""
     return request.model_copy(update={"tools": ()}) if request.tool_choice == "none" else request
 

@@ -39,7 +39,7 @@ BLANK: Final = r" |\n[ \t]{0,20}"
 
 
 class Constraints:
-    """Makes guides for one vocabulary. llguidance is imported, and the vocabulary handed to it, with the first."""
+    """Makes token masks for one vocabulary. llguidance is imported, and the vocabulary handed to it, with the first."""
 
     def __init__(self, tokenizer: Tokenizer, stop_ids: Iterable[int], width: int) -> None:
         """``width`` is the network's vocabulary, which may be larger than the tokenizer's."""
@@ -49,8 +49,8 @@ class Constraints:
         self._lock = threading.Lock()
         self._vocabulary: LLTokenizer | None = None
 
-    def guide(self, request: Request) -> TokenMask | None:
-        """What leads one answer; ``None`` where the request leaves it free.
+    def token_mask(self, request: Request) -> TokenMask | None:
+        """The mask of one answer; ``None`` where the request leaves it free.
 
         Raises InvalidRequestError for what llguidance cannot read, or could not enforce to the letter.
         """

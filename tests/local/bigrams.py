@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
+from collections.abc import Sequence as Many
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from llama4sdk.llama4.prompt_format import Llama4Prompt
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.local.engine import LocalEngine
 from llama4sdk.local.input_processor import Prompt
-from llama4sdk.local.output_processor import Token
+from llama4sdk.local.sequence import Reservation, Sampler, Sequence, Token
 from llama4sdk.local.structured_output import TokenMask
 from llama4sdk.local.windows import Scored, Window
 from llama4sdk.requests import Pooling, Request
@@ -69,61 +69,122 @@ def log_softmax(scores: Logits) -> Logits:
     return whole
 
 
+class TableSampler:
+    """Draws the likeliest token, always."""
+
+    def __init__(self, request: Request, mask: TokenMask | None) -> None:
+        self._logprobs = request.sampling.logprobs
+        self._mask = mask
+
+    def draw(self, logits: Logits) -> Token:
+        allowed = logits if self._mask is None else np.where(self._mask.allowed(), logits, -np.inf)
+        return _token(int(allowed.argmax()), log_softmax(logits), self._logprobs)
+
+
+TableSequence = Sequence[list[int], Logits]
+
+
+class TableRunner:
+    """Looks scores up by the last token. A cache is the list of the tokens that went in; it takes a byte for each."""
+
+    ahead = False
+    block = 16
+    """Tokens of a prompt that go through at once."""
+
+    def __init__(self, table: Logits) -> None:
+        self.table = table
+        self.caches: list[list[int]] = []
+        self.peak = 0  # caches at once, at most
+        self.batches: list[int] = []  # sequences in each step of decoding
+
+    def cache_bytes(self, reservations: Many[Reservation]) -> int:
+        return sum(reservation.tokens for reservation in reservations)
+
+    def prefill(self, sequence: TableSequence) -> Logits | None:
+        if sequence.cache is None:
+            sequence.cache = self.open()
+        cache, end = sequence.cache, sequence.num_cached + self.block
+        cache += sequence.token_ids[sequence.num_cached : end]
+        sequence.num_cached = len(cache)
+        return self.table[cache[-1]] if len(cache) == len(sequence.token_ids) else None
+
+    def decode(self, sequences: Many[TableSequence]) -> list[Logits]:
+        self.batches.append(len(sequences))
+        for sequence in sequences:
+            assert sequence.cache is not None
+            sequence.cache.append(sequence.token_ids[-1])
+            assert sequence.cache == sequence.token_ids
+        return [self.table[sequence.token_ids[-1]] for sequence in sequences]
+
+    def free(self, sequence: TableSequence) -> None:
+        if sequence.cache is not None:
+            self.close(sequence.cache)
+            sequence.cache = None
+
+    def open(self) -> list[int]:
+        """An empty cache."""
+        self.caches.append([])
+        self.peak = max(self.peak, len(self.caches))
+        return self.caches[-1]
+
+    def close(self, cache: list[int]) -> None:
+        """Forget a cache that is open; to close one twice is an error."""
+        del self.caches[next(number for number, other in enumerate(self.caches) if other is cache)]
+
+
 class Bigrams(LocalEngine):
-    """The likeliest token follows, always. ``now`` and ``most`` count the caches that are held, and were at most."""
+    """The likeliest token follows, always."""
 
     def __init__(self, table: Logits, source: Texts | None = None, **options: object) -> None:
         known = {"backend": "bigrams", "model": "tiny", "context_length": 64, "vocab_size": len(table)} | options
         super().__init__(source or Texts(), **known)  # type: ignore[arg-type]
         self.table = table
-        self.now = self.most = 0
         self.embedded: list[list[int]] = []
-        self._lock = threading.Lock()
+        self.runner = TableRunner(table)
+        self._start(self.runner)
 
-    def _tokens(self, request: Request, prompt: Prompt, count: int, guide: TokenMask | None) -> Generator[Token]:
-        last = prompt.ids[-1]
-        with self._cache():
-            for _ in range(count):
-                scores = self.table[last]
-                last = int((scores if guide is None else np.where(guide.allowed(), scores, -np.inf)).argmax())
-                yield _token(last, log_softmax(scores), request.sampling.logprobs)
-                if guide is not None:
-                    guide.take(last)
-                    if guide.ended:
-                        return
+    def _sampler(self, request: Request, prompt: Prompt, mask: TokenMask | None) -> Sampler[Logits]:
+        return TableSampler(request, mask)
 
-    def _vectors(self, texts: Sequence[Sequence[int]], pooling: Pooling) -> npt.NDArray[np.float32]:
+    def _vectors(self, texts: Many[Many[int]], pooling: Pooling) -> npt.NDArray[np.float32]:
         self.embedded.append([len(ids) for ids in texts])
         with self._cache():
             states = [self.table[list(ids)] for ids in texts]
             return np.stack([rows[-1] if pooling == "last" else rows.mean(0) for rows in states])
 
-    def _scored(self, ids: Sequence[int], window: Window, top: int) -> Iterator[Scored]:
+    def _scored(self, token_ids: Many[int], window: Window, top: int) -> Generator[list[Scored]]:
         with self._cache():
             for place in range(window.first, window.end):
-                token = _token(ids[place], log_softmax(self.table[ids[place - 1]]), top)
-                yield Scored(token.logprob or 0.0, token.top)
+                token = _token(token_ids[place], log_softmax(self.table[token_ids[place - 1]]), top)
+                yield [Scored(token.logprob or 0.0, token.top)]
 
     @contextmanager
     def _cache(self) -> Iterator[None]:
-        with self._lock:
-            self.now += 1
-            self.most = max(self.most, self.now)
+        cache = self.runner.open()
         try:
             yield
         finally:
-            with self._lock:
-                self.now -= 1
+            self.runner.close(cache)
 
 
 class Prompter(Bigrams):
     """Says what it is told to, token by token."""
 
-    script: Sequence[int] = ()
+    script: Many[int] = ()
 
-    def _tokens(self, request: Request, prompt: Prompt, count: int, guide: TokenMask | None) -> Generator[Token]:
-        for token in self.script[:count]:
-            yield _token(token, log_softmax(self.table[0]), request.sampling.logprobs)
+    def _sampler(self, request: Request, prompt: Prompt, mask: TokenMask | None) -> Sampler[Logits]:
+        return ScriptSampler(self.script, request.sampling.logprobs)
+
+
+class ScriptSampler:
+    """Draws the tokens of a script, and a stopping token behind them."""
+
+    def __init__(self, script: Many[int], logprobs: int | None) -> None:
+        self._rest = iter([*script, CONTROL["<|eot|>"]])
+        self._logprobs = logprobs
+
+    def draw(self, logits: Logits) -> Token:
+        return _token(next(self._rest), log_softmax(logits), self._logprobs)
 
 
 def _token(token: int, logprobs: Logits, top: int | None) -> Token:

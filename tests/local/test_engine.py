@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -21,8 +20,7 @@ from llama4sdk.errors import (
 )
 from llama4sdk.events import Finish, TextDelta
 from llama4sdk.llama4.chat_template import ChatTemplate
-from llama4sdk.local.admission import Admission
-from llama4sdk.local.engine import EMBED_TOKENS
+from llama4sdk.local.engine import MAX_EMBED_TOKENS
 from llama4sdk.messages import ImagePart, Message
 from llama4sdk.requests import EmbedRequest, Request, SamplingParams, ScoreRequest, Tool
 from llama4sdk.results import Completion, fold
@@ -119,7 +117,7 @@ def test_what_exceeds_the_context_is_refused(engine: Bigrams) -> None:
     for call in refused:
         with pytest.raises(ContextLengthError):
             call()
-    assert engine.most == 0
+    assert engine.runner.peak == 0
 
 
 def test_what_the_model_cannot_do_is_refused_by_the_backends_name(engine: Bigrams) -> None:
@@ -155,11 +153,11 @@ def test_a_tokenizer_larger_than_its_network_is_refused() -> None:
 @pytest.mark.parametrize("normalize", [True, False])
 def test_texts_are_embedded_together_and_come_back_in_order(pooling: str, normalize: bool) -> None:
     """Similar lengths go together, never too many tokens with their padding; each has its own vector."""
-    engine = Bigrams(random_table(), context_length=EMBED_TOKENS + 100)
+    engine = Bigrams(random_table(), context_length=MAX_EMBED_TOKENS + 100)
     texts = tuple("abcde"[n % 5] * length for n, length in enumerate([3, 200, 1, 300, 2, 512, 600, 40, 200, 250]))
     found = engine.embed(EmbedRequest.model_validate({"inputs": texts, "pooling": pooling, "normalize": normalize}))
     assert sorted(length for batch in engine.embedded for length in batch) == sorted(map(len, texts))
-    assert all(len(batch) * max(batch) <= EMBED_TOKENS for batch in engine.embedded if len(batch) > 1)
+    assert all(len(batch) * max(batch) <= MAX_EMBED_TOKENS for batch in engine.embedded if len(batch) > 1)
     assert len(engine.embedded) < len(texts)
     for text, vector in zip(texts, found.vectors, strict=True):
         row = engine.table[TOKENIZER.encode(text[0])[0]]  # its mean, too, as all letters are the same
@@ -196,24 +194,25 @@ def test_a_closed_engine_works_no_more(engine: Bigrams) -> None:
     for call in (lambda: engine.stream(ask()), lambda: engine.embed(EmbedRequest(inputs=("a",)))):
         with pytest.raises(StreamClosedError):
             call()
-    assert engine.now == 0
+    assert engine.runner.caches == []
 
 
 def test_errors_of_the_network_are_translated_everywhere(engine: Bigrams) -> None:
-    """What a subclass makes of errors in ``_working`` holds for answers, embeddings and scores."""
+    """The subclass's translation holds for answers, embeddings and scores."""
 
     class Full(Bigrams):
-        def _cache(self) -> NoReturn:
-            raise MemoryError
-
         @contextmanager
-        def _working(self) -> Iterator[None]:
+        def _translated_errors(self) -> Iterator[None]:
             try:
                 yield
             except MemoryError as error:
                 raise DeviceMemoryError("the matrix is full") from error
 
+    def refuse() -> NoReturn:
+        raise MemoryError
+
     full = Full(engine.table)
+    full.runner.open = refuse  # type: ignore[method-assign]
     for call in (
         lambda: list(full.stream(ask())),
         lambda: full.embed(EmbedRequest(inputs=("a",))),
@@ -221,7 +220,7 @@ def test_errors_of_the_network_are_translated_everywhere(engine: Bigrams) -> Non
     ):
         with pytest.raises(DeviceMemoryError, match="the matrix is full"):
             call()
-    with pytest.raises(DeviceMemoryError):  # and the turn was given back each time
+    with pytest.raises(DeviceMemoryError):  # and nothing was left behind each time
         list(full.stream(ask()))
 
 
@@ -230,21 +229,27 @@ def test_threads_do_not_disturb_each_other(engine: Bigrams) -> None:
     requests = [ask(letter, max_tokens=40) for letter in "abcdefgh"]
     alone = [whole(engine, request) for request in requests]
     together: dict[int, Completion] = {}
-    engine._turns = Admission(2, patience=30)
-    first = [engine.stream(ask()) for _ in range(2)]
-    for stream in first:
-        next(stream)
     threads = [
         threading.Thread(target=lambda n=n: together.__setitem__(n, whole(engine, requests[n])))
         for n in range(len(requests))
     ]
     for thread in threads:
         thread.start()
-    while len(engine._turns._line) < len(threads):
-        time.sleep(0.001)
-    for stream in first:
-        list(stream)
     for thread in threads:
         thread.join()
     assert [together[n] for n in range(len(requests))] == alone
-    assert (engine.now, engine.most) == (0, 2)
+    assert engine.runner.caches == []
+
+
+def test_memory_is_held_for_so_many_contexts() -> None:
+    """A batch of two has memory for two whole contexts; shorter requests share it, so that more run at once."""
+    engine = Bigrams(random_table(), batch=2)
+    assert engine._scheduler.memory_bytes == 2 * engine.context_length
+    streams = [engine.stream(ask(max_tokens=40)) for _ in range(3)]  # 42 tokens each: the third has to wait
+    short = [engine.stream(ask(max_tokens=14)) for _ in range(8)]
+    assert [len(list(stream)) for stream in streams] == [41] * 3
+    assert engine.runner.peak <= 3
+    for row in zip(*short, strict=True):
+        assert len(row) == 8
+    assert max(engine.runner.batches) == 8
+    assert engine.runner.caches == []

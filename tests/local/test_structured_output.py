@@ -23,7 +23,7 @@ CONSTRAINTS = Constraints(TOKENIZER, TOKENIZER.turn_ends, WIDTH)
 
 def guide(constraint: Constraint, constraints: Constraints = CONSTRAINTS) -> TokenMask:
     """What leads an answer of this shape."""
-    found = constraints.guide(Request(prompt="x", constraint=constraint))
+    found = constraints.token_mask(Request(prompt="x", constraint=constraint))
     assert found is not None
     return found
 
@@ -100,9 +100,9 @@ def test_a_token_that_was_not_allowed_is_a_fault_of_the_engine() -> None:
 def test_a_free_answer_has_no_guide() -> None:
     """Without a shape, and with tools that need not be called; a call that must be made is led to its end."""
     messages, tool = (Message(role="user", content="Hi"),), Tool(name="now")
-    assert CONSTRAINTS.guide(Request(prompt="x")) is None
-    assert CONSTRAINTS.guide(Request(messages=messages, tools=(tool,))) is None
-    forced = CONSTRAINTS.guide(Request(messages=messages, tools=(tool,), tool_choice="required"))
+    assert CONSTRAINTS.token_mask(Request(prompt="x")) is None
+    assert CONSTRAINTS.token_mask(Request(messages=messages, tools=(tool,))) is None
+    forced = CONSTRAINTS.token_mask(Request(messages=messages, tools=(tool,), tool_choice="required"))
     assert forced is not None
     for token in TOKENIZER.encode('{"name": "now", "parameters": {}}'):
         assert forced.allowed()[token]
@@ -140,7 +140,7 @@ def test_a_schema_leads_to_what_fits_it() -> None:
 def test_what_cannot_be_enforced_is_refused(constraint: Constraint, message: str) -> None:
     """With the keyword or the place; nothing is ignored because it is not known."""
     with pytest.raises(InvalidRequestError, match=message) as caught:
-        CONSTRAINTS.guide(Request(prompt="Hi", constraint=constraint))
+        CONSTRAINTS.token_mask(Request(prompt="Hi", constraint=constraint))
     assert caught.value.hint
     assert "\n" not in caught.value.message
 

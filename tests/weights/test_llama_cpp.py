@@ -41,18 +41,18 @@ def _ours(path: Path) -> TextModel:
 
 def _logits(network: TextModel, tokens: list[int]) -> Floats:
     cache = network.new_cache(len(tokens))
-    parts = (torch.tensor([tokens[start : start + BATCH]]) for start in range(0, len(tokens), BATCH))
-    logits: Floats = torch.cat([network.logits(network.hidden(part, cache)) for part in parts], dim=1)[0].numpy()
+    parts = (torch.tensor(tokens[start : start + BATCH]) for start in range(0, len(tokens), BATCH))
+    logits: Floats = torch.cat([network.logits(network.hidden(part, cache)) for part in parts]).numpy()
     return logits
 
 
 def _greedy(network: TextModel, prompt: list[int], count: int) -> list[int]:
     cache = network.new_cache(len(prompt) + count)
     answer: list[int] = []
-    read = torch.tensor([prompt])
+    read = torch.tensor(prompt)
     while len(answer) < count:
-        answer.append(int(network.logits(network.hidden(read, cache))[0, -1].argmax()))
-        read = torch.tensor([answer[-1:]])
+        answer.append(int(network.logits(network.prefill(read, cache)).argmax()))
+        read = torch.tensor(answer[-1:])
     return answer
 
 

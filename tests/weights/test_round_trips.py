@@ -30,13 +30,13 @@ from tests.weights.checkpoints import (
 )
 from tests.weights.meta import write_meta
 
-TOKENS = torch.tensor([[1, 5, 3, 8, 2, 2, 7, 4, 10, 6, 3, 1, 9]])  # more than one chunk of 8
+TOKENS = torch.tensor([1, 5, 3, 8, 2, 2, 7, 4, 10, 6, 3, 1, 9])  # more than one chunk of 8
 KINDS = [GGMLQuantizationType[name] for name in ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")]
 
 
 def _logits(checkpoint: Checkpoint) -> torch.Tensor:
     network = load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32)
-    return network.logits(network.hidden(TOKENS, network.new_cache(TOKENS.shape[1])))
+    return network.logits(network.hidden(TOKENS, network.new_cache(len(TOKENS))))
 
 
 def test_directories_of_every_layout_are_one_network(tmp_path: Path) -> None:

@@ -120,35 +120,35 @@ def test_rows_of_a_portable_graph_are_apart(counting: TextGraph) -> None:
 
 
 def test_shared_buffers_grow_by_steps() -> None:
-    """What is asked for at once, then a quarter more, in steps of 256 and never beyond the context."""
+    """By about a quarter or 64 tokens, and never beyond the context."""
     caches = SharedCaches(CONFIG, context=1500)
     rooms = []
     for tokens in (1, 256, 257, 600, 1025, 1281, 1500):
         if not caches.holds(1, tokens):
-            caches.reserve(1, tokens, tokens - 1)
+            caches.reserve([0], tokens, tokens - 1)
         rooms.append(caches.room)
-    assert rooms == [256, 256, 512, 768, 1280, 1500, 1500]
-    assert caches.bytes == 2 * 8 * (1500 + 4)
+    assert rooms == [64, 256, 320, 640, 1280, 1500, 1500]
+    assert caches.bytes == caches.planned_bytes([1500]) == 2 * 8 * (1500 + 4)
     caches.release()
     assert caches.bytes == 0
 
 
 def test_what_shared_buffers_hold_stays_when_they_grow() -> None:
-    """More rows and more tokens: what was written is where its row and slot are then."""
+    """More rows in another order, and more tokens: what was written is where its row and slot are then."""
     caches = SharedCaches(CONFIG, context=1000, dtype=np.float16)
-    caches.reserve(2, 200, 0)
+    caches.reserve([0, 1], 200, 0)
     rng = np.random.default_rng(0)
     before = []
     for buffer in caches._buffers:
         value = rng.standard_normal(buffer.shape()).astype(np.float16)
         buffer.update_inplace(value)
         before.append(value)
-    caches.reserve(3, 300, 250)
+    caches.reserve([1, 0, 2], 300, 200)
     for buffer, old in zip(caches._buffers, before, strict=True):
         new = buffer.numpy()
-        filled = min(old.shape[2], 250)
-        assert new.shape == (3, 1, 4 if old.shape[2] == 4 else 512, 2)
-        assert np.array_equal(new[:2, :, :filled], old[:, :, :filled])
+        filled = min(old.shape[2], 200)
+        assert new.shape == (3, 1, 4 if old.shape[2] == 4 else 320, 2)
+        assert np.array_equal(new[[1, 0], :, :filled], old[:, :, :filled])
         assert not new[2].any()
         assert not new[:, :, filled:].any()
 

@@ -63,7 +63,7 @@ def native_answer(network: TextModel, prompt: list[int], count: int, stops: froz
 
     @torch.inference_mode()
     def scores(fed: list[int]) -> npt.ArrayLike:
-        return network.logits(network.hidden(torch.tensor([fed]), cache))[0, -1].numpy()
+        return network.logits(network.prefill(torch.tensor(fed), cache)).numpy()
 
     return answer(scores, prompt, count, stops)
 
@@ -115,7 +115,7 @@ def test_the_graph_counts_from_the_mask(tiny: Checkpoint, tmp_path: Path) -> Non
         assert logits.shape == (2, 1, c.vocab_size)
         for row, prompt in enumerate(prompts):
             tokens = [*prompt, *([[6], [8]][row] if number else [])]
-            expected = network.logits(network.hidden(torch.tensor([tokens]), network.new_cache(16)))[0, -1]
+            expected = network.logits(network.prefill(torch.tensor(tokens), network.new_cache(16)))
             np.testing.assert_allclose(logits[row, 0], expected.numpy(), atol=2e-5, rtol=2e-5)
 
 

@@ -31,7 +31,7 @@ def native(checkpoint: Checkpoint, quantization: str) -> TextModel:
 def answers(network: TextModel, tokens: npt.ArrayLike) -> tuple[Array, Array]:
     """Its logits and states."""
     ids = torch.tensor(np.array(tokens))
-    states = network.hidden(ids, network.new_cache(64, batch=len(ids)))
+    states = torch.stack([network.hidden(row, network.new_cache(64)) for row in ids])
     return network.logits(states).numpy(), states.numpy()
 
 
@@ -96,9 +96,9 @@ def test_image_features_take_the_places_of_their_tokens(tiny: Tiny, tmp_path: Pa
     assert np.abs(exported.start().feed(ids)[0] - answers(network, ids)[0]).max() < 1e-5
     ids[0, 2:5] = 91
     features = np.random.default_rng(1).standard_normal((3, 32)).astype(np.float32)
-    states = network.embed(torch.tensor(ids)).clone()
-    states[0, 2:5] = torch.tensor(features)
-    wanted = network.logits(network.hidden(states, network.new_cache(64))).numpy()
+    states = network.embed(torch.tensor(ids[0])).clone()
+    states[2:5] = torch.tensor(features)
+    wanted = network.logits(network.hidden(states, network.new_cache(64))).numpy()[None]
     assert np.abs(exported.start().feed(ids, images=features)[0] - wanted).max() < 1e-5
 
 

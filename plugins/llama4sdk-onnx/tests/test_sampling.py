@@ -11,12 +11,14 @@ import torch
 from llama4sdk_onnx.sampling import Sampler
 from llama4sdk_torch.sampling import Sampler as NativeSampler
 
+from llama4sdk.local.structured_output import TokenMask
 from llama4sdk.requests import SamplingParams
 from llama4sdk.weights.checkpoint import GenerationDefaults
 
 Floats = npt.NDArray[np.float32]
 
 SIZE = 3000
+CPU = torch.device("cpu")
 SPREADS = [0.01, 4.0, 12.0, 200.0]
 """From scores that are nearly equal to a few that have it all."""
 
@@ -44,9 +46,21 @@ def params(**options: object) -> SamplingParams:
     return SamplingParams.model_validate({"temperature": 1.0, "top_p": 1.0, "seed": 3} | options)
 
 
-def sampler(size: int = SIZE, prompt: tuple[int, ...] = (), **options: object) -> Sampler:
+class FixedMask(TokenMask):
+    """Allows certain tokens, always."""
+
+    def __init__(self, allowed: npt.NDArray[np.bool_]) -> None:
+        self._allowed = allowed
+
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        return self._allowed
+
+
+def sampler(
+    size: int = SIZE, prompt: tuple[int, ...] = (), mask: TokenMask | None = None, **options: object
+) -> Sampler:
     """One of ours."""
-    return Sampler(params(**options), GenerationDefaults(), prompt, size)
+    return Sampler(params(**options), GenerationDefaults(), prompt, size, mask=mask)
 
 
 class Loaded(NativeSampler):
@@ -67,22 +81,22 @@ class Loaded(NativeSampler):
 def test_the_same_tokens_are_kept_with_the_same_probabilities(spread: float, rules: dict[str, float]) -> None:
     """Truncation leaves what the native engine's leaves, whichever shortcut either takes."""
     scores = random_scores(spread)
-    tokens, weights = sampler(**rules).kept(scores)
+    tokens, weights = sampler(**rules).candidates(scores)
     assert tokens is not None
-    native = Loaded(params(**rules), GenerationDefaults(), (), like=torch.from_numpy(scores))
+    native = Loaded(params(**rules), GenerationDefaults(), (), vocab_size=len(scores), device=CPU)
     native.rank = len(tokens) - 1
-    assert int(native.draw(torch.from_numpy(scores)).token) == tokens[-1]
+    assert native.draw(torch.from_numpy(scores)).token().id == tokens[-1]
     np.testing.assert_allclose(weights, native.probabilities[: len(tokens)], rtol=2e-5)
     assert scores[tokens].tolist() == sorted(scores, reverse=True)[: len(tokens)]
     if len(tokens) < len(native.probabilities):
         native.rank = len(tokens)  # the next is not kept, so the dice fall on another
-        assert native.draw(torch.from_numpy(scores)).token.item() in tokens
+        assert native.draw(torch.from_numpy(scores)).token().id in tokens
 
 
 def test_without_rules_all_tokens_have_their_probabilities() -> None:
     """Nothing is truncated where nothing was asked for."""
     scores = random_scores(5.0)
-    tokens, weights = sampler(temperature=0.7).kept(scores)
+    tokens, weights = sampler(temperature=0.7).candidates(scores)
     assert tokens is None
     expected = torch.from_numpy(scores).div(0.7).softmax(-1).numpy()
     np.testing.assert_allclose(weights / weights.sum(), expected, rtol=2e-5)
@@ -93,7 +107,7 @@ def test_tokens_come_as_often_as_they_should(rules: dict[str, float]) -> None:
     """Draws follow the distribution that is left: a chi-square test with a fixed seed."""
     scores = np.log(np.array([1.0, 4.0, 2.0, 8.0, 16.0, 1e-30], np.float32))
     drawer, draws = sampler(len(scores), **rules), 4000
-    tokens, weights = drawer.kept(scores)
+    tokens, weights = drawer.candidates(scores)
     shares = np.zeros(len(scores))
     shares[slice(None) if tokens is None else tokens] = weights / weights.sum()
     seen = Counter(drawer.draw(scores).id for _ in range(draws))
@@ -118,12 +132,13 @@ def test_only_what_is_allowed_is_drawn() -> None:
     scores = random_scores(8.0)
     allowed = np.zeros(SIZE, np.bool_)
     allowed[[7, 1500, 2999]] = True
+    mask = FixedMask(allowed)
     for options in ({"temperature": 0}, {}, {"top_k": 50}, {"top_p": 0.5}, {"min_p": 0.2}):
-        drawer = sampler(**options)
-        assert {drawer.draw(scores, allowed).id for _ in range(30)} <= {7, 1500, 2999}
+        drawer = sampler(mask=mask, **options)
+        assert {drawer.draw(scores).id for _ in range(30)} <= {7, 1500, 2999}
     allowed[:] = False
     allowed[0] = True
-    assert sampler().draw(scores, allowed).id == 0
+    assert sampler(mask=mask).draw(scores).id == 0
 
 
 def test_a_seed_repeats_a_draw() -> None:
@@ -142,8 +157,8 @@ def test_of_equally_likely_tokens_the_first_is_taken() -> None:
     """Greedy draws break ties as the native engine does."""
     scores = np.zeros(SIZE, np.float32)
     scores[[11, 12, 2500]] = 1.0
-    native = NativeSampler(params(temperature=0), GenerationDefaults(), (), like=torch.from_numpy(scores))
-    assert sampler(temperature=0).draw(scores).id == int(native.draw(torch.from_numpy(scores)).token) == 11
+    native = NativeSampler(params(temperature=0), GenerationDefaults(), (), vocab_size=len(scores), device=CPU)
+    assert sampler(temperature=0).draw(scores).id == native.draw(torch.from_numpy(scores)).token().id == 11
 
 
 def test_the_penalty_lowers_what_was_seen() -> None:
@@ -151,10 +166,10 @@ def test_the_penalty_lowers_what_was_seen() -> None:
     scores = np.array([2.0, 1.9, -0.5, 1.7], np.float32)
     ours = sampler(4, (0,), temperature=0, repetition_penalty=1.2)
     native = NativeSampler(
-        params(temperature=0, repetition_penalty=1.2), GenerationDefaults(), (0,), like=torch.from_numpy(scores)
+        params(temperature=0, repetition_penalty=1.2), GenerationDefaults(), (0,), vocab_size=4, device=CPU
     )
     drawn = [ours.draw(scores).id for _ in range(4)]
-    assert drawn == [int(native.draw(torch.from_numpy(scores)).token) for _ in range(4)]
+    assert drawn == [native.draw(torch.from_numpy(scores)).token().id for _ in range(4)]
     assert drawn[:2] == [1, 3]
 
 

@@ -34,18 +34,18 @@ class Tiny:
     manifest: Manifest
     folder: Path
 
-    def network(self, context: int = 64, batch: int | None = None) -> TextNetwork:
+    def network(self, context: int = 64) -> TextNetwork:
         """The exported one, with caches of its own."""
         session = open_session(self.folder / "model.onnx", threads=1)
-        return TextNetwork(session, self.manifest, context=context, batch=batch, image_token=PATCH)
+        return TextNetwork(session, self.manifest, context=context, image_token=PATCH)
 
     def states(self, ids: npt.ArrayLike, features: Floats | None = None) -> Floats:
         """What the native engine makes of a text: [tokens, hidden]."""
-        tokens = torch.tensor(np.asarray(ids)[None])
+        tokens = torch.tensor(np.asarray(ids))
         inputs = self.native.embed(tokens).clone()
         if features is not None:
             inputs[tokens == PATCH] = torch.from_numpy(features)
-        found: Floats = self.native.hidden(inputs, self.native.new_cache(tokens.shape[1]))[0].numpy()
+        found: Floats = self.native.hidden(inputs, self.native.new_cache(len(tokens))).numpy()
         return found
 
     def logits(self, ids: npt.ArrayLike, features: Floats | None = None) -> Floats:

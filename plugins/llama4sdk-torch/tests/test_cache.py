@@ -6,7 +6,6 @@ import pytest
 import torch
 from llama4sdk_torch.cache import KVCache
 from llama4sdk_torch.model import TextModel
-from llama4sdk_torch.slot_mapping import spans
 
 from llama4sdk.capacity.torch_memory import PROMPT_BLOCK, memory_breakdown
 from llama4sdk.catalog import models
@@ -14,6 +13,8 @@ from llama4sdk.errors import ContextLengthError
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.sizes import kv_cache_bytes
 from llama4sdk.plan import Quantization
+
+from .numeric import assert_near, new_caches, read_rows
 
 META = torch.device("meta")
 
@@ -36,13 +37,13 @@ def test_a_full_cache_takes_what_the_formula_says(scout: TextConfig, tokens: int
 
 
 def test_memory_is_taken_as_tokens_come(scout: TextConfig) -> None:
-    """A cache for a million tokens takes nothing at first, then what is needed and at most a quarter or 256 more."""
-    cache = KVCache(scout, 1_048_576, device=META, dtype=torch.bfloat16, batch=2)
+    """A cache for a million tokens takes nothing at first, then what is needed and at most a quarter or 64 more."""
+    cache = KVCache(scout, 1_048_576, device=META, dtype=torch.bfloat16)
     assert cache.bytes == 0
     for tokens in (1, 256, 257, 20_000, 20_481, 1_048_575, 1_048_576):
         cache.reserve(tokens)
-        assert tokens <= cache.room <= min(1_048_576, tokens * 5 // 4 + 256)
-        assert cache.bytes == 2 * kv_cache_bytes(scout, cache.room, chunk_aware=True)
+        assert tokens <= cache.room <= min(1_048_576, tokens * 5 // 4 + 64)
+        assert cache.bytes == kv_cache_bytes(scout, cache.room, chunk_aware=True)
     room = cache.room
     cache.reserve(5)
     assert cache.room == room
@@ -51,11 +52,11 @@ def test_memory_is_taken_as_tokens_come(scout: TextConfig) -> None:
 def test_growing_keeps_what_is_there(tiny: tuple[TextModel, torch.nn.Module]) -> None:
     """An answer across many growths and chunks has the same logits as a cache taken at once."""
     network, _ = tiny
-    tokens = torch.randint(0, 96, (1, 700), generator=torch.Generator().manual_seed(1))
+    tokens = torch.randint(0, 96, (700,), generator=torch.Generator().manual_seed(1))
     grown, whole = network.new_cache(700), network.new_cache(700)
     whole.reserve(700)
     rooms = set()
-    for part in tokens.split([250, 5, 2, 63, 1, 300, 79], dim=1):
+    for part in tokens.split([250, 5, 2, 63, 1, 300, 79]):
         torch.testing.assert_close(network.hidden(part, grown), network.hidden(part, whole), atol=0, rtol=0)
         rooms.add(grown.room)
     assert len(rooms) >= 3
@@ -63,51 +64,43 @@ def test_growing_keeps_what_is_there(tiny: tuple[TextModel, torch.nn.Module]) ->
 
 
 def test_what_exceeds_the_capacity_is_refused(tiny: tuple[TextModel, torch.nn.Module]) -> None:
-    """Both counts are told, and the cache stays as it was."""
+    """Both counts are told, and no cache of the pass changes."""
     network, _ = tiny
-    cache = network.new_cache(9, batch=2)
-    network.hidden(torch.zeros(2, 6, dtype=torch.long), cache, [6, 2])
+    caches = new_caches(network, 2, 9)
+    network.hidden_of([torch.zeros(6, dtype=torch.long), torch.zeros(2, dtype=torch.long)], caches)
     with pytest.raises(ContextLengthError) as caught:
-        network.hidden(torch.zeros(2, 4, dtype=torch.long), cache)
+        network.hidden_of([torch.zeros(4, dtype=torch.long)] * 2, caches)
     assert (caught.value.limit, caught.value.requested) == (9, 10)
-    assert cache.lengths == (6, 2)
-    network.hidden(torch.zeros(2, 4, dtype=torch.long), cache, [3, 4])
-    assert cache.lengths == (9, 6)
+    assert [cache.length for cache in caches] == [6, 2]
+    network.hidden_of([torch.zeros(3, dtype=torch.long), torch.zeros(4, dtype=torch.long)], caches)
+    assert [cache.length for cache in caches] == [9, 6]
 
 
-@pytest.mark.parametrize("counts", [[1], [1, 2, 3], [0, 0], [5, 1], [-1, 1]])
-def test_counts_that_do_not_fit_are_refused(tiny: tuple[TextModel, torch.nn.Module], counts: list[int]) -> None:
-    """One count for each row, none beyond the columns, at least one token in all."""
-    network, _ = tiny
-    with pytest.raises(ValueError, match="do not fit"):
-        network.hidden(torch.zeros(2, 4, dtype=torch.long), network.new_cache(8, batch=2), counts)
-
-
-def test_a_finished_row_leaves_the_others_alone(tiny: tuple[TextModel, torch.nn.Module]) -> None:
-    """A row without tokens in a step neither grows nor changes, and can go on later, across a chunk's border."""
+def test_a_sequence_that_waits_is_left_alone(tiny: tuple[TextModel, torch.nn.Module]) -> None:
+    """One without tokens in a pass neither grows nor changes, and can go on later, across a chunk's border."""
     network, _ = tiny
     tokens = torch.randint(0, 96, (2, 12), generator=torch.Generator().manual_seed(2))
-    alone = [network.hidden(row.unsqueeze(0), network.new_cache(12))[0] for row in tokens]
-    cache = network.new_cache(12, batch=2)
-    network.prefill(tokens[:, :6], cache)
-    network.prefill(tokens[:, 6:], cache, [6, 0])  # the first row passes the border at 8, the second waits
-    assert cache.lengths == (12, 6)
-    last = network.prefill(tokens[:, 6:], cache, [0, 6])
-    torch.testing.assert_close(last[1], alone[1][-1], atol=1e-5, rtol=0)
+    alone = [network.hidden(row, network.new_cache(12)) for row in tokens]
+    caches = new_caches(network, 2, 12)
+    read_rows(network, tokens[:, :6], caches)
+    empty = tokens[0, :0]
+    network.hidden_of([tokens[0, 6:], empty], caches)  # the first passes the border at 8, the second waits
+    assert [cache.length for cache in caches] == [12, 6]
+    assert_near(network.prefill(tokens[1, 6:], caches[1]), alone[1][-1])
 
 
-def test_spans_end_at_every_rows_border() -> None:
-    """No row crosses a chunk's border within a span, no span is longer than a block, and no token is left out."""
-    lengths, counts = (0, 3, 7, 8), (1100, 9, 0, 600)
-    columns, filled = 0, list(lengths)
-    for span in spans(lengths, counts, 500):
-        assert span.begin == columns < span.end <= columns + PROMPT_BLOCK
-        for row, (start, count) in enumerate(zip(span.starts, span.counts, strict=True)):
-            assert start == filled[row]
-            assert count == 0 or start // 500 == (start + count - 1) // 500
-            filled[row] += count
-        columns = span.end
-    assert filled == [length + count for length, count in zip(lengths, counts, strict=True)]
+def test_blocks_end_at_borders(scout: TextConfig) -> None:
+    """No block crosses a chunk's border or is longer than the limit, and no token is left out."""
+    config = scout.model_copy(update={"chunk_size": 500})
+    cache = KVCache(config, 2000, device=META, dtype=torch.bfloat16)
+    while cache.length < 1700:
+        count = cache.next_block(1700 - cache.length)
+        assert 0 < count <= PROMPT_BLOCK
+        assert cache.length // 500 == (cache.length + count - 1) // 500
+        slots = cache.slots(count, chunked=True)
+        assert (slots.first, slots.end) == (cache.length % 500, cache.length % 500 + count)
+        cache.advance(count)
+    assert cache.length == 1700
 
 
 def test_plans_count_local_layers_by_the_chunk(scout: TextConfig) -> None:
@@ -126,16 +119,16 @@ def test_an_origin_inside_a_chunk_is_refused(tiny: tuple[TextModel, torch.nn.Mod
 def test_masks_in_pieces_change_nothing(
     tiny: tuple[TextModel, torch.nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a mask would be too large it is made for a few tokens at a time, in even and in ragged batches."""
+    """Where a mask would be too large it is made for a few tokens at a time."""
     network, _ = tiny
-    tokens = torch.randint(0, network.config.vocab_size, (2, 24), generator=torch.Generator().manual_seed(3))
+    tokens = torch.randint(0, network.config.vocab_size, (2, 25), generator=torch.Generator().manual_seed(3))
 
-    def states(counts: list[int]) -> torch.Tensor:
-        cache = network.new_cache(48, batch=2)
-        network.prefill(tokens, cache, [5, counts[0]])
-        return network.hidden(tokens, cache, counts)[:, : min(counts)]
+    def states() -> list[torch.Tensor]:
+        caches = new_caches(network, 2, 48)
+        network.hidden_of([tokens[0, :5], tokens[1, :20]], caches)
+        return network.hidden_of([tokens[0, 5:], tokens[1, 14:]], caches)
 
-    whole = [states(counts) for counts in ([5, 5], [20, 11])]
+    whole = states()
     monkeypatch.setattr("llama4sdk_torch.model.MAX_MASKED_PAIRS", 60)
-    for before, counts in zip(whole, ([5, 5], [20, 11]), strict=True):
-        torch.testing.assert_close(states(counts), before, atol=1e-5, rtol=1e-5)
+    for before, after in zip(whole, states(), strict=True):
+        assert_near(after, before)

@@ -19,14 +19,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from llama4sdk_torch.backend import TorchBackend
 from llama4sdk_torch.engine import TorchEngine
-from llama4sdk_torch.generation import Mask, generate
 from llama4sdk_torch.loading import load_model
-from llama4sdk_torch.sampling import Sampler
+from llama4sdk_torch.runner import Networks, TorchRunner, TorchSequence
+from llama4sdk_torch.sampling import DeviceMask, Sampler
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, create_model
 
 from llama4sdk.backend import Need, Offer
 from llama4sdk.constraints import Constraint, Grammar, JsonSchema, Regex, as_constraint
 from llama4sdk.errors import InvalidRequestError, StructuredOutputError
+from llama4sdk.local.scheduler import Scheduler
+from llama4sdk.local.sequence import Sequence
 from llama4sdk.local.structured_output import Constraints
 from llama4sdk.messages import Message
 from llama4sdk.requests import Request, SamplingParams
@@ -218,17 +220,14 @@ def test_looking_ahead_changes_nothing(demo: Checkpoint, save_tiny: Saver, patte
 
     def tokens(ahead: bool) -> list[int]:
         constraint = None if pattern is None else Regex(pattern=pattern)
-        guide = constraints.guide(Request(prompt="x", constraint=constraint))
+        mask = constraints.token_mask(Request(prompt="x", constraint=constraint))
         options = SamplingParams(temperature=1.0, repetition_penalty=1.2, seed=1)
-        drawn = generate(
-            network,
-            torch.tensor([prompt]),
-            lambda like: Sampler(options, demo.generation_defaults, prompt, like=like),
-            12,
-            guide,
-            ahead=ahead,
-        )
-        return [token.id for token in drawn]
+        defaults, size = demo.generation_defaults, tokenizer.size
+        sampler = Sampler(options, defaults, prompt, vocab_size=size, device=cpu, mask=mask)
+        runner = TorchRunner(lambda: Networks(network), ahead=ahead)
+        scheduler = Scheduler(runner, memory_bytes=2**30)
+        sequence: TorchSequence = Sequence(token_ids=list(prompt), max_tokens=12, sampler=sampler, mask=mask)
+        return [token.id for token in scheduler.tokens(sequence)]
 
     assert tokens(True) == tokens(False) != []
 
@@ -238,10 +237,10 @@ def test_the_mask_on_the_device_is_the_guides(demo: Checkpoint) -> None:
     tokenizer = demo.tokenizer()
     constraints = Constraints(tokenizer, demo.stop_ids, tokenizer.size + 5)
     request = Request(prompt="x", constraint=as_constraint({"enum": ["a llama", "an alpaca"]}))
-    one, other = constraints.guide(request), constraints.guide(request)
+    one, other = constraints.token_mask(request), constraints.token_mask(request)
     assert one is not None
     assert other is not None
-    mask = Mask(other, torch.device("cpu"))
+    mask = DeviceMask(other, torch.device("cpu"))
     while not one.ended:
         allowed = one.allowed()
         assert mask.allowed().tolist() == allowed.tolist()

@@ -26,6 +26,7 @@ from llama4sdk.requests import EmbedRequest, Request, SamplingParams, Tool
 from llama4sdk.results import Completion, fold
 from llama4sdk.weights.opening import open_checkpoint
 
+from .numeric import assert_near
 from .reference import MAVERICK_LIKE, characters_tokenizer
 
 
@@ -196,8 +197,8 @@ def test_embeddings_do_not_depend_on_company(tiny_engine: TorchEngine, pooling: 
     together = tiny_engine.embed(request)
     for text, vector in zip(texts, together.vectors, strict=True):
         (alone,) = tiny_engine.embed(request.model_copy(update={"inputs": (text,)})).vectors
-        assert vector == pytest.approx(alone, abs=1e-5)
-        assert math.hypot(*vector) == pytest.approx(1, abs=1e-5)
+        assert_near(torch.tensor(vector), torch.tensor(alone))
+        assert math.hypot(*vector) == pytest.approx(1, rel=1e-5)  # of some hundred squares, each rounded
     assert together.usage.input_tokens == 1 + 11 + 52 + 1
 
 
@@ -205,8 +206,8 @@ def test_embeddings_need_not_be_normalised(tiny_engine: TorchEngine) -> None:
     """Without normalisation vectors keep their length, in the same direction."""
     plain = tiny_engine.embed(EmbedRequest(inputs=("abc",), normalize=False)).vectors[0]
     unit = tiny_engine.embed(EmbedRequest(inputs=("abc",))).vectors[0]
-    assert [x / math.hypot(*plain) for x in plain] == pytest.approx(unit, abs=1e-5)
-    assert math.hypot(*plain) != pytest.approx(1, abs=1e-2)
+    assert_near(torch.tensor(plain) / math.hypot(*plain), torch.tensor(unit))
+    assert math.hypot(*plain) != pytest.approx(1, rel=1e-2)
 
 
 def test_a_text_too_long_to_embed_is_refused(tiny_engine: TorchEngine) -> None:

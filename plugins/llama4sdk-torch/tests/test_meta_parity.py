@@ -14,6 +14,7 @@ from llama4sdk_torch.loading import load_model, load_vision
 
 from llama4sdk.weights.opening import open_checkpoint
 
+from .numeric import assert_near, logits_of_rows
 from .reference import MAVERICK_LIKE, SCOUT_LIKE
 
 pytest.importorskip("llama_models")
@@ -43,9 +44,7 @@ def test_random_networks_equal_metas_code(
     folder, theirs = save_tiny(**(overrides | WIDTHS))
     ours = load_model(open_checkpoint(folder), device=torch.device("cpu"), dtype=torch.float32)
     tokens = torch.randint(0, 96, (2, 30), generator=torch.Generator().manual_seed(1))
-    cache = ours.new_cache(30, batch=2)
-    logits = torch.cat([ours.logits(ours.hidden(part, cache)) for part in tokens.split(sizes, dim=1)], dim=1)
-    torch.testing.assert_close(logits, MetaNetwork(theirs)(tokens), atol=1e-5, rtol=0)
+    assert_near(logits_of_rows(ours, tokens, sizes), MetaNetwork(theirs)(tokens))
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -85,4 +84,4 @@ def test_random_vision_networks_equal_metas_code(
     assert ours is not None
     dice = torch.Generator().manual_seed(tiles)
     pixels = torch.randint(0, 256, (tiles, 3, side, side), generator=dice, dtype=torch.uint8)
-    torch.testing.assert_close(ours.encode(pixels), theirs(pixels, tiles * half**2), atol=1e-5, rtol=1e-5)
+    assert_near(ours.encode(pixels), theirs(pixels, tiles * half**2))

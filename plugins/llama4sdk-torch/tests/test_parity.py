@@ -15,6 +15,7 @@ from llama4sdk.messages import Message
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk.weights.opening import open_checkpoint
 
+from .numeric import assert_near, logits_of_rows, new_caches
 from .reference import MAVERICK_LIKE, SCOUT_LIKE, transformers_twin
 
 CPU = torch.device("cpu")
@@ -46,8 +47,7 @@ PROMPTS = (
 
 
 def _logits(network: TextModel, tokens: torch.Tensor, sizes: list[int]) -> torch.Tensor:
-    cache = network.new_cache(tokens.shape[1], batch=len(tokens))
-    return torch.cat([network.logits(network.hidden(part, cache)) for part in tokens.split(sizes, dim=1)], dim=1)
+    return logits_of_rows(network, tokens, sizes)
 
 
 @pytest.mark.parametrize("sizes", [[TOKENS], [5, 1, 7, 10, 1, 6], [1] * TOKENS], ids=["whole", "ragged", "single"])
@@ -57,7 +57,7 @@ def test_random_networks_equal_transformers(tiny: tuple[TextModel, torch.nn.Modu
     tokens = torch.randint(0, 96, (2, TOKENS), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = theirs(tokens).logits
-    torch.testing.assert_close(_logits(ours, tokens, sizes), expected, atol=1e-5, rtol=0)
+    assert_near(_logits(ours, tokens, sizes), expected)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_variants_equal_transformers(
     tokens = torch.randint(0, 96, (1, TOKENS), generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         expected = theirs(tokens).logits
-    torch.testing.assert_close(_logits(ours, tokens, [TOKENS]), expected, atol=1e-5, rtol=0)
+    assert_near(_logits(ours, tokens, [TOKENS]), expected)
 
 
 def test_transformers_tunes_by_padded_positions(tiny: tuple[TextModel, torch.nn.Module]) -> None:
@@ -93,12 +93,12 @@ def test_transformers_tunes_by_padded_positions(tiny: tuple[TextModel, torch.nn.
     with torch.no_grad():
         alone = theirs(row).logits
         left_padded = theirs(padded, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0)).logits[:, 8:]
-    shifted = ours.logits(ours.hidden(row, ours.new_cache(20, origin=8)))
-    torch.testing.assert_close(left_padded, shifted, atol=1e-5, rtol=0)
+    shifted = ours.logits(ours.hidden(row[0], ours.new_cache(20, origin=8)).unsqueeze(0))
+    assert_near(left_padded, shifted)
     assert (left_padded - alone).abs().max() > 1e-2
     longer = torch.cat([row, row[:, :8]], dim=1)
-    batch = ours.hidden(torch.cat([longer, longer]), ours.new_cache(28, batch=2), [28, 20])
-    torch.testing.assert_close(ours.logits(batch[1:, :20]), alone, atol=1e-5, rtol=0)
+    _, shorter = ours.hidden_of([longer[0], row[0]], new_caches(ours, 2, 28))
+    assert_near(ours.logits(shorter), alone[0])
 
 
 def test_bf16_follows_float32(save_tiny: Callable[..., tuple[Path, torch.nn.Module]]) -> None:
@@ -141,13 +141,13 @@ def test_the_score_scales_an_experts_input() -> None:
     router, gate_up, down = (torch.randn(*s, generator=dice) for s in ((4, 8), (4, 12, 8), (4, 8, 6)))
     shared = Dense(gate_up=torch.randn(12, 8, generator=dice), down=torch.randn(8, 6, generator=dice))
     mixture = Mixture(router=router, gate_up=gate_up, down=down, shared=shared, experts_per_token=1)
-    tokens = torch.randn(1, 5, 8, generator=dice)
-    for n, token in enumerate(tokens[0]):
+    tokens = torch.randn(5, 8, generator=dice)
+    for n, token in enumerate(tokens):
         scores = router @ token
         chosen = int(scores.argmax())
         expert = Dense(gate_up=gate_up[chosen], down=down[chosen])
         expected = shared(token) + expert(token * scores[chosen].sigmoid())
-        torch.testing.assert_close(mixture(tokens)[0, n], expected, atol=1e-5, rtol=1e-5)
+        assert_near(mixture(tokens)[n], expected)
 
 
 @torch.inference_mode()
@@ -208,7 +208,7 @@ def test_the_demo_model_takes_the_tokens_transformers_takes(
     whole = torch.cat([ids, torch.tensor([answer])], dim=1)
     theirs = twin(whole).logits
     assert theirs[0, ids.shape[1] - 1 : -1].argmax(-1).tolist() == answer
-    torch.testing.assert_close(_logits(demo_network, whole, [whole.shape[1]]), theirs, atol=1e-4, rtol=0)
+    assert_near(_logits(demo_network, whole, [whole.shape[1]]), theirs)
 
 
 @torch.inference_mode()
@@ -230,7 +230,7 @@ def _chat(demo: Checkpoint, prompt: str) -> torch.Tensor:
 def _greedy(network: TextModel, prompt: torch.Tensor, count: int, stop_ids: frozenset[int]) -> list[int]:
     cache = network.new_cache(prompt.shape[1] + count)
     tokens: list[int] = []
-    step = prompt
+    step = prompt[0]
     while len(tokens) < count and not stop_ids.intersection(tokens[-1:]):
         step = network.logits(network.prefill(step, cache)).argmax(-1, keepdim=True)
         tokens.append(int(step))

@@ -30,6 +30,7 @@ from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk.weights.quantization_plan import QuantizationPlan, stored_quantization
 
+from .numeric import assert_near, logits_of_rows
 from .reference import MAVERICK_LIKE, SCOUT_LIKE
 
 Save = Callable[..., tuple[Path, torch.nn.Module]]
@@ -69,7 +70,7 @@ def dequantized(part: Any) -> Any:
 def logits(network: TextModel, count: int = 20) -> torch.Tensor:
     """Of two random texts."""
     ids = torch.randint(0, network.config.vocab_size, (2, count), generator=torch.Generator().manual_seed(5))
-    return network.logits(network.hidden(ids, network.new_cache(count, batch=2)))
+    return logits_of_rows(network, ids, [count])
 
 
 @pytest.fixture(scope="module", params=[SCOUT_LIKE, MAVERICK_LIKE], ids=["scout", "maverick"])
@@ -104,7 +105,7 @@ def test_a_quantized_network_computes_what_its_values_would(checkpoint: Checkpoi
     config = config.model_copy(update={m: FP32 for m in type(config).model_fields if getattr(config, m) == "bf16"})
     network = load_model(checkpoint, device=CPU, quantization=config)
     plain: Weights = dequantized(network.weights)
-    torch.testing.assert_close(logits(network), logits(TextModel(checkpoint.config, plain)), atol=1e-5, rtol=1e-5)
+    assert_near(logits(network), logits(TextModel(checkpoint.config, plain)))
     exact = logits(load_model(checkpoint, device=CPU, dtype=torch.float32))
     assert not torch.allclose(logits(network), exact, atol=1e-4)
 
@@ -135,7 +136,7 @@ def test_what_a_file_has_in_int4_is_not_rounded_again(demo: Checkpoint, demo_net
     assert stored_quantization(demo) is INT4
     network = load_model(demo, device=CPU, quantization=QuantizationConfig.of("int4/fp32"))
     assert isinstance(network.weights.layers[0].attention.qkv, Quantized)
-    torch.testing.assert_close(logits(network), logits(demo_network), atol=1e-4, rtol=1e-4)
+    assert_near(logits(network), logits(demo_network))
 
 
 SCHEMES = {"float-quantized": FP8, "int-quantized": INT8, "pack-quantized": INT4}
@@ -200,7 +201,7 @@ def test_a_checkpoints_own_codes_are_kept(save_tiny: Save, tmp_path: Path, form:
     assert torch.equal(down.down[3].scale, raw[f"{name}_scale"])
     assert down.down.scale.dtype == torch.bfloat16
     exact = load_model(checkpoint, device=CPU, dtype=torch.float32)
-    torch.testing.assert_close(logits(network), logits(exact), atol=1e-5, rtol=1e-5)
+    assert_near(logits(network), logits(exact))
     held = sum(tensor.nbytes for tensor in tensors(network.weights))
     assert held == QuantizationPlan(checkpoint, QuantizationConfig.of(f"{scheme}/fp32")).bytes
 

@@ -16,13 +16,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from llama4sdk_torch.loading import load_model
-from llama4sdk_torch.model import TextModel
+from llama4sdk_torch.model import Segment, TextModel
 from safetensors.torch import save_file
 from transformers import Llama4ForCausalLM
 
 from llama4sdk.llama4.sizes import kv_cache_bytes
 from llama4sdk.weights.opening import open_checkpoint
 
+from .numeric import assert_near, logits_of_rows, new_caches
 from .reference import random_model
 
 EXAMPLES = int(os.environ.get("PARITY_EXAMPLES", "200"))
@@ -140,10 +141,10 @@ def test_any_network_equals_transformers(network: Network, data: st.DataObject, 
     expected = theirs(tokens).logits
     sizes = data.draw(st.lists(st.integers(1, 12), min_size=1))
     for blocks in ([length], _ragged(sizes, length), [1] * length):
-        cache = ours.new_cache(length, batch=ROWS)
-        logits = torch.cat([ours.logits(ours.hidden(part, cache)) for part in tokens.split(blocks, dim=1)], dim=1)
-        torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
-        assert cache.bytes == ROWS * kv_cache_bytes(ours.config, length, value_bytes=4, chunk_aware=True)
+        assert_near(logits_of_rows(ours, tokens, blocks), expected)
+    cache = ours.new_cache(length)
+    ours.prefill(tokens[0], cache)
+    assert cache.bytes == kv_cache_bytes(ours.config, length, value_bytes=4, chunk_aware=True)
     lengths = data.draw(st.lists(st.integers(1, length), min_size=ROWS, max_size=ROWS))
     prompts = [data.draw(st.integers(1, whole)) for whole in lengths]
     _check_unequal(ours, tokens, lengths, prompts, expected)
@@ -155,25 +156,14 @@ def _check_unequal(
     ours: TextModel, tokens: torch.Tensor, lengths: Sequence[int], prompts: Sequence[int], expected: torch.Tensor
 ) -> None:
     """Sequences of ``lengths``, their ``prompts`` read together, then one token at a time until each has ended."""
-    cache = ours.new_cache(max(lengths), batch=ROWS)
-    states = ours.hidden(tokens, cache, prompts)
-    for row, prompt in enumerate(prompts):
-        torch.testing.assert_close(ours.logits(states[row, :prompt]), expected[row, :prompt], atol=1e-5, rtol=0)
-    again = ours.new_cache(max(lengths), batch=ROWS)
-    last = ours.prefill(tokens, again, prompts)
-    for row, prompt in enumerate(prompts):
-        torch.testing.assert_close(last[row], states[row, prompt - 1], atol=1e-6, rtol=0)
-    while cache.lengths != tuple(lengths):
-        counts = [int(done < whole) for done, whole in zip(cache.lengths, lengths, strict=True)]
-        step = [
-            tokens[row, min(done, whole - 1)]
-            for row, (done, whole) in enumerate(zip(cache.lengths, lengths, strict=True))
-        ]
-        logits = ours.logits(ours.prefill(torch.stack(step).unsqueeze(1), cache, counts))
-        for row, count in enumerate(counts):
-            if count:
-                position = cache.lengths[row] - 1
-                torch.testing.assert_close(logits[row], expected[row, position], atol=1e-5, rtol=0)
+    caches = new_caches(ours, ROWS, max(lengths))
+    for row, states in enumerate(ours.hidden_of([tokens[n, :prompt] for n, prompt in enumerate(prompts)], caches)):
+        assert_near(ours.logits(states), expected[row, : prompts[row]])
+    while left := [row for row, length in enumerate(lengths) if caches[row].length < length]:
+        last = torch.stack([tokens[row, caches[row].length] for row in left])
+        logits = ours.logits(ours.forward(last, [Segment(caches[row], 1) for row in left]))
+        for row, scores in zip(left, logits, strict=True):
+            assert_near(scores, expected[row, caches[row].length - 1])
 
 
 def _check_left_padded(
@@ -188,7 +178,7 @@ def _check_left_padded(
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     logits = theirs(padded, attention_mask=mask, position_ids=positions).logits
     for row, length in enumerate(lengths):
-        torch.testing.assert_close(logits[row, longest - length :], expected[row, :length], atol=1e-5, rtol=0)
+        assert_near(logits[row, longest - length :], expected[row, :length])
 
 
 def _ragged(sizes: Sequence[int], length: int) -> list[int]:

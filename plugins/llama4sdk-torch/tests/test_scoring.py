@@ -13,12 +13,13 @@ from torch import Tensor
 
 from llama4sdk import AsyncClient, Client
 from llama4sdk.errors import ContextLengthError, StreamClosedError, UnsupportedFeatureError
-from llama4sdk.local.windows import Window
+from llama4sdk.local.windows import Scored, Window
 from llama4sdk.messages import Message
 from llama4sdk.requests import ScoreRequest
 from llama4sdk.results import Scores
 from llama4sdk.weights.checkpoint import Checkpoint
 
+from .numeric import assert_near
 from .reference import transformers_twin
 
 TEXT = (
@@ -37,6 +38,11 @@ def expected(theirs: torch.nn.Module, ids: list[int]) -> Tensor:
 def values(scores: Scores) -> Tensor:
     """The log-probabilities of all tokens but the first."""
     return torch.tensor([entry.logprob for entry in scores.logprobs if entry is not None])
+
+
+def scores_of(network: TextModel, ids: list[int], window: Window, *, top: int, rows: int | None = None) -> list[Scored]:
+    """All blocks of a window."""
+    return [scored for block in score_window(network, ids, window, top=top, rows=rows) for scored in block]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +71,7 @@ def test_scores_are_those_of_transformers(demo: Checkpoint, demo_engine: TorchEn
         for entry, indices, logprobs in zip(scores.logprobs[1:], best.indices, best.values, strict=True):
             assert entry is not None
             assert [other.token for other in entry.top] == [tokenizer.piece(int(index)) for index in indices]
-            torch.testing.assert_close(torch.tensor([o.logprob for o in entry.top]), logprobs, atol=1e-4, rtol=0)
+            assert_near(torch.tensor([o.logprob for o in entry.top]), logprobs)
 
 
 def test_windows_see_what_they_say(demo: Checkpoint, demo_engine: TorchEngine, oracle: torch.nn.Module) -> None:
@@ -79,7 +85,7 @@ def test_windows_see_what_they_say(demo: Checkpoint, demo_engine: TorchEngine, o
         count = min(stride, len(ids) - first)
         own = expected(oracle, part)
         parts.append(own[range(len(part) - 1), part[1:]][-count:])
-    torch.testing.assert_close(scores, torch.cat(parts), atol=1e-4, rtol=0, check_dtype=False)
+    assert_near(scores, torch.cat(parts))
 
 
 @pytest.mark.parametrize("rows", [1, 3, 1000, None])
@@ -88,24 +94,19 @@ def test_blocks_change_nothing(tiny: tuple[TextModel, torch.nn.Module], rows: in
     network, theirs = tiny
     ids = torch.randint(0, 96, (40,), generator=torch.Generator().manual_seed(1)).tolist()
     for first in (1, 17, 39):
-        found = score_window(lambda: network, ids, Window(0, first, 40), top=2, rows=rows)
+        found = scores_of(network, ids, Window(0, first, 40), top=2, rows=rows)
         own = expected(theirs, ids)[first - 1 :]
         entries = list(found)
-        torch.testing.assert_close(
-            torch.tensor([entry.logprob for entry in entries]),
-            own[range(len(own)), ids[first:]],
-            atol=1e-4,
-            rtol=1e-4,
-        )
+        assert_near(torch.tensor([entry.logprob for entry in entries]), own[range(len(own)), ids[first:]])
         assert [entry.top[0][0] for entry in entries] == own.argmax(-1).tolist()
 
 
 def test_a_text_of_several_blocks(demo: Checkpoint, demo_network: TextModel, oracle: torch.nn.Module) -> None:
     """More than 512 tokens in one window are scored as one text."""
     ids = demo.tokenizer().encode(TEXT * 16)[:560]
-    found = [entry.logprob for entry in score_window(lambda: demo_network, ids, Window(0, 1, 560), top=0)]
+    found = [entry.logprob for entry in scores_of(demo_network, ids, Window(0, 1, 560), top=0)]
     theirs = expected(oracle, ids)[range(559), ids[1:]]
-    torch.testing.assert_close(torch.tensor(found), theirs, atol=2e-4, rtol=0)
+    assert_near(torch.tensor(found), theirs)
 
 
 def test_both_clients_score_and_say_how_far_they_are() -> None:

@@ -21,6 +21,7 @@ from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk.weights.tensor_names import vision_parameters, vision_tensors
 
+from .numeric import assert_near
 from .reference import MAVERICK_LIKE, tiny_seeing_model, tiny_vision
 
 CPU = torch.device("cpu")
@@ -71,7 +72,7 @@ def test_random_networks_equal_transformers(
     pixels = random_tiles(ours, tiles)
     features = ours.encode(pixels)
     assert features.shape == (tiles * ours.config.tokens_per_tile, 32)
-    torch.testing.assert_close(features, expected_features(theirs, pixels), atol=1e-5, rtol=1e-5)
+    assert_near(features, expected_features(theirs, pixels))
 
 
 def test_a_tile_is_seen_alike_in_any_company(seeing: tuple[Path, Llama4ForConditionalGeneration]) -> None:
@@ -80,7 +81,7 @@ def test_a_tile_is_seen_alike_in_any_company(seeing: tuple[Path, Llama4ForCondit
     pixels = random_tiles(ours, 6)
     together = ours.encode(pixels).view(6, ours.config.tokens_per_tile, -1)
     for number, tile in enumerate(pixels):
-        torch.testing.assert_close(ours.encode(tile.unsqueeze(0)), together[number], atol=1e-5, rtol=1e-5)
+        assert_near(ours.encode(tile.unsqueeze(0)), together[number])
 
 
 def test_bf16_follows_float32(seeing: tuple[Path, Llama4ForConditionalGeneration]) -> None:
@@ -169,4 +170,4 @@ def test_maverick_sees_as_well(tmp_path: Path) -> None:
     theirs.save_pretrained(tmp_path)
     ours = loaded(open_checkpoint(tmp_path))
     pixels = random_tiles(ours, 2)
-    torch.testing.assert_close(ours.encode(pixels), expected_features(theirs, pixels), atol=1e-5, rtol=1e-5)
+    assert_near(ours.encode(pixels), expected_features(theirs, pixels))

@@ -11,7 +11,7 @@ from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.catalog import models
 from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
 from llama4sdk.hardware import Hardware
-from llama4sdk.local.memory_meter import MemoryMeter, request_bytes, require_room
+from llama4sdk.local.memory_meter import MemoryMeter, require_room
 from llama4sdk.plan import Plan
 from llama4sdk.probe import free_memory
 from llama4sdk.progress import Progress
@@ -79,7 +79,6 @@ def _load(export: Export, plan: Plan, meter: MemoryMeter) -> OnnxEngine:
         device=plan.placement.devices[0],
         memory_limit=plan.memory.get(plan.placement.devices[0]),
         batch=plan.batch or 1,
-        request_bytes=request_bytes(plan),
         meter=meter,
     )
 

@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from onnxruntime import IOBinding, OrtValue
 
+from llama4sdk.capacity.torch_memory import cache_room
 from llama4sdk.llama4.config import TextConfig
+from llama4sdk.llama4.sizes import kv_cache_bytes
 from llama4sdk_onnx.interface import past, present
 
-__all__ = ["CPU", "GRAIN", "GrowingCaches", "Place", "SharedCaches"]
-
-GRAIN: Final = 256
-"""A cache grows by multiples of so many tokens."""
+__all__ = ["CPU", "GrowingCaches", "Place", "SharedCaches"]
 
 
 class Place(NamedTuple):
@@ -36,9 +35,9 @@ class SharedCaches:
     """Room for sequences of up to ``context`` tokens, in one buffer for each layer's keys and one for its values.
 
     A buffer is [rows, kv_heads, slots, dim]: what neighbouring rows hold lies together, so any range of them can be
-    bound by its address. Memory is taken as sequences and their tokens come: for as many rows as there are, and of
-    tokens what is asked for at once, then a quarter more at a time, in steps of 256 and never beyond ``context``;
-    layers that see their own chunk take no more than that chunk.
+    bound by its address. Memory is taken as sequences and their tokens come: for as many rows as there are, each of the
+    longest one's tokens (``cache_room``), never beyond ``context``; layers that see their own chunk take no more than
+    that chunk.
     """
 
     def __init__(
@@ -56,25 +55,26 @@ class SharedCaches:
     @property
     def bytes(self) -> int:
         """Memory taken."""
-        row = self._config.num_kv_heads * self._config.head_dim * self._dtype.itemsize * self.rows
-        return 2 * row * sum(self._slots(layer) for layer in range(self._config.num_layers))
+        return self._bytes(self.rows, self.room)
+
+    def planned_bytes(self, tokens: Sequence[int]) -> int:
+        """Memory that sequences of these lengths take."""
+        return self._bytes(len(tokens), cache_room(max(tokens, default=0), self._context))
 
     def holds(self, rows: int, tokens: int) -> bool:
         """Whether there is room for so many rows of so many tokens."""
         return rows <= self.rows and tokens <= self.room
 
-    def reserve(self, rows: int, tokens: int, filled: int) -> None:
-        """Take memory for ``rows`` of ``tokens``, at most ``context``, of which none has more than ``filled`` yet.
+    def reserve(self, rows: Sequence[int], tokens: int, filled: int) -> None:
+        """Take memory for these rows, which are numbered anew in their order, and give back that of all others.
 
-        What was bound before must not be used again.
+        Each gets room for ``tokens``, of which no row has more than ``filled`` yet. What was bound before must not be
+        used again.
         """
-        self.rows = max(rows, self.rows)
-        if tokens > self.room:
-            wanted = max(tokens, self.room + self.room // 4)
-            self.room = min(self._context, -(-wanted // GRAIN) * GRAIN)
+        self.rows, self.room = len(rows), cache_room(tokens, self._context)
         buffers = self._buffers or [None] * (2 * self._config.num_layers)
         for number in range(len(buffers)):  # one by one: only one is there twice
-            buffers[number] = self._grown(buffers[number], self._slots(number // 2), filled)
+            buffers[number] = self._moved(buffers[number], rows, self._slots(number // 2, self.room), filled)
         self._buffers = buffers
 
     def release(self) -> None:
@@ -86,25 +86,30 @@ class SharedCaches:
         """Make rows [first, first + rows) what a run reads and writes."""
         c, (kind, number) = self._config, self._place
         for layer in range(c.num_layers):
-            shape = (rows, c.num_kv_heads, self._slots(layer), c.head_dim)
-            before = first * c.num_kv_heads * self._slots(layer) * c.head_dim * self._dtype.itemsize
+            shape = (rows, c.num_kv_heads, self._slots(layer, self.room), c.head_dim)
+            before = first * c.num_kv_heads * self._slots(layer, self.room) * c.head_dim * self._dtype.itemsize
             for part, (name, out) in enumerate(zip(past(layer), present(layer), strict=True)):
                 address = self._buffers[2 * layer + part].data_ptr() + before
                 binding.bind_input(name, kind, number, self._dtype, shape, address)
                 binding.bind_output(out, kind, number, self._dtype, shape, address)
 
-    def _slots(self, layer: int) -> int:
-        chunk = self._config.chunk_size if layer in self._config.chunked_layers else None
-        return min(self.room, chunk or self.room)
+    def _bytes(self, rows: int, room: int) -> int:
+        slot = self._config.num_kv_heads * self._config.head_dim * self._dtype.itemsize
+        return 2 * rows * slot * sum(self._slots(layer, room) for layer in range(self._config.num_layers))
 
-    def _grown(self, old: OrtValue | None, slots: int, filled: int) -> OrtValue:
-        shape = (self.rows, self._config.num_kv_heads, slots, self._config.head_dim)
-        if old is not None and tuple(old.shape()) == shape:
-            return old
+    def _slots(self, layer: int, room: int) -> int:
+        chunk = self._config.chunk_size if layer in self._config.chunked_layers else None
+        return min(room, chunk or room)
+
+    def _moved(self, old: OrtValue | None, rows: Sequence[int], slots: int, filled: int) -> OrtValue:
+        shape = (len(rows), self._config.num_kv_heads, slots, self._config.head_dim)
         new = np.zeros(shape, self._dtype)  # a slot nobody sees still counts, 0 times what it holds
         if old is not None:
-            held = old.numpy()[:, :, :filled]
-            new[: len(held), :, : held.shape[2]] = held
+            stored = old.numpy()
+            filled = min(filled, slots, stored.shape[2])
+            for number, row in enumerate(rows):
+                if row < len(stored):
+                    new[number, :, :filled] = stored[row, :, :filled]
         return OrtValue.ortvalue_from_numpy(new, *self._place)
 
 
@@ -114,6 +119,7 @@ class GrowingCaches:
     def __init__(self, config: TextConfig, *, dtype: npt.DTypeLike = np.float32, place: Place = CPU) -> None:
         self._config = config
         self._place = place
+        self._dtype = np.dtype(dtype)
         empty = np.zeros((1, config.num_kv_heads, 0, config.head_dim), dtype)
         self._empty = OrtValue.ortvalue_from_numpy(empty, *place)
         self._rows: dict[int, Sequence[OrtValue]] = {}
@@ -122,6 +128,15 @@ class GrowingCaches:
     def bytes(self) -> int:
         """Memory taken."""
         return sum(value.tensor_size_in_bytes() for row in self._rows.values() for value in row)
+
+    def planned_bytes(self, tokens: Sequence[int]) -> int:
+        """Memory that sequences of these lengths take."""
+        size = self._dtype.itemsize
+        return sum(kv_cache_bytes(self._config, count, value_bytes=size, chunk_aware=True) for count in tokens)
+
+    def holds(self, rows: int, tokens: int) -> bool:
+        """Runs take what memory they need themselves."""
+        return True
 
     def drop(self, row: int) -> None:
         """Forget a sequence."""

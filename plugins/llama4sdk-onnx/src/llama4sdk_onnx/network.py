@@ -2,72 +2,57 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from collections.abc import Sequence as Several
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence as Many
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 from onnxruntime import InferenceSession
 
-from llama4sdk.errors import ContextLengthError, DeviceMemoryError, InvalidRequestError, Llama4Error, StreamClosedError
-from llama4sdk.local.scheduler import Batcher, Step, engine_closed
+from llama4sdk.errors import ContextLengthError, InvalidRequestError, Llama4Error
+from llama4sdk.local.scheduler import closed_error
 from llama4sdk_onnx.blocks import blocks
 from llama4sdk_onnx.manifest import Manifest
 from llama4sdk_onnx.sizing import SCORED
 from llama4sdk_onnx.text_graph import Floats, Ints, Pass, TextGraph
 
-__all__ = ["Sequence", "TextNetwork"]
+__all__ = ["Row", "TextNetwork"]
 
 
 Features = npt.NDArray[np.generic]
-Ids = Several[int] | Ints
+TokenIds = Many[int] | Ints
 
 
-class Sequence:
-    """One text on its way through the network, which holds a row of the caches until it is closed.
+class Row:
+    """One sequence's row of the caches, until it is closed. ``length`` counts the tokens stored there."""
 
-    A sequence belongs to one thread at a time.
-    """
-
-    def __init__(self, network: TextNetwork, row: int) -> None:
-        self.row = row
+    def __init__(self, network: TextNetwork, number: int) -> None:
+        self.number = number
         self.length = 0
-        """Tokens it has left in the caches."""
         self._network = network
 
-    def prefill(self, ids: Ids, features: Features | None = None) -> Floats:
-        """The logits [vocabulary] of what follows ``ids``; ``features`` [n, hidden] are of the image tokens among them.
-
-        Raises ContextLengthError and InvalidRequestError before anything is done, and StreamClosedError,
-        DeviceMemoryError and BackendError.
-        """
-        return self._network.prefill(self, ids, features)
+    def prefill(self, token_ids: TokenIds, features: Features | None = None) -> Floats:
+        """See ``TextNetwork.prefill``."""
+        return self._network.prefill(self, token_ids, features)
 
     def step(self, token: int) -> Floats:
-        """The logits [vocabulary] after one more token, which goes through the network with those of other sequences.
+        """The logits [vocabulary] after one more token. Raises what ``TextNetwork.prefill`` raises."""
+        return self._network.step([self], [token])[0]
 
-        Raises what ``prefill`` raises.
-        """
-        return self._network.step(self, token)
+    def hidden(self, token_ids: TokenIds) -> Floats:
+        """See ``TextNetwork.hidden``."""
+        return self._network.hidden(self, token_ids)
 
-    def hidden(self, ids: Ids) -> Floats:
-        """The final states [tokens, hidden] of further ``ids``. Raises what ``prefill`` raises."""
-        return self._network.hidden(self, ids)
-
-    def logits(self, ids: Ids, rows: Several[int] | Ints) -> Iterator[Floats]:
-        """The logits [n, vocabulary] after those of further ``ids`` that ``rows`` names, in rising order.
-
-        They come a few at a time, since all of a long text's would take gigabytes. Raises what ``prefill`` raises.
-        """
-        return self._network.logits(self, ids, rows)
+    def logits(self, token_ids: TokenIds, wanted: Many[int] | Ints) -> Iterator[Floats]:
+        """See ``TextNetwork.logits``."""
+        return self._network.logits(self, token_ids, wanted)
 
     def close(self) -> None:
         """Free the row."""
-        self._network.leave(self)
+        self._network.close_row(self)
 
-    def __enter__(self) -> Sequence:
+    def __enter__(self) -> Row:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -75,11 +60,10 @@ class Sequence:
 
 
 class TextNetwork:
-    """The exported network in a session, for sequences of at most ``context`` tokens each.
+    """The exported network in a session, for sequences of at most ``context`` tokens each. One thread at a time.
 
-    No more than ``batch`` may be open at once; ``None`` leaves that to who opens them. ``image_token`` is the one whose
-    places image features take, in networks that see. Several threads may use it: what they want goes through the
-    network in turns, and steps go together.
+    ``image_token`` is the one whose places image features take, in networks that see. All methods raise
+    StreamClosedError once the network is closed, DeviceMemoryError, and BackendError for what else ONNX Runtime says.
     """
 
     def __init__(
@@ -88,198 +72,203 @@ class TextNetwork:
         manifest: Manifest,
         *,
         context: int,
-        batch: int | None = None,
         device: str = "cpu",
         image_token: int | None = None,
     ) -> None:
         self.config = manifest.config
-        self.batch = batch
-        self._chunk = manifest.config.chunk_size if manifest.config.chunked_layers else None
         self.context = context
+        self._chunk = manifest.config.chunk_size if manifest.config.chunked_layers else None
         self._image_token = image_token
         self._graph = TextGraph(session, manifest.config, context=context, device=device)
-        self._rows: list[Sequence | None] = []
-        self._batcher = Batcher[Sequence, tuple[int, int], Floats](self._steps)
+        self._rows: list[Row | None] = []
         self._closed = False
-        self._changing = threading.RLock()
 
     @property
     def cache_bytes(self) -> int:
         """Memory that the caches take now."""
         return self._graph.cache_bytes
 
-    def open(self) -> Sequence:
-        """A new sequence in the lowest free row. Raises DeviceMemoryError when all rows are held."""
-        with self._changing:
-            if self._closed:
-                raise engine_closed()
-            row = next((row for row, held in enumerate(self._rows) if held is None), len(self._rows))
-            if row == self.batch:
-                raise DeviceMemoryError(
-                    f"There is room for {self.batch} at once, and all of it is held.",
-                    hint="Read open streams to their ends or close them, or make the client with a larger batch.",
-                )
-            sequence = Sequence(self, row)
-            self._rows[row : row + 1] = [sequence]
-            return sequence
+    def planned_cache_bytes(self, tokens: Many[int]) -> int:
+        """Memory that the caches of sequences of these lengths take."""
+        return self._graph.planned_cache_bytes(tokens)
 
-    def close(self) -> None:
-        """Free the caches, and let go of the session. Whoever is in the network, or comes, gets StreamClosedError."""
+    def open(self) -> Row:
+        """A new sequence in the lowest free row. It takes memory with its first tokens."""
+        if self._closed:
+            raise closed_error()
+        number = next((number for number, row in enumerate(self._rows) if row is None), len(self._rows))
+        row = Row(self, number)
+        self._rows[number : number + 1] = [row]
+        return row
+
+    def close_row(self, row: Row) -> None:
+        """Free a sequence's row, and with the last one all caches. Does nothing for one that was closed before."""
+        if not self._has(row):
+            return
+        self._rows[row.number] = None
+        while self._rows and self._rows[-1] is None:
+            self._rows.pop()
+        self._graph.forget(row.number)
+        if not self._rows and not self._closed:
+            self._graph.release()
+
+    def stop(self) -> None:
+        """End the run that another thread is in, with StreamClosedError there."""
         self._closed = True
         self._graph.stop()
-        self._batcher.close()
+
+    def close(self) -> None:
+        """Free the caches, and drop the session."""
+        self._closed = True
         self._graph.close()
 
-    def leave(self, sequence: Sequence) -> None:
-        """Free a sequence's row, and with the last one all caches."""
-        self._batcher.forget(sequence)
-        with self._changing:
-            if not self._holds(sequence):
-                return
-            self._rows[sequence.row] = None
-            while self._rows and self._rows[-1] is None:
-                self._rows.pop()
-            last = not self._rows
-        self._graph.forget(sequence.row)
-        if last and not self._closed:
-            with suppress(StreamClosedError), self._batcher.alone():
-                if not self._rows:
-                    self._graph.release()
+    def next_block(self, row: Row, count: int) -> int:
+        """How many of ``count`` further tokens may go through the network at once."""
+        return next(blocks(row.length, count, self._chunk))[1]
 
-    def prefill(self, sequence: Sequence, ids: Ids, features: Features | None) -> Floats:
-        """See ``Sequence.prefill``."""
-        tokens = self._checked(sequence, ids)
-        before = self._images(tokens, features)
-        found = np.empty((0, 0), np.float32)
-        for begin, end in blocks(sequence.length, len(tokens), self._chunk):
-            at = [end - begin - 1] if end == len(tokens) else []
-            seen = None if features is None else features[before[begin] : before[end]]
-            found = self._block(sequence, tokens[begin:end], self._graph.logits, at, seen)
-        last: Floats = found[0]
+    def prefill(self, row: Row, token_ids: TokenIds, features: Features | None = None) -> Floats:
+        """The logits [vocabulary] behind further tokens; ``features`` [n, hidden] are of the image tokens among them.
+
+        Raises ContextLengthError and InvalidRequestError before anything is done.
+        """
+        tokens = self._checked(row, token_ids)
+        before = self._image_counts(tokens, features)
+        logits = np.empty((0, 0), np.float32)
+        for begin, end in blocks(row.length, len(tokens), self._chunk):
+            logits_at = [end - begin - 1] if end == len(tokens) else []
+            visible = None if features is None else features[before[begin] : before[end]]
+            logits = self._run_block(row, tokens[begin:end], self._graph.logits, logits_at, visible)
+        last: Floats = logits[0]
         return last
 
-    def hidden(self, sequence: Sequence, ids: Ids) -> Floats:
-        """See ``Sequence.hidden``."""
-        tokens = self._checked(sequence, ids)
-        spans = blocks(sequence.length, len(tokens), self._chunk)
-        parts = [self._block(sequence, tokens[begin:end], self._graph.hidden)[0] for begin, end in spans]
+    def prefill_block(self, row: Row, token_ids: TokenIds, features: Features | None, *, last: bool) -> Floats | None:
+        """Like ``prefill``, of a single block; the logits only of the ``last``."""
+        tokens = self._checked(row, token_ids)
+        logits = self._run_block(row, tokens, self._graph.logits, [len(tokens) - 1] if last else [], features)
+        return logits[0] if last else None
+
+    def hidden(self, row: Row, token_ids: TokenIds) -> Floats:
+        """The final states [tokens, hidden] of further tokens. Raises what ``prefill`` raises."""
+        tokens = self._checked(row, token_ids)
+        parts = [
+            self._run_block(row, tokens[begin:end], self._graph.hidden)[0]
+            for begin, end in blocks(row.length, len(tokens), self._chunk)
+        ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def logits(self, sequence: Sequence, ids: Ids, rows: Several[int] | Ints) -> Iterator[Floats]:
-        """See ``Sequence.logits``."""
-        tokens = self._checked(sequence, ids)
-        wanted = np.zeros(len(tokens), np.bool_)
-        wanted[np.asarray(rows, np.int64)] = True
+    def logits(self, row: Row, token_ids: TokenIds, wanted: Many[int] | Ints) -> Iterator[Floats]:
+        """The logits [n, vocabulary] behind those of further tokens that are ``wanted``, in rising order.
+
+        They come block by block, since all of a long text's would take gigabytes. Raises what ``prefill`` raises.
+        """
+        tokens = self._checked(row, token_ids)
+        chosen = np.zeros(len(tokens), np.bool_)
+        chosen[np.asarray(wanted, np.int64)] = True
         most = max(1, SCORED // (4 * self.config.vocab_size))
-        for begin, end in blocks(sequence.length, len(tokens), self._chunk, wanted, most):
-            at = np.flatnonzero(wanted[begin:end])
-            found = self._block(sequence, tokens[begin:end], self._graph.logits, at)
-            if len(found):
-                yield found
-            del found  # the next are as large
+        for begin, end in blocks(row.length, len(tokens), self._chunk, chosen, most):
+            yield self._run_block(row, tokens[begin:end], self._graph.logits, np.flatnonzero(chosen[begin:end]))
 
-    def step(self, sequence: Sequence, token: int) -> Floats:
-        """See ``Sequence.step``."""
-        self._check_room(sequence, 1)
-        if not 0 <= token < self.config.vocab_size:
-            raise _no_token(token, self.config.vocab_size)
-        return self._batcher.step(sequence, (token, sequence.length))
+    def step(self, rows: Many[Row], token_ids: Many[int]) -> list[Floats]:
+        """The logits [vocabulary] after one more token of each row: of all in one run where the graph can.
 
-    def _steps(self, steps: list[Step[Sequence, tuple[int, int], Floats]]) -> None:
-        """Set the results of steps, all at once where the graph can."""
-        waiting = [step for step in steps if not step.done]
-        groups = [waiting] if self._graph.together else [[step] for step in waiting]
-        for group in groups:
-            part = self._neighbours(group)
-            with self._ending():
-                self._reserve(part.first + len(part.ids), int(part.lengths.max()) + 1)
-                found = self._graph.logits(part)
-            for step in group:
-                step.member.length = step.given[1] + 1
-                step.result = found[step.member.row - part.first]
+        Raises what ``prefill`` raises.
+        """
+        for row, token in zip(rows, token_ids, strict=True):
+            self._checked(row, [token])
+        if not self._graph.together and len(rows) > 1:
+            return [self.step([row], [token])[0] for row, token in zip(rows, token_ids, strict=True)]
+        with self._closing():
+            self._reserve(max(row.length for row in rows) + 1)
+            part = self._neighbours(rows, token_ids)
+            logits = self._graph.logits(part)
+        for row in rows:
+            row.length += 1
+        return [logits[row.number - part.first] for row in rows]
 
-    def _neighbours(self, group: list[Step[Sequence, tuple[int, int], Floats]]) -> Pass:
-        """The rows of the steps, and those between.
+    def _neighbours(self, rows: Many[Row], token_ids: Many[int]) -> Pass:
+        """The rows of a step, and those between.
 
         Of the latter, what is written is where their own next token will be, and where that begins a new chunk, what is
         lost is of the old one. Where no next token can be, none reads any of it.
         """
-        rows = [step.member.row for step in group]
-        first, count = min(rows), max(rows) - min(rows) + 1
+        numbers = [row.number for row in rows]
+        first, count = min(numbers), max(numbers) - min(numbers) + 1
         ids, lengths = np.zeros((count, 1), np.int64), np.zeros(count, np.int64)
-        if count > len(group):
-            for number, held in enumerate(self._rows[first : first + count]):
-                lengths[number] = 0 if held is None else min(held.length, self.context - 1)
-        for step, row in zip(group, rows, strict=True):
-            ids[row - first], lengths[row - first] = step.given
+        for number, row in enumerate(self._rows[first : first + count]):
+            lengths[number] = 0 if row is None else min(row.length, self.context - 1)
+        for row, token in zip(rows, token_ids, strict=True):
+            ids[row.number - first] = token
         return Pass(first=first, ids=ids, lengths=lengths, logits_at=np.arange(count))
 
-    def _block(
+    def _run_block(
         self,
-        sequence: Sequence,
+        row: Row,
         tokens: Ints,
         run: Callable[[Pass], Floats],
-        at: Several[int] | Ints = (),
+        logits_at: Many[int] | Ints = (),
         features: Features | None = None,
     ) -> Floats:
-        """Tokens of one sequence, in a turn of their own."""
-        with self._batcher.alone(), self._ending():
-            if not self._holds(sequence):
-                raise engine_closed()
-            self._reserve(sequence.row + 1, sequence.length + len(tokens))
-            lengths, logits_at = np.array([sequence.length]), np.asarray(at, np.int64)
-            part = Pass(first=sequence.row, ids=tokens[None], lengths=lengths, logits_at=logits_at, features=features)
-            found = run(part)
-            sequence.length += len(tokens)
-        return found
+        with self._closing():
+            self._reserve(row.length + len(tokens))
+            part = Pass(
+                first=row.number,
+                ids=tokens[None],
+                lengths=np.array([row.length]),
+                logits_at=np.asarray(logits_at, np.int64),
+                features=features,
+            )
+            results = run(part)
+        row.length += len(tokens)
+        return results
 
-    def _reserve(self, rows: int, tokens: int) -> None:
-        held = [sequence.length for sequence in tuple(self._rows) if sequence is not None]
-        self._graph.reserve(max(rows, len(self._rows)), tokens, max(held, default=0))
+    def _reserve(self, tokens: int) -> None:
+        """Memory for all open rows, of which one is to have so many tokens. Rows move together when it grows."""
+        if self._graph.holds(len(self._rows), tokens):
+            return
+        rows = [row for row in self._rows if row is not None]
+        filled = max(row.length for row in rows)
+        self._graph.reserve([row.number for row in rows], max(tokens, filled), filled)
+        self._rows = list(rows)
+        for number, row in enumerate(rows):
+            row.number = number
 
-    def _holds(self, sequence: Sequence) -> bool:
-        return sequence in self._rows[sequence.row : sequence.row + 1]
+    def _has(self, row: Row) -> bool:
+        return row in self._rows[row.number : row.number + 1]
 
-    def _checked(self, sequence: Sequence, ids: Ids) -> Ints:
-        tokens = np.asarray(ids, np.int64)
+    def _checked(self, row: Row, token_ids: TokenIds) -> Ints:
+        tokens = np.asarray(token_ids, np.int64)
+        if not self._has(row) or self._closed:
+            raise closed_error()
         if not len(tokens):
             raise InvalidRequestError("There is no token to go through the network.")
         size = self.config.vocab_size
         if tokens.min() < 0 or tokens.max() >= size:
-            raise _no_token(int(tokens.max() if tokens.max() >= size else tokens.min()), size)
-        self._check_room(sequence, len(tokens))
-        return tokens
-
-    def _check_room(self, sequence: Sequence, count: int) -> None:
-        if not self._holds(sequence):
-            raise engine_closed()
-        if sequence.length + count > self.context:
+            token = int(tokens.max() if tokens.max() >= size else tokens.min())
+            raise InvalidRequestError(f"There is no token {token}: the network has {size}.")
+        if row.length + len(tokens) > self.context:
             raise ContextLengthError(
-                f"{sequence.length + count} tokens exceed the context of {self.context}.",
+                f"{row.length + len(tokens)} tokens exceed the context of {self.context}.",
                 hint="Shorten the text, or ask for a larger context_length.",
                 limit=self.context,
-                requested=sequence.length + count,
+                requested=row.length + len(tokens),
             )
+        return tokens
 
-    def _images(self, tokens: Ints, features: Features | None) -> Ints:
+    def _image_counts(self, tokens: Ints, features: Features | None) -> Ints:
         """How many image tokens come before each token, and before the end."""
-        marks = tokens == (-1 if self._image_token is None else self._image_token)
-        if features is not None and len(features) != np.count_nonzero(marks):
+        images = tokens == (-1 if self._image_token is None else self._image_token)
+        if features is not None and len(features) != np.count_nonzero(images):
             raise InvalidRequestError(
-                f"{len(features)} image features do not fit {np.count_nonzero(marks)} image tokens of the prompt."
+                f"{len(features)} image features do not fit {np.count_nonzero(images)} image tokens of the prompt."
             )
-        return np.concatenate(([0], np.cumsum(marks)))
+        return np.concatenate(([0], np.cumsum(images)))
 
     @contextmanager
-    def _ending(self) -> Iterator[None]:
-        """A run that was stopped because all is closed ends as such."""
+    def _closing(self) -> Iterator[None]:
+        """A run that was stopped because the engine closes ends as such."""
         try:
             yield
         except Llama4Error:
             if self._closed:
-                raise engine_closed() from None
+                raise closed_error() from None
             raise
-
-
-def _no_token(token: int, size: int) -> InvalidRequestError:
-    return InvalidRequestError(f"There is no token {token}: the network has {size}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,9 +72,20 @@ class TextGraph:
         """Memory the caches take now."""
         return self._caches.bytes
 
-    def reserve(self, rows: int, tokens: int, filled: int) -> None:
-        """Make room for ``rows`` of ``tokens``, where none has more than ``filled`` yet. Raises DeviceMemoryError."""
-        if isinstance(self._caches, SharedCaches) and not self._caches.holds(rows, tokens):
+    def planned_cache_bytes(self, tokens: Sequence[int]) -> int:
+        """Memory that the caches of sequences of these lengths take."""
+        return self._caches.planned_bytes(tokens)
+
+    def holds(self, rows: int, tokens: int) -> bool:
+        """Whether there is memory for so many rows of so many tokens."""
+        return self._caches.holds(rows, tokens)
+
+    def reserve(self, rows: Sequence[int], tokens: int, filled: int) -> None:
+        """Make room for ``rows``, in their order from now on, of ``tokens``, of which ``filled`` are stored at most.
+
+        Raises DeviceMemoryError.
+        """
+        if isinstance(self._caches, SharedCaches):
             self._steps.clear()  # they know where the buffers were
             with running(self._device):
                 self._caches.reserve(rows, tokens, filled)

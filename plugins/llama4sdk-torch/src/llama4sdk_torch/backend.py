@@ -12,7 +12,7 @@ from llama4sdk.capacity.torch_memory import RUNTIME_BYTES
 from llama4sdk.errors import CheckpointError, ModelLoadError, WeightsNotFoundError
 from llama4sdk.hardware import Hardware
 from llama4sdk.llama4.sizes import weight_bytes
-from llama4sdk.local.memory_meter import MemoryMeter, request_bytes, require_room
+from llama4sdk.local.memory_meter import MemoryMeter, require_room
 from llama4sdk.plan import Plan
 from llama4sdk.progress import Progress
 from llama4sdk.quantization import Quantization
@@ -92,7 +92,6 @@ class TorchBackend(Backend):
             model=plan.model,
             context_length=plan.context_length,
             batch=plan.batch or 1,
-            request_bytes=request_bytes(plan),
             meter=meter,
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,11 +17,10 @@ from torch.nn import functional as F  # noqa: N812  (the name everybody knows it
 
 from llama4sdk.capacity.torch_memory import MAX_MASKED_PAIRS
 from llama4sdk.llama4.config import TextConfig
-from llama4sdk_torch.cache import KVCache
+from llama4sdk_torch.cache import KVCache, Slots
 from llama4sdk_torch.quantized import Matrix, linear, lookup, pick
-from llama4sdk_torch.slot_mapping import Slots, Span
 
-__all__ = ["Attention", "Dense", "Layer", "Mixture", "TextModel", "Weights"]
+__all__ = ["Attention", "Dense", "Layer", "Mixture", "Segment", "TextModel", "Weights"]
 
 NEAR = 8192
 """Up to here angles are the float32 numbers of the published code; at 1,000,000 those would be off by 0.03 radians."""
@@ -61,15 +61,14 @@ class Mixture:
     experts_per_token: int
 
     def __call__(self, x: Tensor) -> Tensor:
-        """[batch, tokens, hidden] -> the same shape."""
-        tokens = x.reshape(-1, x.shape[-1])  # [tokens, hidden]
-        scores, experts = F.linear(tokens, self.router).topk(self.experts_per_token, dim=-1)  # ranked by raw score
+        """[tokens, hidden] -> the same shape."""
+        scores, experts = F.linear(x, self.router).topk(self.experts_per_token, dim=-1)  # ranked by raw score
         # The score scales what goes into the expert, not what comes out of it.
-        inputs = tokens.unsqueeze(1) * scores.float().sigmoid().to(tokens.dtype).unsqueeze(-1)  # [tokens, k, hidden]
+        inputs = x.unsqueeze(1) * scores.float().sigmoid().to(x.dtype).unsqueeze(-1)  # [tokens, k, hidden]
         # Asking which experts were chosen makes the host wait for an accelerator; for one token it is not needed.
-        waits = x.device.type != "cpu" and tokens.shape[0] == 1
+        waits = x.device.type != "cpu" and len(x) == 1
         routed = self.gathered(inputs, experts) if waits else self.grouped(inputs, experts)
-        return self.shared(x) + routed.view_as(x)
+        return self.shared(x) + routed
 
     def grouped(self, inputs: Tensor, experts: Tensor) -> Tensor:
         """Each expert once, on all the tokens that chose it. [tokens, k, hidden], [tokens, k] -> [tokens, hidden]."""
@@ -114,20 +113,37 @@ class Weights:
     head: Matrix
 
 
+class Segment(NamedTuple):
+    """The next tokens of one sequence, in a pass that takes those of others, too."""
+
+    cache: KVCache
+    num_tokens: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Shared:
-    """What all layers of one kind share while a span goes through: computed once. ``rows`` is 1 where all are alike."""
+class _Visible:
+    """The slots that one segment's tokens see in layers of one kind; a mask too large is made in pieces of ``step``."""
 
     slots: Slots
-    mask: Tensor | None  # [rows, 1, tokens, seen]; None where none is needed, or it is made in pieces
     step: int
-    """Tokens whose mask is made at once."""
-    rotation: Tensor | None  # [rows, tokens, 1, dim / 2], complex; None in NoPE layers
-    temperature: Tensor | None  # [rows, tokens, 1, 1], on the query; None where it is 1 throughout
+    mask: Tensor | None  # [tokens, slots]; None where none is needed, or it is made in pieces
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _LayerKind:
+    """Shared by all layers of one kind during a pass: rotated or not, chunked or not."""
+
+    visible: tuple[_Visible, ...]  # one for each segment
+    rotation: Tensor | None  # [tokens, 1, dim / 2], complex; None in NoPE layers
+    temperature: Tensor | None  # [tokens, 1, 1], on the query; None where it is 1 throughout
 
 
 class TextModel:
-    """The network with its weights. Holds no state of any sequence: that is in the cache."""
+    """The network with its weights. Holds no state of any sequence: that is in the caches.
+
+    Tokens of several sequences lie end to end. Every matrix takes all of them at once; attention is computed for each
+    sequence with its own cache, so it needs no padding and is the same in any company.
+    """
 
     def __init__(self, config: TextConfig, weights: Weights) -> None:
         self.config = config
@@ -136,123 +152,159 @@ class TextModel:
         self.dtype = weights.norm.dtype
         self._frequencies = _frequencies(config).to(self.device)
 
-    def new_cache(self, capacity: int, *, batch: int = 1, origin: int = 0) -> KVCache:
+    def new_cache(self, capacity: int, *, origin: int = 0) -> KVCache:
         """An empty cache on the model's device; see ``KVCache``."""
-        return KVCache(self.config, capacity, device=self.device, dtype=self.dtype, batch=batch, origin=origin)
+        return KVCache(self.config, capacity, device=self.device, dtype=self.dtype, origin=origin)
 
     @torch.inference_mode()
     def embed(self, tokens: Tensor) -> Tensor:
-        """[batch, tokens] -> [batch, tokens, hidden]: what ``hidden`` and ``prefill`` take in place of ids, too."""
+        """[tokens] -> [tokens, hidden]: accepted in place of ids by all that follows."""
         return lookup(tokens, self.weights.embedding)
 
-    @torch.inference_mode()
-    def hidden(self, tokens: Tensor, cache: KVCache, counts: Sequence[int] | None = None) -> Tensor:
-        """The final normed states of ``tokens`` [batch, tokens], which come behind what the cache holds.
+    def hidden(self, tokens: Tensor, cache: KVCache) -> Tensor:
+        """The final normed states [tokens, hidden] of a sequence's further tokens, in blocks (``KVCache.next_block``).
 
-        Of row ``r`` only the first ``counts[r]`` are real (all, by default); the rest is padding, which leaves no trace
-        in the cache. Gives [batch, max(counts), hidden]; a state where there is padding means nothing. Goes through the
-        network in blocks that end where chunks end. Raises ContextLengthError when the cache was made for less.
+        Raises ContextLengthError when the cache was made for less.
         """
-        states = [self._through(tokens, span, cache) for span in cache.spans(_counts(tokens, counts))]
-        return states[0] if len(states) == 1 else torch.cat(states, dim=1)
+        return self.hidden_of([tokens], [cache])[0]
 
-    @torch.inference_mode()
-    def prefill(self, tokens: Tensor, cache: KVCache, counts: Sequence[int] | None = None) -> Tensor:
-        """Like ``hidden``, but only each row's last state, [batch, hidden]: long prompts leave nothing else.
+    def prefill(self, tokens: Tensor, cache: KVCache) -> Tensor:
+        """Like ``hidden``, but only the last token's state, [hidden]: long prompts leave nothing else."""
+        state = tokens.new_empty(0)
+        cache.reserve(cache.length + len(tokens))
+        while len(tokens):
+            count = cache.next_block(len(tokens))
+            state = self.forward(tokens[:count], [Segment(cache, count)])[-1]
+            tokens = tokens[count:]
+        return state
 
-        A row may have no tokens at all, such as a finished one in a batch that goes on; its state then means nothing.
-        """
-        first, *others = cache.spans(_counts(tokens, counts))
-        last = first.last(self._through(tokens, first, cache), None)
-        for span in others:
-            last = span.last(self._through(tokens, span, cache), last)
-        return last
+    def hidden_of(self, texts: Sequence[Tensor], caches: Sequence[KVCache]) -> list[Tensor]:
+        """What ``hidden`` gives of further tokens of several sequences, a block of each at a time."""
+        for text, cache in zip(texts, caches, strict=True):
+            cache.reserve(cache.length + len(text))
+        states: list[list[Tensor]] = [[] for _ in texts]
+        rest = list(texts)
+        while left := [number for number, text in enumerate(rest) if len(text)]:
+            segments = [Segment(caches[n], caches[n].next_block(len(rest[n]))) for n in left]
+            counts = [segment.num_tokens for segment in segments]
+            tokens = _concatenate([rest[n][:count] for n, count in zip(left, counts, strict=True)])
+            for number, part in zip(left, torch.split(self.forward(tokens, segments), counts), strict=True):
+                states[number].append(part)
+                rest[number] = rest[number][len(part) :]
+        return [_concatenate(parts or [self.embed(text)]) for parts, text in zip(states, texts, strict=True)]
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., hidden] -> [..., vocabulary], float32."""
         return linear(hidden, self.weights.head).float()
 
-    def _through(self, tokens: Tensor, span: Span, cache: KVCache) -> Tensor:
-        positions = span.positions(self.device)
-        shared: dict[tuple[bool, bool], _Shared] = {}
-        part = tokens[:, span.begin : span.end]
-        x = self.embed(part) if part.dim() == 2 else part  # [batch, tokens, hidden]
+    @torch.inference_mode()
+    def forward(self, tokens: Tensor, segments: Sequence[Segment]) -> Tensor:
+        """One pass: the final normed states [tokens, hidden] of ``tokens``, which are the segments' end to end.
+
+        No segment may cross a chunk's border. Raises ContextLengthError when a cache was made for less.
+        """
+        for cache, count in segments:
+            cache.reserve(cache.length + count)
+        kinds: dict[tuple[bool, bool], _LayerKind] = {}
+        x = self.embed(tokens) if tokens.dim() == 1 else tokens  # [tokens, hidden]
         for number, layer in enumerate(self.weights.layers):
-            kind = (number in self.config.nope_layers, number in self.config.chunked_layers)
-            if kind not in shared:
-                shared[kind] = self._share(span, positions, cache.origin, nope=kind[0], chunked=kind[1])
+            key = (number in self.config.nope_layers, number in self.config.chunked_layers)
+            if key not in kinds:
+                kinds[key] = self._layer_kind(segments, nope=key[0], chunked=key[1])
             h = self._norm(x, layer.attention_norm)
-            x = x + self._attend(h, layer.attention, number, shared[kind], cache)
+            x = x + self._attend(h, layer.attention, number, kinds[key], segments)
             x = x + layer.feed_forward(self._norm(x, layer.feed_forward_norm))
-        cache.advance(span)
+        for cache, count in segments:
+            cache.advance(count)
         return self._norm(x, self.weights.norm)
 
-    def _share(self, span: Span, positions: Tensor, origin: int, *, nope: bool, chunked: bool) -> _Shared:
-        slots = span.slots(positions, chunk=self.config.chunk_size if chunked else None)
-        tuned = nope and self.config.temperature_tuning
-        step = max(1, MAX_MASKED_PAIRS // (slots.of_tokens.shape[0] * slots.seen))
-        return _Shared(
-            slots=slots,
-            mask=slots.mask(0, span.tokens) if slots.masked and step >= span.tokens else None,
-            step=step,
-            # Rotation is relative: counted from the chunk's beginning, its float32 angles stay exact at any length.
-            rotation=None if nope else self._rotation(slots.of_tokens, far=slots.seen > NEAR),
-            temperature=self._temperature(positions + origin) if tuned and self._tempered(span, origin) else None,
-        )
+    def _layer_kind(self, segments: Sequence[Segment], *, nope: bool, chunked: bool) -> _LayerKind:
+        visible = tuple(self._visible(cache.slots(count, chunked=chunked)) for cache, count in segments)
+        ranges = [range(v.slots.first, v.slots.end) for v in visible]
+        # Rotation is relative: counted from the chunk's beginning, its float32 angles stay exact at any length.
+        rotation = None if nope else self._rotation(self._positions(ranges), far=max(r.stop for r in ranges) > NEAR)
+        temperature = self._temperature(segments) if nope and self.config.temperature_tuning else None
+        return _LayerKind(visible=visible, rotation=rotation, temperature=temperature)
+
+    def _visible(self, slots: Slots) -> _Visible:
+        tokens, step = slots.end - slots.first, max(1, MAX_MASKED_PAIRS // slots.end)
+        mask = slots.mask(0, tokens, self.device) if slots.masked and step >= tokens else None
+        return _Visible(slots=slots, step=step, mask=mask)
+
+    def _positions(self, ranges: Sequence[range]) -> Tensor:
+        """Made on the device: a step of decoding sends nothing there."""
+        return _concatenate([torch.arange(part.start, part.stop, device=self.device) for part in ranges])
 
     def _rotation(self, positions: Tensor, *, far: bool) -> Tensor:
-        """``far`` says whether any position is ``NEAR`` or beyond. [rows, tokens] -> [rows, tokens, 1, dim / 2]."""
-        steps = positions.view(*positions.shape, 1, 1)
+        """``far`` says whether any position is ``NEAR`` or beyond. [tokens] -> [tokens, 1, dim / 2]."""
+        steps = positions.view(-1, 1, 1)
         angles = steps.float() * self._frequencies
         if far:
             angles = torch.where(steps < NEAR, angles.double(), steps * self._frequencies.double())
         return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
 
-    def _tempered(self, span: Span, origin: int) -> bool:
-        return origin + max(span.starts) + span.tokens >= self.config.floor_scale
+    def _temperature(self, segments: Sequence[Segment]) -> Tensor | None:
+        starts = [cache.origin + cache.length for cache, _ in segments]
+        ranges = [range(start, start + count) for start, (_, count) in zip(starts, segments, strict=True)]
+        if max(part.stop for part in ranges) < self.config.floor_scale:
+            return None
+        return self._temperature_at(self._positions(ranges)).view(-1, 1, 1)
 
-    def _temperature(self, positions: Tensor) -> Tensor:
+    def _temperature_at(self, positions: Tensor) -> Tensor:
         c = self.config
         steps = ((positions + 1).float() / c.floor_scale).floor()
-        return (1 + c.attn_scale * torch.log1p(steps)).view(*positions.shape, 1, 1)
+        return 1 + c.attn_scale * torch.log1p(steps)
 
-    def _attend(self, h: Tensor, weights: Attention, number: int, shared: _Shared, cache: KVCache) -> Tensor:
+    def _attend(
+        self, h: Tensor, weights: Attention, number: int, kind: _LayerKind, segments: Sequence[Segment]
+    ) -> Tensor:
         c = self.config
-        qkv = linear(h, weights.qkv).view(*h.shape[:2], -1, c.head_dim)  # [batch, tokens, heads, dim]
-        turned, v = torch.split(qkv, [c.num_heads + c.num_kv_heads, c.num_kv_heads], dim=2)
-        if shared.rotation is not None:
-            turned = _rotate(turned, shared.rotation)
+        qkv = linear(h, weights.qkv).view(len(h), -1, c.head_dim)  # [tokens, heads, dim]
+        turned, v = torch.split(qkv, [c.num_heads + c.num_kv_heads, c.num_kv_heads], dim=1)
+        if kind.rotation is not None:
+            turned = _rotate(turned, kind.rotation)
             if c.qk_norm:
                 turned = _rms(turned, c.norm_eps)
-        q, k = torch.split(turned, [c.num_heads, c.num_kv_heads], dim=2)
-        if shared.temperature is not None:
-            q = (q * shared.temperature).to(q.dtype)
-        keys, values = cache.append(number, k.transpose(1, 2), v.transpose(1, 2), shared.slots)
-        return linear(_attention(q, keys, values, shared), weights.output)
+        q, k = torch.split(turned, [c.num_heads, c.num_kv_heads], dim=1)
+        if kind.temperature is not None:
+            q = (q * kind.temperature).to(q.dtype)
+        counts = [count for _, count in segments]
+        outputs = []
+        rows = zip(*(torch.split(part, counts) for part in (q, k, v)), strict=True)
+        for segment, visible, (queries, keys, values) in zip(segments, kind.visible, rows, strict=True):
+            seen = segment.cache.append(number, keys, values, visible.slots)
+            outputs.append(_attention(queries, *seen, visible))
+        return linear(_concatenate(outputs), weights.output)
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return _rms(x, self.config.norm_eps) * weight
 
 
-def _attention(q: Tensor, keys: Tensor, values: Tensor, shared: _Shared) -> Tensor:
-    """q: [batch, tokens, heads, dim]; keys, values: [batch, kv_heads, seen, dim] -> [batch, tokens, heads * dim]."""
-    batch, tokens, heads, dim = q.shape
+def _attention(q: Tensor, keys: Tensor, values: Tensor, visible: _Visible) -> Tensor:
+    """q: [tokens, heads, dim]; keys, values: [kv_heads, slots, dim] -> [tokens, heads * dim]."""
+    tokens, heads, dim = q.shape
+    slots, keys, values = visible.slots, keys.unsqueeze(0), values.unsqueeze(0)
     if tokens == 1:  # a head's queries become rows, so that shared keys are read once, not once per query head
-        rows = q.view(batch, keys.shape[1], -1, dim)  # [batch, kv_heads, group, dim]
-        return F.scaled_dot_product_attention(rows, keys, values, attn_mask=shared.mask).reshape(batch, 1, heads * dim)
-    slots, turned = shared.slots, q.transpose(1, 2)
-    if shared.mask is not None or not slots.masked:
+        rows = q.reshape(1, keys.shape[1], -1, dim)  # [1, kv_heads, group, dim]
+        return F.scaled_dot_product_attention(rows, keys, values).reshape(1, heads * dim)
+    turned = q.transpose(0, 1).unsqueeze(0)  # [1, heads, tokens, dim]
+    if visible.mask is not None or not slots.masked:
         out = F.scaled_dot_product_attention(
-            turned, keys, values, attn_mask=shared.mask, is_causal=slots.triangular, enable_gqa=True
+            turned, keys, values, attn_mask=visible.mask, is_causal=slots.causal, enable_gqa=True
         )
-        return out.transpose(1, 2).reshape(batch, tokens, heads * dim)
-    pieces, step = [], shared.step
-    for begin in range(0, tokens, step):
-        mask = slots.mask(begin, begin + step)
-        part = turned[:, :, begin : begin + step]
+        return out[0].transpose(0, 1).reshape(tokens, heads * dim)
+    pieces = []
+    for begin in range(0, tokens, visible.step):
+        mask = slots.mask(begin, begin + visible.step, q.device)
+        part = turned[:, :, begin : begin + visible.step]
         pieces.append(F.scaled_dot_product_attention(part, keys, values, attn_mask=mask, enable_gqa=True))
-    return torch.cat(pieces, dim=2).transpose(1, 2).reshape(batch, tokens, heads * dim)
+    return torch.cat(pieces, dim=2)[0].transpose(0, 1).reshape(tokens, heads * dim)
+
+
+def _concatenate(parts: Sequence[Tensor]) -> Tensor:
+    """Along the first axis; a single part is given back as it is."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _rms(x: Tensor, eps: float) -> Tensor:
@@ -261,7 +313,7 @@ def _rms(x: Tensor, eps: float) -> Tensor:
 
 
 def _rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Turn adjacent pairs of the last axis as complex numbers. x: [batch, tokens, heads, dim]."""
+    """Turn adjacent pairs of the last axis as complex numbers. x: [tokens, heads, dim]."""
     pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)
 
@@ -273,11 +325,3 @@ def _frequencies(config: TextConfig) -> Tensor:
     if config.rope_scaling is None:
         return plain
     return plain / torch.tensor([config.rope_scaling.divisor(f) for f in plain.tolist()])
-
-
-def _counts(tokens: Tensor, counts: Sequence[int] | None) -> Sequence[int]:
-    if counts is None:
-        return [tokens.shape[1]] * tokens.shape[0]
-    if len(counts) != tokens.shape[0] or not 0 < max(counts) <= tokens.shape[1] or min(counts) < 0:
-        raise ValueError(f"counts {list(counts)} do not fit tokens of shape {list(tokens.shape)}")
-    return counts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,31 +15,29 @@ __all__ = ["score_window"]
 
 
 def score_window(
-    network: Callable[[], TextModel], ids: Sequence[int], window: Window, *, top: int, rows: int | None = None
-) -> Iterator[Scored]:
-    """The tokens [first, end) of a window, each given those before it in the window.
+    network: TextModel, token_ids: Sequence[int], window: Window, *, top: int, rows: int | None = None
+) -> Generator[list[Scored]]:
+    """The tokens [first, end) of a window, each given those before it in the window, block by block.
 
-    ``network`` is asked for before each block, so that it may refuse to go on. The logits of ``rows`` tokens are made
-    at once: unless given, as many as take no more memory than a block of a prompt does.
+    The logits of ``rows`` tokens are made at once: unless given, as many as take no more memory than a block of a
+    prompt does.
     """
     begin, first, end = window
-    model = network()
-    rows = rows or scored_rows(model.config, model.dtype.itemsize)
-    cache = model.new_cache(max(end - 1 - begin, 1))
+    rows = rows or scored_rows(network.config, network.dtype.itemsize)
+    cache = network.new_cache(max(end - 1 - begin, 1))
     for start in range(begin, end - 1, PROMPT_BLOCK):  # the last token is only predicted
         stop = min(start + PROMPT_BLOCK, end - 1)
-        block = torch.tensor([ids[start:stop]], device=model.device)
-        states = network().hidden(block, cache)[0, max(first - 1 - start, 0) :]  # [tokens, hidden]
-        targets = torch.tensor(ids[max(first, start + 1) : stop + 1], device=model.device)
-        for pair in zip(torch.split(states, rows), torch.split(targets, rows), strict=True):
-            if len(pair[1]):
-                yield from _scored(model, *pair, top=top)
+        block = torch.tensor(token_ids[start:stop], device=network.device)
+        states = network.hidden(block, cache)[max(first - 1 - start, 0) :]  # [tokens, hidden]
+        targets = torch.tensor(token_ids[max(first, start + 1) : stop + 1], device=network.device)
+        pairs = zip(torch.split(states, rows), torch.split(targets, rows), strict=True)
+        yield [scored for pair in pairs if len(pair[1]) for scored in _scored(network, *pair, top=top)]
 
 
 @torch.inference_mode()
-def _scored(model: TextModel, states: Tensor, targets: Tensor, *, top: int) -> list[Scored]:
-    """``states``: [tokens, hidden]; ``targets``: [tokens], what each state should have foretold."""
-    logprobs = model.logits(states).log_softmax(-1)  # [tokens, vocabulary], float32
+def _scored(network: TextModel, states: Tensor, targets: Tensor, *, top: int) -> list[Scored]:
+    """``states``: [tokens, hidden]; ``targets``: [tokens], the token that follows each."""
+    logprobs = network.logits(states).log_softmax(-1)  # [tokens, vocabulary], float32
     chosen = logprobs.gather(1, targets.unsqueeze(1)).flatten().tolist()
     if not top:
         return [Scored(logprob, ()) for logprob in chosen]

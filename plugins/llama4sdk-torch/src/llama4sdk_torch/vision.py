@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  (the name everybody knows it by)
 
 from llama4sdk.llama4.vision_config import VisionConfig
-from llama4sdk_torch.model import TextModel
 
-__all__ = ["TILES_AT_ONCE", "Affine", "VisionLayer", "VisionModel", "VisionWeights", "with_images"]
+__all__ = ["TILES_AT_ONCE", "Affine", "VisionLayer", "VisionModel", "VisionWeights", "replace_patches"]
 
 TILES_AT_ONCE = 4
 """Bounds the memory that activations take, however many tiles a request has."""
@@ -140,14 +137,8 @@ def _rotation(config: VisionConfig) -> Tensor:
     return torch.polar(torch.ones_like(angles), angles).unsqueeze(1)
 
 
-@torch.inference_mode()
-def with_images(
-    network: TextModel, vision: VisionModel, tokens: Tensor, pixels: npt.NDArray[np.uint8], patch: int
-) -> Tensor:
-    """Embedded ``tokens`` [1, tokens], with the features of the tiles ``pixels`` in the places of the token ``patch``.
-
-    Gives [1, tokens, hidden].
-    """
-    vectors = network.embed(tokens)
-    vectors[tokens == patch] = vision.encode(torch.from_numpy(pixels))
+def replace_patches(vectors: Tensor, tokens: Tensor, features: Tensor, patch_token: int) -> Tensor:
+    """Embedded ``tokens`` [tokens, hidden] with the first of ``features`` where the token ``patch_token`` is."""
+    patches = tokens == patch_token
+    vectors[patches] = features[: int(patches.sum())]
     return vectors

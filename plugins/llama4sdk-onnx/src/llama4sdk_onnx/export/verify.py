@@ -119,7 +119,7 @@ def _exported(folder: Path, manifest: Manifest, ids: Sequence[int]) -> Floats:
     from llama4sdk_onnx.network import TextNetwork
     from llama4sdk_onnx.sessions import open_session
 
-    network = TextNetwork(open_session(folder / GRAPH), manifest, batch=1, context=len(ids))
+    network = TextNetwork(open_session(folder / GRAPH), manifest, context=len(ids))
     try:
         with network.open() as sequence:
             return np.concatenate(list(sequence.logits(ids, range(len(ids)))))
@@ -140,6 +140,6 @@ def _native(checkpoint: Checkpoint, quantization: QuantizationConfig, ids: Seque
             released = done
 
     model = load_model(checkpoint, device=torch.device("cpu"), quantization=quantization, progress=read)
-    states = model.hidden(torch.tensor([ids]), model.new_cache(len(ids)))
-    logits: Floats = model.logits(states[0]).numpy()
+    states = model.hidden(torch.tensor(ids), model.new_cache(len(ids)))
+    logits: Floats = model.logits(states).numpy()
     return logits
