@@ -10,9 +10,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime as ort
 from llama4sdk_onnx import interface
-from llama4sdk_onnx.export.graphs.graph import DEFAULT_OPSET, text_graph
-from llama4sdk_onnx.export.weights.packing import text_pieces
-from llama4sdk_onnx.export.weights.pieces import Piece
+from llama4sdk_onnx.export.graphs.text import DEFAULT_OPSET, text_graph
+from llama4sdk_onnx.export.weights.text_weights import text_weight_files
+from llama4sdk_onnx.export.weights.weight_file import WeightFile
 from llama4sdk_onnx.manifest import Kind
 
 from llama4sdk.llama4.config import TextConfig
@@ -22,14 +22,14 @@ from llama4sdk.weights.checkpoint import Checkpoint
 Array = npt.NDArray[np.generic]
 
 
-def write_pieces(pieces: Sequence[Piece], folder: Path) -> None:
+def write_weights(files: Sequence[WeightFile], folder: Path) -> None:
     """The files of weights."""
-    for piece in pieces:
-        file = folder / piece.file
-        file.parent.mkdir(parents=True, exist_ok=True)
-        values = piece.values()
-        with file.open("wb") as out:
-            for tensor, offset in piece.offsets():
+    for file in files:
+        path = folder / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = file.values()
+        with path.open("wb") as out:
+            for tensor, offset in file.offsets():
                 out.seek(offset)
                 while out.tell() < offset + tensor.nbytes:
                     array = next(values)
@@ -37,7 +37,7 @@ def write_pieces(pieces: Sequence[Piece], folder: Path) -> None:
                     out.write(np.ascontiguousarray(array).tobytes())
                 assert out.tell() == offset + tensor.nbytes, tensor.name
         assert next(values, None) is None
-        assert file.stat().st_size == piece.size
+        assert path.stat().st_size == file.size
 
 
 def export(
@@ -52,11 +52,11 @@ def export(
 ) -> Exported:
     """A checkpoint's graph and weights, ready to run. ``accuracy`` replaces the graph's own level."""
     config = QuantizationConfig.of(quantization)
-    pieces = text_pieces(checkpoint, config, kind=kind)
-    write_pieces(pieces, folder)
+    files = text_weight_files(checkpoint, config, kind=kind)
+    write_weights(files, folder)
     model = text_graph(
         checkpoint.config,
-        pieces,
+        files,
         quantization=config,
         kind=kind,
         opset=opset,

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from llama4sdk_onnx.export.files import PARTIAL, require_space, write_bytes
-from llama4sdk_onnx.export.verify import compare, prompt, verified
+from llama4sdk_onnx.export.verify import logit_difference, prompt_ids, verify_export
 from llama4sdk_onnx.export_directory import Export
 from llama4sdk_onnx.manifest import read_manifest, verify_files
 
@@ -307,17 +307,17 @@ def test_what_computes_something_else_is_no_export(sources: Mapping[str, Path], 
     """Logits that differ too much are an error that names the difference."""
     logits = np.random.default_rng(0).normal(size=(8, 100)).astype(np.float32)
     fp32, int8 = QuantizationConfig.of("fp32"), QuantizationConfig.of("int8/fp32")
-    assert compare(logits, logits, fp32) == 0
+    assert logit_difference(logits, logits, fp32) == 0
     near = logits + np.float32(0.01)
-    assert compare(near, logits, int8) == pytest.approx(0.01, rel=0.1)  # they spread by 1
+    assert logit_difference(near, logits, int8) == pytest.approx(0.01, rel=0.1)  # they spread by 1
     for wrong in (near, np.full_like(logits, np.nan)):
         with pytest.raises(ExportError, match="does not compute"):
-            compare(wrong, logits, fp32)
+            logit_difference(wrong, logits, fp32)
     seeing, export = open_checkpoint(sources["seeing"]), Export(whole)
-    assert verified(whole, export.manifest, seeing).difference is not None
-    assert len(prompt(seeing.tokenizer(), seeing.config)) > (seeing.config.chunk_size or 0)
+    assert verify_export(whole, export.manifest, seeing).difference is not None
+    assert len(prompt_ids(seeing.tokenizer(), seeing.config)) > (seeing.config.chunk_size or 0)
     with pytest.raises(ExportError, match="does not compute"):
-        verified(whole, export.manifest, open_checkpoint(tiny("other", tmp_path)))
+        verify_export(whole, export.manifest, open_checkpoint(tiny("other", tmp_path)))
 
 
 def test_ctrl_c_leaves_what_resumes(tmp_path: Path) -> None:
@@ -325,12 +325,12 @@ def test_ctrl_c_leaves_what_resumes(tmp_path: Path) -> None:
     source, out = tiny("hf", tmp_path), tmp_path / "out"
     code = (
         "import os, signal, sys, llama4sdk_onnx.export.exporter as exporter\n"
-        "write, left = exporter.write_piece, [2]\n"
+        "write, left = exporter.write_weight_file, [2]\n"
         "def slow(folder, piece, wrote):\n"
         "    left[0] -= 1\n"
         "    if left[0] == 0: os.kill(os.getpid(), signal.SIGINT)\n"
         "    return write(folder, piece, wrote)\n"
-        "exporter.write_piece = slow\n"
+        "exporter.write_weight_file = slow\n"
         "from llama4sdk.cli import main\n"
         "main()\n"
     )

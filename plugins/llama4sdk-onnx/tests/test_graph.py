@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from llama4sdk_onnx.export.graphs.graph import OPSETS, check_opset
+from llama4sdk_onnx.export.graphs.text import OPSETS, check_opset
 from llama4sdk_torch.loading import load_model
 from llama4sdk_torch.model import TextModel
 

@@ -16,8 +16,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llama4sdk_onnx.export.graphs.graph import OPSETS
-from llama4sdk_onnx.export.graphs.vision import vision_graph, vision_pieces
+from llama4sdk_onnx.export.graphs.text import OPSETS
+from llama4sdk_onnx.export.graphs.vision import vision_graph
+from llama4sdk_onnx.export.weights.vision_weights import vision_weight_files
 from llama4sdk_onnx.manifest import Kind
 from llama4sdk_onnx.vision import MAX_TILES, VisionNetwork
 from llama4sdk_torch.loading import load_vision
@@ -31,7 +32,7 @@ from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk.weights.tensor_names import vision_tensors
 
 from .networks import save_seeing
-from .running import write_pieces
+from .running import write_weights
 
 FP32, FP16 = np.dtype(np.float32), np.dtype(np.float16)
 KINDS: tuple[Kind, ...] = ("fast", "portable")
@@ -50,9 +51,9 @@ def exported(
 ) -> VisionNetwork:
     """The vision network of a checkpoint, written to a folder and loaded from there."""
     assert checkpoint.vision is not None
-    pieces = vision_pieces(checkpoint, dtype)
-    write_pieces(pieces, folder)
-    graph = vision_graph(checkpoint.vision, checkpoint.config.hidden_size, pieces, dtype=dtype, opset=opset, kind=kind)
+    files = vision_weight_files(checkpoint, dtype)
+    write_weights(files, folder)
+    graph = vision_graph(checkpoint.vision, checkpoint.config.hidden_size, files, dtype=dtype, opset=opset, kind=kind)
     file = folder / "vision.onnx"
     ir.save(graph, file)
     onnx.checker.check_model(file, full_check=True)
@@ -161,9 +162,9 @@ def test_weights_that_are_no_numbers_are_named(
     tensors[name].view(-1)[-1] = value
     save_file(tensors, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_bytes((seeing.path / "config.json").read_bytes())
-    pieces = vision_pieces(open_checkpoint(tmp_path), dtype)
+    files = vision_weight_files(open_checkpoint(tmp_path), dtype)
     with pytest.raises(CheckpointError, match=f"'{name}' .*{message}"):
-        write_pieces(pieces, tmp_path / "out")
+        write_weights(files, tmp_path / "out")
 
 
 def test_the_published_network_is_laid_out_without_reading_it() -> None:
@@ -174,15 +175,15 @@ def test_the_published_network_is_laid_out_without_reading_it() -> None:
     headers = {name: TensorInfo(shape, "BF16", 0) for name, shape in vision_tensors(published, 5120)}
     text = SimpleNamespace(hidden_size=5120)
     checkpoint = cast("Checkpoint", SimpleNamespace(vision=published, config=text, tensors=headers))
-    pieces = vision_pieces(checkpoint, FP32)
-    values = sum(tensor.nbytes for piece in pieces for tensor in piece.tensors) // 4
+    files = vision_weight_files(checkpoint, FP32)
+    values = sum(tensor.nbytes for file in files for tensor in file.tensors) // 4
     assert values == VISION_PARAMETERS - published.hidden_size  # the class token is part of its position
-    assert [piece.file for piece in pieces[:2]] == ["weights/vision.bin", "weights/vision-000.bin"]
-    assert len(pieces) == 35
-    assert max(tensor.nbytes for piece in pieces for tensor in piece.tensors) < 100_000_000
-    model = vision_graph(published, 5120, pieces, dtype=FP32, opset=21, kind="fast")
+    assert [file.path for file in files[:2]] == ["weights/vision.bin", "weights/vision-000.bin"]
+    assert len(files) == 35
+    assert max(tensor.nbytes for file in files for tensor in file.tensors) < 100_000_000
+    model = vision_graph(published, 5120, files, dtype=FP32, opset=21, kind="fast")
     used = {
         name for name, value in model.graph.initializers.items() if isinstance(value.const_value, ir.ExternalTensor)
     }
-    assert used == {tensor.name for piece in pieces for tensor in piece.tensors}
+    assert used == {tensor.name for file in files for tensor in file.tensors}
     assert model.graph.outputs[0].shape == ("features", 5120)

@@ -71,9 +71,9 @@ class Manifest(Value):
     version: Literal[1] = 1
     #: Distribution and version.
     made_by: str
-    #: What the checkpoint calls itself.
+    #: The name in the checkpoint.
     model: str
-    #: What was exported: the checkpoint's format and its path's last part.
+    #: The format of the checkpoint, and the last part of its path.
     source: str
     kind: Kind
     opset: int
@@ -86,11 +86,11 @@ class Manifest(Value):
     stop_ids: tuple[int, ...]
     temperature: float
     top_p: float
-    #: How much logits differ from the native engine's, as ``export.verify.compare`` has it; ``None``: not tried.
+    #: The difference from the native engine by ``export.verify.logit_difference``; ``None``: not compared.
     verified: float | None = None
     #: Every other file of the directory, by its path from there, with ``/``.
     files: dict[str, FileRecord]
-    #: Tells exports apart: of the checkpoint's files and of the options.
+    #: A digest of the checkpoint's files and of the options.
     fingerprint: str = ""
     #: The SHA-256 of this file with nothing here; ``manifest_text`` fills it in.
     checksum: str = ""

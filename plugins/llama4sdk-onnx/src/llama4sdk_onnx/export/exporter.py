@@ -1,4 +1,4 @@
-"""``llama4sdk export --to onnx``: a checkpoint of any format as a directory that ONNX Runtime runs."""
+"""``llama4sdk export --to onnx``: write a checkpoint of any format as a directory that ONNX Runtime runs."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from typing import ClassVar, Final
 
 from llama4sdk.errors import ConfigurationError
 from llama4sdk.exporter import Exporter, ExportOptions, ExportReport, Notice
+from llama4sdk.llama4.images.canvas import PATCH
 from llama4sdk.progress import Progress
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk.weights.exports import MANIFEST
 from llama4sdk.weights.opening import open_checkpoint
-from llama4sdk_onnx.export.files import Wrote, require_space, write_bytes, write_piece
+from llama4sdk_onnx.export.files import WriteProgress, require_space, write_bytes, write_weight_file
 from llama4sdk_onnx.export.genai import GENAI_CONFIG, genai_config
-from llama4sdk_onnx.export.journal import Begun, Journal, opened_journal
-from llama4sdk_onnx.export.options import MADE_BY, Choices, chosen
-from llama4sdk_onnx.export.outline import PATCH, Drawing, drawn
-from llama4sdk_onnx.export.texts import text_files
-from llama4sdk_onnx.export.verify import Verified, verified
-from llama4sdk_onnx.export.weights.pieces import Piece
+from llama4sdk_onnx.export.journal import Journal, JournalHeader, open_journal
+from llama4sdk_onnx.export.options import DISTRIBUTION, ResolvedOptions, resolve_options
+from llama4sdk_onnx.export.outline import Outline, outline_export
+from llama4sdk_onnx.export.text_files import text_files
+from llama4sdk_onnx.export.verify import Verification, verify_export
+from llama4sdk_onnx.export.weights.weight_file import WeightFile
 from llama4sdk_onnx.manifest import FileRecord, Manifest, is_export, manifest_text, read_manifest, verify_files
 
 __all__ = ["OnnxExporter"]
 
-#: The oldest ONNX Runtime that runs what is written.
-RUNTIME: Final = "1.31"
+#: The oldest ONNX Runtime that runs the graphs.
+MIN_ONNXRUNTIME: Final = "1.31"
 
-#: Bytes written after which what was read for them need not stay in memory.
-RELEASED: Final = 2**27
+#: Bytes that are written between two releases of the checkpoint's mapped memory.
+RELEASE_INTERVAL_BYTES: Final = 2**27
 
 
 class OnnxExporter(Exporter):
@@ -46,84 +47,89 @@ class OnnxExporter(Exporter):
         progress: Progress | None = None,
         notice: Notice | None = None,
     ) -> ExportReport:
-        """As the base class says."""
+        """Write the checkpoint into ``target``; see ``Exporter.export``."""
         source = open_checkpoint(checkpoint)
-        choices = chosen(options, source)
+        resolved = resolve_options(options, source)
         if is_export(target):
-            return _already(target, source, choices)
+            return _existing_export(target, source, resolved)
         source.verify()
         tokenizer = source.tokenizer()
-        work = _Work(source, target, choices, progress or (lambda done, total: None), notice or (lambda text: None))
-        texts = text_files(source, tokenizer)
-        if choices.kind == "fast":
-            texts[GENAI_CONFIG] = genai_config(source, tokenizer)
-        return work.write(
-            drawn(source, choices, patch_token=tokenizer.control.get(PATCH)), texts, verify=options.verify
+        export = _Export(
+            source, target, resolved, progress or (lambda done, total: None), notice or (lambda text: None)
         )
+        texts = text_files(source, tokenizer)
+        if resolved.kind == "fast":
+            texts[GENAI_CONFIG] = genai_config(source, tokenizer)
+        outline = outline_export(source, resolved, patch_token=tokenizer.control.get(PATCH))
+        return export.write(outline, texts, verify=options.verify)
 
 
-class _Work:
-    """One export under way."""
+class _Export:
+    """One export that is being written."""
 
-    def __init__(self, source: Checkpoint, target: Path, choices: Choices, progress: Progress, notice: Notice) -> None:
+    def __init__(
+        self, source: Checkpoint, target: Path, options: ResolvedOptions, progress: Progress, notice: Notice
+    ) -> None:
         self._source = source
         self._target = target
-        self._choices = choices
+        self._options = options
         self._progress = progress
         self._notice = notice
 
-    def write(self, drawing: Drawing, texts: Mapping[str, str], *, verify: bool) -> ExportReport:
-        """Weights first, the manifest last."""
-        begun = Begun(
-            fingerprint=self._choices.journal_mark(self._source), pieces=tuple(piece.file for piece in drawing.pieces)
+    def write(self, outline: Outline, texts: Mapping[str, str], *, verify: bool) -> ExportReport:
+        """Write the weights first and the manifest last."""
+        header = JournalHeader(
+            fingerprint=self._options.journal_fingerprint(self._source),
+            pieces=tuple(file.path for file in outline.weight_files),
         )
-        with opened_journal(self._target, begun, notice=self._notice) as journal:
-            self._write_pieces(drawing, journal)
-            records = dict(journal.done)
-            small = {name: text.encode() for name, text in texts.items()} | drawing.graphs()
+        with open_journal(self._target, header, notice=self._notice) as journal:
+            self._write_weights(outline, journal)
+            records = dict(journal.records)
+            small = {name: text.encode() for name, text in texts.items()} | outline.graphs()
             for name, data in small.items():
                 records[name] = write_bytes(self._target / name, data)
-            outcome = Verified(reason="it was not wanted")
+            verification = Verification(reason="it was not wanted")
             if verify:
                 self._notice("Comparing what the graph computes with the native engine …")
-                outcome = verified(self._target, self._manifest(records, None), self._source)
-            manifest = self._manifest(records, outcome.difference)
+                verification = verify_export(self._target, self._manifest(records, None), self._source)
+            manifest = self._manifest(records, verification.difference)
             write_bytes(self._target / MANIFEST, manifest_text(manifest).encode())
-        return _report(self._target, manifest, unverified=outcome.reason)
+        return _report(self._target, manifest, unverified=verification.reason)
 
-    def _write_pieces(self, drawing: Drawing, journal: Journal) -> None:
-        left = [piece for piece in drawing.pieces if piece.file not in journal.done]
-        require_space(self._target, sum(piece.size for piece in left))
-        total = sum(piece.source_bytes for piece in drawing.pieces)
-        done = total - sum(piece.source_bytes for piece in left)
+    def _write_weights(self, outline: Outline, journal: Journal) -> None:
+        """Write the files of weights that the journal does not have yet."""
+        missing = [file for file in outline.weight_files if file.path not in journal.records]
+        require_space(self._target, sum(file.size for file in missing))
+        total = sum(file.source_bytes for file in outline.weight_files)
+        done = total - sum(file.source_bytes for file in missing)
         self._progress(done, total)
-        for piece in left:
-            journal.write(piece.file, write_piece(self._target, piece, self._watched(piece, done, total)))
-            done += piece.source_bytes
+        for file in missing:
+            journal.write(file.path, write_weight_file(self._target, file, self._file_progress(file, done, total)))
+            done += file.source_bytes
 
-    def _watched(self, piece: Piece, done: int, total: int) -> Wrote:
-        """Tells how far all is, and gives back the checkpoint's mapped memory now and then."""
+    def _file_progress(self, file: WeightFile, done: int, total: int) -> WriteProgress:
+        """A callback that reports the whole export's progress, and releases mapped memory now and then."""
         released = 0
 
-        def wrote(size: int) -> None:
+        def report(size: int) -> None:
             nonlocal released
-            if size - released >= RELEASED or size == piece.size:
+            if size - released >= RELEASE_INTERVAL_BYTES or size == file.size:
                 self._source.release()
                 released = size
-            self._progress(done + piece.source_bytes * size // piece.size, total)
+            self._progress(done + file.source_bytes * size // file.size, total)
 
-        return wrote
+        return report
 
     def _manifest(self, records: Mapping[str, FileRecord], difference: float | None) -> Manifest:
         source = self._source
         return Manifest(
-            made_by=f"{MADE_BY} {version(MADE_BY)}",
+            made_by=f"{DISTRIBUTION} {version(DISTRIBUTION)}",
             model=source.name,
             source=f"{source.format}, {source.path.resolve().name}",
-            kind=self._choices.kind,
-            opset=self._choices.opset,
-            onnxruntime=RUNTIME,
-            quantization=self._choices.quantization,
+            kind=self._options.kind,
+            opset=self._options.opset,
+            onnxruntime=MIN_ONNXRUNTIME,
+            quantization=self._options.quantization,
             config=source.config,
             vision=source.vision,
             stop_ids=tuple(sorted(source.stop_ids)),
@@ -131,14 +137,17 @@ class _Work:
             top_p=source.generation_defaults.top_p,
             verified=difference,
             files={name: records[name] for name in sorted(records)},
-            fingerprint=self._choices.fingerprint(source),
+            fingerprint=self._options.fingerprint(source),
         )
 
 
-def _already(target: Path, source: Checkpoint, choices: Choices) -> ExportReport:
-    """Of a whole export of the same. Raises ConfigurationError for one of anything else, CheckpointError for damage."""
+def _existing_export(target: Path, source: Checkpoint, options: ResolvedOptions) -> ExportReport:
+    """The report of an export that is whole already.
+
+    Raises ConfigurationError for an export of another checkpoint or with other options, CheckpointError for damage.
+    """
     manifest = read_manifest(target)
-    if manifest.fingerprint != choices.fingerprint(source):
+    if manifest.fingerprint != options.fingerprint(source):
         raise ConfigurationError(
             f"{target} holds an export of '{manifest.model}' in {manifest.quantization}, made of other files or with "
             "other options.",
@@ -146,6 +155,10 @@ def _already(target: Path, source: Checkpoint, choices: Choices) -> ExportReport
         )
     verify_files(target, manifest)
     return _report(target, manifest, unverified="it was not tried when it was written", already=True)
+
+
+def _ignore(*_: object) -> None:
+    """Report to nobody."""
 
 
 def _report(target: Path, manifest: Manifest, *, unverified: str | None, already: bool = False) -> ExportReport:

@@ -1,8 +1,8 @@
-"""What ONNX Runtime GenAI takes instead of an engine of ours: a graph with its inputs, and a description of the model.
+"""The files by which ONNX Runtime GenAI runs an export: a graph with its inputs, and a description of the model.
 
-GenAI keeps the keys and values of all tokens, for every layer alike; the only others it knows are windows that slide,
-token by token. None of its caches begins again at a chunk's border. Within the first chunk there is no difference
-between layers that see their chunk and layers that see everything, so this is as far as a context reaches here.
+GenAI caches the keys and values of all tokens for every layer alike, or of windows that slide token by token. None of
+its caches begins again at a chunk's border. Within the first chunk, layers that see their chunk and layers that see
+everything are the same, so a context here ends with the first chunk.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk_onnx import interface
-from llama4sdk_onnx.export.graphs.building import Builder, declared
+from llama4sdk_onnx.export.graphs.builder import GraphBuilder, graph_value
 
 __all__ = ["GENAI_CONFIG", "GENAI_GRAPH", "genai_config", "genai_graph"]
 
@@ -26,12 +26,12 @@ GENAI_GRAPH: Final = "genai.onnx"
 GENAI_CONFIG: Final = "genai_config.json"
 
 MASK: Final = "attention_mask"
-#: Llama 4's token for the places behind the shorter texts of a batch.
+#: Llama 4's token that pads the shorter texts of a batch.
 PADDING: Final = "<|finetune_right_pad|>"
 
 
 def genai_graph(text: ir.Model) -> ir.Model:
-    """A fast text graph that does not see, with GenAI's inputs and outputs; ``text`` is used up.
+    """A fast text graph without images, with GenAI's inputs and outputs; ``text`` is changed in place.
 
     input_ids, positions    as in the text graph
     attention_mask          int64 [batch, slots]        1 for each token so far, and behind them 0
@@ -41,41 +41,40 @@ def genai_graph(text: ir.Model) -> ir.Model:
     present.…
     """
     graph = text.graph
-    given = {value.name: value for value in graph.inputs}
-    mask = declared(MASK, np.int64, "batch", "slots")
-    b = Builder((), np.dtype(np.float32), text.opset_imports[""])
+    inputs = {value.name: value for value in graph.inputs}
+    mask = graph_value(MASK, np.int64, "batch", "slots")
+    b = GraphBuilder((), np.dtype(np.float32), text.opset_imports[""])
     one = b.op("Constant", value_ints=[1])
     last = b.op("Sub", b.op("ReduceSum", mask, one, keepdims=0), one)  # [batch]
     total = b.op("Shape", mask, start=1)
     counts = {
         interface.GLOBAL_LAST: b.cast(last, np.int32),
         interface.GLOBAL_TOTAL: b.cast(total, np.int32),
-        interface.LOGITS_AT: _last_rows(b, given[interface.IDS], last),
+        interface.LOGITS_AT: _last_rows(b, inputs[interface.IDS], last),
     }
     counts |= {
         interface.LOCAL_LAST: counts[interface.GLOBAL_LAST],
         interface.LOCAL_TOTAL: counts[interface.GLOBAL_TOTAL],
     }
     for name, value in counts.items():
-        if name in given:
-            ir.convenience.replace_all_uses_with(given[name], value)
-            graph.inputs.remove(given[name])
+        if name in inputs:
+            ir.convenience.replace_all_uses_with(inputs[name], value)
+            graph.inputs.remove(inputs[name])
     graph.inputs.insert(1, mask)
     front = b.nodes
     graph.insert_before(graph[0], front)
     logits, _, *present = graph.outputs
-    graph.outputs[:] = [_of_sequences(b, logits), *present]
+    graph.outputs[:] = [_batched(b, logits), *present]
     graph.extend(b.nodes[len(front) :])
-    for number, node in enumerate(b.nodes[:-1]):  # the text graph's own values have the names the builder gives
+    for number, node in enumerate(b.nodes[:-1]):  # the text graph's values have names from a builder as well
         node.outputs[0].name = f"genai.{number}"
     return text
 
 
-def _last_rows(b: Builder, ids: ir.Value, last: ir.Value) -> ir.Value:
-    """Where each sequence's last token is among all tokens of this run, [batch].
+def _last_rows(b: GraphBuilder, ids: ir.Value, last: ir.Value) -> ir.Value:
+    """The index of each sequence's last token among all tokens of this run, [batch].
 
-    Only a run from the first token on has padding; ``last`` is the place within the sequence then, and otherwise behind
-    this run's.
+    Only a run from the first token on has padding; ``last`` is an index within this run then, and otherwise beyond it.
     """
     batch, tokens = b.op("Shape", ids, end=1), b.op("Shape", ids, start=1)
     zero, one = b.op("Constant", value_int=0), b.op("Constant", value_int=1)
@@ -83,18 +82,18 @@ def _last_rows(b: Builder, ids: ir.Value, last: ir.Value) -> ir.Value:
     return b.op("Add", begins, b.op("Min", last, b.op("Sub", tokens, one)))
 
 
-def _of_sequences(b: Builder, logits: ir.Value) -> ir.Value:
+def _batched(b: GraphBuilder, logits: ir.Value) -> ir.Value:
     """[batch, vocabulary] -> [batch, 1, vocabulary], under the same name."""
-    whole = b.op("Unsqueeze", logits, b.op("Constant", value_ints=[1]))
-    whole.name, logits.name = logits.name, "last_logits"
-    whole.type, whole.shape = logits.type, ir.Shape(["batch", 1, *list(logits.shape or ())[1:]])
-    return whole
+    batched = b.op("Unsqueeze", logits, b.op("Constant", value_ints=[1]))
+    batched.name, logits.name = logits.name, "last_logits"
+    batched.type, batched.shape = logits.type, ir.Shape(["batch", 1, *list(logits.shape or ())[1:]])
+    return batched
 
 
 def genai_config(checkpoint: Checkpoint, tokenizer: Tokenizer) -> str:
     """The text of ``genai_config.json``, as GenAI 0.18 reads it."""
     c, stops = checkpoint.config, sorted(checkpoint.stop_ids)
-    defaults, context = checkpoint.generation_defaults, _context(c)
+    defaults, context = checkpoint.generation_defaults, _max_context(c)
     special: dict[str, JsonValue] = {
         "eos_token_id": [*stops],
         "pad_token_id": tokenizer.control.get(PADDING, next(iter(stops), 0)),
@@ -103,7 +102,7 @@ def genai_config(checkpoint: Checkpoint, tokenizer: Tokenizer) -> str:
         special["bos_token_id"] = tokenizer.prefix[0]
     config: dict[str, JsonValue] = {
         "model": {
-            "type": "llama",  # how GenAI calls every network of one decoder with these inputs
+            "type": "llama",  # GenAI's name for every network of one decoder with these inputs
             "context_length": context,
             "vocab_size": c.vocab_size,
             **special,
@@ -142,5 +141,5 @@ def _decoder(c: TextConfig) -> dict[str, JsonValue]:
     }
 
 
-def _context(c: TextConfig) -> int:
+def _max_context(c: TextConfig) -> int:
     return min(c.max_context, c.chunk_size) if c.chunked_layers and c.chunk_size else c.max_context

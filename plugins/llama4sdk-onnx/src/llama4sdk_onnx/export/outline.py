@@ -1,62 +1,63 @@
-"""What an export of a checkpoint consists of, before anything is written: the pieces, and the graphs over them."""
+"""The outline of an export, before anything is written: its files of weights, and the graphs over them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
 
 import onnx_ir as ir
 
 from llama4sdk.errors import CheckpointError
+from llama4sdk.llama4.images.canvas import PATCH
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk_onnx.export.genai import GENAI_GRAPH, genai_graph
-from llama4sdk_onnx.export.graphs.graph import text_graph
-from llama4sdk_onnx.export.graphs.vision import vision_graph, vision_pieces
-from llama4sdk_onnx.export.options import Choices
-from llama4sdk_onnx.export.weights.packing import DTYPES, text_pieces
-from llama4sdk_onnx.export.weights.pieces import Piece
+from llama4sdk_onnx.export.graphs.text import text_graph
+from llama4sdk_onnx.export.graphs.vision import vision_graph
+from llama4sdk_onnx.export.options import ResolvedOptions
+from llama4sdk_onnx.export.weights.text_weights import DTYPES, text_weight_files
+from llama4sdk_onnx.export.weights.vision_weights import vision_weight_files
+from llama4sdk_onnx.export.weights.weight_file import WeightFile
 from llama4sdk_onnx.manifest import GRAPH, VISION_GRAPH
 
-__all__ = ["Drawing", "drawn"]
-
-#: The control token in whose places image features stand.
-PATCH: Final = "<|patch|>"
+__all__ = ["Outline", "outline_export"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drawing:
-    """Every file of weights, and how the files of graphs are made."""
+class Outline:
+    """The files of weights, and a function that builds the files of graphs, by name."""
 
-    pieces: tuple[Piece, ...]
+    weight_files: tuple[WeightFile, ...]
     graphs: Callable[[], dict[str, bytes]]
 
 
-def drawn(checkpoint: Checkpoint, choices: Choices, *, patch_token: int | None) -> Drawing:
-    """The whole export of a checkpoint. Reads no weights; raises CheckpointError and ConfigurationError."""
-    text, quantization = checkpoint.config, choices.quantization
-    pieces = text_pieces(checkpoint, quantization, kind=choices.kind)
-    vision, dtype = checkpoint.vision, DTYPES[quantization.dtype]
+def outline_export(checkpoint: Checkpoint, options: ResolvedOptions, *, patch_token: int | None) -> Outline:
+    """The outline of a checkpoint's export. Reads no weights; raises CheckpointError and ConfigurationError.
+
+    ``patch_token`` is the token in whose places image features stand.
+    """
+    config, vision, quantization = checkpoint.config, checkpoint.vision, options.quantization
     if vision is not None and patch_token is None:
         raise CheckpointError(f"{checkpoint.path} sees images, but its tokenizer has no '{PATCH}' to put them at.")
-    seen = [] if vision is None else vision_pieces(checkpoint, dtype)
-
-    draw = partial(text_graph, text, pieces, quantization=quantization, kind=choices.kind, opset=choices.opset)
+    dtype, kind, opset = DTYPES[quantization.dtype], options.kind, options.opset
+    text_files = text_weight_files(checkpoint, quantization, kind=kind)
+    vision_files = vision_weight_files(checkpoint, dtype)
+    build_text = partial(text_graph, config, text_files, quantization=quantization, kind=kind, opset=opset)
 
     def graphs() -> dict[str, bytes]:
-        made = {GRAPH: _bytes(draw(sees=vision is not None, patch_token=patch_token or 0))}
-        if choices.kind == "fast":
-            made[GENAI_GRAPH] = _bytes(genai_graph(draw()))
+        models = {GRAPH: build_text(sees=vision is not None, patch_token=patch_token or 0)}
+        if kind == "fast":
+            models[GENAI_GRAPH] = genai_graph(build_text())
         if vision is not None:
-            sight = vision_graph(vision, text.hidden_size, seen, dtype=dtype, opset=choices.opset, kind=choices.kind)
-            made[VISION_GRAPH] = _bytes(sight)
-        return made
+            models[VISION_GRAPH] = vision_graph(
+                vision, config.hidden_size, vision_files, dtype=dtype, opset=opset, kind=kind
+            )
+        return {name: _serialized(model) for name, model in models.items()}
 
-    return Drawing(pieces=(*pieces, *seen), graphs=graphs)
+    return Outline(weight_files=(*text_files, *vision_files), graphs=graphs)
 
 
-def _bytes(model: ir.Model) -> bytes:
-    """The same for the same graph; weights stay in the files that it names."""
+def _serialized(model: ir.Model) -> bytes:
+    """The same bytes for the same graph; weights stay in the files that it names."""
     data: bytes = ir.serde.serialize_model(model).SerializeToString(deterministic=True)
     return data

@@ -1,4 +1,4 @@
-"""Whether a graph computes what the native engine does, tried on a prompt when it was written."""
+"""Compare an exported graph with the native engine on a prompt."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from llama4sdk_onnx.manifest import GRAPH, Manifest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["TOLERANCES", "Verified", "compare", "prompt", "verified"]
+__all__ = ["TOLERANCES", "Verification", "logit_difference", "prompt_ids", "verify_export"]
 
-#: How much the logits may differ from the native engine's. What is quantized also has its activations rounded to 8 or
-#: 15 bits, which the native engine does not do.
+#: How much logits may differ from the native engine's. With quantized weights ONNX Runtime also rounds activations, to
+#: 8 or 15 bits, which the native engine does not do.
 TOLERANCES: Final = {
     Quantization.FP32: 1e-3,
     Quantization.FP16: 0.05,
@@ -40,51 +40,56 @@ PROMPT: Final = (
     "the front knows all of them by name, and stops where the path divides. In 1998 there were 240 animals; today, "
     'after three dry years, she counts only 61. "We go left," she says, and the oldest one has already turned.'
 )
-#: Of the prompt, unless a chunk border comes soon after.
-TOKENS: Final = 48
-#: Chunks of at most so many tokens are tried past their border.
-NEAR: Final = 256
-BEYOND: Final = 16
-#: Bytes read after which they need not stay in memory.
-RELEASED: Final = 2**27
-NATIVE: Final = ("torch", "llama4sdk_torch")
+#: Tokens of the prompt, unless a chunk border is near.
+PROMPT_TOKENS: Final = 48
+#: The prompt goes past the border of chunks of at most so many tokens.
+MAX_CROSSED_CHUNK: Final = 256
+TOKENS_PAST_BORDER: Final = 16
+#: Bytes that are read between two releases of the checkpoint's mapped memory.
+RELEASE_INTERVAL_BYTES: Final = 2**27
+NATIVE_MODULES: Final = ("torch", "llama4sdk_torch")
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
-    """How much logits differ, as ``compare`` has it; ``None``, with the reason, where nothing was tried."""
+class Verification:
+    """The difference by ``logit_difference``; ``None``, with the reason, where nothing was compared."""
 
     difference: float | None = None
     reason: str | None = None
 
 
-def verified(folder: Path, manifest: Manifest, checkpoint: Checkpoint) -> Verified:
-    """Run the graph in ``folder`` and the checkpoint, one after the other, where that can be done here.
+def verify_export(folder: Path, manifest: Manifest, checkpoint: Checkpoint) -> Verification:
+    """Run the graph in ``folder`` and the checkpoint one after the other, where this machine can.
 
     Raises ExportError naming the difference when they do not agree.
     """
-    if reason := _hindrance(manifest, checkpoint):
-        return Verified(reason=reason)
-    ids = prompt(checkpoint.tokenizer(), manifest.config)
-    ours = _exported(folder, manifest, ids)
-    gc.collect()  # the session's memory goes before the other network comes
-    return Verified(difference=compare(ours, _native(checkpoint, manifest.quantization, ids), manifest.quantization))
+    if reason := _obstacle(manifest, checkpoint):
+        return Verification(reason=reason)
+    ids = prompt_ids(checkpoint.tokenizer(), manifest.config)
+    ours = _exported_logits(folder, manifest, ids)
+    gc.collect()  # free the session's memory before the other network is loaded
+    return Verification(
+        difference=logit_difference(ours, _native_logits(checkpoint, manifest.quantization, ids), manifest.quantization)
+    )
 
 
-def prompt(tokenizer: Tokenizer, config: TextConfig) -> list[int]:
-    """Tokens of English, and where a vocabulary has too little of it, some others; past a chunk border that is near."""
+def prompt_ids(tokenizer: Tokenizer, config: TextConfig) -> list[int]:
+    """Tokens of English, filled up with others where a vocabulary makes few of it; past a chunk border that is near."""
     chunk = config.chunk_size if config.chunked_layers else None
-    count = min(chunk + BEYOND if chunk is not None and chunk <= NEAR else TOKENS, config.max_context)
+    count = min(
+        chunk + TOKENS_PAST_BORDER if chunk is not None and chunk <= MAX_CROSSED_CHUNK else PROMPT_TOKENS,
+        config.max_context,
+    )
     text = tokenizer.encode(PROMPT)
-    return [*text, *(7 * place % config.vocab_size for place in range(count))][:count]
+    return [*text, *(7 * index % config.vocab_size for index in range(count))][:count]
 
 
-def compare(ours: Floats, theirs: Floats, quantization: QuantizationConfig) -> float:
-    """How much logits [tokens, vocabulary] differ, at the median token: as a share of how far they are from each other.
+def logit_difference(ours: Floats, theirs: Floats, quantization: QuantizationConfig) -> float:
+    """The difference of logits [tokens, vocabulary] at the median token, as a share of their standard deviation.
 
-    Raises ExportError when that is too much.
+    Raises ExportError when that is more than the tolerance.
     """
     difference = np.abs(ours - theirs)
     spread = theirs.std(1) + np.float32(1e-6)
@@ -99,9 +104,9 @@ def compare(ours: Floats, theirs: Floats, quantization: QuantizationConfig) -> f
     return typical
 
 
-def _hindrance(manifest: Manifest, checkpoint: Checkpoint) -> str | None:
-    """Why it cannot be tried here."""
-    if lacking := missing(("onnxruntime", *NATIVE)):
+def _obstacle(manifest: Manifest, checkpoint: Checkpoint) -> str | None:
+    """The reason why this machine cannot compare; ``None`` where it can."""
+    if lacking := missing(("onnxruntime", *NATIVE_MODULES)):
         return f"{lacking[0]} is not installed"
     if manifest.quantization.dtype is Quantization.FP16:
         return "the native engine has no fp16 on a CPU"
@@ -115,7 +120,7 @@ def _weights(manifest: Manifest) -> list[tuple[str, int]]:
     return [(name, record.size) for name, record in manifest.files.items() if name.startswith("weights/")]
 
 
-def _exported(folder: Path, manifest: Manifest, ids: Sequence[int]) -> Floats:
+def _exported_logits(folder: Path, manifest: Manifest, ids: Sequence[int]) -> Floats:
     from llama4sdk_onnx.network import TextNetwork
     from llama4sdk_onnx.sessions import open_session
 
@@ -127,7 +132,7 @@ def _exported(folder: Path, manifest: Manifest, ids: Sequence[int]) -> Floats:
         network.close()
 
 
-def _native(checkpoint: Checkpoint, quantization: QuantizationConfig, ids: Sequence[int]) -> Floats:
+def _native_logits(checkpoint: Checkpoint, quantization: QuantizationConfig, ids: Sequence[int]) -> Floats:
     import torch
     from llama4sdk_torch.loading import load_model
 
@@ -135,7 +140,7 @@ def _native(checkpoint: Checkpoint, quantization: QuantizationConfig, ids: Seque
 
     def read(done: int, total: int | None) -> None:
         nonlocal released
-        if done - released >= RELEASED:
+        if done - released >= RELEASE_INTERVAL_BYTES:
             checkpoint.release()  # the files' own memory, which would count beside the network's
             released = done
 

@@ -1,6 +1,6 @@
-"""The text network in plain ONNX operators: slower than the fast graph, but there is nothing that cannot run it.
+"""The text network in ONNX' standard operators, which every runtime has; slower than the fast graph.
 
-It runs one sequence at a time, and keeps tokens flat: states are [tokens, hidden].
+It runs one sequence at a time, and its states are [tokens, hidden].
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import onnx_ir as ir
 
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk_onnx import interface
-from llama4sdk_onnx.export.graphs.attention import temperature
-from llama4sdk_onnx.export.graphs.building import Builder, declared
-from llama4sdk_onnx.export.graphs.plain import linear, norm, swiglu
+from llama4sdk_onnx.export.graphs.builder import GraphBuilder, graph_value
+from llama4sdk_onnx.export.graphs.fast_attention import query_temperature
+from llama4sdk_onnx.export.graphs.standard_operators import linear, norm, swiglu
 
 __all__ = ["PortableAttention", "portable_feed_forward", "portable_network"]
 
 
 def portable_network(
-    b: Builder, config: TextConfig, x: ir.Value, positions: ir.Value
+    b: GraphBuilder, config: TextConfig, x: ir.Value, positions: ir.Value
 ) -> tuple[ir.Value, list[ir.Value], list[ir.Value]]:
-    """The states behind the last norm, the caches as they go in, and as they come out."""
+    """The states after the last norm, the caches as inputs, and as outputs."""
     eps = config.norm_eps
     attention = PortableAttention(b, config, positions)
     x = b.reshape(x, [-1, config.hidden_size])
@@ -35,9 +35,9 @@ def portable_network(
 
 
 class PortableAttention:
-    """What the layers' attention shares. ``inputs`` and ``outputs`` are the caches, which grow by the new tokens."""
+    """The attention of all layers, and the values they share; ``inputs`` and ``outputs`` are the caches, which grow."""
 
-    def __init__(self, b: Builder, config: TextConfig, positions: ir.Value) -> None:
+    def __init__(self, b: GraphBuilder, config: TextConfig, positions: ir.Value) -> None:
         self._b = b
         self._config = config
         self.inputs: list[ir.Value] = []
@@ -47,7 +47,7 @@ class PortableAttention:
         self._masks: dict[str, ir.Value] = {}
         self._tables: dict[str, list[ir.Value]] = {}
         tuned = config.temperature_tuning and config.nope_layers
-        self._temperature = temperature(b, config, positions) if tuned else None  # [1, tokens, 1]
+        self._temperature = query_temperature(b, config, positions) if tuned else None  # [1, tokens, 1]
 
     def __call__(self, h: ir.Value, layer: int) -> ir.Value:
         """[tokens, hidden] -> the same shape."""
@@ -55,11 +55,11 @@ class PortableAttention:
         heads, keys = c.num_heads + c.num_kv_heads, c.num_kv_heads
         qkv = linear(b, h, f"layers.{layer}.attention.qkv", c.hidden_size)
         each = b.op("Transpose", b.reshape(qkv, [0, heads + keys, c.head_dim]), perm=[1, 0, 2])
-        turned, v = b.split(each, [heads, keys], axis=0)  # [heads, tokens, dim]
+        queries_keys, v = b.split(each, [heads, keys], axis=0)  # [heads, tokens, dim]
         if layer not in c.nope_layers:
-            turned = self._rotated(turned, "local" if layer in c.chunked_layers else "global")
-            turned = norm(b, turned, c.norm_eps) if c.qk_norm else turned
-        q, k = b.split(turned, [c.num_heads, keys], axis=0)
+            queries_keys = self._rotated(queries_keys, "local" if layer in c.chunked_layers else "global")
+            queries_keys = norm(b, queries_keys, c.norm_eps) if c.qk_norm else queries_keys
+        q, k = b.split(queries_keys, [c.num_heads, keys], axis=0)
         if layer in c.nope_layers and self._temperature is not None:
             q = b.op("Mul", q, self._temperature)
         out = self._attend(q, k, v, layer)
@@ -70,25 +70,25 @@ class PortableAttention:
         """q: [heads, tokens, dim]; k, v: [kv_heads, tokens, dim] -> [kv_heads, group, tokens, dim]."""
         c, b = self._config, self._b
         reach = "local" if layer in c.chunked_layers else "global"
-        seen = []
-        for name, after, new in zip(interface.past(layer), interface.present(layer), (k, v), strict=True):
-            past = declared(name, b.dtype, 1, c.num_kv_heads, f"{reach}_past", c.head_dim)
+        caches = []
+        for name, present_name, new in zip(interface.past(layer), interface.present(layer), (k, v), strict=True):
+            past = graph_value(name, b.dtype, 1, c.num_kv_heads, f"{reach}_past", c.head_dim)
             present = b.op("Concat", past, b.op("Unsqueeze", new, b.constant([0])), axis=2)
-            present.name, present.type = after, past.type
+            present.name, present.type = present_name, past.type
             present.shape = ir.Shape([1, c.num_kv_heads, f"{reach}_present", c.head_dim])
             self.inputs.append(past)
             self.outputs.append(present)
-            seen.append(b.op("Transpose", present, perm=[1, 0, 2, 3]))  # [kv_heads, 1, slots, dim]
+            caches.append(b.op("Transpose", present, perm=[1, 0, 2, 3]))  # [kv_heads, 1, slots, dim]
         if reach not in self._masks:
             self._masks[reach] = self._mask(self.outputs[-1])
         grouped = b.reshape(q, [c.num_kv_heads, c.num_heads // c.num_kv_heads, -1, c.head_dim])
         scaled = b.op("Mul", grouped, b.constant(c.head_dim**-0.5, b.dtype))
-        scores = b.op("MatMul", scaled, b.op("Transpose", seen[0], perm=[0, 1, 3, 2]))
+        scores = b.op("MatMul", scaled, b.op("Transpose", caches[0], perm=[0, 1, 3, 2]))
         weights = b.op("Softmax", b.op("Add", scores, self._masks[reach]), axis=-1)
-        return b.op("MatMul", weights, seen[1])
+        return b.op("MatMul", weights, caches[1])
 
     def _mask(self, present: ir.Value) -> ir.Value:
-        """0 where a token sees a slot, else minus infinity: [tokens, slots]."""
+        """The mask of scores, [tokens, slots]: 0 where a token sees a slot, else minus infinity."""
         b = self._b
         size = b.op("Shape", present, start=2, end=3)
         one, zero = b.constant(1), b.constant(0)
@@ -99,7 +99,7 @@ class PortableAttention:
         return b.op("Where", sees, b.constant(0, b.dtype), lowest)
 
     def _rotated(self, x: ir.Value, reach: str) -> ir.Value:
-        """Adjacent pairs turned as complex numbers. [heads, tokens, dim] -> the same shape."""
+        """Rotate adjacent pairs as complex numbers. [heads, tokens, dim] -> the same shape."""
         c, b = self._config, self._b
         if reach not in self._tables:
             local = reach == "local" and c.chunk_size is not None
@@ -115,7 +115,7 @@ class PortableAttention:
         return b.reshape(b.op("Concat", first, second, axis=-1), [0, 0, c.head_dim])
 
 
-def portable_feed_forward(b: Builder, config: TextConfig, x: ir.Value, layer: int) -> ir.Value:
+def portable_feed_forward(b: GraphBuilder, config: TextConfig, x: ir.Value, layer: int) -> ir.Value:
     """[tokens, hidden] -> the same shape."""
     name = f"layers.{layer}.feed_forward."
     if layer not in config.moe_layers:
@@ -123,28 +123,28 @@ def portable_feed_forward(b: Builder, config: TextConfig, x: ir.Value, layer: in
     k, hidden = config.experts_per_token, config.hidden_size
     shared = swiglu(b, x, f"{name}shared.", hidden, config.expert_size)
     logits = linear(b, x, f"{name}router", hidden)  # [tokens, experts]
-    best, chosen = b.ops("TopK", [logits, b.constant([k])], 2)
+    best, experts = b.ops("TopK", [logits, b.constant([k])], 2)
     # The score scales what goes into the expert, not what comes out of it.
     scores = b.op("Unsqueeze", b.op("Sigmoid", best), b.constant([-1]))
     inputs = b.op("Mul", b.op("Unsqueeze", x, b.constant([1])), scores)  # [tokens, k, hidden]
-    flat, choice = b.reshape(inputs, [-1, hidden]), b.reshape(chosen, [-1])
-    routed = _each_expert(b, config, flat, choice, f"{name}experts.")
+    flat, choice = b.reshape(inputs, [-1, hidden]), b.reshape(experts, [-1])
+    routed = _routed_experts(b, config, flat, choice, f"{name}experts.")
     summed = b.op("ReduceSum", b.reshape(routed, [-1, k, hidden]), b.constant([1]), keepdims=0)
     return b.op("Add", shared, summed)
 
 
-def _each_expert(b: Builder, config: TextConfig, inputs: ir.Value, choice: ir.Value, name: str) -> ir.Value:
-    """Each expert once, on the rows that chose it. [rows, hidden], [rows] -> [rows, hidden]."""
+def _routed_experts(b: GraphBuilder, config: TextConfig, inputs: ir.Value, choice: ir.Value, name: str) -> ir.Value:
+    """Compute each expert once, on the rows that chose it. [rows, hidden], [rows] -> [rows, hidden]."""
     body = b.inner()
     expert, goes_on = b.value(np.int64), b.value(np.bool_)
     before = b.value(b.dtype, "rows", config.hidden_size)
     chose = body.op("NonZero", body.op("Equal", choice, expert))  # [1, rows of this expert]
     some = body.op("Greater", body.op("Size", chose), body.constant(0))
     computed = body.inner()
-    places = computed.op("Transpose", chose, perm=[1, 0])
-    rows = computed.op("GatherND", inputs, places)
+    indices = computed.op("Transpose", chose, perm=[1, 0])
+    rows = computed.op("GatherND", inputs, indices)
     out = swiglu(computed, rows, name, config.hidden_size, config.expert_size, expert)
-    after = computed.op("ScatterND", before, places, out)
+    after = computed.op("ScatterND", before, indices, out)
     skipped = body.inner()
     same = skipped.op("Identity", before)
     result = body.op("If", some, then_branch=computed.graph([], [after]), else_branch=skipped.graph([], [same]))

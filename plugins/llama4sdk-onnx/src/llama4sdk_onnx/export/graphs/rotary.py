@@ -1,4 +1,4 @@
-"""The tables of cosines and sines that turn queries and keys: the angles of the native engine."""
+"""The tables of cosines and sines that rotate queries and keys, with the angles of the native engine."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 import numpy.typing as npt
 
 from llama4sdk.llama4.config import TextConfig
-from llama4sdk_onnx.export.weights.pieces import Array, Stored
+from llama4sdk_onnx.export.weights.weight_file import Array, StoredTensor
 
 __all__ = ["rotary_rows", "rotary_tensors", "rotary_values"]
 
-#: Up to here angles are the float32 numbers of the published code; beyond, those would be too coarse.
-NEAR: Final = 8192
+#: The position from which the float32 angles of the published code are too coarse.
+PRECISE_FROM: Final = 8192
 
-#: Rows that are made together.
-AT_ONCE: Final = 2**16
+#: Rows that are computed together.
+ROWS_TOGETHER: Final = 2**16
 
 Floats = npt.NDArray[np.float32]
 
 
 def rotary_rows(config: TextConfig) -> dict[str, int]:
-    """How many positions the layers that rotate can have: ``local`` within their chunk, ``global`` in the context."""
+    """The number of positions of the layers that rotate: ``local`` within their chunk, ``global`` in the context."""
     rotated = frozenset(range(config.num_layers)) - config.nope_layers
     rows = {}
     if rotated & config.chunked_layers and config.chunk_size is not None:
@@ -33,27 +33,27 @@ def rotary_rows(config: TextConfig) -> dict[str, int]:
     return rows
 
 
-def rotary_tensors(config: TextConfig, dtype: np.dtype[np.generic]) -> tuple[Stored, ...]:
+def rotary_tensors(config: TextConfig, dtype: np.dtype[np.generic]) -> tuple[StoredTensor, ...]:
     """The tables [positions, dim / 2] as they are stored."""
     names = [(f"rotary.{reach}.{part}", rows) for reach, rows in rotary_rows(config).items() for part in ("cos", "sin")]
-    return tuple(Stored(name, dtype, (rows, config.head_dim // 2)) for name, rows in names)
+    return tuple(StoredTensor(name, dtype, (rows, config.head_dim // 2)) for name, rows in names)
 
 
 def rotary_values(config: TextConfig, dtype: np.dtype[np.generic]) -> Iterator[Array]:
-    """Their values, in that order."""
+    """The values of the tables, in the order of ``rotary_tensors``."""
     frequencies = _frequencies(config)
     for rows in rotary_rows(config).values():
         for function in (np.cos, np.sin):
-            for start in range(0, rows, AT_ONCE):
-                angles = _angles(np.arange(start, min(rows, start + AT_ONCE)), frequencies)
+            for start in range(0, rows, ROWS_TOGETHER):
+                angles = _angles(np.arange(start, min(rows, start + ROWS_TOGETHER)), frequencies)
                 yield function(angles).astype(dtype)
 
 
 def _angles(positions: npt.NDArray[np.int64], frequencies: Floats) -> npt.NDArray[np.float64]:
-    """[positions] -> [positions, dim / 2], radians."""
+    """The angles in radians: [positions] -> [positions, dim / 2]."""
     steps = positions[:, None]
     near = (steps.astype(np.float32) * frequencies).astype(np.float64)
-    return np.where(steps < NEAR, near, steps * frequencies.astype(np.float64))
+    return np.where(steps < PRECISE_FROM, near, steps * frequencies.astype(np.float64))
 
 
 def _frequencies(config: TextConfig) -> Floats:

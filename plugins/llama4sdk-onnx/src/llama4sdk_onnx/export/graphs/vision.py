@@ -1,7 +1,8 @@
-"""Llama 4's vision network as an ONNX graph: tiles in, vectors for the text network out.
+"""Llama 4's vision network as a graph: tiles in, image features for the text network out.
 
-Every tile is encoded for itself. Patches and a class token (last) go through a transformer with two-dimensional rotary
-positions; neighbouring patches are then put together, and two small layers and a projector make text-sized vectors.
+Each tile is encoded by itself. Patches and a class token (last) go through a transformer with two-dimensional rotary
+positions; neighbouring patches are then joined, and two small layers and a projector make vectors of the text
+network's width.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from llama4sdk.llama4.vision_config import VisionConfig
-from llama4sdk_onnx.export.graphs.building import MICROSOFT, Builder, declared
-from llama4sdk_onnx.export.graphs.graph import IR_VERSION
-from llama4sdk_onnx.export.weights.pieces import Piece
+from llama4sdk_onnx.export.graphs.builder import MICROSOFT, GraphBuilder, graph_value
+from llama4sdk_onnx.export.graphs.text import IR_VERSION
 from llama4sdk_onnx.export.weights.vision_weights import (
     ADAPTER,
     FIRST_NORM,
@@ -26,12 +26,12 @@ from llama4sdk_onnx.export.weights.vision_weights import (
     POSITIONS,
     PROJECTOR,
     layer_prefix,
-    vision_pieces,
 )
+from llama4sdk_onnx.export.weights.weight_file import WeightFile
 from llama4sdk_onnx.interface import FEATURES, PIXELS
 from llama4sdk_onnx.manifest import Kind
 
-__all__ = ["vision_graph", "vision_pieces"]
+__all__ = ["vision_graph"]
 
 NORM_EPS: Final = 1e-5
 
@@ -39,18 +39,18 @@ NORM_EPS: Final = 1e-5
 def vision_graph(
     config: VisionConfig,
     hidden: int,
-    pieces: Sequence[Piece],
+    weights: Sequence[WeightFile],
     *,
     dtype: np.dtype[np.generic],
     opset: int,
     kind: Kind,
 ) -> ir.Model:
-    """The graph over the weights of ``vision_pieces``, of operator set 18 or later. Reads no weights.
+    """The graph over the weights of ``vision_weight_files``, of operator set 18 or later. Reads no weights.
 
     ``hidden`` is the text network's width.
     """
-    b = Builder(pieces, dtype, opset)
-    pixels = declared(PIXELS, np.uint8, "tiles", config.channels, config.tile_size, config.tile_size)
+    b = GraphBuilder(weights, dtype, opset)
+    pixels = graph_value(PIXELS, np.uint8, "tiles", config.channels, config.tile_size, config.tile_size)
     features = _Tower(b, config, kind).features(pixels)
     features.name, features.shape = FEATURES, ir.Shape(["features", hidden])
     features.type = ir.TensorType(ir.DataType.from_numpy(dtype))
@@ -66,9 +66,9 @@ def vision_graph(
 
 
 class _Tower:
-    """Writes the nodes down. Values are [tiles, patches + 1, hidden] unless something else is said."""
+    """Adds the nodes. Values are [tiles, patches + 1, hidden] where no other shape is named."""
 
-    def __init__(self, b: Builder, config: VisionConfig, kind: Kind) -> None:
+    def __init__(self, b: GraphBuilder, config: VisionConfig, kind: Kind) -> None:
         self._b = b
         self._config = config
         self._kind = kind
@@ -120,13 +120,13 @@ class _Tower:
         return b.reshape(mixed, [-1, self._tokens, c.hidden_size])
 
     def _fused_attention(self, q: ir.Value, k: ir.Value, v: ir.Value) -> ir.Value:
-        """It never holds all scores of a head at once."""
+        """Attention in one operator, which never has all scores of a head in memory."""
         b, c = self._b, self._config
         q, k = (b.reshape(part, [-1, self._tokens, c.hidden_size]) for part in (q, k))
         return b.op("MultiHeadAttention", q, k, v, num_heads=c.num_heads, scale=1.0)
 
     def _rotated(self, qk: ir.Value) -> Sequence[ir.Value]:
-        """Turn adjacent pairs of queries and keys as complex numbers.
+        """Rotate adjacent pairs of queries and keys as complex numbers.
 
         [tiles, patches + 1, 2 * hidden] -> both, each [tiles, patches + 1, heads, dim / 2, 2].
         """
@@ -134,11 +134,11 @@ class _Tower:
         real, imaginary = b.split(b.reshape(qk, [-1, self._tokens, 2 * heads, self._head_dim // 2, 2]), [1, 1])
         across = b.op("Sub", b.op("Mul", real, self._cos), b.op("Mul", imaginary, self._sin))
         along = b.op("Add", b.op("Mul", real, self._sin), b.op("Mul", imaginary, self._cos))
-        turned = b.op("Concat", across, along, axis=-1)
-        return b.ops("Split", [turned, b.constant([heads, heads])], 2, {"axis": 2})
+        rotated = b.op("Concat", across, along, axis=-1)
+        return b.ops("Split", [rotated, b.constant([heads, heads])], 2, {"axis": 2})
 
     def _shuffled(self, x: ir.Value) -> ir.Value:
-        """Squares of neighbouring patches as one vector each, without the class token: [tiles * tokens, hidden * 4].
+        """Join squares of neighbouring patches, without the class token: [tiles * tokens, hidden * 4].
 
         Within a vector the square's patches come row by row, as the squares do within a tile.
         """
@@ -157,7 +157,7 @@ class _Tower:
         return self._b.op("LayerNormalization", x, weight, bias, axis=-1, epsilon=NORM_EPS)
 
     def _gelu(self, x: ir.Value) -> ir.Value:
-        """The exact one, in a form that every operator set has and ONNX Runtime puts together."""
+        """The exact GELU, in operators that every operator set has and ONNX Runtime fuses."""
         b = self._b
         root, one, half = (b.constant(number, b.dtype) for number in (math.sqrt(2), 1, 0.5))
         error = b.op("Erf", b.op("Div", x, root))
@@ -165,9 +165,9 @@ class _Tower:
 
 
 def _rotation(config: VisionConfig) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Cosines and sines, [patches + 1, 1, dim / 2, 1]: half the pairs turn by the column, half by the row.
+    """Cosines and sines, [patches + 1, 1, dim / 2, 1]: half the pairs rotate by the column, half by the row.
 
-    The class token's do not. Queries and keys are scaled by it as well, each by the root of what scores are.
+    Those of the class token do not rotate. Queries and keys also get the scale of scores, each its root.
     """
     dim = config.hidden_size // config.num_heads
     exponents = np.arange(0, dim // 2, 2, dtype=np.float32) / (dim // 2)

@@ -1,7 +1,7 @@
-"""The weights of the vision network as an export holds them: a file for each layer, one for what is outside of layers.
+"""The vision network's weights in an export: a file for each layer, and one for the rest.
 
-Matrices are turned, so that states are multiplied from the left: [in, out]. Queries, keys and values are one matrix.
-The class token is part of its position, to which the graph adds nothing else.
+Matrices are transposed, [in, out], so that states are multiplied from the left. Queries, keys and values are one
+matrix. The class token is added to its position.
 """
 
 from __future__ import annotations
@@ -15,10 +15,19 @@ import numpy as np
 
 from llama4sdk.llama4.vision_config import VisionConfig
 from llama4sdk.weights.checkpoint import Checkpoint
-from llama4sdk_onnx.export.weights.pieces import Array, Piece, Stored
-from llama4sdk_onnx.export.weights.reading import Reader
+from llama4sdk_onnx.export.weights.matrix_reader import MatrixReader
+from llama4sdk_onnx.export.weights.weight_file import Array, StoredTensor, WeightFile
 
-__all__ = ["ADAPTER", "FIRST_NORM", "LAST_NORM", "PATCHES", "POSITIONS", "PROJECTOR", "layer_prefix", "vision_pieces"]
+__all__ = [
+    "ADAPTER",
+    "FIRST_NORM",
+    "LAST_NORM",
+    "PATCHES",
+    "POSITIONS",
+    "PROJECTOR",
+    "layer_prefix",
+    "vision_weight_files",
+]
 
 DType = np.dtype[np.generic]
 
@@ -33,30 +42,30 @@ PROJECTOR: Final = "multi_modal_projector.linear_1.weight"
 
 
 def layer_prefix(layer: int) -> str:
-    """What the names of a layer's tensors begin with."""
+    """The prefix of the names of a layer's tensors."""
     return f"{MODEL}model.layers.{layer}."
 
 
-def vision_pieces(checkpoint: Checkpoint, dtype: DType) -> list[Piece]:
-    """The vision network of a checkpoint that has one, in float32 or float16.
+def vision_weight_files(checkpoint: Checkpoint, dtype: DType) -> list[WeightFile]:
+    """The files of the vision network's weights in float32 or float16; none for a checkpoint without one.
 
-    Reading a piece raises CheckpointError for a tensor that holds values which are not finite, or not in ``dtype``.
+    Reading the values of a file raises CheckpointError for a tensor with values that are not finite, also in ``dtype``.
     """
     config = checkpoint.vision
     if config is None:
         return []
     parts = [("weights/vision.bin", list(_outside(config, checkpoint.config.hidden_size)))]
     parts += [(f"weights/vision-{layer:03}.bin", list(_layer(config, layer))) for layer in range(config.num_layers)]
-    return [_piece(checkpoint, dtype, file, tensors) for file, tensors in parts]
+    return [_weight_file(checkpoint, dtype, path, tensors) for path, tensors in parts]
 
 
-#: Makes one tensor of an export of some of the checkpoint's.
+#: Makes one tensor of an export from some of the checkpoint's.
 Make = Callable[[Sequence[Array]], Array]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Tensor:
-    """One tensor of the export: what it is made of, and how."""
+    """One tensor of the export, the checkpoint's tensors it is made from, and how."""
 
     name: str
     shape: tuple[int, ...]
@@ -64,18 +73,20 @@ class _Tensor:
     make: Make
 
 
-def _piece(checkpoint: Checkpoint, dtype: DType, file: str, tensors: Sequence[_Tensor]) -> Piece:
-    return Piece(
-        file=file,
-        tensors=tuple(Stored(tensor.name, dtype, tensor.shape) for tensor in tensors),
-        values=partial(_values, Reader(checkpoint), dtype, tensors),
+def _weight_file(checkpoint: Checkpoint, dtype: DType, path: str, tensors: Sequence[_Tensor]) -> WeightFile:
+    return WeightFile(
+        path=path,
+        tensors=tuple(StoredTensor(tensor.name, dtype, tensor.shape) for tensor in tensors),
+        values=partial(_values, MatrixReader(checkpoint), dtype, tensors),
         source_bytes=sum(checkpoint.tensors[name].nbytes for tensor in tensors for name in tensor.sources),
     )
 
 
-def _values(reader: Reader, dtype: DType, tensors: Sequence[_Tensor]) -> Iterator[Array]:
+def _values(reader: MatrixReader, dtype: DType, tensors: Sequence[_Tensor]) -> Iterator[Array]:
     for tensor in tensors:
-        sources = [np.concatenate(list(reader.full(name, reader.values(name), dtype))) for name in tensor.sources]
+        sources = [
+            np.concatenate(list(reader.full_precision(name, reader.values(name), dtype))) for name in tensor.sources
+        ]
         yield np.ascontiguousarray(tensor.make(sources))
 
 
@@ -103,7 +114,7 @@ def _layer(c: VisionConfig, layer: int) -> Iterator[_Tensor]:
 
 
 def _linear(name: str, inputs: int, outputs: int, *sources: str) -> Iterator[_Tensor]:
-    """Weight and bias of a layer, which may be several of the checkpoint's that read the same input."""
+    """Weight and bias of a linear layer, or of several of the checkpoint's with the same input, joined."""
     yield _matrix(f"{name}.weight", inputs, outputs, *(f"{source}.weight" for source in sources))
     yield _vector(f"{name}.bias", outputs, *(f"{source}.bias" for source in sources))
 
@@ -114,18 +125,18 @@ def _norm(name: str, width: int) -> Iterator[_Tensor]:
 
 
 def _matrix(name: str, inputs: int, outputs: int, *sources: str) -> _Tensor:
-    return _Tensor(name=name, shape=(inputs, outputs), sources=sources or (name,), make=_turned)
+    return _Tensor(name=name, shape=(inputs, outputs), sources=sources or (name,), make=_transposed)
 
 
 def _vector(name: str, width: int, *sources: str) -> _Tensor:
     return _Tensor(name=name, shape=(width,), sources=sources or (name,), make=np.concatenate)
 
 
-def _turned(matrices: Sequence[Array]) -> Array:
+def _transposed(matrices: Sequence[Array]) -> Array:
     return np.concatenate(matrices).T
 
 
 def _with_class_token(tensors: Sequence[Array]) -> Array:
-    """[patches + 1, hidden]; where the class token goes, patches are zero, so that all of it can be added here."""
+    """Positions with the class token added to its own, [patches + 1, hidden]; the graph's input is zero there."""
     positions, token = tensors
     return np.concatenate([positions[:-1], np.add(positions[-1:], token)])

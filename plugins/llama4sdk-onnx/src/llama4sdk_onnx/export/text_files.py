@@ -1,4 +1,4 @@
-"""The small files beside the graphs, from a checkpoint of any format, as Hugging Face tools read them."""
+"""The small files beside the graphs, as Hugging Face's tools read them, from a checkpoint of any format."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def text_files(checkpoint: Checkpoint, tokenizer: Tokenizer) -> dict[str, str]:
     config = hf_config(c, checkpoint.vision, control=tokenizer.control, stop_ids=stops)
     files = {
         "tokenizer.json": tokenizer.to_json(),
-        "tokenizer_config.json": _text(_tokenizer_config(tokenizer, template, stops, c.max_context)),
-        "generation_config.json": _text(_generation_config(checkpoint)),
-        "config.json": _text(config),
+        "tokenizer_config.json": _json(_tokenizer_config(tokenizer, template, stops, c.max_context)),
+        "generation_config.json": _json(_generation_config(checkpoint)),
+        "config.json": _json(config),
     }
     return files if template is None else {**files, "chat_template.jinja": template.source}
 
@@ -37,8 +37,8 @@ def text_files(checkpoint: Checkpoint, tokenizer: Tokenizer) -> dict[str, str]:
 def _tokenizer_config(
     tokenizer: Tokenizer, template: ChatTemplate | None, stops: frozenset[int], context: int
 ) -> dict[str, JsonValue]:
-    """A template sees every special token that is named here, so it is given no other than it had."""
-    special: Mapping[str, str] = _special(tokenizer, stops) if template is None else template.special_tokens
+    """The tokenizer's config; it names no special token that the template did not have, for templates see them all."""
+    special: Mapping[str, str] = _special_tokens(tokenizer, stops) if template is None else template.special_tokens
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context,
@@ -47,8 +47,8 @@ def _tokenizer_config(
     }
 
 
-def _special(tokenizer: Tokenizer, stops: frozenset[int]) -> dict[str, str]:
-    """The token that begins a text, and one that ends it, where these are control tokens."""
+def _special_tokens(tokenizer: Tokenizer, stops: frozenset[int]) -> dict[str, str]:
+    """The tokens that begin and end a text, where they are control tokens."""
     names = {number: name for name, number in tokenizer.control.items()}
     kinds = {"bos_token": tokenizer.prefix[:1], "eos_token": sorted(stops)[:1]}
     return {kind: names[numbers[0]] for kind, numbers in kinds.items() if numbers and numbers[0] in names}
@@ -64,5 +64,5 @@ def _generation_config(checkpoint: Checkpoint) -> dict[str, JsonValue]:
     }
 
 
-def _text(value: dict[str, JsonValue]) -> str:
+def _json(value: dict[str, JsonValue]) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2) + "\n"

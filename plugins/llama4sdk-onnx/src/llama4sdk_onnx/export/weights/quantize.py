@@ -1,6 +1,6 @@
-"""Rounding matrices to codes with scales, in numpy: the values are those the native engine would hold.
+"""Round matrices to codes with scales, in numpy: to the values of the native engine.
 
-Work goes in blocks that stay in a processor's cache, and in several threads: numpy lets go of Python meanwhile.
+The work is done in blocks that stay in a processor's cache, by several threads: numpy releases Python's lock meanwhile.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from llama4sdk.quantization import MatrixFormat, Quantization
-from llama4sdk_onnx.export.weights.pieces import Array
+from llama4sdk_onnx.export.weights.weight_file import Array
 
 __all__ = ["Codes", "float32", "quantize", "workers"]
 
-#: Weights that are rounded together by one thread.
-AT_ONCE: Final = 2**16
+#: Weights that one thread rounds together.
+BLOCK_WEIGHTS: Final = 2**16
 
 THREADS: Final = 2
 
-#: How many steps a group's extreme is tried to have, as in the native engine.
-EXTREMES: Final = (7.0, 7.5, 8.0, 8.5, 9.0, 9.5, 10.0)
+#: Steps of a group's extreme value that are tried, as in the native engine.
+EXTREME_STEPS: Final = (7.0, 7.5, 8.0, 8.5, 9.0, 9.5, 10.0)
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -47,13 +47,13 @@ class Codes:
 
 @contextmanager
 def workers() -> Iterator[ThreadPoolExecutor]:
-    """The threads that ``quantize`` shares its blocks among."""
+    """The threads that ``quantize`` divides its blocks among."""
     with ThreadPoolExecutor(THREADS, "quantize") as pool:
         yield pool
 
 
 def float32(values: Array) -> Floats:
-    """Exactly; bfloat16 by its bits, which is several times as fast as ml_dtypes' own way."""
+    """Convert exactly; bfloat16 by its bits, which is several times as fast as by ml_dtypes."""
     if values.dtype == ml_dtypes.bfloat16:
         wide = np.array(values.view(np.uint16), dtype=np.uint32, order="C")
         wide <<= 16
@@ -64,7 +64,7 @@ def float32(values: Array) -> Floats:
 def quantize(values: Array, form: MatrixFormat, pool: ThreadPoolExecutor) -> Codes:
     """Round a matrix [rows, inputs]. Raises ValueError when a value is no finite number."""
     rows, inputs = values.shape
-    step = max(1, AT_ONCE // inputs)
+    step = max(1, BLOCK_WEIGHTS // inputs)
     parts = pool.map(lambda start: _block(values[start : start + step], form), range(0, rows, step))
     codes, scales = zip(*parts, strict=True)
     return Codes(codes=np.concatenate(codes), scale=np.concatenate(scales))
@@ -76,8 +76,8 @@ def _block(values: Array, form: MatrixFormat) -> tuple[Array, Floats]:
 
 
 def _int8(values: Floats) -> tuple[Array, Floats]:
-    """The largest of a row becomes the largest code; all else is rounded to the nearest."""
-    scale = _largest(np.abs(values).max(1, keepdims=True)) / np.float32(127)
+    """Round to the nearest of 127 steps each way, by the largest value of a row."""
+    scale = _require_finite(np.abs(values).max(1, keepdims=True)) / np.float32(127)
     codes = values / np.where(scale == 0, np.float32(1), scale)
     np.rint(codes, out=codes)
     np.clip(codes, -127, 127, out=codes)
@@ -85,15 +85,15 @@ def _int8(values: Floats) -> tuple[Array, Floats]:
 
 
 def _int4(values: Floats, form: MatrixFormat) -> tuple[Array, Floats]:
-    """Codes 0 to 15 around 8. Of several scales each group takes the one with the least error."""
+    """Round to codes 0 to 15 around 8, by the scale of several that has the least error, for each group."""
     grouped = _grouped(values, form.group_size)  # [groups of all rows, inputs of a group]
     weights = np.abs(grouped)
-    places = weights.argmax(1, keepdims=True)
-    _largest(np.take_along_axis(weights, places, 1))
-    extreme = np.take_along_axis(grouped, places, 1)  # with its sign: it may take the code 0
+    largest = weights.argmax(1, keepdims=True)
+    _require_finite(np.take_along_axis(weights, largest, 1))
+    extreme = np.take_along_axis(grouped, largest, 1)  # with its sign: it may take the code 0
     work, best = np.empty_like(grouped), np.zeros_like(extreme)
     least = np.full_like(extreme, np.inf)
-    for steps in EXTREMES:
+    for steps in EXTREME_STEPS:
         scale = _as_bfloat16(extreme / np.float32(-steps))
         _rounded(grouped, scale, work)
         np.multiply(work, scale, out=work)
@@ -115,7 +115,8 @@ def _rounded(values: Floats, scale: Floats, out: Floats) -> None:
     np.clip(out, -8, 7, out=out)
 
 
-def _largest(values: Floats) -> Floats:
+def _require_finite(values: Floats) -> Floats:
+    """The values; raises ValueError where one is not finite."""
     if not np.isfinite(values).all():  # the largest of several is a NaN where any of them is
         raise ValueError("not finite")
     return values
@@ -127,7 +128,7 @@ def _as_bfloat16(values: Floats) -> Floats:
 
 
 def _grouped(values: Floats, size: int | None) -> Floats:
-    """[rows, inputs] -> [rows * groups, size]; what the last group lacks is 0."""
+    """[rows, inputs] -> [rows * groups, size]; zeros fill up the last group."""
     size = size or values.shape[1]
     missing = -values.shape[1] % size
     padded = np.pad(values, ((0, 0), (0, missing))) if missing else values

@@ -1,7 +1,7 @@
-"""The routed experts of a layer as parts of a piece.
+"""The routed experts of a layer in a file of weights.
 
-ONNX Runtime's own operators want an expert's gate and up rows by turns, and both of its sides a multiple of the block:
-rows and columns of zeros fill up the inner one. Plain operators get all gate rows, then all up rows.
+ONNX Runtime's own operators take an expert's gate and up rows interleaved, and both of its sides a multiple of the
+block: rows and columns of zeros fill up the inner one. Standard operators get all gate rows, then all up rows.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy.typing as npt
 from llama4sdk.errors import UnsupportedFeatureError
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.weights.quantization_plan import MatrixPlan, QuantizationPlan, expert_names
-from llama4sdk_onnx.export.weights.layouts import BLOCKS, Layout, block_size
-from llama4sdk_onnx.export.weights.parts import Part, coded
-from llama4sdk_onnx.export.weights.pieces import Array
-from llama4sdk_onnx.export.weights.quantizing import Codes
-from llama4sdk_onnx.export.weights.reading import Reader
+from llama4sdk_onnx.export.weights.matrix_layout import BLOCK_SIZES, MatrixLayout, block_size
+from llama4sdk_onnx.export.weights.matrix_reader import MatrixReader
+from llama4sdk_onnx.export.weights.quantize import Codes
+from llama4sdk_onnx.export.weights.tensor_group import TensorGroup, code_arrays
+from llama4sdk_onnx.export.weights.weight_file import Array
 from llama4sdk_onnx.manifest import Kind
 
 __all__ = ["Experts"]
@@ -31,9 +31,9 @@ Number = TypeVar("Number", bound=np.generic)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experts:
-    """Those of one layer. ``prefix`` begins their names in the checkpoint; ``fused``: whether they are one tensor."""
+    """The experts of one layer. ``prefix`` begins their names in the checkpoint; ``fused`` ones are one tensor."""
 
-    reader: Reader
+    reader: MatrixReader
     config: TextConfig
     plan: QuantizationPlan
     kind: Kind
@@ -41,17 +41,17 @@ class Experts:
     prefix: str
     fused: bool
 
-    def parts(self, name: str) -> list[Part]:
-        """Both matrices. Raises UnsupportedFeatureError where ONNX Runtime's operators cannot hold them."""
+    def groups(self, name: str) -> list[TensorGroup]:
+        """Both matrices of all experts. Raises UnsupportedFeatureError where ONNX Runtime's operators cannot."""
         c = self.config
         first, second = self._matrix_plans()
         quantized = not first.form.scheme.full_precision
         block = self._common_block(first, second) if quantized and self.kind == "fast" else 1
         inner = -(-c.expert_size // block) * block
         sides = (first, 2 * inner, c.hidden_size, self._gate_up), (second, c.hidden_size, inner, self._down)
-        parts = []
+        groups = []
         for part, (matrix_plan, rows, inputs, source) in zip(("gate_up", "down"), sides, strict=True):
-            layout = Layout(
+            layout = MatrixLayout(
                 name=f"{name}{part}",
                 kind=self.kind,
                 form=matrix_plan.form,
@@ -61,11 +61,11 @@ class Experts:
                 block=block if block > 1 else block_size(matrix_plan.form, inputs) or 1,
                 experts=c.num_experts,
             )
-            parts.append(source(layout, keep_codes=matrix_plan.keep_codes))
-        return parts
+            groups.append(source(layout, keep_codes=matrix_plan.keep_codes))
+        return groups
 
     def _matrix_plans(self) -> tuple[MatrixPlan, MatrixPlan]:
-        """Both in codes, or none; without minima, and in groups that a block fits into."""
+        """The plans of both matrices: none in codes, or both, without minima and in groups that a block divides."""
         c = self.config
         names = self._names(("gate", "up")), self._names(("down",))
         first, second = (self.plan.matrix_plan("experts", each) for each in names)
@@ -73,7 +73,7 @@ class Experts:
         if wanted.form.scheme.full_precision:
             return first, second
         sides = (first, c.hidden_size), (second, c.expert_size)
-        fit = [
+        plans = [
             matrix_plan
             if not matrix_plan.form.scheme.full_precision
             and not matrix_plan.form.minimum
@@ -81,7 +81,7 @@ class Experts:
             else wanted
             for matrix_plan, inputs in sides
         ]
-        return fit[0], fit[1]
+        return plans[0], plans[1]
 
     def _names(self, parts: Sequence[str]) -> list[str]:
         if self.fused:
@@ -92,45 +92,46 @@ class Experts:
         c = self.config
         sizes = (block_size(first.form, c.hidden_size), block_size(second.form, c.expert_size))
         limit = min(size for size in sizes if size is not None)
-        found = next((block for block in BLOCKS if block <= limit and c.hidden_size % block == 0), None)
-        if found is None:
+        block = next((block for block in BLOCK_SIZES if block <= limit and c.hidden_size % block == 0), None)
+        if block is None:
             raise UnsupportedFeatureError(
                 "onnx",
-                f"quantized experts of hidden size {c.hidden_size} in a fast graph: it is no multiple of {BLOCKS[-1]}",
+                f"quantized experts of hidden size {c.hidden_size} in a fast graph: it is no multiple of "
+                f"{BLOCK_SIZES[-1]}",
                 hint="Export it with --portable, or without quantizing its experts.",
             )
-        return found
+        return block
 
-    def _gate_up(self, layout: Layout, *, keep_codes: bool) -> Part:
+    def _gate_up(self, layout: MatrixLayout, *, keep_codes: bool) -> TensorGroup:
         experts = range(self.config.num_experts)
 
         def values(pool: ThreadPoolExecutor) -> Iterator[Array]:
             if layout.form.scheme.full_precision:
                 for expert in experts:
                     gate, up = (self._full(self._source(part, expert), layout) for part in ("gate", "up"))
-                    yield self._paired(gate, up, layout, 0)
+                    yield self._joined(gate, up, layout, 0)
             else:
-                yield from coded(
-                    layout, (self._both(expert, layout, pool, keep_codes=keep_codes) for expert in experts)
+                yield from code_arrays(
+                    layout, (self._gate_up_codes(expert, layout, pool, keep_codes=keep_codes) for expert in experts)
                 )
 
-        return Part(layout.tensors, values, self._bytes("gate", "up"))
+        return TensorGroup(layout.tensors, values, self._bytes("gate", "up"))
 
-    def _down(self, layout: Layout, *, keep_codes: bool) -> Part:
+    def _down(self, layout: MatrixLayout, *, keep_codes: bool) -> TensorGroup:
         def values(pool: ThreadPoolExecutor) -> Iterator[Array]:
             sources = [self._source("down", expert) for expert in range(self.config.num_experts)]
             if layout.form.scheme.full_precision:
                 for source in sources:
                     yield self._full(source, layout)
             else:
-                yield from coded(
+                yield from code_arrays(
                     layout, (self._codes(source, layout, pool, keep_codes=keep_codes) for source in sources)
                 )
 
-        return Part(layout.tensors, values, self._bytes("down"))
+        return TensorGroup(layout.tensors, values, self._bytes("down"))
 
     def _source(self, part: str, expert: int) -> _Source:
-        """Where the checkpoint has one of an expert's three matrices."""
+        """The location of one of an expert's three matrices in the checkpoint."""
         if not self.fused:
             return _Source(f"{self.prefix}experts.{expert}.{part}_proj.weight", None, slice(None))
         if part == "down":
@@ -142,29 +143,29 @@ class Experts:
     def _read(self, source: _Source) -> Array:
         return self.reader.values(source.name, source.expert)[source.rows]
 
-    def _full(self, source: _Source, layout: Layout) -> Array:
-        return np.concatenate(list(self.reader.full(source.name, self._read(source), layout.dtype)))
+    def _full(self, source: _Source, layout: MatrixLayout) -> Array:
+        return np.concatenate(list(self.reader.full_precision(source.name, self._read(source), layout.dtype)))
 
-    def _codes(self, source: _Source, layout: Layout, pool: ThreadPoolExecutor, *, keep_codes: bool) -> Codes:
+    def _codes(self, source: _Source, layout: MatrixLayout, pool: ThreadPoolExecutor, *, keep_codes: bool) -> Codes:
         if keep_codes:
-            return self.reader.kept(source.name)
-        parts = list(self.reader.rounded(source.name, self._read(source), layout.form, pool))
+            return self.reader.stored_codes(source.name)
+        parts = list(self.reader.quantized(source.name, self._read(source), layout.form, pool))
         return Codes(codes=np.concatenate([p.codes for p in parts]), scale=np.concatenate([p.scale for p in parts]))
 
-    def _both(self, expert: int, layout: Layout, pool: ThreadPoolExecutor, *, keep_codes: bool) -> Codes:
-        """Gate and up."""
+    def _gate_up_codes(self, expert: int, layout: MatrixLayout, pool: ThreadPoolExecutor, *, keep_codes: bool) -> Codes:
+        """The codes of one expert's gate and up rows."""
         gate, up = (
             self._codes(self._source(part, expert), layout, pool, keep_codes=keep_codes) for part in ("gate", "up")
         )
         zero = 0x88 if layout.bits == 4 else 0
         return Codes(
-            codes=self._paired(gate.codes, up.codes, layout, zero), scale=self._paired(gate.scale, up.scale, layout, 0)
+            codes=self._joined(gate.codes, up.codes, layout, zero), scale=self._joined(gate.scale, up.scale, layout, 0)
         )
 
-    def _paired(
-        self, gate: npt.NDArray[Number], up: npt.NDArray[Number], layout: Layout, zero: int
+    def _joined(
+        self, gate: npt.NDArray[Number], up: npt.NDArray[Number], layout: MatrixLayout, zero: int
     ) -> npt.NDArray[Number]:
-        """Rows of both, [inner, ...] each, in the order the operators want."""
+        """The rows of both, [inner, ...] each, in the order that the operators take."""
         if self.kind == "portable":
             return np.concatenate((gate, up))
         out = np.full((layout.rows // 2, 2, gate.shape[1]), zero, gate.dtype)

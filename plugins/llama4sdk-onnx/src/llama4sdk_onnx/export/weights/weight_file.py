@@ -1,4 +1,4 @@
-"""The weights of a graph in pieces, each a file of its own: what is written, skipped when it is there, and hashed."""
+"""A file of an export's weights, such as a layer's: the unit that is written, resumed and hashed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALIGNMENT", "Piece", "Stored"]
+__all__ = ["ALIGNMENT", "StoredTensor", "WeightFile"]
 
-#: Bytes; every tensor begins at a multiple, so that a file can be mapped.
+#: Every tensor begins at a multiple of so many bytes, so that a file can be mapped.
 ALIGNMENT: Final = 4096
 
 Array = npt.NDArray[np.generic]
 
 
-class Stored(NamedTuple):
-    """One initializer of a graph, as it lies in a file."""
+class StoredTensor(NamedTuple):
+    """One initializer of a graph, as it is stored in a file."""
 
     name: str
     dtype: np.dtype[np.generic]
@@ -27,25 +27,25 @@ class Stored(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Its size in the file."""
+        """Bytes in the file."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """One file of weights, such as a layer's. All sizes are known before any weight is read."""
+class WeightFile:
+    """One file. All sizes are known before any weight is read."""
 
     #: Its path from the export directory, with ``/``.
-    file: str
-    tensors: tuple[Stored, ...]
+    path: str
+    tensors: tuple[StoredTensor, ...]
     #: Reads the checkpoint and gives the bytes of ``tensors`` in their order, a little at a time: of each tensor one or
     #: more arrays that follow each other, and never two tensors in one.
     values: Callable[[], Iterator[Array]]
     #: What is read of the checkpoint for it: what progress counts.
     source_bytes: int
 
-    def offsets(self) -> Iterator[tuple[Stored, int]]:
-        """Where each tensor begins in the file."""
+    def offsets(self) -> Iterator[tuple[StoredTensor, int]]:
+        """The tensors, each with the byte at which it begins."""
         end = 0
         for tensor in self.tensors:
             yield tensor, end

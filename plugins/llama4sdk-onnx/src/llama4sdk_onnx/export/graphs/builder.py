@@ -1,4 +1,4 @@
-"""A graph under construction: nodes that are added one by one, and weights that lie in files."""
+"""A graph under construction: nodes that are added one by one, over weights that lie in files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
-from llama4sdk_onnx.export.weights.pieces import Piece, Stored
+from llama4sdk_onnx.export.weights.weight_file import StoredTensor, WeightFile
 
-__all__ = ["MICROSOFT", "Attribute", "Builder", "declared"]
+__all__ = ["MICROSOFT", "Attribute", "GraphBuilder", "graph_value"]
 
 #: The domain of ONNX Runtime's own operators.
 MICROSOFT: Final = "com.microsoft"
 
-OWN_OPERATORS: Final = frozenset(
+MICROSOFT_OPERATORS: Final = frozenset(
     {
         "FusedMatMul",
         "GatherBlockQuantized",
@@ -35,55 +35,55 @@ OWN_OPERATORS: Final = frozenset(
 
 Attribute: TypeAlias = int | float | str | Sequence[int] | ir.Graph
 
-EMPTY: Final[Mapping[str, Attribute]] = {}
+NO_ATTRIBUTES: Final[Mapping[str, Attribute]] = {}
 
 
-class _Place(NamedTuple):
-    file: str
+class _Location(NamedTuple):
+    path: str
     offset: int
-    stored: Stored
+    stored: StoredTensor
 
 
-class Builder:
-    """Adds nodes in the order of its calls. ``weights`` are the pieces that initializers may come from."""
+class GraphBuilder:
+    """Adds nodes in the order of its calls; initializers come from the files ``weights``."""
 
-    def __init__(self, weights: Iterable[Piece], dtype: np.dtype[np.generic], opset: int) -> None:
-        #: Of activations.
+    def __init__(self, weights: Iterable[WeightFile], dtype: np.dtype[np.generic], opset: int) -> None:
+        #: The type of activations.
         self.dtype = dtype
         self.opset = opset
         self._tape = Tape()
-        self._places = {
-            stored.name: _Place(piece.file, offset, stored) for piece in weights for stored, offset in piece.offsets()
+        self._locations = {
+            stored.name: _Location(file.path, offset, stored) for file in weights for stored, offset in file.offsets()
         }
         self._initializers: dict[object, ir.Value] = {}
-        self._known: dict[object, ir.Value] = {}
+        self._shared: dict[object, ir.Value] = {}
         self._numbers = count()
 
     @property
     def nodes(self) -> Sequence[ir.Node]:
-        """Those that were added."""
+        """The nodes added so far."""
         return self._tape.nodes
 
     @property
     def initializers(self) -> list[ir.Value]:
-        """Those that some node takes."""
+        """The initializers that some node takes."""
         return list(self._initializers.values())
 
     def __contains__(self, name: str) -> bool:
         """Whether there are weights of this name."""
-        return name in self._places
+        return name in self._locations
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of these weights, as they are stored."""
-        return self._places[name].stored.shape
+        """The shape of these weights as they are stored."""
+        return self._locations[name].stored.shape
 
     def weight(self, name: str, shape: Sequence[int] | None = None, dtype: ir.DataType | None = None) -> ir.Value:
-        """Weights, which stay in their file; ``shape`` and ``dtype`` look at their bytes in another way."""
-        file, offset, stored = self._places[name]
+        """Weights, which stay in their file; ``shape`` and ``dtype`` reinterpret their bytes."""
+        path, offset, stored = self._locations[name]
         key = (name, None if shape is None else tuple(shape), dtype)
         if key not in self._initializers:
             tensor = ir.ExternalTensor(
-                file,
+                path,
                 offset,
                 stored.nbytes,
                 dtype or ir.DataType.from_numpy(stored.dtype),
@@ -95,7 +95,7 @@ class Builder:
         return self._initializers[key]
 
     def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike = np.int64) -> ir.Value:
-        """A small tensor that lies in the graph itself; equal ones are one."""
+        """A small tensor in the graph itself, shared by equal ones."""
         array = np.array(values, dtype)
         key = (array.tobytes(), array.dtype.str, array.shape)
         if key not in self._initializers:
@@ -107,18 +107,18 @@ class Builder:
         return self._initializers[key]
 
     def bits(self, name: str) -> int | None:
-        """Of the codes that these weights are held in; ``None`` for full precision."""
+        """The bits of these weights' codes; ``None`` for full precision."""
         return next((bits for bits in (4, 8) if f"{name}.int{bits}" in self), None)
 
-    def inner(self) -> Builder:
-        """For the nodes of a graph within this one: what is stored is shared."""
+    def inner(self) -> GraphBuilder:
+        """A builder of a graph within this one, which shares its initializers."""
         inner = copy(self)
         inner._tape = Tape()
-        inner._known = {}
+        inner._shared = {}
         return inner
 
     def graph(self, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value]) -> ir.Graph:
-        """The nodes as a graph within another, which holds the weights."""
+        """The nodes as a graph within another, which has the initializers."""
         return ir.Graph(inputs, outputs, nodes=self.nodes, name="inner")
 
     def op(self, kind: str, *inputs: ir.Value | None, **attributes: Attribute) -> ir.Value:
@@ -130,43 +130,43 @@ class Builder:
         kind: str,
         inputs: Sequence[ir.Value | None],
         outputs: int,
-        attributes: Mapping[str, Attribute] = EMPTY,
+        attributes: Mapping[str, Attribute] = NO_ATTRIBUTES,
         unused: Sequence[int] = (),
     ) -> Sequence[ir.Value]:
         """A node with several outputs, of which some may be ``unused``."""
         values = [ir.Value(name="" if number in unused else self._name()) for number in range(outputs)]
-        domain = MICROSOFT if kind in OWN_OPERATORS else ""
+        domain = MICROSOFT if kind in MICROSOFT_OPERATORS else ""
         self._tape.op_multi_out(kind, inputs, attributes, outputs=values, domain=domain)
         return values
 
     def value(self, dtype: npt.DTypeLike, *shape: int | str) -> ir.Value:
         """An input of a graph within this one."""
-        return declared(self._name(), dtype, *shape)
+        return graph_value(self._name(), dtype, *shape)
 
     def _name(self) -> str:
-        """One that no value has, in this graph or those within."""
+        """A name that no value has in this graph or those within."""
         return f"value.{next(self._numbers)}"
 
     def once(self, kind: str, *inputs: ir.Value, **attributes: Attribute) -> ir.Value:
-        """A node with one output; the same as before where there was such a node."""
+        """A node with one output; an equal node that was added with this method is used again."""
         key = (kind, *map(id, inputs))
-        if key not in self._known:
-            self._known[key] = self.op(kind, *inputs, **attributes)
-        return self._known[key]
+        if key not in self._shared:
+            self._shared[key] = self.op(kind, *inputs, **attributes)
+        return self._shared[key]
 
     def split(self, x: ir.Value, sizes: Sequence[int], axis: int = -1) -> Sequence[ir.Value]:
-        """Along an axis, the last one."""
+        """Split along an axis, by default the last."""
         return self.ops("Split", [x, self.constant(sizes)], len(sizes), {"axis": axis})
 
     def reshape(self, x: ir.Value, shape: Sequence[int]) -> ir.Value:
-        """0 keeps the size of an axis, -1 is what is left."""
+        """Reshape; 0 keeps the size of an axis, -1 takes what is left."""
         return self.op("Reshape", x, self.constant(shape))
 
     def cast(self, x: ir.Value, dtype: npt.DTypeLike) -> ir.Value:
-        """To another type of numbers."""
+        """Convert to another type of numbers."""
         return self.op("Cast", x, to=ir.DataType.from_numpy(np.dtype(dtype)))
 
 
-def declared(name: str, dtype: npt.DTypeLike, *shape: int | str) -> ir.Value:
-    """An input or output of a graph."""
+def graph_value(name: str, dtype: npt.DTypeLike, *shape: int | str) -> ir.Value:
+    """A named value with a type and a shape: an input or output of a graph."""
     return ir.Value(name=name, type=ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype))), shape=ir.Shape(shape))

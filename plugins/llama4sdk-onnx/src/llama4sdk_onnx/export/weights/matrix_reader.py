@@ -1,4 +1,4 @@
-"""Reading a checkpoint's matrices a few rows at a time, as values or rounded to codes."""
+"""Read a checkpoint's matrices a few rows at a time, as values or as codes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 from llama4sdk.errors import CheckpointError
 from llama4sdk.quantization import MatrixFormat
 from llama4sdk.weights.checkpoint import Checkpoint, TensorInfo
-from llama4sdk_onnx.export.weights.pieces import Array
-from llama4sdk_onnx.export.weights.quantizing import Codes, float32, quantize
+from llama4sdk_onnx.export.weights.quantize import Codes, float32, quantize
+from llama4sdk_onnx.export.weights.weight_file import Array
 
-__all__ = ["Reader"]
+__all__ = ["MatrixReader"]
 
 #: Weights of a matrix that are converted together.
-AT_ONCE: Final = 2**23
+WEIGHTS_TOGETHER: Final = 2**23
 
 
-class Reader:
-    """One checkpoint. What it gives is finite, or it raises CheckpointError naming the tensor."""
+class MatrixReader:
+    """Reads one checkpoint. Raises CheckpointError naming the tensor for values that are not finite."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
@@ -31,11 +31,11 @@ class Reader:
         return self._checkpoint.tensors[name]
 
     def values(self, name: str, expert: int | None = None) -> Array:
-        """As stored, [out, in]. Fused experts are stored [expert, in, out]."""
+        """The values as stored, [out, in]. Fused experts are stored [expert, in, out]."""
         values = self._checkpoint.read(name, expert)
         return values if expert is None else values.T
 
-    def full(self, name: str, values: Array, dtype: np.dtype[np.generic]) -> Iterator[Array]:
+    def full_precision(self, name: str, values: Array, dtype: np.dtype[np.generic]) -> Iterator[Array]:
         """The rows of a matrix, or a vector, in full precision."""
         for rows in _chunks(values):
             with np.errstate(over="ignore"):
@@ -44,15 +44,15 @@ class Reader:
                 raise self._not_finite(name) if not np.isfinite(float32(rows)).all() else self._too_large(name)
             yield block
 
-    def rounded(self, name: str, values: Array, form: MatrixFormat, pool: ThreadPoolExecutor) -> Iterator[Codes]:
-        """The rows of a matrix in codes of this form."""
+    def quantized(self, name: str, values: Array, form: MatrixFormat, pool: ThreadPoolExecutor) -> Iterator[Codes]:
+        """The rows of a matrix, quantized to codes of this form."""
         for rows in _chunks(values):
             try:
                 yield quantize(rows, form, pool)
             except ValueError as error:
                 raise self._not_finite(name) from error
 
-    def kept(self, name: str) -> Codes:
+    def stored_codes(self, name: str) -> Codes:
         """The checkpoint's own codes and scales."""
         stored = self._checkpoint.read_quantized(name)
         if not stored.finite:
@@ -71,5 +71,5 @@ class Reader:
 
 
 def _chunks(values: Array) -> Iterator[Array]:
-    step = max(1, AT_ONCE // (values.shape[1] if values.ndim == 2 else 1))
+    step = max(1, WEIGHTS_TOGETHER // (values.shape[1] if values.ndim == 2 else 1))
     return (values[start : start + step] for start in range(0, len(values), step))

@@ -1,4 +1,4 @@
-"""Products with matrices, norms and the SwiGLU in plain ONNX operators."""
+"""Products with matrices, norms and the SwiGLU in ONNX' standard operators."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
-from llama4sdk_onnx.export.graphs.building import Builder
+from llama4sdk_onnx.export.graphs.builder import GraphBuilder
 
 __all__ = ["linear", "matrix", "norm", "swiglu"]
 
 #: The first operator set whose DequantizeLinear knows blocks and 4-bit numbers.
-BLOCKWISE: Final = 21
+MIN_BLOCKWISE_OPSET: Final = 21
 
 
-def linear(b: Builder, x: ir.Value, name: str, inputs: int, expert: ir.Value | None = None) -> ir.Value:
+def linear(b: GraphBuilder, x: ir.Value, name: str, inputs: int, expert: ir.Value | None = None) -> ir.Value:
     """[rows, in] -> [rows, out]; ``expert`` picks one of several matrices."""
     return b.op("Gemm", x, matrix(b, name, inputs, expert), transB=1)
 
 
-def matrix(b: Builder, name: str, inputs: int, which: ir.Value | None = None) -> ir.Value:
-    """The values, [rows, in]; ``which`` picks one of several matrices, or some rows of one."""
+def matrix(b: GraphBuilder, name: str, inputs: int, index: ir.Value | None = None) -> ir.Value:
+    """The values of a matrix, [rows, in]; ``index`` picks one of several matrices, or some rows of one."""
 
     def part(suffix: str, dtype: ir.DataType | None = None) -> ir.Value:
-        whole = b.weight(f"{name}.{suffix}", dtype=dtype)
-        return whole if which is None else b.op("Gather", whole, which, axis=0)
+        stored = b.weight(f"{name}.{suffix}", dtype=dtype)
+        return stored if index is None else b.op("Gather", stored, index, axis=0)
 
     bits = b.bits(name)
     if bits is None:
@@ -33,14 +33,14 @@ def matrix(b: Builder, name: str, inputs: int, which: ir.Value | None = None) ->
     *_, blocks, width = b.shape(f"{name}.int{bits}")
     block = width * 8 // bits
     scales = part("scales")
-    if which is None and b.opset >= BLOCKWISE:
+    if index is None and b.opset >= MIN_BLOCKWISE_OPSET:
         rows, dtype = b.shape(f"{name}.int{bits}")[0], ir.DataType.INT4 if bits == 4 else ir.DataType.INT8
         codes = b.weight(f"{name}.int{bits}", (rows, blocks * block), dtype)
         values = b.op("DequantizeLinear", codes, scales, axis=1, block_size=block)
         grouped = b.reshape(values, [0, blocks, block])
     else:
         codes = part(f"int{bits}", ir.DataType.INT8 if bits == 8 else None)
-        numbers = b.cast(codes if bits == 8 else _halves(b, codes, block), b.dtype)
+        numbers = b.cast(codes if bits == 8 else _unpacked(b, codes, block), b.dtype)
         shifted = numbers if bits == 8 else b.op("Sub", numbers, b.constant(8, b.dtype))
         grouped = b.op("Mul", shifted, b.op("Unsqueeze", scales, b.constant([-1])))
     if f"{name}.minima" in b:
@@ -51,8 +51,8 @@ def matrix(b: Builder, name: str, inputs: int, which: ir.Value | None = None) ->
     return b.op("Slice", flat, b.constant([0]), b.constant([inputs]), b.constant([-1]))
 
 
-def _halves(b: Builder, codes: ir.Value, block: int) -> ir.Value:
-    """The codes of bytes, counted from 8. [rows, blocks, block / 2] -> [rows, blocks, block]."""
+def _unpacked(b: GraphBuilder, codes: ir.Value, block: int) -> ir.Value:
+    """The codes in bytes, which count from 8: [rows, blocks, block / 2] -> [rows, blocks, block]."""
     flipped = b.op("BitwiseXor", codes, b.constant(0x88, np.uint8))
     low = b.op("BitwiseAnd", flipped, b.constant(15, np.uint8))
     high = b.op("BitShift", flipped, b.constant(4, np.uint8), direction="RIGHT")
@@ -61,8 +61,8 @@ def _halves(b: Builder, codes: ir.Value, block: int) -> ir.Value:
     return b.reshape(pairs, [0, 0, block])
 
 
-def norm(b: Builder, x: ir.Value, eps: float, weight: str | None = None) -> ir.Value:
-    """Divided by the root mean square of the last axis, in float32; times the weight, if there is one."""
+def norm(b: GraphBuilder, x: ir.Value, eps: float, weight: str | None = None) -> ir.Value:
+    """RMSNorm over the last axis in float32; times the weight, if there is one."""
     wide = x if b.dtype == np.float32 else b.cast(x, np.float32)
     mean = b.op("ReduceMean", b.op("Mul", wide, wide), b.constant([-1]), keepdims=1)
     root = b.op("Sqrt", b.op("Add", mean, b.constant(eps, np.float32)))
@@ -71,7 +71,9 @@ def norm(b: Builder, x: ir.Value, eps: float, weight: str | None = None) -> ir.V
     return normed if weight is None else b.op("Mul", normed, b.weight(weight))
 
 
-def swiglu(b: Builder, x: ir.Value, name: str, hidden: int, inner: int, expert: ir.Value | None = None) -> ir.Value:
+def swiglu(
+    b: GraphBuilder, x: ir.Value, name: str, hidden: int, inner: int, expert: ir.Value | None = None
+) -> ir.Value:
     """[rows, hidden] -> [rows, hidden]; ``expert`` picks one of several."""
     gate, up = b.split(linear(b, x, f"{name}gate_up", hidden, expert), [inner, inner])
     active = b.op("Mul", gate, b.op("Sigmoid", gate))  # SiLU
