@@ -1,4 +1,4 @@
-"""What each command prints, for people and for programs."""
+"""The output of each command, for people and for programs."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_generate_prints_the_same_streamed_or_not(cli: Cli, flags: tuple[str, ..
         (("plan", "-m", "llama4-reasoning"), "never released"),
     ],
 )
-def test_bad_input_is_told_in_words(cli: Cli, arguments: tuple[str, ...], message: str) -> None:
+def test_bad_input_is_an_error_in_words(cli: Cli, arguments: tuple[str, ...], message: str) -> None:
     """A mistake is one error line on stderr with the value that made it, nothing on stdout, and exit 2."""
     result = cli(*arguments, input="")
     assert (result.exit_code, result.stdout) == (2, "")
@@ -130,7 +130,7 @@ def test_bad_input_is_told_in_words(cli: Cli, arguments: tuple[str, ...], messag
 
 
 def test_pictures_and_films_reach_the_model(program: Any, seeing: Any, tmp_path: Path) -> None:
-    """Images come first, files and addresses as they were given, then videos as 8 frames of a tile, then the text."""
+    """Images come first, as files or addresses, then videos as 8 frames of one tile each, then the text."""
     image, video = tmp_path / "a.png", tmp_path / "b.gif"
     Image.new("RGB", (4, 4)).save(image)
     Image.new("L", (4, 4)).save(video, save_all=True, append_images=[Image.new("L", (4, 4), n) for n in range(1, 20)])
@@ -174,7 +174,7 @@ def test_no_plan(cli: Cli) -> None:
 
 
 def test_plan_for_another_machine(cli: Cli, environment: dict[str, str], tmp_path: Path) -> None:
-    """What 'doctor --json' writes describes a machine for --hardware and for LLAMA4SDK_HARDWARE."""
+    """A file written by 'doctor --json' describes a machine for --hardware and for LLAMA4SDK_HARDWARE."""
     file = tmp_path / "machine.json"
     file.write_text(cli("doctor", "--json").stdout)
     assert cli("plan", "-m", "echo", "--hardware", str(file)).exit_code == 0
@@ -185,7 +185,7 @@ def test_plan_for_another_machine(cli: Cli, environment: dict[str, str], tmp_pat
 
 
 def test_plan_for_an_imagined_machine(cli: Cli) -> None:
-    """A machine in words is as good as one in a file."""
+    """A machine can be described in words instead of a file."""
     assert cli("plan", "-m", "echo", "--gpus", "2xH100-80GB", "--ram", "1TB").exit_code == 0
     assert cli("plan", "-m", "echo", "--gpus", "m3-max-64gb", "--json").exit_code == 0
 
@@ -204,7 +204,7 @@ def test_compare(cli: Cli) -> None:
 
 
 def test_compare_has_remote_endpoints_beside(cli: Cli) -> None:
-    """With dollars and the day they were seen, marked as leaving this machine; those that ended are left out."""
+    """A comparison lists endpoints that still serve the model, with prices, dates and a warning about prompts."""
     text = " ".join(cli("plan", "--compare", "-m", "scout", "--gpus", "2xh200").stdout.split())
     assert "leave this machine" in text
     assert "DeepInfra" in text
@@ -216,7 +216,7 @@ def test_compare_has_remote_endpoints_beside(cli: Cli) -> None:
 
 
 def test_compare_says_what_would_have_to_give(cli: Cli) -> None:
-    """Whatever cannot run has its remedies, each with the number it reaches."""
+    """Every layout that cannot run has its remedies, each with the number it reaches."""
     command = ("plan", "--compare", "-m", "scout", "--gpus", "h100", "--context-length", "1000000")
     text = " ".join(cli(*command).stdout.split())
     assert "a context of" in text
@@ -235,14 +235,14 @@ def test_backends(cli: Cli) -> None:
 
 
 def test_pull_of_a_gated_model_says_how(cli: Cli) -> None:
-    """A gated model is exit 4 with the commands that get it."""
+    """Pulling a gated model ends with exit 4 and the commands that get it."""
     result = cli("pull", "scout")
     assert result.exit_code == 4
     assert "hf download meta-llama/Llama-4-Scout-17B-16E-Instruct" in result.stderr
 
 
 def test_pull_is_never_silent(cli: Cli) -> None:
-    """Where nobody can be asked and --yes is not given, nothing is fetched and the error names --yes."""
+    """Without a terminal and without --yes nothing is fetched, and the error names --yes."""
     result = cli("pull", "demo")
     assert result.exit_code == 4
     assert "llama4sdk pull demo --yes" in result.stderr
@@ -258,13 +258,13 @@ def test_pull_without_network(program: Any) -> None:
 
 
 def test_pull_of_what_is_here(cli: Cli, tmp_path: Path) -> None:
-    """A model that is here is only named."""
+    """Pulling a model that is on this machine prints its path."""
     assert cli("pull", str(tmp_path)).stdout == f"{tmp_path}\n"
     assert json.loads(cli("pull", str(tmp_path), "--json").stdout)["path"] == str(tmp_path)
 
 
 def test_embed_takes_arguments_files_and_stdin(program: Any, measuring: Any, tmp_path: Path) -> None:
-    """One vector per argument, per line of a file, or per line on stdin; blank lines are none."""
+    """There is one vector per argument, per line of a file, or per line on stdin; blank lines are left out."""
     file = tmp_path / "texts.txt"
     file.write_text("a line\n\nanother one here\n")
     result = program("embed", "-m", "measure", "--json", "hello", "-f", str(file), env=measuring)
@@ -274,14 +274,14 @@ def test_embed_takes_arguments_files_and_stdin(program: Any, measuring: Any, tmp
 
 
 def test_embed_shows_short_vectors(program: Any, measuring: Any) -> None:
-    """For people, each text stands beside the first numbers of its vector; brackets in a text are text."""
+    """People see each text beside the first numbers of its vector; brackets in a text are not markup."""
     output = program("embed", "-m", "measure", "a [bold] word", env=measuring).stdout
     assert "a [bold] word" in output
     assert "+13.0000 +3.0000" in output
 
 
 def test_who_serves_the_models(cli: Cli, environment: dict[str, str]) -> None:
-    """A table within 80 columns, what has ended included; as JSON with sources; of one model when it is named."""
+    """Endpoints are listed within 80 columns, ended ones too; as JSON with sources; for one model when it is named."""
     environment["COLUMNS"] = "80"
     text = cli("models", "--remote").stdout
     assert max(map(len, text.splitlines())) <= 80
@@ -296,7 +296,7 @@ def test_who_serves_the_models(cli: Cli, environment: dict[str, str]) -> None:
 
 
 def test_what_was_looked_up_long_ago_is_said_to_be_old(cli: Cli, environment: dict[str, str], tmp_path: Path) -> None:
-    """Below the table, and in JSON by row."""
+    """Old rows are pointed out below the table, and marked in the JSON."""
     path = tmp_path / "endpoints.csv"
     path.write_text("endpoint,model,checked\nDeepInfra,scout,2020-01-01\n")
     environment["LLAMA4SDK_ENDPOINTS"] = str(path)
@@ -305,8 +305,8 @@ def test_what_was_looked_up_long_ago_is_said_to_be_old(cli: Cli, environment: di
     assert ("DeepInfra", "scout") in [(row["endpoint"], row["model"]) for row in rows if row["old"]]
 
 
-def test_a_wrong_file_of_endpoints_is_told(cli: Cli, environment: dict[str, str], tmp_path: Path) -> None:
-    """With its line and column, and the exit code of a configuration."""
+def test_a_wrong_file_of_endpoints_is_an_error(cli: Cli, environment: dict[str, str], tmp_path: Path) -> None:
+    """An error in the user's table names line and column, and has the exit code of a configuration."""
     path = tmp_path / "endpoints.csv"
     path.write_text("endpoint,model,input\nGroq,scout,cheap\n")
     environment["LLAMA4SDK_ENDPOINTS"] = str(path)

@@ -1,4 +1,4 @@
-"""The doctor tells what is here, what is absent, and what is broken, and only the last is a failure."""
+"""The doctor reports what is here, what is missing, and what is broken, and only the last is a failure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TORCH = Registered(
 
 
 def facts(**changes: Any) -> Facts:
-    """A machine without anything."""
+    """Facts of a machine without anything, with some changed."""
     values: dict[str, Any] = {
         "version": "1.0",
         "python": "3.11.0",
@@ -57,7 +57,7 @@ def texts(title: str, **changes: Any) -> list[tuple[str, str, str | None]]:
 
 
 def test_a_quantization_that_was_not_asked_for_is_explained() -> None:
-    """Where a model only fits in fewer bits the doctor says which, and what full precision would have needed."""
+    """For a model that only fits in fewer bits the doctor says which, and what full precision would need."""
     plan = Plan(
         model="scout",
         backend="torch",
@@ -83,8 +83,8 @@ def test_a_bare_machine_is_not_broken() -> None:
     assert texts("demo") == [("ok", "SmolLM2 135M Instruct, /m/demo.gguf", None)]
 
 
-def test_a_table_of_endpoints_that_cannot_be_read_is_told() -> None:
-    """It keeps every host from being asked, which their missing keys would hide."""
+def test_an_unreadable_table_of_endpoints_is_a_warning() -> None:
+    """An unreadable table of endpoints is a warning of its own, since missing keys would hide it."""
     [(status, text, fix)] = texts("Endpoints", endpoints_error="'a.csv', line 2: no number.")
     assert (status, text) == ("warn", "'a.csv', line 2: no number.")
     assert "LLAMA4SDK_ENDPOINTS" in (fix or "")
@@ -100,7 +100,7 @@ def test_a_gpu_is_shown() -> None:
 
 
 def test_a_problem_of_the_probe_is_a_warning() -> None:
-    """What could not be read is said."""
+    """A reader of the probe that failed is reported."""
     machine = MACHINE.model_copy(update={"problems": ("Could not read GPUs.",)})
     assert texts("Probe", hardware=machine) == [("warn", "Could not read GPUs.", None)]
 
@@ -114,7 +114,7 @@ def test_a_problem_of_the_probe_is_a_warning() -> None:
     ],
 )
 def test_a_backend_that_says_no_and_one_that_breaks(result: Unavailable, status: str, words: str) -> None:
-    """Saying no is no failure; raising or hanging is."""
+    """A backend that refuses is no failure; one that raises or hangs is."""
     answer = Answer(info=TORCH.info, need=Need(model="scout"), result=result)
     [(actual, text, _)] = texts("torch", backends=(TORCH,), answers=(answer,))
     assert actual == status
@@ -122,7 +122,7 @@ def test_a_backend_that_says_no_and_one_that_breaks(result: Unavailable, status:
 
 
 def test_a_backend_whose_modules_are_missing() -> None:
-    """What is merely not installed is a warning with the command."""
+    """A backend whose modules are not installed is a warning with the command that installs them."""
     fault = Answer(info=TORCH.info, need=Need(), result=Fault(reason="ModuleNotFoundError"))
     [check] = texts("torch", backends=(TORCH,), missing_modules={"torch": ("torch",)}, answers=(fault,))
     assert check == ("warn", "needs torch, not installed", "pip install 'llama4sdk[torch]'")
@@ -137,7 +137,7 @@ def test_a_plugin_that_failed_is_broken() -> None:
 
 
 def test_remote_backends_are_summed_up_but_for_broken_ones() -> None:
-    """Many in one line, a few in lines of their own; what is wrong with one is never hidden."""
+    """Many remote backends share one line, a few have their own, and a broken one is never hidden."""
     card = Capabilities(remote=True)
     infos = [BackendInfo(name=f"cloud{n}", summary="Answers.", cls="m:C", capabilities=card) for n in range(5)]
     entries = tuple(Registered(info=info, plugin="clouds", distribution="clouds", version="1") for info in infos)
@@ -182,7 +182,7 @@ def test_the_command_fits_the_terminal(cli: Any, environment: dict[str, str], co
 
 
 def test_nothing_in_the_way_is_exit_status_0(program: Any) -> None:
-    """Where a backend runs models and there is a plan, nothing is left to fix."""
+    """With a backend that runs models and a plan, the exit status is 0."""
     env = {"LLAMA4SDK_PLUGINS": "echo,torch", "LLAMA4SDK_HOME": os.environ["LLAMA4SDK_HOME"]}
     result = program("doctor", env=env)
     assert (result.returncode, result.stderr) == (0, "")
@@ -194,7 +194,7 @@ def test_nothing_in_the_way_is_exit_status_0(program: Any) -> None:
 def test_the_table_is_whole_at_80_columns(
     cli: Any, environment: dict[str, str], tmp_path: Path, name: str, columns: str
 ) -> None:
-    """On every kind of machine its columns stay on their lines, and no word is cut."""
+    """For every kind of machine the table of models fits into 80 columns, and no word is cut."""
     environment |= {"COLUMNS": columns, "LLAMA4SDK_HARDWARE": str(tmp_path / "machine.json")}
     (tmp_path / "machine.json").write_text(MACHINES[name].model_dump_json())
     lines = cli("doctor").stdout.splitlines()
@@ -218,7 +218,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_plugin_leaves_every_command_working(program: Any, install: Any, name: str) -> None:
-    """A plugin that cannot be loaded is shown by doctor and backends with its cause; the rest goes on."""
+    """A plugin that cannot be loaded is shown by doctor and backends with its cause, and other commands work."""
     code, cause = BROKEN[name]
     env = install("broken_plugin", code)
     doctor = program("doctor", env=env)
@@ -229,7 +229,7 @@ def test_a_broken_plugin_leaves_every_command_working(program: Any, install: Any
     assert program("chat", "-m", "echo", "still here", env=env).stdout == "still here\n"
 
 
-def test_a_backend_that_hangs_is_found_out(program: Any, install: Any) -> None:
+def test_a_backend_that_hangs_is_broken(program: Any, install: Any) -> None:
     """A backend that does not answer in time is broken, and doctor says so rather than hang."""
     code = """
         import threading
@@ -252,8 +252,8 @@ def test_a_backend_that_hangs_is_found_out(program: Any, install: Any) -> None:
     assert "did not answer within 0.5 s" in " ".join(doctor.stdout.split())
 
 
-def test_verbose_tells_all_but_secrets(cli: Any, environment: dict[str, str]) -> None:
-    """Versions, variables and timings; of a key its name alone."""
+def test_verbose_shows_everything_but_secrets(cli: Any, environment: dict[str, str]) -> None:
+    """--verbose shows versions, variables and timings, and only the names of keys."""
     environment |= {"HF_TOKEN": "hf_s3cret", "HF_ENDPOINT": "https://me:s3cret@hub.example/x"}
     text = cli("doctor", "--verbose").stdout
     for words in ("Runtimes", "Time it took to read", " ms", "LLAMA4SDK_PLUGINS", "HF_TOKEN", "https://hub.example/x"):
@@ -262,8 +262,8 @@ def test_verbose_tells_all_but_secrets(cli: Any, environment: dict[str, str]) ->
     assert "Runtimes" not in cli("doctor").stdout
 
 
-def test_verbose_tells_what_is_kept(cli: Any, environment: dict[str, str]) -> None:
-    """Each model of the SDK's own directory and of the Hugging Face cache, with its size."""
+def test_verbose_lists_local_models(cli: Any, environment: dict[str, str]) -> None:
+    """--verbose lists each model in the SDK's own directory and in the Hugging Face cache, with its size."""
     sizes = {
         Path(environment["LLAMA4SDK_HOME"], "models", "demo", "x.gguf.part"): 3_000_000,
         Path(
@@ -282,8 +282,8 @@ def test_verbose_tells_what_is_kept(cli: Any, environment: dict[str, str]) -> No
     assert json.loads(cli("doctor", "--json").stdout)["kept"] == []
 
 
-def test_bench_is_kept_and_shown(program: Any, environment: dict[str, str]) -> None:
-    """What was measured stands in the report, and in the next one."""
+def test_measured_speeds_are_saved_and_shown(program: Any, environment: dict[str, str]) -> None:
+    """The report shows the measured speeds, and so does the next one."""
     first = program("doctor", "--bench")
     file = Path(environment["LLAMA4SDK_HOME"], "calibration.json")
     assert "calibration.json" in first.stderr
@@ -294,7 +294,7 @@ def test_bench_is_kept_and_shown(program: Any, environment: dict[str, str]) -> N
 
 
 def test_bench_measures_this_machine_alone(cli: Any, environment: dict[str, str], tmp_path: Path) -> None:
-    """Where another is described, measuring makes no sense."""
+    """Measuring is refused where the environment describes another machine."""
     environment["LLAMA4SDK_HARDWARE"] = str(tmp_path / "machine.json")
     (tmp_path / "machine.json").write_text(MACHINE.model_dump_json())
     result = cli("doctor", "--bench")
@@ -303,7 +303,7 @@ def test_bench_measures_this_machine_alone(cli: Any, environment: dict[str, str]
 
 
 def test_ctrl_c_while_measuring_leaves_nothing(terminal: Any, environment: dict[str, str]) -> None:
-    """No file, no figures, and one word."""
+    """Ctrl-C while measuring leaves no file and no figures, and prints one word."""
     with terminal("doctor", "--bench") as screen:
         screen.expect("Measuring memory")
         screen.interrupt("Interrupted.")
@@ -314,7 +314,7 @@ def test_ctrl_c_while_measuring_leaves_nothing(terminal: Any, environment: dict[
 
 
 def test_a_store_that_cannot_be_written_is_a_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Below what is no directory nothing can be kept; below what does not exist yet it can."""
+    """A home below a file is a warning; one that can still be created is not."""
     file = tmp_path / "file"
     file.touch()
     for home, warnings in ((file / "x", 1), (tmp_path / "new" / "x", 0)):

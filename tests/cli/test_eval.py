@@ -1,4 +1,4 @@
-"""``llama4sdk eval``: what it prints, what it refuses, and how it stops."""
+"""``llama4sdk eval``: its output, what it refuses, and how it stops."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def text(tmp_path: Path) -> str:
 
 
 def test_it_shows_perplexity_and_bits(program: Any, guessing: Any, text: str) -> None:
-    """For people: perplexity with its standard error, bits per byte, tokens, speed and what was measured."""
+    """People see perplexity with its standard error, bits per byte, tokens, speed and the model."""
     output = program("eval", "perplexity", text, "-m", "guess", env=guessing).stdout
     lines = {line[:14].strip(): line[14:].strip() for line in output.splitlines() if line.strip()}
     assert lines["perplexity"] == "2.000 ± 0.000"
@@ -97,7 +97,7 @@ def test_it_shows_perplexity_and_bits(program: Any, guessing: Any, text: str) ->
 
 
 def test_json_has_every_number(program: Any, guessing: Any, text: str) -> None:
-    """For programs: the file, the windows, and one measurement for each quantization that was compared."""
+    """The JSON has the file, the windows, and one measurement for each quantization."""
     arguments = (
         "eval",
         "perplexity",
@@ -121,7 +121,7 @@ def test_json_has_every_number(program: Any, guessing: Any, text: str) -> None:
 
 
 def test_a_comparison_is_a_table(program: Any, guessing: Any, text: str) -> None:
-    """One row for each quantization, with the ratio to the first and the bytes of the weights."""
+    """A comparison has one row for each quantization, with the ratio to the first and the bytes of the weights."""
     output = program("eval", "perplexity", text, "-m", "guess", "--compare", "bf16,int8", env=guessing).stdout
     rows = [line.split() for line in output.splitlines() if line.strip().startswith(("bf16", "int8"))]
     assert [row[:6] for row in rows] == [
@@ -144,10 +144,10 @@ def test_a_comparison_is_a_table(program: Any, guessing: Any, text: str) -> None
         (b"some words", ("--compare", "bf16", "-q", "int8"), "do not go together"),
     ],
 )
-def test_bad_input_is_told_in_one_line(
+def test_bad_input_is_one_line(
     cli: Cli, tmp_path: Path, content: bytes | None, options: tuple[str, ...], message: str
 ) -> None:
-    """A file that is missing, empty or no text, and options that cannot be meant, before anything is loaded."""
+    """A file that is missing, empty or no text, and impossible options, are refused before anything is loaded."""
     file = tmp_path / "text.txt"
     if content is not None:
         file.write_bytes(content)
@@ -160,7 +160,7 @@ def test_bad_input_is_told_in_one_line(
 
 
 def test_what_cannot_score_says_so(cli: Cli, program: Any, guessing: Any, tmp_path: Path, text: str) -> None:
-    """A backend without the verb is named; one word is too little; a scheme nobody has is told before the first run."""
+    """A backend that cannot score, a text of one token, and a scheme that nobody offers are refused."""
     result = cli("eval", "perplexity", text, "-m", "echo")
     assert result.exit_code == 2
     assert "does not support scoring texts" in result.stderr
@@ -182,7 +182,7 @@ def test_ctrl_c_ends_it_cleanly(terminal: Any, guessing: Any, text: str) -> None
 
 
 def test_help_lists_the_measurements(cli: Cli) -> None:
-    """``eval`` alone, and its help, name what can be measured."""
+    """``eval`` alone, and its help, name the measurements."""
     assert "perplexity" in cli("eval", "--help").stdout
     assert "perplexity" in cli("eval").output
     assert "Usage: llama4sdk eval perplexity" in cli("eval", "perplexity", "--help").stdout

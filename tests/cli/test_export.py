@@ -1,4 +1,4 @@
-"""``llama4sdk export``: how a plugin's exporter is found, asked and told of, whichever it is."""
+"""``llama4sdk export``: finding a plugin's exporter, passing it options, and showing its report."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def source(tmp_path: Path) -> Path:
 def test_a_plugin_that_brings_only_an_exporter_works(
     program: Any, lines: Mapping[str, str], source: Path, tmp_path: Path
 ) -> None:
-    """The command finds it by name, gives it every option, and shows what it reports and what to do next."""
+    """The command finds an exporter by name, passes every option, and shows its report and the next command."""
     out = tmp_path / "my out"
     result = program("export", str(source), str(out), "--to", "lines", "-q", "int8", "--opset", "9", env=lines)
     assert result.returncode == 0, result.stderr
@@ -88,7 +88,7 @@ def test_the_report_as_json(program: Any, lines: Mapping[str, str], source: Path
 def test_an_exporter_that_cannot_be_used(
     program: Any, lines: Mapping[str, str], source: Path, tmp_path: Path, name: str, status: int, text: str
 ) -> None:
-    """A name that nobody has, and exporters that lack something or are broken, are errors that say what to do."""
+    """An unknown exporter, and ones that lack a module or are broken, are errors that say what to do."""
     result = program("export", str(source), str(tmp_path / "o"), "--to", name, env=lines)
     assert result.returncode == status
     assert text in result.stderr
@@ -96,14 +96,14 @@ def test_an_exporter_that_cannot_be_used(
 
 
 def test_a_model_that_is_not_here(program: Any, lines: Mapping[str, str], tmp_path: Path) -> None:
-    """The hint says how it is fetched."""
+    """A model that is not on this machine is an error whose hint says how to fetch it."""
     result = program("export", "scout", str(tmp_path / "o"), "--to", "lines", env=lines)
     assert result.returncode == 4
     assert "llama4sdk pull scout" in result.stderr
 
 
 def test_ctrl_c_says_how_to_go_on(program: Any, lines: Mapping[str, str], source: Path, tmp_path: Path) -> None:
-    """Interrupted, it says that the same command resumes."""
+    """After Ctrl-C the command says that running it again resumes."""
     result = program("export", str(source), str(tmp_path / "o"), "--to", "lines", "-q", "stop", env=lines)
     assert result.returncode == 130
     assert "The same command resumes" in result.stderr

@@ -1,6 +1,6 @@
-"""``docs/cli.md`` and ``docs/hardware.md`` tell the truth: commands print what they show, tables are complete.
+"""``docs/cli.md`` and ``docs/hardware.md`` are correct: commands print the output shown, and tables are complete.
 
-``DOCS=write pytest tests/cli/test_page.py`` writes what commands print now into ``hardware.md``.
+``DOCS=write pytest tests/cli/test_help_page.py`` writes the current output of commands into ``hardware.md``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def examples(page: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("line", "output"), examples(PAGE))
 def test_an_example_prints_what_is_shown(cli: Any, line: str, output: str) -> None:
-    """A command on the page, with what is echoed into it, gives the output below it."""
+    """A command on the page, with its input, prints the output below it."""
     piped, _, command = line.rpartition(" | ")
     stdin = shlex.split(piped)[1] + "\n" if piped else ""
     result = cli(*shlex.split(command)[1:], input=stdin)
@@ -39,7 +39,7 @@ def test_an_example_prints_what_is_shown(cli: Any, line: str, output: str) -> No
 
 @pytest.mark.parametrize(("line", "output"), examples(HARDWARE))
 def test_a_machine_has_the_plan_that_is_shown(cli: Any, environment: dict[str, str], line: str, output: str) -> None:
-    """On the page about hardware, with torch as the one engine that is installed."""
+    """A plan on the page about hardware is the one that torch alone gives today."""
     environment |= {"LLAMA4SDK_PLUGINS": "torch", "COLUMNS": "120"}
     now = cli(*shlex.split(line)[1:]).stdout
     if os.environ.get("DOCS") == "write":
@@ -51,6 +51,6 @@ def test_a_machine_has_the_plan_that_is_shown(cli: Any, environment: dict[str, s
 
 
 def test_every_command_and_exit_code_is_listed() -> None:
-    """Nothing the program can do or say is missing from the page."""
+    """The page lists every command and every exit code."""
     assert re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)[: len(COMMANDS)] == list(COMMANDS)
     assert [int(code) for code in re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)] == sorted(ExitCode)

@@ -1,4 +1,4 @@
-"""``llama4sdk inspect``: what a checkpoint is, and why it cannot be loaded."""
+"""``llama4sdk inspect``: the contents of a checkpoint, and the reasons why it cannot be loaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Cli = Callable[..., Any]
 
 
 def test_a_whole_checkpoint_is_described(cli: Cli, tmp_path: Path) -> None:
-    """Its sizes, its parts by precision, and that it can be loaded; exit code 0."""
+    """A checkpoint is described by its sizes and its parts by precision, with exit code 0."""
     result = cli("inspect", str(write_gguf(tmp_path / "tiny.gguf", kind=GGMLQuantizationType.Q8_0)))
     assert result.exit_code == 0
     for text in (
@@ -33,7 +33,7 @@ def test_a_whole_checkpoint_is_described(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_programs_get_every_figure(cli: Cli, tmp_path: Path) -> None:
-    """The parts of the JSON document add up to the whole, as it is in the files."""
+    """The parts of the JSON document add up to the sizes of the files."""
     folder = write_hf(tmp_path / "tiny", hf_tensors())
     (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER), encoding="utf-8")
     inspection = json.loads(cli("inspect", str(folder), "--json").stdout)
@@ -44,7 +44,7 @@ def test_programs_get_every_figure(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_loaded_is_said_and_why(cli: Cli, tmp_path: Path) -> None:
-    """All problems are listed, not only the first; exit code 4, and the JSON document is still there."""
+    """All problems are listed, with exit code 4, and the JSON document is printed as well."""
     folder = write_hf(tmp_path / "bent", hf_tensors() | {"model.norm.weight": np.zeros(31, np.float32)})
     inspection = inspect(folder)
     assert len(inspection.problems) == 2
@@ -57,7 +57,7 @@ def test_what_cannot_be_loaded_is_said_and_why(cli: Cli, tmp_path: Path) -> None
 
 
 def test_an_unreadable_format_is_named(tmp_path: Path) -> None:
-    """A tensor whose storage nobody here can read is a problem before anything is loaded."""
+    """A tensor in a format that cannot be read is a problem before anything is loaded."""
     wide = {name: values.astype(np.float64) for name, values in hf_tensors().items()}
     assert any("F64" in problem for problem in inspect(write_hf(tmp_path / "wide", wide)).problems)
 
@@ -70,7 +70,7 @@ def test_nothing_to_look_into(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_directory_of_metas_is_described(cli: Cli, tmp_path: Path) -> None:
-    """Its vision network, its experts in two precisions, and what its files leave open."""
+    """Meta's directory is described with its vision network, its precisions, and what its files leave open."""
     folder = write_meta(tmp_path / "meta", seeing_tensors(), vision=VISION, fp8=True)
     (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER), encoding="utf-8")
     result = cli("inspect", str(folder))
@@ -80,14 +80,14 @@ def test_a_directory_of_metas_is_described(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_vision_network_nobody_describes_is_no_vision(tmp_path: Path) -> None:
-    """Tensors alone do not make a model see."""
+    """Vision tensors without a configuration are not used, and a note says so."""
     inspection = inspect(write_hf(tmp_path / "tiny", seeing_tensors()))
     assert inspection.vision is None
     assert "It has a vision tower that its configuration does not describe: text only." in inspection.notes
 
 
 def test_a_directory_of_gguf_files_is_no_checkpoint(cli: Cli, tmp_path: Path) -> None:
-    """The hint names a file in it."""
+    """The hint for a directory of GGUF files names a file in it."""
     write_gguf(tmp_path / "tiny.gguf")
     result = cli("inspect", str(tmp_path))
     assert result.exit_code == 4

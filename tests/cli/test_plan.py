@@ -53,7 +53,7 @@ def words(text: str) -> str:
 
 
 def test_other_engines_are_named_with_what_to_install(torch: Cli) -> None:
-    """Below what is chosen, and never chosen: full precision on eight cards, beside four bits on one."""
+    """Engines that are not installed are named below the plan, which they never change."""
     text = words(torch("plan", "-m", "scout", "--gpus", "8xH100-80GB").stdout)
     assert text.index("int4 (activations bf16)") < text.index("which are not installed")
     assert re.search(r"vLLM bf16, split over 8, [\d,]+ tokens, \d+-\d+ tokens/s → vllm serve, and pip install", text)
@@ -62,14 +62,14 @@ def test_other_engines_are_named_with_what_to_install(torch: Cli) -> None:
 
 
 def test_other_engines_are_named_where_nothing_runs(torch: Cli) -> None:
-    """The refusal stays a refusal, with what would change it."""
+    """A refusal names the engines that could run the model."""
     result = torch("plan", "-m", "maverick", "--gpus", "8xH200", "--ram", "64GB")
     assert result.exit_code == 3
     assert "vLLM" in result.stdout
 
 
 def test_what_was_asked_in_so_many_words_has_no_alternative(torch: Cli) -> None:
-    """A named backend, device or quantization is the user's own choice."""
+    """With a named backend, device or quantization no other engines are shown."""
     for option in (("-b", "torch"), ("-d", "cuda"), ("-q", "int4")):
         assert "not installed" not in torch("plan", "-m", "scout", "--gpus", "8xh100", *option).stdout
 
@@ -79,7 +79,7 @@ def test_what_was_asked_in_so_many_words_has_no_alternative(torch: Cli) -> None:
     [("balanced", ("scout", "int4")), ("quality", ("scout", "bf16")), ("speed", ("scout", "int4"))],
 )
 def test_policies(torch: Cli, policy: str, expected: tuple[str, str]) -> None:
-    """Quality takes full precision in memory before four bits on the card."""
+    """The policy "quality" prefers full precision in memory to four bits on the card."""
     plan = json.loads(
         torch("plan", "-m", "scout", "--gpus", "h100", "--ram", "512GB", "--policy", policy, "--json").stdout
     )
@@ -87,7 +87,7 @@ def test_policies(torch: Cli, policy: str, expected: tuple[str, str]) -> None:
 
 
 def test_the_longest_context_is_a_policy(torch: Cli) -> None:
-    """More tokens than anybody gets by default."""
+    """The policy "context" plans for more tokens than the default."""
     plan = json.loads(torch("plan", "-m", "scout", "--gpus", "h100", "--policy", "context", "--json").stdout)
     assert plan["context_length"] > 100_000
     assert torch("plan", "--policy", "cheap").exit_code == 2
@@ -102,7 +102,7 @@ def test_plugins_are_discovered_once(program: Any, install: Any, tmp_path: Path,
 
 
 def test_explain_shows_every_number_with_its_label(torch: Cli) -> None:
-    """Memory by class, caches by engine, the roofline, and what is left out."""
+    """--explain shows memory by class, caches by engine, the roofline, and what is left out."""
     text = words(torch("plan", "-m", "scout", "--gpus", "H100-80GB", "--explain").stdout)
     for phrase in (
         "routed experts 49.8 GB exact",
@@ -124,7 +124,7 @@ def test_explain_of_an_echo(cli: Cli) -> None:
 
 
 def test_explain_as_json_is_the_plan_and_its_numbers(torch: Cli) -> None:
-    """The plan within is the one that --json alone prints."""
+    """The JSON of --explain holds the plan that --json alone prints."""
     ask = ("plan", "-m", "scout", "--gpus", "h100", "--json")
     explained, alone = json.loads(torch(*ask, "--explain").stdout), json.loads(torch(*ask).stdout)
     assert explained["plan"] == alone
@@ -133,7 +133,7 @@ def test_explain_as_json_is_the_plan_and_its_numbers(torch: Cli) -> None:
 
 
 def test_a_checkpoint_on_disk_is_compared_by_its_own_sizes(cli: Cli, tmp_path: Path) -> None:
-    """Any precision of its own network, and the form it is stored in with its exact bytes."""
+    """A checkpoint is compared in every precision of its own network, and as stored with its exact bytes."""
     path = checkpoints.write_gguf(tmp_path / "tiny.gguf")
     rows = json.loads(cli("plan", "--compare", "-m", str(path), "--gpus", "h100", "--json").stdout)["h100"]
     stored = [row["layout"] for row in rows if row["layout"]["precision"].endswith("as stored")]
@@ -144,7 +144,7 @@ def test_a_checkpoint_on_disk_is_compared_by_its_own_sizes(cli: Cli, tmp_path: P
 
 
 def test_the_best_is_one_row_for_each_machine_and_model(cli: Cli) -> None:
-    """What is named best is the first of all rows by the policy, or what lacks least."""
+    """--best shows the first of all rows by the policy, or the one that lacks least."""
     ask = ("plan", "--compare", "--gpus", "h100", "--gpus", "8xh100", "--best", "--policy", "speed")
     machines = json.loads(cli(*ask, "--json").stdout)
     del machines["remote"]
@@ -166,7 +166,7 @@ def test_the_best_is_one_row_for_each_machine_and_model(cli: Cli) -> None:
 
 
 def test_a_damaged_checkpoint_is_no_traceback(cli: Cli, tmp_path: Path) -> None:
-    """Nor is one that is not there."""
+    """A damaged checkpoint, and one that does not exist, are errors in words."""
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(b"GGUF" + b"\xff" * 40)
     assert cli("plan", "--compare", "-m", str(bad)).exit_code == 4
@@ -175,7 +175,7 @@ def test_a_damaged_checkpoint_is_no_traceback(cli: Cli, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("more", [(), ("--compare",)])
 def test_a_plan_is_drawn(torch: Cli, tmp_path: Path, more: tuple[str, ...]) -> None:
-    """As SVG with its words as words, or as PNG."""
+    """A plan is drawn as SVG, whose text stays text, or as PNG."""
     svg, png = tmp_path / "plan.svg", tmp_path / "plan.png"
     for file in (svg, png):
         result = torch("plan", "-m", "scout", "--gpus", "2xh100", "--plot", str(file), *more)
@@ -190,7 +190,7 @@ def test_a_plan_is_drawn(torch: Cli, tmp_path: Path, more: tuple[str, ...]) -> N
 
 
 def test_what_cannot_be_drawn_into(torch: Cli, tmp_path: Path) -> None:
-    """Another kind of file, a directory, nowhere; and nothing to draw."""
+    """Another kind of file, a directory, a missing directory, and a plan without memory are refused."""
     (tmp_path / "dir.svg").mkdir()
     for name, message in (
         ("plan.pdf", "an .svg or a .png"),
@@ -205,7 +205,7 @@ def test_what_cannot_be_drawn_into(torch: Cli, tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_grow_leaves_the_old_one(tmp_path: Path) -> None:
-    """The picture that was there stays whole, and no half of the new one is left."""
+    """When the disk is full the old picture stays, and no part of the new one is left."""
     old = tmp_path / "plan.svg"
     old.write_text("old")
     command = ["llama4sdk", "plan", "-m", "scout", "--gpus", "h100", "--plot", str(old)]
@@ -224,7 +224,7 @@ def test_a_file_that_cannot_grow_leaves_the_old_one(tmp_path: Path) -> None:
 
 
 def test_the_same_inputs_give_the_same_plan(program: Any, tmp_path: Path) -> None:
-    """Byte for byte, whatever order Python's sets are in; pictures too."""
+    """Plans and pictures are the same byte for byte, whatever the order of Python's sets."""
     outputs = []
     for seed in ("0", "4242"):
         env = {**TORCH, "PYTHONHASHSEED": seed}
@@ -254,7 +254,7 @@ def test_a_narrow_terminal_loses_nothing(cli: Cli, environment: dict[str, str], 
 
 
 def test_names_may_hold_brackets(cli: Cli, environment: dict[str, str], tmp_path: Path) -> None:
-    """A file's name, a device's or a model's is no markup."""
+    """Brackets in the name of a file, a device or a model are not markup."""
     file = tmp_path / "[red].json"
     file.write_text(json.dumps(json.loads(MACHINE) | {"system": "[/x]"}))
     environment["COLUMNS"] = "300"
@@ -264,7 +264,7 @@ def test_names_may_hold_brackets(cli: Cli, environment: dict[str, str], tmp_path
 
 
 def test_a_config_alone_is_compared(cli: Cli, tmp_path: Path) -> None:
-    """Without any weights beside it, by the sizes it implies; a damaged one is told in words."""
+    """A config.json is compared by the sizes it implies; a damaged one is an error in words."""
     sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 1000}
     text = {"model_type": "llama4_text", "intermediate_size": 512, "num_local_experts": 2, **sizes}
     file = tmp_path / "config.json"
@@ -279,7 +279,7 @@ def test_a_config_alone_is_compared(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_batch_is_in_every_form_of_a_plan(torch: Cli, tmp_path: Path) -> None:
-    """In words, with what each answer gets of the speed; as JSON; explained; drawn; compared; refused with a number."""
+    """--batch counts in the table, the JSON, the explanation, the picture, the comparison and the refusal."""
     ask = ("plan", "-m", "scout", "--gpus", "h100", "-q", "int4", "-c", "8192", "--batch", "4")
     text = words(torch(*ask, "--explain").stdout)
     for phrase in ("4 conversations at once", "4 answers together", "tokens/s each", "of 4 x 8,192 tokens"):
@@ -302,13 +302,13 @@ def test_a_batch_is_in_every_form_of_a_plan(torch: Cli, tmp_path: Path) -> None:
 
 
 def test_every_policy_is_an_option(torch: Cli) -> None:
-    """Those of the API, cost included."""
+    """--policy takes the values of Policy.prefer."""
     assert list(get_args(PolicyName)) == list(get_args(Preference))
     assert torch("plan", "-m", "scout", "--gpus", "h100", "--policy", "cost").exit_code == 0
 
 
 def test_a_plan_is_for_what_is_needed(torch: Cli) -> None:
-    """What cannot see is never chosen, nor what was not made for a language; a comparison refuses both options."""
+    """Models without a needed feature or language are not chosen; a comparison refuses both options."""
     text = words(torch("plan", "--gpus", "h100", "--need", "images", "--need", "tools", "--language", "Hindi").stdout)
     assert "needs images, tools, Hindi they were asked for" in text
     assert "vLLM int4, one device" in text
@@ -323,7 +323,7 @@ def test_a_plan_is_for_what_is_needed(torch: Cli) -> None:
 
 
 def test_memory_that_is_shared_is_said_once(torch: Cli) -> None:
-    """In the name, or by --ram if that says the same."""
+    """--ram must agree with the memory in the name of a Mac."""
     refused = torch("plan", "--gpus", "m3-max-64gb", "--ram", "128GB")
     assert "shares its 64 GB" in words(refused.stderr)
     assert "Leave --ram out" in words(refused.stderr)
@@ -331,7 +331,7 @@ def test_memory_that_is_shared_is_said_once(torch: Cli) -> None:
 
 
 def test_a_config_alone_is_planned_by(torch: Cli, tmp_path: Path) -> None:
-    """By its sizes; running it says that the weights are lacking."""
+    """A config.json is planned for by its sizes; running it is an error that names the missing weights."""
     sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 1000}
     text = {"model_type": "llama4_text", "intermediate_size": 512, "num_local_experts": 2, **sizes}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama4", "text_config": text}))

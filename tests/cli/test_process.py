@@ -37,7 +37,7 @@ def test_every_error_has_its_exit_status(error: errors.Llama4Error, code: ExitCo
     assert exit_code(error) is code
 
 
-def test_an_error_is_told_with_its_hint(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_printed_with_its_hint(capsys: pytest.CaptureFixture[str]) -> None:
     """Message and hint are two lines on stderr; text in brackets is no markup."""
 
     def fail() -> None:
@@ -56,7 +56,7 @@ def test_loading_is_silent_where_nobody_looks(program: Any, heavy: Any) -> None:
 
 
 def test_a_bug_keeps_its_traceback(program: Any, install: Any) -> None:
-    """What is no error of the SDK is shown whole, with exit status 1."""
+    """An exception that is no error of the SDK is shown with its traceback, and exit status 1."""
     code = """
         from llama4sdk.cli import main
         import llama4sdk.cli.errors as target
@@ -118,7 +118,7 @@ def test_ctrl_c_in_an_answer(slow: Mapping[str, str], environment: Mapping[str, 
 
 
 def test_stdout_that_cannot_show_a_character(program: Any) -> None:
-    """A terminal without UTF-8 gets a substitute, not a traceback; of signs what is nearest, and JSON stays whole."""
+    """A terminal without UTF-8 gets the nearest substitutes, and JSON stays whole."""
     ascii_only = {"PYTHONIOENCODING": "ascii"}
     result = program("chat", "-m", "echo", "naïve ✓ …", env=ascii_only)
     assert (result.returncode, result.stdout) == (0, "na?ve + ...\n")
@@ -129,7 +129,7 @@ def test_stdout_that_cannot_show_a_character(program: Any) -> None:
 @pytest.mark.parametrize("command", ["doctor", "plan --json -m echo", "chat -m echo hi"])
 @pytest.mark.parametrize(("redirection", "words"), [(">&-", ""), (">/dev/full", "Error: The output cannot be written")])
 def test_stdout_that_takes_nothing(environment: Mapping[str, str], command: str, redirection: str, words: str) -> None:
-    """Closed before the program began, or on a full disk: told in words, where there is anything to tell."""
+    """A closed stdout is no error; a full disk is one in words."""
     line = f"{sys.executable} -m llama4sdk {command} {redirection}"
     run = subprocess.run(
         ["bash", "-c", line], capture_output=True, text=True, env={**os.environ, **environment}, check=False
@@ -145,13 +145,13 @@ def test_a_width_of_nothing_is_an_unknown_one(program: Any) -> None:
 
 
 def test_piped_output_has_no_colour(program: Any) -> None:
-    """Without a terminal there is no escape sequence, in results and in errors."""
+    """Without a terminal results and errors have no escape sequences."""
     assert "\x1b" not in program("models").stdout
     assert "\x1b" not in program("chat", "-m", "nothing", "hi").stderr
 
 
 def test_help_imports_nothing_heavy() -> None:
-    """--help does without the client, pydantic, the network and every plugin."""
+    """--help imports neither the client, pydantic, the network nor any plugin."""
     code = """
 import sys, json
 sys.argv = ["llama4sdk", "--help"]

@@ -86,7 +86,7 @@ def remote(install: Any) -> dict[str, str]:
 
 
 def test_the_doctor_stays_on_one_screen(program: Any, remote: dict[str, str]) -> None:
-    """One line for all of them, no matter how many, and nothing is wrong with a key that nobody has."""
+    """Any number of remote backends takes one line, and missing keys are no problem."""
     few = program("doctor", env=remote | {"LLAMA4SDK_PLUGINS": "echo"}).stdout.splitlines()
     result = program("doctor", env=remote)
     assert len(result.stdout.splitlines()) <= len(few) + 8
@@ -99,8 +99,8 @@ def test_the_doctor_stays_on_one_screen(program: Any, remote: dict[str, str]) ->
     assert bare.returncode == result.returncode == 1  # nothing local runs Llama 4 here
 
 
-def test_each_is_told_where_that_is_wanted(program: Any, remote: dict[str, str]) -> None:
-    """``backends``, ``doctor --verbose`` and JSON name the variable of each."""
+def test_each_remote_backend_is_listed_on_request(program: Any, remote: dict[str, str]) -> None:
+    """``backends``, ``doctor --verbose`` and JSON name the variable of each remote backend."""
     for command in (["backends"], ["doctor", "--verbose"]):
         text = " ".join(program(*command, env=remote | {"COLUMNS": "300"}).stdout.split())
         assert "not ready: it needs an API key, and CLOUD7_KEY is not set" in text
@@ -113,7 +113,7 @@ def test_each_is_told_where_that_is_wanted(program: Any, remote: dict[str, str])
 
 
 def test_a_plan_sums_them_up(program: Any, remote: dict[str, str]) -> None:
-    """Where nothing is possible, and where something is; ``--json`` has them all."""
+    """A plan and a refusal sum remote backends up; ``--json`` has them all."""
     for arguments in (["-m", "scout"], ["-m", "scout", "--remote"]):
         text = " ".join(program("plan", *arguments, env=remote).stdout.split())
         assert "remote ones" in text
@@ -124,7 +124,7 @@ def test_a_plan_sums_them_up(program: Any, remote: dict[str, str]) -> None:
 
 
 def test_a_fallback_answers_where_a_backend_fails(program: Any, remote: dict[str, str]) -> None:
-    """In its turn, and said so; also where there is no plan for the first. What has one place takes none."""
+    """A fallback answers, with a note, where a backend fails or has no plan; plan and eval refuse the option."""
     result = program("chat", "-b", "echoing", "--fallback", "cloud7", "--fallback", "echo=echo", "fail", env=remote)
     assert (result.returncode, result.stdout) == (0, "fail\n")
     assert "'echoing' failed (It is full.) Asking 'cloud7' instead." in result.stderr
@@ -137,7 +137,7 @@ def test_a_fallback_answers_where_a_backend_fails(program: Any, remote: dict[str
 
 
 def test_an_error_says_what_was_tried(program: Any, remote: dict[str, str]) -> None:
-    """Each try on a line of its own, then the hint, and the exit status of endpoints."""
+    """An error lists each attempt on a line, then the hint, with the exit status of endpoints."""
     result = program("chat", "-b", "echoing", "fail", env=remote)
     assert result.returncode == 5
     assert result.stderr.splitlines() == [
@@ -149,7 +149,7 @@ def test_an_error_says_what_was_tried(program: Any, remote: dict[str, str]) -> N
 
 
 def test_the_address_of_a_server(program: Any, remote: dict[str, str]) -> None:
-    """``--endpoint`` goes to the backend; one that is none is refused, and a password in it is not repeated."""
+    """``--endpoint`` reaches the backend; an invalid one is refused, and a password in it is not repeated."""
     result = program("chat", "-b", "echoing", "-e", "http://localhost:8000/v1/", "Hi", env=remote)
     assert result.stdout == "http://localhost:8000/v1 0\n"
     wrong = program("chat", "-b", "echoing", "-e", "https://me:s3cret@host/v1", "Hi", env=remote)
@@ -158,7 +158,7 @@ def test_the_address_of_a_server(program: Any, remote: dict[str, str]) -> None:
 
 
 def test_a_key_is_typed_and_not_shown(terminal: Any, program: Any, remote: dict[str, str]) -> None:
-    """At a terminal; where there is none, the program says so."""
+    """``--ask-key`` asks at a terminal, and is refused without one."""
     with terminal("chat", "-b", "echoing", "--ask-key", "Hi", env=remote) as it:
         it.expect("API key: ")
         time.sleep(0.2)  # until getpass has turned the echo off
@@ -181,12 +181,12 @@ def test_a_key_is_typed_and_not_shown(terminal: Any, program: Any, remote: dict[
     ],
 )
 def test_exit_codes(error: Any, code: int) -> None:
-    """As docs/cli.md has them."""
+    """Errors have the exit codes that docs/cli.md lists."""
     assert exit_code(error) == code
 
 
 def test_a_batch(program: Any, remote: dict[str, str], tmp_path: Path) -> None:
-    """From file to file: a summary, the failures, exit status 1 while there are some, and a second run that goes on."""
+    """A batch goes from file to file, summarizes, ends with 1 for failures, and resumes in a second run."""
     requests, answers = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     odd = json.dumps({"messages": "line\u2028separator"}, ensure_ascii=False)
     body = {"custom_id": "q-3", "body": {"model": "scout", "messages": [{"role": "user", "content": "fail"}]}}
@@ -222,7 +222,7 @@ def test_a_batch(program: Any, remote: dict[str, str], tmp_path: Path) -> None:
     [("{\n", "Line 1 of"), ('"a"\n{"prompt": 7}\n', "Request 1"), ("\n", "There is no text")],
 )
 def test_a_batch_of_nonsense(cli: Any, tmp_path: Path, content: str, words: str) -> None:
-    """Is refused before anything runs, with the place of the fault."""
+    """A bad batch is refused before anything runs, with the line of the fault."""
     requests, answers = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     requests.write_text(content)
     result = cli("batch", str(requests), str(answers), "-m", "echo")
@@ -232,7 +232,7 @@ def test_a_batch_of_nonsense(cli: Any, tmp_path: Path, content: str, words: str)
 
 
 def test_a_batch_s_budget(program: Any, remote: dict[str, str], tmp_path: Path) -> None:
-    """What has no known price is not bought with a limit; the message says what to do in a program."""
+    """A backend without known prices refuses a limit; the message says what to do in a program."""
     requests = tmp_path / "in.jsonl"
     requests.write_text('"one"\n')
     arguments = ["batch", str(requests), str(tmp_path / "out.jsonl"), "-b", "echoing", "-m", "scout", "--max-cost", "1"]
@@ -243,7 +243,7 @@ def test_a_batch_s_budget(program: Any, remote: dict[str, str], tmp_path: Path) 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
 def test_ctrl_c_in_a_batch(remote: dict[str, str], environment: dict[str, str], tmp_path: Path) -> None:
-    """Says where what is done is, and ends as interrupted commands do."""
+    """Ctrl-C names the file of the answers, and ends with 130."""
     import os
 
     requests, answers = tmp_path / "in.jsonl", tmp_path / "out.jsonl"

@@ -1,4 +1,4 @@
-"""What an answer must look like, asked for on the command line."""
+"""The options for structured output on the command line."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RepeaterEngine(Engine):
 
 @pytest.mark.parametrize("command", ["chat", "generate"])
 def test_the_shape_reaches_the_backend(program: Any, install: Any, tmp_path: Path, command: str) -> None:
-    """A schema and a grammar are read from files, a regular expression is given as it is; the answer stays plain."""
+    """Schema and grammar are read from files, and a regular expression is passed on; the answer is plain text."""
     repeater = install("repeater", REPEATER)
     schema, grammar = tmp_path / "schema.json", tmp_path / "grammar.lark"
     schema.write_text('{"enum": ["é", 1]}', encoding="utf-8")
@@ -78,7 +78,7 @@ def test_the_shape_reaches_the_backend(program: Any, install: Any, tmp_path: Pat
     ],
 )
 def test_a_bad_file_is_one_line(cli: Cli, tmp_path: Path, option: str, content: bytes | None, message: str) -> None:
-    """A file that cannot be read, or holds something else, is wrong usage, said in one line before any work."""
+    """A file that cannot be read, or holds something else, is refused in one line before any work."""
     file = tmp_path / "file"
     if content is not None:
         file.write_bytes(content)
@@ -91,7 +91,7 @@ def test_a_bad_file_is_one_line(cli: Cli, tmp_path: Path, option: str, content: 
 
 
 def test_one_shape_at_a_time(cli: Cli, tmp_path: Path) -> None:
-    """Two shapes contradict each other; one that the backend does not know is refused, too."""
+    """Two formats at once, and one that the backend does not support, are refused."""
     file = tmp_path / "grammar.lark"
     file.write_text('start: "a"\n')
     result = cli("generate", "-m", "echo", "--regex", "a", "--grammar", str(file), "Hello")

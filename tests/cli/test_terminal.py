@@ -8,7 +8,7 @@ CTRL_C, CTRL_D = "\x03", "\x04"
 
 
 def test_a_conversation(terminal: Any) -> None:
-    """Questions are answered until Ctrl-D; commands work; an unknown one says what exists."""
+    """Questions are answered until Ctrl-D; an unknown command lists the known ones."""
     with terminal("chat", "-m", "echo") as screen:
         screen.expect("Ctrl-D leaves.")
         screen.expect("> ")
@@ -52,7 +52,7 @@ def test_ctrl_c_stops_the_answer_not_the_program(terminal: Any, slow: Any) -> No
 
 
 def test_ctrl_c_at_the_prompt_drops_the_line(terminal: Any) -> None:
-    """What was begun is not sent; the program stays."""
+    """Ctrl-C at the prompt drops the line and does not end the program."""
     with terminal("chat", "-m", "echo") as screen:
         screen.expect("> ")
         screen.press("never")
@@ -65,7 +65,7 @@ def test_ctrl_c_at_the_prompt_drops_the_line(terminal: Any) -> None:
 
 
 def test_an_error_does_not_end_the_conversation(terminal: Any) -> None:
-    """A question that is too long is refused in words, and the next one is answered."""
+    """A question that is too long is an error in words, and the next one is answered."""
     with terminal("chat", "-m", "echo", "-c", "4") as screen:
         screen.expect("> ")
         screen.press("one two three four five\r")
@@ -97,7 +97,7 @@ def test_ctrl_c_while_loading(terminal: Any, heavy: Any) -> None:
 
 
 def test_pull_asks(terminal: Any) -> None:
-    """On a terminal the download is asked for, and a no fetches nothing."""
+    """On a terminal pull asks before a download, and "n" fetches nothing."""
     with terminal("pull", "demo") as screen:
         screen.expect("Download SmolLM2 135M Instruct (98 MB, Apache-2.0)? [Y/n] ")
         screen.press("n\r")

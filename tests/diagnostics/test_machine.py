@@ -1,4 +1,4 @@
-"""What really breaks people on their machines is found, and each finding has its remedy."""
+"""Problems of the hardware that users really meet are reported, each with a remedy."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def torch(version: str, build: str | None) -> tuple[Runtime, ...]:
         (None, None),
     ],
 )
-def test_a_torch_that_cannot_use_the_gpu_is_found(build: str | None, words: str | None) -> None:
-    """Built for something else, or for a CUDA the driver is too old for; minor versions run on any of their major."""
+def test_a_torch_that_cannot_use_the_gpu_is_a_warning(build: str | None, words: str | None) -> None:
+    """A torch for another device, or for a newer CUDA major version than the driver runs, is a warning."""
     checks = found("Torch", cuda=(12, 8), runtimes=torch("2.9.0", build))
     assert [(check.status, check.text) for check in checks] == ([] if words is None else [("warn", words)])
     assert all(check.fix for check in checks)
 
 
 def test_a_cpu_build_is_right_where_there_is_no_gpu() -> None:
-    """As it is where no torch is installed."""
+    """Without a GPU, a CPU build of torch or none at all is no problem."""
     assert found("Torch", LAPTOP, runtimes=torch("2.9.0", "cpu")) == []
     assert found("Torch", H100_X1) == []
 
 
-def test_hidden_devices_are_told_with_the_variable() -> None:
-    """So that nobody looks for a broken driver."""
+def test_hidden_devices_are_listed_with_the_variable() -> None:
+    """Hidden devices are listed with the variable that hides them."""
     (check,) = found("Hidden", hidden_devices=("NVIDIA H100 80GB HBM3",))
     assert check.text == "NVIDIA H100 80GB HBM3: CUDA_VISIBLE_DEVICES keeps this process from it"
     assert check.fix == "Unset CUDA_VISIBLE_DEVICES to use all devices."
@@ -56,13 +56,13 @@ def test_hidden_devices_are_told_with_the_variable() -> None:
 
 @pytest.mark.parametrize(("machine", "status"), [(H100_X1, "info"), (LAPTOP, "warn")])
 def test_hidden_devices_hinder_only_where_none_is_left(machine: Any, status: str) -> None:
-    """Leaving some out is often meant; leaving none is rarely."""
+    """Hiding some devices is information, hiding all is a warning."""
     (check,) = found("Hidden", machine, hidden_devices=("NVIDIA H100 80GB HBM3",))
     assert check.status == status
 
 
 def test_devices_that_are_alike_share_a_line() -> None:
-    """Eight lines that say the same tell less than one; one that differs has its own."""
+    """Equal devices that follow each other share a line, and a different one has its own."""
     (check,) = found("cuda:0-7", H100_X8)
     assert check.text == "8x NVIDIA H100 80GB HBM3, 84.9 GB free of 85.5 GB each"
     busy = H100_X8.devices[3].model_copy(update={"free_memory": 10 * GB})
@@ -71,22 +71,22 @@ def test_devices_that_are_alike_share_a_line() -> None:
         assert len(found(title, H100_X8, devices=mixed)) == 1
 
 
-def test_a_container_s_limit_is_told() -> None:
-    """Else the memory that is missing has no explanation."""
+def test_a_container_limit_is_reported() -> None:
+    """A container limit explains the memory that is missing."""
     (check,) = found("Memory", LAPTOP, total_memory=8 * GB, free_memory=6 * GB, installed_memory=64 * GB)
     assert check.text == "6.0 GB free of 8.0 GB; a container limit keeps the rest of 64.0 GB away"
 
 
-def test_a_busy_or_shared_device_is_told() -> None:
-    """Whose memory it is explains how much is free."""
+def test_a_busy_or_shared_device_is_reported() -> None:
+    """Processes on a device, and memory shared with the CPU, are reported."""
     values = {"kind": "cuda", "index": 0, "name": "GB10", "total_memory": 128 * GB, "free_memory": 90 * GB}
     device = Device.model_validate({**values, "unified": True, "processes": 2})
     (check,) = found("cuda:0", devices=(device,))
     assert check.text == "GB10, 90.0 GB free of 128.0 GB; shared with the CPU; 2 other processes on it"
 
 
-def test_a_mac_is_told_what_its_gpu_may_have() -> None:
-    """And how to let it have more, unless it has that already."""
+def test_a_mac_shows_the_limit_of_its_gpu_memory() -> None:
+    """A Mac's line has the limit of its GPU's memory and the command that raises it, unless it is raised."""
     (check,) = (check for check in check_hardware(MAC_64GB, python="3", home=Path("/w")) if check.title == "mps")
     assert check.text.endswith(
         "macOS lends it that much, and up to 60.1 GB with sudo sysctl iogpu.wired_limit_mb=57344"
@@ -107,8 +107,8 @@ def test_a_mac_is_told_what_its_gpu_may_have() -> None:
         (1 * GB, "ssd", "warn", "1.0 GB free in /w"),
     ],
 )
-def test_a_disk_that_is_full_or_will_not_last_is_found(free: int, kind: str, status: str, words: str) -> None:
-    """With somewhere else to keep weights."""
+def test_a_full_or_volatile_disk_is_reported(free: int, kind: str, status: str, words: str) -> None:
+    """A full disk and one in memory are reported, with another place for weights."""
     (check,) = found("Disk", disk_free=free, disk_kind=kind)
     assert (check.status, check.text) == (status, words)
     assert status == "ok" or "LLAMA4SDK_HOME" in (check.fix or "")

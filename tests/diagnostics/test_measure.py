@@ -1,4 +1,4 @@
-"""Measuring gives figures that can be true, and leaves nothing behind."""
+"""Measuring gives plausible figures, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ MIB = 2**20
 @pytest.mark.skipif(sys.platform == "win32", reason="no memcmp to be found by name")
 @pytest.mark.parametrize("threads", [1, 3])
 def test_memory_is_read(threads: int) -> None:
-    """Somewhere between an old laptop's and the largest server's speed."""
+    """The memory's speed lies between an old laptop's and the largest server's."""
     speed = memory_bandwidth(threads=threads, nbytes=48 * MIB, seconds=0.05)
     assert speed is not None
     assert 1e8 < speed < 1e13
 
 
 def test_no_memory_gives_no_figure() -> None:
-    """Where not even a block for each thread is free."""
+    """Without a free block for each thread there is no figure."""
     assert memory_bandwidth(threads=4, nbytes=MIB) is None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the cache cannot be passed")
 def test_the_disk_is_read_and_left_as_it_was(tmp_path: Path) -> None:
-    """The directory is made where there is none; the file that was read is gone."""
+    """A missing directory is made, and the file that was read is removed."""
     home = tmp_path / "home"
     speed = disk_bandwidth(home, nbytes=8 * MIB)
     assert speed is not None
@@ -40,7 +40,7 @@ def test_the_disk_is_read_and_left_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_full_or_forbidden_disk_gives_no_figure(tmp_path: Path) -> None:
-    """No error either: the rest is measured all the same."""
+    """A disk that cannot be written gives no figure and no error."""
     (tmp_path / "file").write_text("")
     assert disk_bandwidth(tmp_path / "file", nbytes=8 * MIB) is None
     assert disk_bandwidth(tmp_path, nbytes=1000) is None
@@ -48,7 +48,7 @@ def test_a_full_or_forbidden_disk_gives_no_figure(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", ["os.fsync", "_drop_from_cache", "_write_random"])
 def test_an_interruption_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    """Wherever Ctrl-C comes."""
+    """Ctrl-C at any step leaves no file."""
 
     def interrupted(*_: Any) -> int:
         raise KeyboardInterrupt
@@ -70,7 +70,7 @@ def test_an_interruption_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Monk
     ],
 )
 def test_links_are_measured_by_a_child(monkeypatch: pytest.MonkeyPatch, child: str, expected: dict[str, int]) -> None:
-    """Whatever becomes of it, there is an answer."""
+    """The speeds of links come from a child process; one that fails gives none."""
     from llama4sdk.hardware import Runtime
 
     machine = H100_X1.model_copy(update={"runtimes": (Runtime(name="torch", version="2.9", build="cuda 12.8"),)})

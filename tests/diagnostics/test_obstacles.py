@@ -1,4 +1,4 @@
-"""Each thing that keeps models from running is found exactly when it is there, with a remedy."""
+"""Each obstacle to running models is reported exactly when it exists, with a remedy."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def free_space(plan: Plan | None, **machine: Any) -> list[tuple[str, str]]:
 def test_gpus_of_several_kinds_are_numbered_in_two_ways(
     gpus: str, environment: Mapping[str, str], titles: list[str]
 ) -> None:
-    """Unless the variable says that CUDA goes by slots, as this list does."""
+    """GPUs of several kinds are numbered differently by CUDA, unless a variable makes it use bus ids."""
     checks = [check for check in check_devices(describe(gpus), environment) if check.title != "Speed"]
     assert [check.title for check in checks] == titles
     assert all(check.fix == "export CUDA_DEVICE_ORDER=PCI_BUS_ID" for check in checks)
@@ -62,14 +62,14 @@ def test_gpus_of_several_kinds_are_numbered_in_two_ways(
 
 @pytest.mark.parametrize("divided", [True, False])
 def test_slices_do_not_last(divided: bool) -> None:
-    """A card that was divided is whole again after a restart, which nobody expects."""
+    """A divided card gets a note that a restart undoes the division."""
     device = H100_X1.devices[0].model_copy(update={"slice": divided})
     checks = check_devices(H100_X1.model_copy(update={"devices": (device,), "memory_bandwidth": 1}), {})
     assert [check.title for check in checks] == (["Slices"] if divided else [])
 
 
-def test_what_is_not_measured_is_told() -> None:
-    """With the command that measures it; where it is known, since when."""
+def test_missing_measurements_are_reported() -> None:
+    """Missing measurements are reported with the command, and existing ones with their day."""
     (unmeasured,) = check_devices(LAPTOP, {})
     assert "llama4sdk doctor --bench" in (unmeasured.fix or "")
     measured = LAPTOP.model_copy(
@@ -83,14 +83,14 @@ def test_what_is_not_measured_is_told() -> None:
 @pytest.mark.parametrize(
     ("total", "free", "titles"), [(0, 0, []), (8 * GB, 8 * GB, []), (8 * GB, 7.5e9, []), (8 * GB, 5 * GB, ["Swap"])]
 )
-def test_swap_in_use_is_told(total: int, free: float, titles: list[str]) -> None:
-    """From a gigabyte on, memory has been short."""
+def test_swap_in_use_is_reported(total: int, free: float, titles: list[str]) -> None:
+    """More than a gigabyte of swap in use is reported."""
     assert [title for title, _ in free_space(None, total_swap=total, free_swap=int(free))] == titles
 
 
 @pytest.mark.parametrize(("need", "titles"), [(9.1, ["Tight"]), (8.9, [])])
-def test_a_plan_that_leaves_little_memory_is_told(need: float, titles: list[str]) -> None:
-    """Of ten gigabytes free, nine are all that should be taken."""
+def test_a_plan_that_leaves_little_memory_is_reported(need: float, titles: list[str]) -> None:
+    """A plan that takes more than nine tenths of the free memory is reported."""
     large = plan(memory={"cpu": int(need * GB)})
     assert [title for title, _ in free_space(large, free_memory=10 * GB)] == titles
 
@@ -107,7 +107,7 @@ def test_a_plan_that_leaves_little_memory_is_told(need: float, titles: list[str]
     ],
 )
 def test_a_disk_too_small_for_the_model_of_the_plan(changed: Any, free: int | None, titles: Any) -> None:
-    """Only where it must still be fetched, and only if that is known."""
+    """A disk too small for the weights is a warning, if they must be fetched and their size is known."""
     assert free_space(plan(**changed), disk_free=free) == titles
 
 
@@ -116,13 +116,13 @@ def test_a_disk_too_small_for_the_model_of_the_plan(changed: Any, free: int | No
     [(("onnxruntime", "onnxruntime-gpu"), ["ONNX"]), (("onnxruntime-gpu",), []), (("onnxruntime",), []), ((), [])],
 )
 def test_two_builds_of_onnxruntime(names: tuple[str, ...], titles: list[str]) -> None:
-    """Each puts its files where the other's are."""
+    """Two builds of onnxruntime at once are reported, since they overwrite each other."""
     machine = LAPTOP.model_copy(update={"runtimes": tuple(Runtime(name=name, version="1.23") for name in names)})
     assert [check.title for check in check_libraries(machine, {})] == titles
 
 
 def test_a_library_that_is_too_old_for_its_plugin() -> None:
-    """Named with both versions and the command."""
+    """A library that is too old for its plugin is named with both versions and the command."""
     (outdated,) = check_libraries(LAPTOP, {"llama4sdk-torch": (("torch", "2.4.1", "2.9"),)})
     assert (outdated.status, outdated.text) == ("warn", "llama4sdk-torch needs torch 2.9 or newer; 2.4.1 is installed")
     assert outdated.fix == "pip install -U 'torch>=2.9'"
@@ -134,7 +134,7 @@ def models(machine: Hardware = LAPTOP, partial: Any = None, **paths: Path | None
 
 @pytest.mark.parametrize("key", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "~/.cache/huggingface/token"])
 def test_gated_weights_need_a_token(key: str) -> None:
-    """It is told where weights are absent and no credential is here, with the address of the licence."""
+    """The licence's address is shown where gated weights are absent and no credential is here."""
     licence = models(scout=None)["Licence"]
     assert licence.status == "info"
     assert "huggingface.co/meta-llama/Llama-4-Scout-17B-16E-Instruct" in (licence.fix or "")
@@ -144,7 +144,7 @@ def test_gated_weights_need_a_token(key: str) -> None:
 
 
 def test_a_model_that_came_in_part() -> None:
-    """How much of it is where, and how to go on; the demo goes on by itself."""
+    """A partial download is shown with its size, its directory, and how to go on."""
     checks = models(
         scout=None, demo=None, partial={"scout": (Path("/hub/x"), 12 * GB), "demo": (Path("/w/d"), 5 * 10**6)}
     )

@@ -23,7 +23,7 @@ def rows(
 
 @pytest.mark.parametrize("name", sorted(MACHINES))
 def test_every_machine_has_a_short_table(name: str) -> None:
-    """Seven rows and at most one more for each model; what fits has a context, what does not says what it lacks."""
+    """There are seven to nine rows; one that fits has a context, another says what it lacks."""
     table = runnable_models(MACHINES[name], usable=("torch",))
     assert 7 <= len(table) <= 9
     for row in table:
@@ -33,7 +33,7 @@ def test_every_machine_has_a_short_table(name: str) -> None:
 
 
 def test_an_installed_engine_goes_first_where_it_does_as_well() -> None:
-    """Four bits fit one H100: with torch when it works, else with the best there is to install."""
+    """For four bits on one H100 torch is shown when it works, else the best engine to install."""
     assert rows(H100_X1)["scout", 4].engine == "torch"
     other = rows(H100_X1, usable=())["scout", 4]
     assert not other.installed
@@ -41,7 +41,7 @@ def test_an_installed_engine_goes_first_where_it_does_as_well() -> None:
 
 
 def test_an_engine_to_install_goes_first_where_ours_would_leave_the_accelerators() -> None:
-    """Sixteen bits need several devices; in main memory torch could run them, a hundred times slower."""
+    """An engine to install on several accelerators is shown before torch in main memory."""
     best = rows(H100_X8)["scout", 16]
     assert (best.kind, best.installed) == ("tensor", False)
     assert best.engine != "torch"
@@ -49,14 +49,14 @@ def test_an_engine_to_install_goes_first_where_ours_would_leave_the_accelerators
 
 
 def test_a_torch_that_cannot_use_the_gpu_is_not_said_to() -> None:
-    """Its rows are those of the processor, so that another engine is named."""
+    """A torch that cannot use the GPU is only considered for the processor."""
     machine = H100_X1.model_copy(update={"runtimes": (Runtime(name="torch", version="2.9", build="cpu"),)})
     assert rows(machine)["scout", 4].engine != "torch"
     assert rows(machine)["demo", 16].engine != "torch"
 
 
 def test_fewer_bits_are_shown_only_where_four_do_not_fit() -> None:
-    """A Mac with 64 GB holds Scout in two or three bits and not in four; one with 128 GB needs no such row."""
+    """A Mac with 64 GB gets a row for two or three bits; one with 128 GB needs none."""
     small, large = rows(describe("m3-max-64gb")), rows(describe("m3-max-128gb"))
     assert not small["scout", 4].fits
     assert small["scout", 2].fits
@@ -65,21 +65,21 @@ def test_fewer_bits_are_shown_only_where_four_do_not_fit() -> None:
 
 
 def test_fewer_bits_are_shown_where_four_would_crawl() -> None:
-    """With a disk to read experts from, four bits fit a Mac with 64 GB; a plan takes fewer, on its GPU."""
+    """Where four bits would be read from disk, there is a row for fewer bits on the GPU as well."""
     table = rows(describe("m3-max-64gb").model_copy(update={"disk_free": 1000 * GB, "disk_kind": "nvme"}))
     assert (table["scout", 4].kind, table["scout", 2].kind) == ("disk", "single")
     assert ("maverick", 2) not in table  # from disk everything crawls
 
 
-def test_what_is_short_is_told_by_place() -> None:
-    """In main memory or on the disk."""
+def test_a_row_names_the_memory_that_is_short() -> None:
+    """A row that does not fit names the memory or disk that is too small."""
     assert (rows(LAPTOP)["scout", 16].at, rows(LAPTOP)["scout", 16].verdict) == ("cpu", "lacks 205.8 GB (cpu)")
     tight = LAPTOP.model_copy(update={"disk_free": 50 * GB, "free_memory": 15 * GB})
     assert rows(tight)["scout", 4].at == "disk"
 
 
-def test_downloads_are_sized_timed_and_held_against_the_disk() -> None:
-    """In bytes, in seconds at the link's speed, and against what is free; nothing is said of what is here."""
+def test_downloads_have_a_size_a_time_and_a_place_on_the_disk() -> None:
+    """A download has its bytes, its seconds at the link's speed, and whether the disk has room for it."""
     machine = LAPTOP.model_copy(update={"disk_free": 100 * GB})
     table = rows(machine, link_speed=50_000_000, here=("demo",))
     scout = table["scout", 16]
