@@ -38,7 +38,7 @@ from llama4sdk.registry import Registry
 from llama4sdk.remote.dialect import Call, Dialect, Head, Reader
 from llama4sdk.remote.engine import RemoteEngine
 from llama4sdk.remote.sse import SSEDecoder
-from llama4sdk.remote.status_errors import failure
+from llama4sdk.remote.status_errors import status_error
 from llama4sdk.requests import Request, SamplingParams
 
 ROUNDS, WARM = 40, 5
@@ -118,7 +118,7 @@ class PlainDialect(Dialect):
     def __init__(self, url: str) -> None:
         self._url = f"{url}/v1/chat/completions"
 
-    def ask(self, request: Request, tried: frozenset[str]) -> tuple[Call, Reader]:
+    def build_call(self, request: Request, remedies: frozenset[str]) -> tuple[Call, Reader]:
         stream = request.sampling.seed != 0
         body = {
             "model": "scout",
@@ -129,8 +129,8 @@ class PlainDialect(Dialect):
         headers = {"Content-Type": "application/json", "Authorization": "Bearer none"}
         return Call("POST", self._url, headers, to_json(body)), PlainReader() if stream else WholeReader()
 
-    def failure(self, head: Head, body: bytes) -> Llama4Error:
-        return failure(head, body, backend=self.backend, model="scout", now=time.time())
+    def parse_error(self, head: Head, body: bytes) -> Llama4Error:
+        return status_error(head, body, backend=self.backend, model="scout", now=time.time())
 
 
 def plain_engine(url: str) -> RemoteEngine:

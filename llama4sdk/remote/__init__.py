@@ -12,7 +12,7 @@
     decompression      compressed bodies, in pieces of bounded size; pure
     sse                bytes as lines or server-sent events, whatever they are cut into; pure
     connection_errors  what breaks on the way, in the SDK's own errors; pure
-    status_errors      what an HTTP error means, in the SDK's own errors; pure
+    status_errors      HTTP errors as the SDK's own; pure
     redaction          no secret in any error; pure
     data_urls          images as bytes that travel; pure
     retired            offers for models that an endpoint no longer serves

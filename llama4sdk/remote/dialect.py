@@ -1,4 +1,4 @@
-"""THE CONTRACT of one wire protocol. Nothing here opens a connection: requests become bytes, bytes become events."""
+"""THE CONTRACT of one wire protocol: requests become bytes, bytes become events. Nothing here opens a connection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Call", "Dialect", "Head", "Reader"]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One HTTP request. ``url`` is sent as it is: whatever must be percent-encoded is."""
+    """One HTTP request. ``url`` is sent as it is, with everything percent-encoded that must be."""
 
     method: str
     url: str
@@ -25,14 +25,14 @@ class Call:
     content: bytes = field(default=b"", repr=False)
 
     def with_headers(self, **headers: str) -> Self:
-        """The same with more; an underscore stands for a hyphen."""
+        """Return the call with more headers; an underscore stands for a hyphen."""
         added = {name.replace("_", "-"): value for name, value in headers.items()}
         return replace(self, headers={**self.headers, **added})
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What stands before an answer's body; names of headers are in lower case."""
+    """The status and headers of an answer; names of headers are in lower case."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -44,75 +44,75 @@ class Head:
 
     @property
     def request_id(self) -> str | None:
-        """What the endpoint's operators would find this exchange by."""
+        """The endpoint's own id of this request, for its operators."""
         names = ("x-request-id", "x-amzn-requestid", "request-id", "apim-request-id", "cf-ray")
         return next((self.headers[name] for name in names if name in self.headers), None)
 
 
 class Reader(ABC):
-    """Makes events of one answer's bytes, however they were cut on their way."""
+    """Turns one answer's bytes into events, however the network cut them."""
 
+    #: Whether the answer is complete, so that nothing more needs to be waited for.
     done: bool = False
-    """Whether the answer is complete, so that nothing more needs to be waited for."""
 
     def begin(self, head: Head) -> None:  # noqa: B027 - few need it
-        """Told what stands before the body."""
+        """Take the answer's status and headers."""
 
     @abstractmethod
     def feed(self, data: bytes) -> Iterable[Event]:
-        """The events these bytes complete, without the ``Finish``. Raises the error an answer may hold."""
+        """Return the events that these bytes complete, without the ``Finish``. Raises an error within the answer."""
 
     @abstractmethod
     def end(self) -> Iterable[Event]:
-        """What is left when the body has ended; the ``Finish`` last.
+        """Return the remaining events at the end of the body, the ``Finish`` last.
 
         Raises StreamInterruptedError for an answer that is not complete.
         """
 
 
 class Dialect(ABC):
-    """How one kind of endpoint is spoken to. Holds no state of a request; used by several threads at once."""
+    """The protocol of one kind of endpoint. Holds no state of a request; used by several threads at once."""
 
+    #: The backend that errors name.
     backend: str
-    """Whose errors these are."""
 
     @property
-    def waits(self) -> bool:
+    def authorize_blocks(self) -> bool:
         """Whether ``authorize`` may now read files or ask another server; an event loop then gives it a thread."""
         return False
 
     @abstractmethod
-    def ask(self, request: Request, tried: frozenset[str]) -> tuple[Call, Reader]:
-        """How a request is sent, and who reads its answer. ``tried`` are the remedies in use."""
+    def build_call(self, request: Request, remedies: frozenset[str]) -> tuple[Call, Reader]:
+        """Return a request's call and the reader of its answer; ``remedies`` are those that earlier errors named."""
 
     @abstractmethod
-    def failure(self, head: Head, body: bytes) -> Llama4Error:
-        """What a status other than 2xx means."""
+    def parse_error(self, head: Head, body: bytes) -> Llama4Error:
+        """Return the error of an answer with a status other than 2xx."""
 
     def authorize(self, call: Call) -> Call:
-        """The call with credentials; asked before every try, since signatures and tokens expire."""
+        """Return the call with credentials; called before every attempt, since signatures and tokens expire."""
         return call
 
     def remedy(self, error: Llama4Error) -> str | None:
-        """The name of what may help against this error at once; each is tried only once for a request."""
+        """Name what may help against this error at once; each remedy is tried only once for a request."""
         return None
 
     def secrets(self) -> Sequence[str]:
-        """What must not appear in any message."""
+        """Return the strings that no message may show."""
         return ()
 
-    def embed(self, request: EmbedRequest) -> Sequence[Call]:
-        """The calls that embed these inputs, in their order."""
+    def build_embed_calls(self, request: EmbedRequest) -> Sequence[Call]:
+        """Return the calls that embed these inputs, in their order."""
         raise UnsupportedFeatureError(self.backend, "embeddings")
 
-    def embeddings(self, request: EmbedRequest, answers: Sequence[tuple[Head, bytes]]) -> Embeddings:
-        """What the answers to those calls give."""
+    def read_embeddings(self, request: EmbedRequest, answers: Sequence[tuple[Head, bytes]]) -> Embeddings:
+        """Return the embeddings in the answers to those calls."""
         raise UnsupportedFeatureError(self.backend, "embeddings")
 
-    def count(self, request: Request) -> Call:
-        """The call that counts a request's tokens."""
+    def build_count_call(self, request: Request) -> Call:
+        """Return the call that counts a request's tokens."""
         raise UnsupportedFeatureError(self.backend, "counting tokens")
 
-    def counted(self, head: Head, body: bytes) -> int:
-        """What the answer to that call says."""
+    def read_count(self, head: Head, body: bytes) -> int:
+        """Return the number of tokens in the answer to that call."""
         raise UnsupportedFeatureError(self.backend, "counting tokens")

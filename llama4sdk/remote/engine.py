@@ -81,7 +81,7 @@ class RemoteEngine(Engine):
         attempts = self._attempt_loop(mailbox)
         transport = await self._transport()
         while True:
-            call, reader = self.dialect.ask(request, attempts.remedies)
+            call, reader = self.dialect.build_call(request, attempts.remedies)
             try:
                 attempts.begin()
                 call = await self._authorize(call)
@@ -102,14 +102,14 @@ class RemoteEngine(Engine):
 
     def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector per input; several calls run side by side where the endpoint takes few inputs at once."""
-        calls = self.dialect.embed(request)
+        calls = self.dialect.build_embed_calls(request)
         self._ensure_open()
         replies = self._loop_thread.run(lambda mailbox: self._fetch_all(calls, mailbox))
-        return self.dialect.embeddings(request, replies)
+        return self.dialect.read_embeddings(request, replies)
 
     def count_tokens(self, request: Request) -> int:
         """Tokens of a request, as the endpoint counts them."""
-        return self.dialect.counted(*self.fetch(self.dialect.count(request)))
+        return self.dialect.read_count(*self.fetch(self.dialect.build_count_call(request)))
 
     def fetch(self, call: Call) -> tuple[Head, bytes]:
         """A whole answer, sent again where it fails as ``stream`` is. Raises for any status but 2xx."""
@@ -190,13 +190,13 @@ class RemoteEngine(Engine):
         return event
 
     async def _authorize(self, call: Call) -> Call:
-        if self.dialect.waits:
+        if self.dialect.authorize_blocks:
             return await asyncio.to_thread(self.dialect.authorize, call)
         return self.dialect.authorize(call)
 
     async def _raise_for_status(self, reply: Reply) -> None:
         if not reply.head.ok:
-            raise self.dialect.failure(reply.head, await reply.read_error())
+            raise self.dialect.parse_error(reply.head, await reply.read_error())
 
     async def _transport(self) -> Transport:
         """The connections in this event loop."""

@@ -1,4 +1,4 @@
-"""Offers for models that an endpoint no longer serves."""
+"""Refusals of models that an endpoint no longer serves."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from llama4sdk.catalog.endpoints import alternatives, describe_end, find
 if TYPE_CHECKING:
     from llama4sdk.backend import Unavailable
 
-__all__ = ["gone"]
+__all__ = ["find_retirement"]
 
 
-def gone(backend: str, model: str, *, today: date | None = None) -> Unavailable | None:
-    """What an offer answers for a model that is no longer served there; ``None`` where it is, or nobody knows.
+def find_retirement(backend: str, model: str, *, today: date | None = None) -> Unavailable | None:
+    """Return the refusal of a model that the endpoint no longer serves; ``None`` for other models.
 
-    On machines of one's own there it is asked for by the name one gave it, which is none that is known here.
+    A user's own deployment of such a model has another name, and is not refused.
     """
     from llama4sdk.backend import Unavailable
 

@@ -12,8 +12,8 @@ from llama4sdk.catalog.endpoint_tables import CURRENT_FOR, Listing
 from llama4sdk.errors import ConfigurationError, ModelRetiredError
 from llama4sdk.events import Usage
 from llama4sdk.remote.dialect import Head
-from llama4sdk.remote.retired import gone
-from llama4sdk.remote.status_errors import failure
+from llama4sdk.remote.retired import find_retirement
+from llama4sdk.remote.status_errors import status_error
 
 TODAY = date(2026, 11, 21)
 
@@ -119,13 +119,13 @@ def test_what_ended_says_what_serves_it_instead() -> None:
     assert error.message == "Groq no longer serves 'scout' since 2026-07-17."
     assert error.hint is not None
     assert "DeepInfra 0.10/0.30 (backend='deepinfra')" in error.hint
-    refusal = gone("together", "llama4-scout", today=TODAY)
+    refusal = find_retirement("together", "llama4-scout", today=TODAY)
     assert refusal is not None
     assert "machines rented for oneself" in refusal.reason
     assert "together" not in (refusal.fix or "")
-    assert gone("bedrock", "scout", today=TODAY) is None
-    assert gone("together", "my-endpoint", today=TODAY) is None
-    assert gone("vllm-server", "scout", today=TODAY) is None
+    assert find_retirement("bedrock", "scout", today=TODAY) is None
+    assert find_retirement("together", "my-endpoint", today=TODAY) is None
+    assert find_retirement("vllm-server", "scout", today=TODAY) is None
 
 
 @pytest.mark.parametrize(
@@ -133,11 +133,11 @@ def test_what_ended_says_what_serves_it_instead() -> None:
 )
 def test_an_endpoint_that_has_dropped_a_model_is_answered_for(status: int, body: bytes) -> None:
     """A 404 of a model that is known to have ended, and any word of its end, name what serves it."""
-    error = failure(Head(status, {}), body, backend="groq", model="scout", now=0.0)
+    error = status_error(Head(status, {}), body, backend="groq", model="scout", now=0.0)
     assert isinstance(error, ModelRetiredError)
     assert error.hint is not None
     assert "backend='deepinfra'" in error.hint
-    other = failure(Head(404, {}), b"", backend="vllm-server", model="scout", now=0.0)
+    other = status_error(Head(404, {}), b"", backend="vllm-server", model="scout", now=0.0)
     assert not isinstance(other, ModelRetiredError)
 
 

@@ -19,7 +19,7 @@ from llama4sdk.events import Event, Finish, TextDelta, Usage
 from llama4sdk.remote.dialect import Call, Dialect, Head, Reader
 from llama4sdk.remote.engine import RemoteEngine
 from llama4sdk.remote.sse import ServerSentEvent, SSEDecoder
-from llama4sdk.remote.status_errors import failure
+from llama4sdk.remote.status_errors import status_error
 from llama4sdk.requests import EmbedRequest, Request
 from llama4sdk.results import Embeddings
 
@@ -96,8 +96,8 @@ class SmallDialect(Dialect):
         self.remedies: dict[type[Llama4Error], str] = {}
         self.asked: list[frozenset[str]] = []
 
-    def ask(self, request: Request, tried: frozenset[str]) -> tuple[Call, SmallReader]:
-        self.asked.append(tried)
+    def build_call(self, request: Request, remedies: frozenset[str]) -> tuple[Call, SmallReader]:
+        self.asked.append(remedies)
         return self._call("/answer", to_json({"prompt": request.prompt})), SmallReader(self.backend)
 
     def _call(self, path: str, content: bytes) -> Call:
@@ -108,8 +108,8 @@ class SmallDialect(Dialect):
             raise AuthenticationError("There is no key.", backend=self.backend, hint="Pass api_key.")
         return call.with_headers(Authorization=f"Bearer {self._key}") if self._key else call
 
-    def failure(self, head: Head, body: bytes) -> Llama4Error:
-        return failure(head, body, backend=self.backend, model="scout", now=time.time())
+    def parse_error(self, head: Head, body: bytes) -> Llama4Error:
+        return status_error(head, body, backend=self.backend, model="scout", now=time.time())
 
     def remedy(self, error: Llama4Error) -> str | None:
         return self.remedies.get(type(error))
@@ -117,10 +117,10 @@ class SmallDialect(Dialect):
     def secrets(self) -> Sequence[str]:
         return (self._key,)
 
-    def embed(self, request: EmbedRequest) -> Sequence[Call]:
+    def build_embed_calls(self, request: EmbedRequest) -> Sequence[Call]:
         return [self._call("/embed", to_json({"input": one})) for one in request.inputs]
 
-    def embeddings(self, request: EmbedRequest, answers: Sequence[tuple[Head, bytes]]) -> Embeddings:
+    def read_embeddings(self, request: EmbedRequest, answers: Sequence[tuple[Head, bytes]]) -> Embeddings:
         return Embeddings(vectors=tuple(tuple(from_json(body)) for _, body in answers), model="scout", backend="small")
 
 

@@ -17,7 +17,7 @@ from llama4sdk.errors import (
     RateLimitError,
 )
 from llama4sdk.remote.dialect import Head
-from llama4sdk.remote.status_errors import failure, retry_after, said
+from llama4sdk.remote.status_errors import parse_error_body, retry_after, status_error
 
 NOW = 1_795_000_000.0
 JSON = st.recursive(
@@ -37,7 +37,7 @@ JSON = st.recursive(
 
 def of(status: int, body: bytes, **headers: str) -> Llama4Error:
     """The error of such an answer."""
-    return failure(Head(status, headers), body, backend="small", model="scout", now=NOW)
+    return status_error(Head(status, headers), body, backend="small", model="scout", now=NOW)
 
 
 @given(st.integers(300, 999), st.binary(max_size=300))
@@ -69,7 +69,7 @@ def test_any_json_is_an_error(status: int, value: object) -> None:
 @pytest.mark.parametrize("body", [b"<" * 2**16, b"<script" * 9000, b"[" * 2**16, b"9" * 2**16, b'{"a":' * 9000])
 def test_bodies_made_to_waste_time_do_not(body: bytes) -> None:
     """What would take a naive reader for ever takes no longer than the rest."""
-    assert len(said(body).message) <= 501
+    assert len(parse_error_body(body).message) <= 501
 
 
 @given(st.text())

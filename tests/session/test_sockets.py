@@ -43,11 +43,11 @@ class PlainDialect(Dialect):
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def ask(self, request: Request, tried: frozenset[str]) -> tuple[Call, Reader]:
+    def build_call(self, request: Request, remedies: frozenset[str]) -> tuple[Call, Reader]:
         """One call."""
         return Call("POST", self.url), Plain()
 
-    def failure(self, head: Head, body: bytes) -> Llama4Error:
+    def parse_error(self, head: Head, body: bytes) -> Llama4Error:
         """Every error status means no capacity."""
         return OverloadedError("It is full.", backend=self.backend, status=head.status, retryable=True)
 

@@ -217,10 +217,10 @@ def test_credentials_near_their_end_are_renewed(bedrock: FakeBedrock, monkeypatc
     signer = Signer("bedrock", "bedrock", "us-east-1")
     call = Call("POST", f"{HOST}/model/x/converse")
     tokens = [signer.authorize(call).headers["X-Amz-Security-Token"]]
-    waits = [signer.waits]
+    waits = [signer.authorize_blocks]
     bedrock.lifetime = timedelta(hours=6)
     tokens.append(signer.authorize(call).headers["X-Amz-Security-Token"])
-    waits.append(signer.waits)
+    waits.append(signer.authorize_blocks)
     assert waits == [True, False]
     assert tokens[0] != tokens[1]
     assert tokens[1] in signer.secrets()
@@ -271,14 +271,14 @@ def test_waiting_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     signer = Signer("bedrock", "bedrock", "us-east-1")
     call = Call("POST", f"{HOST}/model/x/converse")
-    waits = [signer.waits]
+    waits = [signer.authorize_blocks]
     signer.authorize(call)
-    waits.append(signer.waits)
+    waits.append(signer.authorize_blocks)
     signer.forget()
-    waits.append(signer.waits)
+    waits.append(signer.authorize_blocks)
     assert waits == [True, False, True]
-    assert not BearerAuthorizer("ABSKexample").waits
-    assert not Signer("bedrock", "bedrock", "us-east-1", keys=AwsKeys("A" * 20, "b", None)).waits
+    assert not BearerAuthorizer("ABSKexample").authorize_blocks
+    assert not Signer("bedrock", "bedrock", "us-east-1", keys=AwsKeys("A" * 20, "b", None)).authorize_blocks
 
 
 def test_requests_that_fail_together_renew_credentials_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +291,7 @@ def test_requests_that_fail_together_renew_credentials_once(monkeypatch: pytest.
     assert signer.forget()
     signer.authorize(call)
     assert signer.forget()
-    assert not signer.waits
+    assert not signer.authorize_blocks
 
 
 def test_no_credentials_is_an_authentication_error() -> None:

@@ -32,7 +32,7 @@ def dialect(name: str, model: str = "m", options: Options | None = None) -> Open
 
 def sent(name: str, request: Request, *tried: str, model: str = "m", options: Options | None = None) -> dict[str, Any]:
     """The body of the request."""
-    call, _ = dialect(name, model, options).ask(request, frozenset(tried))
+    call, _ = dialect(name, model, options).build_call(request, frozenset(tried))
     body = json.loads(call.content)
     assert isinstance(body, dict)
     return body
@@ -124,7 +124,7 @@ def test_calls_in_the_text_have_ids_of_their_own() -> None:
     before = Message(role="assistant", tool_calls=(ToolCall(id="call_0", name="now", arguments="{}"),))
     result = Message(role="tool", content="noon", tool_call_id="call_0")
     request = Request(messages=(chat().messages[0], before, result), tools=(TOOL,), tool_choice="now")
-    _, reader = dialect("llamacpp-server").ask(request, frozenset())
+    _, reader = dialect("llamacpp-server").build_call(request, frozenset())
     reader.begin(Head(200, {"content-type": "application/json"}))
     body = {"choices": [{"message": {"content": '{"name": "now", "arguments": {}}'}, "finish_reason": "stop"}]}
     events = [*reader.feed(json.dumps(body).encode()), *reader.end()]
@@ -246,7 +246,7 @@ def test_half_characters_are_refused() -> None:
 
 def test_embeddings_are_requested_in_batches() -> None:
     """A hundred texts are two calls, with packed vectors where the server has them."""
-    calls = dialect("vllm-server").embed(EmbedRequest(inputs=tuple("ab" * 50)))
+    calls = dialect("vllm-server").build_embed_calls(EmbedRequest(inputs=tuple("ab" * 50)))
     bodies = [json.loads(call.content) for call in calls]
     assert [len(body["input"]) for body in bodies] == [64, 36]
     assert bodies[0]["encoding_format"] == "base64"
@@ -255,15 +255,15 @@ def test_embeddings_are_requested_in_batches() -> None:
 def test_unsupported_embeddings_are_refused() -> None:
     """Pooling is the server's own, and only some servers can leave vectors unnormalized."""
     with pytest.raises(UnsupportedFeatureError, match="pooling='last'"):
-        dialect("openai").embed(EmbedRequest(inputs=("a",), pooling="last"))
+        dialect("openai").build_embed_calls(EmbedRequest(inputs=("a",), pooling="last"))
     with pytest.raises(UnsupportedFeatureError, match="as the model made them"):
-        dialect("openai").embed(EmbedRequest(inputs=("a",), normalize=False))
-    (call,) = dialect("llamacpp-server").embed(EmbedRequest(inputs=("a",), normalize=False))
+        dialect("openai").build_embed_calls(EmbedRequest(inputs=("a",), normalize=False))
+    (call,) = dialect("llamacpp-server").build_embed_calls(EmbedRequest(inputs=("a",), normalize=False))
     assert json.loads(call.content)["embd_normalize"] == -1
 
 
 def test_hugging_face_has_another_path_for_embeddings() -> None:
     """They are its feature extraction task, at a path of the model."""
-    (call,) = dialect("huggingface", "org/name:auto").embed(EmbedRequest(inputs=("a", "b")))
+    (call,) = dialect("huggingface", "org/name:auto").build_embed_calls(EmbedRequest(inputs=("a", "b")))
     assert call.url == "https://host/hf-inference/models/org/name/pipeline/feature-extraction"
     assert json.loads(call.content) == {"inputs": ["a", "b"]}

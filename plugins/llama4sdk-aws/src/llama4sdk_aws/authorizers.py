@@ -18,7 +18,7 @@ class Authorizer(ABC):
     """Puts credentials on calls; used by several threads at once."""
 
     @property
-    def waits(self) -> bool:
+    def authorize_blocks(self) -> bool:
         """Whether ``authorize`` may now read files or ask a server."""
         return False
 

@@ -27,9 +27,9 @@ class AwsDialect(Dialect):
         self._headers = {name: value.get_secret_value() for name, value in endpoint.headers.items()}
 
     @property
-    def waits(self) -> bool:
+    def authorize_blocks(self) -> bool:
         """Whether credentials must be found or renewed."""
-        return self._authorizer.waits
+        return self._authorizer.authorize_blocks
 
     def authorize(self, call: Call) -> Call:
         """Put credentials on the call, before each attempt."""
@@ -39,7 +39,7 @@ class AwsDialect(Dialect):
         """Return keys, tokens, and the values of the caller's own headers."""
         return (*self._authorizer.secrets(), *self._headers.values())
 
-    def failure(self, head: Head, body: bytes) -> Llama4Error:
+    def parse_error(self, head: Head, body: bytes) -> Llama4Error:
         """Return the error of an answer with a status other than 2xx."""
         error = self.to_error(parse_answer(head, body, now=time.time()))
         if find_remedy(error) == "clock" and self._authorizer.set_clock(head):

@@ -144,16 +144,16 @@ STATUS_BY_CODE: Final = {
 
 def parse_answer(head: Head, body: bytes, *, now: float) -> ErrorReport:
     """Read an answer's headers and body, in any of AWS' forms; ``now`` is the time of day in seconds."""
-    words = status_errors.said(body)
-    code = head.headers.get("x-amzn-errortype") or _first(words.body, "__type", "code", "Code")
+    error_body = status_errors.parse_error_body(body)
+    code = head.headers.get("x-amzn-errortype") or _first(error_body.fields, "__type", "code", "Code")
     if not code and (xml := re.search(rb"<Code>(\w+)</Code>", body)):
         code = xml[1].decode()
-    message = _first(words.body, "message", "Message") or words.message
+    message = _first(error_body.fields, "message", "Message") or error_body.message
     return ErrorReport(
         head.status,
         code.split(":")[0].split("#")[-1],
         CANONICAL_STRING.sub("", message),
-        _original_status(words.body),
+        _original_status(error_body.fields),
         head.request_id,
         status_errors.retry_after(head.headers, now=now),
     )
@@ -161,11 +161,11 @@ def parse_answer(head: Head, body: bytes, *, now: float) -> ErrorReport:
 
 def parse_frame(frame: Frame) -> ErrorReport:
     """Read an exception or an error within a stream."""
-    words = status_errors.said(frame.payload)
-    code = _first(words.body, "ErrorCode") or frame.name[:1].upper() + frame.name[1:]
-    message = frame.message or _first(words.body, "message", "Message", "originalMessage") or words.message
+    error_body = status_errors.parse_error_body(frame.payload)
+    code = _first(error_body.fields, "ErrorCode") or frame.name[:1].upper() + frame.name[1:]
+    message = frame.message or _first(error_body.fields, "message", "Message", "originalMessage") or error_body.message
     status = STATUS_BY_CODE.get(code.removesuffix("Exception"), 500 if frame.kind == "error" else None)
-    return ErrorReport(status, code, message, _original_status(words.body))
+    return ErrorReport(status, code, message, _original_status(error_body.fields))
 
 
 def event_frames(frames: Iterable[Frame], to_error: ErrorFactory) -> Iterator[Frame]:
@@ -181,7 +181,9 @@ def make_error(report: ErrorReport, *, backend: str, model: str, context_length:
     text = _describe(report, backend)
     is_refusal = report.status in (400, 413, None) and "please wait" not in report.message
     if is_refusal and TOO_LONG.search(report.message):
-        return status_errors.too_long(text, status_errors.Said(report.message, report.code, {}), context_length)
+        return status_errors.context_length_error(
+            text, status_errors.ErrorBody(report.message, report.code, {}), context_length
+        )
     code = report.code.removesuffix("Exception")
     if code in ("ModelTimeout", "ModelInvocationTimeExceeded") or report.status in (408, 504):
         return APITimeoutError(

@@ -1,4 +1,4 @@
-"""Bedrock's operations: which of them answers a request, and what is tried when one refuses."""
+"""Bedrock's operations: which of them answers a request, and what is remedies when one refuses."""
 
 from __future__ import annotations
 
@@ -55,18 +55,18 @@ class BedrockDialect(AwsDialect):
         #: Remedies that earlier refusals of the model have shown to be needed.
         self.learned: frozenset[str] = frozenset()
 
-    def ask(self, request: Request, tried: frozenset[str]) -> tuple[Call, Reader]:
+    def build_call(self, request: Request, remedies: frozenset[str]) -> tuple[Call, Reader]:
         """Build the call: ConverseStream for messages, Converse where there are tools, InvokeModel for a prompt."""
-        tried |= self.learned
+        remedies |= self.learned
         if request.prompt is not None:
-            return self._ask_invoke(request, tried)
+            return self._ask_invoke(request, remedies)
         stops, tools = request.sampling.stop, has_tools(request)
-        whole = "unary" in tried or (tools and ("unary-tools" in tried or self._family == "llama"))
-        body = converse_body(request, self._options, stream=not whole, stops="stops" not in tried)
+        whole = "unary" in remedies or (tools and ("unary-tools" in remedies or self._family == "llama"))
+        body = converse_body(request, self._options, stream=not whole, stops="stops" not in remedies)
         if whole:
-            call = self._post("converse", body, tried, {"Accept": "application/json"})
+            call = self._post("converse", body, remedies, {"Accept": "application/json"})
             return call, ConverseReader(self.backend, stops)
-        return self._post("converse-stream", body, tried), ConverseStreamReader(self.backend, stops, self.to_error)
+        return self._post("converse-stream", body, remedies), ConverseStreamReader(self.backend, stops, self.to_error)
 
     def remedy(self, error: Llama4Error) -> str | None:
         """Name what may help against a refusal of streams, tools in streams, stop strings, or a base id."""
@@ -78,18 +78,18 @@ class BedrockDialect(AwsDialect):
         self.learned |= {name}
         return name
 
-    def embed(self, request: EmbedRequest) -> Sequence[Call]:
+    def build_embed_calls(self, request: EmbedRequest) -> Sequence[Call]:
         """Build the calls: one text each for Titan, 96 for Cohere."""
         bodies = embed_bodies(self._model_id, self._family, request, self._options)
         headers = invoke_headers(self._options)
         return [self.call(self._url("invoke", self.learned), body, headers) for body in bodies]
 
-    def embeddings(self, request: EmbedRequest, answers: Sequence[tuple[Head, bytes]]) -> Embeddings:
+    def read_embeddings(self, request: EmbedRequest, answers: Sequence[tuple[Head, bytes]]) -> Embeddings:
         """Return all vectors in the order of the inputs."""
         bodies = [(head.headers, body) for head, body in answers]
         return parse_embeddings(request, bodies, model=self.model, backend=self.backend)
 
-    def count(self, request: Request) -> Call:
+    def build_count_call(self, request: Request) -> Call:
         """Build the call of CountTokens, which takes the ids of models only, not of profiles."""
         body: Mapping[str, JsonValue]
         if request.prompt is None:
@@ -100,31 +100,31 @@ class BedrockDialect(AwsDialect):
         model_id = quote(base_id(self._model_id), safe="")
         return self.call(f"{self._target.url}/model/{model_id}/count-tokens", encode_json(body), {})
 
-    def counted(self, head: Head, body: bytes) -> int:
+    def read_count(self, head: Head, body: bytes) -> int:
         """Return the tokens of the input. Raises APIError where there is no number."""
         count = token_count(decode_answer(body, self.backend), "inputTokens")
         if count is None:
             raise APIError(f"'{self.backend}' did not say how many tokens it counted.", backend=self.backend)
         return count
 
-    def _ask_invoke(self, request: Request, tried: frozenset[str]) -> tuple[Call, Reader]:
+    def _ask_invoke(self, request: Request, remedies: frozenset[str]) -> tuple[Call, Reader]:
         body, stops = invoke_body(request, self._max_output_tokens), request.sampling.stop
-        if "unary" in tried:
+        if "unary" in remedies:
             headers = invoke_headers(self._options)
-            return self._post("invoke", body, tried, headers), InvokeReader(self.backend, stops)
+            return self._post("invoke", body, remedies, headers), InvokeReader(self.backend, stops)
         headers = invoke_headers(self._options, stream=True)
-        call = self._post("invoke-with-response-stream", body, tried, headers)
+        call = self._post("invoke-with-response-stream", body, remedies, headers)
         return call, InvokeStreamReader(self.backend, stops, self.to_error)
 
     def _post(
-        self, operation: str, body: Mapping[str, JsonValue], tried: frozenset[str], headers: Mapping[str, str] = {}
+        self, operation: str, body: Mapping[str, JsonValue], remedies: frozenset[str], headers: Mapping[str, str] = {}
     ) -> Call:
-        return self.call(self._url(operation, tried), encode_json(body), headers)
+        return self.call(self._url(operation, remedies), encode_json(body), headers)
 
-    def _url(self, operation: str, tried: frozenset[str]) -> str:
+    def _url(self, operation: str, remedies: frozenset[str]) -> str:
         region = self._target.region
         model_id = invocation_id(self._model_id, region)
-        if "profile" in tried and model_id == self._model_id:
+        if "profile" in remedies and model_id == self._model_id:
             model_id = f"{profile_prefix(region)}.{base_id(model_id)}"
         return f"{self._target.url}/model/{quote(model_id, safe='')}/{operation}"
 

@@ -49,17 +49,17 @@ class SageMakerDialect(AwsDialect):
         }
         self._endpoint_headers = {f"{HEADER_PREFIX}{name}": value for name, value in headers.items() if value}
 
-    def ask(self, request: Request, tried: frozenset[str]) -> tuple[Call, Reader]:
+    def build_call(self, request: Request, remedies: frozenset[str]) -> tuple[Call, Reader]:
         """Build the call with the container's own body."""
         call = self.call(self._url, encode_json(container_body(request, self._container)), self._endpoint_headers)
         return call, ContainerReader(self.backend, request.sampling.stop, self.to_error, self._container_error)
 
-    def failure(self, head: Head, body: bytes) -> Llama4Error:
+    def parse_error(self, head: Head, body: bytes) -> Llama4Error:
         """Return AWS' error, or the container's where the answer carries one."""
-        fields = status_errors.said(body).body
+        fields = status_errors.parse_error_body(body).fields
         status, message = fields.get("OriginalStatusCode"), fields.get("OriginalMessage")
         if not isinstance(status, int):
-            return super().failure(head, body)
+            return super().parse_error(head, body)
         if not isinstance(message, str) or not message:
             message = str(fields.get("Message") or fields.get("message") or "")
         error = self._container_error(status, message.encode())
@@ -76,8 +76,8 @@ class SageMakerDialect(AwsDialect):
 
     def _container_error(self, status: int, body: bytes) -> Llama4Error:
         """Return the error of a container, whose statuses are those of any server; its log explains them."""
-        error = status_errors.failure(
-            Head(status, {}), body, backend=self.backend, model=self.model, context=self._context_length, now=0.0
+        error = status_errors.status_error(
+            Head(status, {}), body, backend=self.backend, model=self.model, context_length=self._context_length, now=0.0
         )
         if isinstance(error, APIError):
             error.hint = f"{error.hint or ''} The container's log in CloudWatch says more.".lstrip()

@@ -62,7 +62,7 @@ class Signer(Authorizer):
         self._forgotten_at = -FORGET_INTERVAL_SECONDS
 
     @property
-    def waits(self) -> bool:
+    def authorize_blocks(self) -> bool:
         """Whether credentials must be found or renewed."""
         credentials = self._credentials
         return credentials is None or (isinstance(credentials, RefreshableCredentials) and credentials.refresh_needed())

@@ -26,7 +26,7 @@ from llama4sdk.messages import ImagePart, Message, ToolCall
 from llama4sdk.remote.chat_messages import function_tool
 from llama4sdk.remote.dialect import Call, Head, Reader
 from llama4sdk.remote.json_fields import decode_object, token_count
-from llama4sdk.remote.status_errors import failure, said
+from llama4sdk.remote.status_errors import parse_error_body, status_error
 from llama4sdk.remote.vectors import checked_embeddings, embedding_error
 from llama4sdk.requests import EmbedRequest, Request, SamplingParams
 from llama4sdk.results import Embeddings
@@ -64,7 +64,7 @@ class OllamaDialect(OllamaApi):
         self._model = model
         self._context_length = context_length
 
-    def ask(self, request: Request, tried: frozenset[str]) -> tuple[Call, Reader]:
+    def build_call(self, request: Request, remedies: frozenset[str]) -> tuple[Call, Reader]:
         """Build the call. Raises ContextLengthError for what cannot fit whatever the tokenizer."""
         prompt_tokens = min_prompt_tokens(request)
         max_tokens = room_for_answer(prompt_tokens, request.sampling.max_tokens, self._context_length)
@@ -93,9 +93,9 @@ class OllamaDialect(OllamaApi):
             return self.call("POST", "/api/embed", self._body({}) | {"input": []})
         return self.call("POST", "/api/generate", self._body({}) | {"prompt": "", "stream": False})
 
-    def failure(self, head: Head, body: bytes) -> Llama4Error:
+    def parse_error(self, head: Head, body: bytes) -> Llama4Error:
         """Return the error of an answer with a status other than 2xx, by Ollama's own words where they are known."""
-        message = said(body).message
+        message = parse_error_body(body).message
         if head.status == 404 and MODEL_MISSING.search(message):
             return WeightsNotFoundError(f"Ollama at {self.url} has no model '{self._tag}'.", hint=pull_hint(self._tag))
         if head.status == 400 and (refused := FEATURE_REFUSED.search(message)):
@@ -103,10 +103,12 @@ class OllamaDialect(OllamaApi):
         if head.status == 500 and OUT_OF_MEMORY.search(message):
             hint = "Ask for a smaller context_length, or a smaller model."
             return ModelLoadError(f"Ollama could not load '{self._tag}': {message}.", hint=hint)
-        error = failure(head, body, backend=BACKEND, model=self._tag, context=self._context_length, now=time.time())
+        error = status_error(
+            head, body, backend=BACKEND, model=self._tag, context_length=self._context_length, now=time.time()
+        )
         return self.with_key_hint(error)
 
-    def embed(self, request: EmbedRequest) -> Sequence[Call]:
+    def build_embed_calls(self, request: EmbedRequest) -> Sequence[Call]:
         """Build one call for all texts. Raises UnsupportedFeatureError for what the server decides by itself."""
         if request.pooling != "mean":
             raise UnsupportedFeatureError(
@@ -124,7 +126,7 @@ class OllamaDialect(OllamaApi):
         inputs: list[JsonValue] = list(request.inputs)
         return [self.call("POST", "/api/embed", self._body({}) | {"input": inputs, "truncate": False})]
 
-    def embeddings(self, request: EmbedRequest, answers: Sequence[tuple[Head, bytes]]) -> Embeddings:
+    def read_embeddings(self, request: EmbedRequest, answers: Sequence[tuple[Head, bytes]]) -> Embeddings:
         """Return the vectors. Raises APIError unless there is one for each text."""
         ((_, body),) = answers
         try:

@@ -13,7 +13,7 @@ from llama4sdk.errors import AuthenticationError, Llama4Error, UnsupportedFeatur
 from llama4sdk.remote.dialect import Call, Dialect, Head, Reader
 from llama4sdk.remote.engine import RemoteEngine
 from llama4sdk.remote.json_fields import encode_json
-from llama4sdk.remote.status_errors import failure
+from llama4sdk.remote.status_errors import status_error
 from llama4sdk.requests import Request
 from llama4sdk_ollama.address import BACKEND, server_headers, server_url
 
@@ -35,13 +35,13 @@ class OllamaApi(Dialect):
             return Call(method, f"{self.url}{path}")
         return Call(method, f"{self.url}{path}", {"Content-Type": "application/json"}, encode_json(body))
 
-    def ask(self, request: Request, tried: frozenset[str]) -> tuple[Call, Reader]:
+    def build_call(self, request: Request, remedies: frozenset[str]) -> tuple[Call, Reader]:
         """Refuse: without a model there are no answers."""
         raise UnsupportedFeatureError(BACKEND, "requests without a model")
 
-    def failure(self, head: Head, body: bytes) -> Llama4Error:
+    def parse_error(self, head: Head, body: bytes) -> Llama4Error:
         """Return the error of an answer with a status other than 2xx."""
-        error = failure(head, body, backend=BACKEND, model="", now=time.time())
+        error = status_error(head, body, backend=BACKEND, model="", now=time.time())
         if head.status == 404:
             error.hint = f"Check the address: {self.url} does not speak Ollama's API."
         return self.with_key_hint(error)

@@ -48,7 +48,7 @@ class _PullApi(OllamaApi):
         self._tag = tag
         self._layers = _LayerProgress(progress)
 
-    def ask(self, request: Request, tried: frozenset[str]) -> tuple[Call, Reader]:
+    def build_call(self, request: Request, remedies: frozenset[str]) -> tuple[Call, Reader]:
         call = self.call("POST", "/api/pull", {"model": self._tag, "stream": True})
         return call, _PullReader(self._tag, self._layers)
 

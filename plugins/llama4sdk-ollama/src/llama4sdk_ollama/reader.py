@@ -12,7 +12,7 @@ from llama4sdk.remote.dialect import Reader
 from llama4sdk.remote.json_fields import as_object, decode_object, token_count
 from llama4sdk.remote.logprobs import parse_logprobs
 from llama4sdk.remote.sse import LineDecoder
-from llama4sdk.remote.status_errors import TOO_LONG, said, too_long
+from llama4sdk.remote.status_errors import TOO_LONG, context_length_error, parse_error_body
 from llama4sdk_ollama.address import BACKEND
 
 __all__ = ["OllamaReader", "decode_line"]
@@ -122,10 +122,10 @@ def decode_line(line: bytes) -> dict[str, Any]:
 
 
 def _error_in_answer(line: bytes, context_length: int) -> Llama4Error:
-    words = said(line)
-    message = f"Ollama failed while it answered: {words.message or 'it does not say why'}."
-    if TOO_LONG.search(words.message):
-        return too_long(message, words, context_length)
+    error_body = parse_error_body(line)
+    message = f"Ollama failed while it answered: {error_body.message or 'it does not say why'}."
+    if TOO_LONG.search(error_body.message):
+        return context_length_error(message, error_body, context_length)
     return APIStatusError(message, backend=BACKEND, retryable=True, hint="The server's log says more.")
 
 

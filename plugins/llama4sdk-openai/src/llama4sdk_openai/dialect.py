@@ -14,7 +14,7 @@ from llama4sdk.errors import APIError, APIStatusError, AuthenticationError, Llam
 from llama4sdk.llama4.toolcalls import ToolCallParser
 from llama4sdk.remote.dialect import Call, Dialect, Head, Reader
 from llama4sdk.remote.json_fields import decode_object, encode_json
-from llama4sdk.remote.status_errors import failure
+from llama4sdk.remote.status_errors import status_error
 from llama4sdk.requests import EmbedRequest, Request
 from llama4sdk.results import Embeddings
 from llama4sdk_openai.credentials import ResolvedEndpoint
@@ -52,23 +52,25 @@ class OpenAIDialect(Dialect):
         self._google = GoogleTokens() if profile.auth == "google" and not endpoint.secrets else None
 
     @property
-    def waits(self) -> bool:
+    def authorize_blocks(self) -> bool:
         """Whether a token of Google's must be fetched."""
         return self._google is not None and self._google.is_stale
 
-    def ask(self, request: Request, tried: frozenset[str]) -> tuple[Call, Reader]:
+    def build_call(self, request: Request, remedies: frozenset[str]) -> tuple[Call, Reader]:
         """Build the call of a chat or a completion, streamed unless the endpoint has refused streams."""
         make_body, path = (chat_body, "/chat/completions") if request.messages else (completion_body, "/completions")
         body = make_body(request, self._target)
-        body["stream"] = "unary" not in tried
-        if body["stream"] and self._profile.requests_usage and "no_usage" not in tried:
+        body["stream"] = "unary" not in remedies
+        if body["stream"] and self._profile.requests_usage and "no_usage" not in remedies:
             body["stream_options"] = {"include_usage": True}
         return self._post(self._endpoint.url(path), body), self._reader(request)
 
-    def failure(self, head: Head, body: bytes) -> Llama4Error:
+    def parse_error(self, head: Head, body: bytes) -> Llama4Error:
         """Return the error of an answer with a status other than 2xx."""
         model, context_length = self._target.model, self._target.context_length
-        error = failure(head, body, backend=self.backend, model=model, context=context_length, now=time.time())
+        error = status_error(
+            head, body, backend=self.backend, model=model, context_length=context_length, now=time.time()
+        )
         if isinstance(error, AuthenticationError) and self._profile.key_variables:
             error.hint = f"Check the API key: {self._profile.key_variables[0]}, or api_key=."
         return error
@@ -95,7 +97,7 @@ class OpenAIDialect(Dialect):
         """Return the key, Google's token, and the values of the caller's own headers."""
         return (*self._endpoint.secrets, *(self._google.secrets() if self._google else ()))
 
-    def embed(self, request: EmbedRequest) -> Sequence[Call]:
+    def build_embed_calls(self, request: EmbedRequest) -> Sequence[Call]:
         """Build calls of as many inputs as endpoints take at once."""
         url = self._endpoint.url("/embeddings")
         if self._profile.embeddings == "feature-extraction":
@@ -103,11 +105,11 @@ class OpenAIDialect(Dialect):
             url = f"{self._endpoint.server_root}/hf-inference/models/{model}/pipeline/feature-extraction"
         return [self._post(url, body) for body in embed_bodies(request, self._profile, self._target.model)]
 
-    def embeddings(self, request: EmbedRequest, answers: Sequence[tuple[Head, bytes]]) -> Embeddings:
+    def read_embeddings(self, request: EmbedRequest, answers: Sequence[tuple[Head, bytes]]) -> Embeddings:
         """Return the vectors of all answers, in the order of the inputs."""
         return parse_embeddings(request, [body for _, body in answers], self._target.model, self.backend)
 
-    def count(self, request: Request) -> Call:
+    def build_count_call(self, request: Request) -> Call:
         """Build the call of vLLM's ``/tokenize``, or of what llama.cpp has for it."""
         root = self._endpoint.server_root
         if self._profile.counting_api == "vllm":
@@ -118,7 +120,7 @@ class OpenAIDialect(Dialect):
             return self._post(f"{root}/tokenize", {"content": request.prompt, "add_special": True})
         return self._post(self._endpoint.url("/chat/completions/input_tokens"), chat_body(request, self._target))
 
-    def counted(self, head: Head, body: bytes) -> int:
+    def read_count(self, head: Head, body: bytes) -> int:
         """Return the number of tokens in the answer to that call."""
         try:
             answer = decode_object(body)

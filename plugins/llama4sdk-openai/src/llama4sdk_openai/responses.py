@@ -19,7 +19,7 @@ from llama4sdk.remote.dialect import Head, Reader
 from llama4sdk.remote.json_fields import as_object, as_objects, token_count
 from llama4sdk.remote.logprobs import parse_logprobs
 from llama4sdk.remote.sse import SSEDecoder
-from llama4sdk.remote.status_errors import failure
+from llama4sdk.remote.status_errors import status_error
 from llama4sdk.remote.tool_call_fragments import ToolCallAssembler
 from llama4sdk_openai.profiles import Profile
 
@@ -198,7 +198,9 @@ class ChatReader(Reader):
         """Return the error that this would have been with a status of its own."""
         head = Head(_error_status(chunk), self._head.headers)
         backend, context_length = self._profile.name, self._context_length
-        return failure(head, data, backend=backend, model=self._model, context=context_length, now=time.time())
+        return status_error(
+            head, data, backend=backend, model=self._model, context_length=context_length, now=time.time()
+        )
 
     def _unreadable(self, data: bytes) -> APIError:
         return APIError(
