@@ -121,9 +121,7 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
             deadline = _timestamp(value)
             if deadline is None:
                 continue
-            seconds = deadline - (
-                _timestamp(headers.get("date", "")) or now
-            )  # by the server's own clock, if known
+            seconds = deadline - (_timestamp(headers.get("date", "")) or now)  # by the server's own clock, if known
         if 0 <= seconds < float("inf"):
             return seconds
     return None
