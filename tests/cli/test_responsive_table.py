@@ -73,6 +73,7 @@ def test_a_narrow_terminal_has_every_cell_behind_its_heading() -> None:
         "    take 8",
         "    GPUs",
     ]
+    assert printed(key_value_table([("a key of many words", "value")]), 12) == ["a key of", "many words", "    value"]
     assert printed(table(prose=False), 30)[:3] == ["scout", "  bits 16, engine llama.cpp,", "    fits"]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from itertools import groupby
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -20,6 +21,9 @@ PLAIN_FORMS: Final = ((2, False), (1, False))
 INDENT: Final = 2
 #: Columns of the terminal that prose needs beside the other cells, to be readable.
 MIN_PROSE_WIDTH: Final = 24
+
+#: Cells and a style.
+Row: TypeAlias = tuple[Sequence[Text], str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,7 @@ class ResponsiveTable:
         self._columns = columns
         self._prose = prose
         self._grouped = grouped
-        self._rows: list[tuple[Sequence[Text], str]] = []
+        self._rows: list[Row] = []
 
     def add_row(self, *cells: str | Text, style: str = "") -> None:
         """Append a row; ``style`` applies to all of it."""
@@ -88,38 +92,38 @@ class ResponsiveTable:
         columns, widths = self._columns[inner.start : -1 if below else None], widths[inner.start :]
         if any(column.heading for column in columns):
             yield _line([Text(column.heading) for column in columns], columns, widths, gap, "dim")
-        title = None
-        for cells, style in self._rows:
-            row, first = list(cells[inner]), cells[0].plain
-            if self._grouped and below and first != title:
-                yield Text(first, style="bold")
-            elif self._grouped and not below and first == title:
-                row[0] = Text()
-            title = first
-            line = _line(row, columns, widths, gap, style)
-            if not self._prose:
-                yield line
-                continue
-            filled = max((n for n, cell in enumerate(row, 1) if cell.plain), default=0) if below else len(row)
-            start = sum(widths[:filled]) + gap * filled
-            yield from _with_prose(line, start, cells[-1], width, console, below=below)
+        for title, rows in groupby(self._rows, _title):
+            if self._grouped and below:
+                yield Text(title, style="bold")
+            for number, (cells, style) in enumerate(rows):
+                row = list(cells[inner])
+                if self._grouped and not below and number:
+                    row[0] = Text()
+                line = _line(row, columns, widths, gap, style)
+                if not self._prose:
+                    yield line
+                    continue
+                filled = max((n for n, cell in enumerate(row, 1) if cell.plain), default=0) if below else len(row)
+                start = sum(widths[:filled]) + gap * filled
+                yield from _with_prose(line, start, cells[-1], width, console, below=below)
 
     def _listed(self, console: Console, width: int) -> Iterator[Text]:
         """The first cell of each row as a title, below it the others behind their headings."""
         headings = [column.heading for column in self._columns]
         inner, separator = slice(1, -1 if self._prose else None), ", " if any(headings) else "  "
-        title = None
-        for cells, style in self._rows:
-            if cells[0].plain != title:
-                title = cells[0].plain
-                yield Text(title, style="bold")
-            named = zip(headings[inner], cells[inner], strict=True)
-            body = Text(separator).join(
-                Text.assemble((f"{heading} " if heading else "", "dim"), cell) for heading, cell in named if cell.plain
-            )
-            yield from _wrapped(Text(" " * INDENT, style=style), body, 2 * INDENT, width, console)
-            if self._prose:
-                yield from _wrapped(Text(" " * 2 * INDENT, style=style), cells[-1], 2 * INDENT, width, console)
+        for title, rows in groupby(self._rows, _title):
+            yield Text(title, style="bold")
+            for cells, style in rows:
+                named = zip(headings[inner], cells[inner], strict=True)
+                body = Text(separator).join(
+                    Text.assemble((f"{heading} " if heading else "", "dim"), cell)
+                    for heading, cell in named
+                    if cell.plain
+                )
+                if body:
+                    yield from _wrapped(Text(" " * INDENT, style=style), body, 2 * INDENT, width, console)
+                if self._prose and cells[-1]:
+                    yield from _wrapped(Text(" " * 2 * INDENT, style=style), cells[-1], 2 * INDENT, width, console)
 
 
 def key_value_table(pairs: Iterable[tuple[str, str | Text]]) -> ResponsiveTable:
@@ -128,6 +132,10 @@ def key_value_table(pairs: Iterable[tuple[str, str | Text]]) -> ResponsiveTable:
     for name, value in pairs:
         table.add_row(name, value)
     return table
+
+
+def _title(row: Row) -> str:
+    return row[0][0].plain
 
 
 def _line(cells: Sequence[Text], columns: Sequence[Column], widths: Sequence[int], gap: int, style: str) -> Text:
