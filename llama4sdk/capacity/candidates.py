@@ -68,7 +68,7 @@ class Candidate(Value):
 
     @property
     def option(self) -> Option:
-        """What its rank depends on."""
+        """The facts that its rank depends on."""
         layout = self.layout
         return Option(
             location=self.location,
@@ -77,7 +77,7 @@ class Candidate(Value):
             context=layout.context,
             crowded=self._crowded,
             guessed=self.label == "guessed",
-            native=layout.support[0] == "native",
+            native_format=layout.support[0] == "native",
             devices=len(layout.devices),
         )
 
@@ -96,25 +96,25 @@ class Candidate(Value):
         return any(share.total > FILLED_SHARE * share.room for share in layout.shares)
 
 
-def rank(found: Sequence[Candidate], prefer: Preference = "balanced") -> list[Candidate]:
+def rank(every: Sequence[Candidate], prefer: Preference = "balanced") -> list[Candidate]:
     """The candidates that fit and are not refused, best first."""
-    usable = [candidate for candidate in found if candidate.layout.usable]
+    usable = [candidate for candidate in every if candidate.layout.usable]
     return best_first(usable, lambda candidate: candidate.option, prefer)
 
 
-def best_of_each(found: Sequence[Candidate], prefer: Preference = "balanced") -> list[Candidate]:
+def best_of_each(every: Sequence[Candidate], prefer: Preference = "balanced") -> list[Candidate]:
     """For every model, engine and precision the best layout; where none can run, the one that lacks least."""
     groups: dict[tuple[str, str, str], list[Candidate]] = {}
-    for candidate in found:
+    for candidate in every:
         layout = candidate.layout
         groups.setdefault((layout.model, layout.engine, layout.precision), []).append(candidate)
     return [best_or_nearest(group, prefer) for group in groups.values()]
 
 
-def best_or_nearest(found: Sequence[Candidate], prefer: Preference = "balanced") -> Candidate:
+def best_or_nearest(every: Sequence[Candidate], prefer: Preference = "balanced") -> Candidate:
     """The best that can run; where none can, the one that lacks least."""
-    ranked = rank(found, prefer)
-    return ranked[0] if ranked else min(found, key=lambda candidate: candidate.layout.missing)
+    ranked = rank(every, prefer)
+    return ranked[0] if ranked else min(every, key=lambda candidate: candidate.layout.missing)
 
 
 def candidates(

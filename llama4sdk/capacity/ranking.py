@@ -68,7 +68,7 @@ class Option:
     #: Whether the speed is an analogy, and not computed from measurements of the engine.
     guessed: bool = False
     #: Whether the device calculates in the weights' format.
-    native: bool = True
+    native_format: bool = True
     devices: int = 1
     #: US dollars for a million tokens; infinity where no price is known.
     dollars: float = 0.0
@@ -151,7 +151,7 @@ _MOST_BITS: Final = Criterion(MORE_PRECISION, lambda o: -_bits_worth_having(o))
 _FASTER: Final = Criterion(FASTER, lambda o: -_pace(o))
 _SURE: Final = Criterion("its engine's speed was measured, not guessed", lambda o: o.guessed)
 _MORE_BITS: Final = Criterion(MORE_PRECISION, lambda o: -o.bits)
-_NATIVE: Final = Criterion("its device calculates in the weights' format", lambda o: not o.native)
+_NATIVE: Final = Criterion("its device calculates in the weights' format", lambda o: not o.native_format)
 _FASTEST: Final = Criterion(FASTER, lambda o: -o.speed)
 _FEWER_DEVICES: Final = Criterion("it takes fewer devices", lambda o: o.devices)
 _LONGER: Final = Criterion("its context is longer", lambda o: -o.context)

@@ -37,7 +37,7 @@ def advantage(winner: Bid, loser: Bid) -> str:
 
 
 def option_of(bid: Bid) -> Option:
-    """What the rank of an offer depends on.
+    """The facts that the rank of an offer depends on.
 
     An offer names the middle of the predicted speeds; one that names none is taken to be bearable.
     """

@@ -79,7 +79,7 @@ def _plan(
         decisions=(
             Decision(what="model", value=offer.model, reason=_model_reason(need, named=named)),
             Decision(what="backend", value=winner.backend, reason=_backend_reason(ranked, explicit)),
-            *_details(offer, need),
+            *_offer_decisions(offer, need),
         ),
         rejections=tuple(rejections),
     )
@@ -104,19 +104,19 @@ def _backend_reason(ranked: Sequence[Bid], explicit: str | None) -> str:
     return f"{advantage(ranked[0], ranked[1])} (over '{ranked[1].backend}')"
 
 
-def _details(offer: Offer, need: Need) -> tuple[Decision, ...]:
+def _offer_decisions(offer: Offer, need: Need) -> tuple[Decision, ...]:
     decisions = [Decision(what="placement", value=str(offer.placement), reason=offer.reason)]
     if offer.quantization is not None:
-        asked = need.quantization is not None
-        reason = "it was asked for" if asked else offer.quantization_reason or _precision_reason(offer.quantization)
+        own_reason = offer.quantization_reason or _precision_reason(offer.quantization)
+        reason = "it was asked for" if need.quantization else own_reason
         decisions.append(Decision(what="quantization", value=str(offer.quantization), reason=reason))
-    elsewhere = offer.placement.kind == "remote"
-    usual = "it is what is accepted there" if elsewhere else "it is what the model and the memory allow by default"
+    is_remote = offer.placement.kind == "remote"
+    usual = "it is what is accepted there" if is_remote else "it is what the model and the memory allow by default"
     reason = "it was asked for" if need.context_length else usual
     decisions.append(Decision(what="context", value=f"{offer.context_length} tokens", reason=reason))
-    if wanted := [*sorted(need.features), *sorted(need.languages)]:
+    if requirements := [*sorted(need.features), *sorted(need.languages)]:
         decisions.append(
-            Decision(what="needs", value=", ".join(wanted), reason="they were asked for, and are supported")
+            Decision(what="needs", value=", ".join(requirements), reason="they were asked for, and are supported")
         )
     if need.batch > 1:
         reason = "it was asked for; each has that context for itself"
@@ -129,13 +129,12 @@ def _precision_reason(quantization: Quantization | QuantizationConfig) -> str:
 
 
 def _notice(model: str, hardware: Hardware) -> str | None:
-    """Whoever gets the demo model is told so, and what Scout would need."""
+    """The line that says that this is the demo model, and what Scout would need; ``None`` for other models."""
     if model != catalog.DEMO.name:
         return None
-    least = catalog.SCOUT.weight_bytes(Quantization.INT4) or 0
-    full = catalog.SCOUT.weight_bytes(Quantization.BF16) or 0
-    have = max([hardware.free_memory, *(device.free_memory for device in hardware.devices)])
+    in_int4, in_bf16 = (catalog.SCOUT.weight_bytes(scheme) or 0 for scheme in (Quantization.INT4, Quantization.BF16))
+    most_free = max([hardware.free_memory, *(device.free_memory for device in hardware.devices)])
     return (
-        f"This is the demo model ({catalog.DEMO.title}), not Llama 4. Scout needs {gb(least)} as int4 or {gb(full)} "
-        f"as bf16; the most memory free in one place here is {gb(have)}."
+        f"This is the demo model ({catalog.DEMO.title}), not Llama 4. Scout needs {gb(in_int4)} as int4 or "
+        f"{gb(in_bf16)} as bf16; the most memory free in one place here is {gb(most_free)}."
     )
