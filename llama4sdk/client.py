@@ -16,6 +16,7 @@ from llama4sdk.results import Completion, Embeddings, Scores
 from llama4sdk.session.session import Session
 from llama4sdk.session.validation import (
     MessagesInput,
+    as_endpoint,
     as_messages,
     chat_request,
     embed_request,
@@ -97,20 +98,9 @@ class BaseClient:
         """
         from llama4sdk.planning.policy import Policy
 
+        endpoint = as_endpoint(endpoint, api_key, http_client, asynchronous=self._asynchronous)
         self._session = Session(
-            need(
-                model,
-                device,
-                quantization,
-                context_length,
-                batch,
-                endpoint,
-                api_key,
-                needs,
-                languages,
-                http_client,
-                asynchronous=self._asynchronous,
-            ),
+            need(model, device, quantization, context_length, batch, endpoint, needs, languages),
             backend=backend,
             policy=policy or Policy(),
             hardware=hardware,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MessageLike",
     "MessagesInput",
+    "as_endpoint",
     "as_messages",
     "chat_request",
     "embed_request",
@@ -112,13 +113,9 @@ def need(
     quantization: Quantization | QuantizationConfig | str | None,
     context_length: int | None,
     batch: int | None = None,
-    endpoint: Endpoint | str | None = None,
-    api_key: str | None = None,
+    endpoint: Endpoint | None = None,
     needs: str | Iterable[str] = (),
     languages: str | Iterable[str] = (),
-    http_client: HttpClient | None = None,
-    *,
-    asynchronous: bool = False,
 ) -> Need:
     """A client's need from its arguments. Raises ConfigurationError for invalid ones."""
     from llama4sdk.backend import Need
@@ -141,23 +138,39 @@ def need(
         quantization=None if quantization is None else QuantizationConfig.of(quantization).simplest,
         context_length=context_length,
         batch=batch or 1,
-        endpoint=_with_http_client(_as_endpoint(endpoint, api_key), http_client, asynchronous=asynchronous),
+        endpoint=endpoint,
     )
 
 
-def _with_http_client(
-    endpoint: Endpoint | None, http_client: HttpClient | None, *, asynchronous: bool
+def as_endpoint(
+    endpoint: Endpoint | str | None, api_key: str | None, http_client: HttpClient | None, *, asynchronous: bool
 ) -> Endpoint | None:
-    """The endpoint with the user's HTTP client. Raises ConfigurationError for one that this client cannot use."""
+    """An endpoint from a client's arguments. Raises ConfigurationError for invalid ones; errors never repeat the key.
+
+    ``asynchronous`` says whether the client can use an asynchronous HTTP client.
+    """
     from llama4sdk.endpoint import Endpoint, is_async_client, is_http_client
 
+    address, key = cast("tuple[object, object]", (endpoint, api_key))
+    if not isinstance(address, Endpoint | str | None) or not isinstance(key, str | None):
+        raise ConfigurationError(
+            "The endpoint or its key is neither text nor an Endpoint.",
+            hint="Pass endpoint='https://host/v1' or an Endpoint, and api_key as a string.",
+        )
+    changes: dict[str, object] = {}
+    if api_key is not None:
+        changes["api_key"] = _parse_api_key(api_key)
     if http_client is not None:
         if not is_http_client(http_client):
             raise ConfigurationError(
                 "The http_client is no client of httpx.",
                 hint="Pass an httpx.Client; AsyncClient takes an httpx.AsyncClient, too.",
             )
-        endpoint = (endpoint or Endpoint()).model_copy(update={"http_client": http_client})
+        changes["http_client"] = http_client
+    if isinstance(endpoint, str):
+        endpoint = _parse_address(endpoint)
+    if changes:
+        endpoint = (endpoint or Endpoint()).model_copy(update=changes)
     if endpoint is not None and is_async_client(endpoint.http_client) and not asynchronous:
         raise ConfigurationError(
             "The http_client is asynchronous, and Client is not: an httpx.AsyncClient belongs to one event loop.",
@@ -166,31 +179,24 @@ def _with_http_client(
     return endpoint
 
 
-def _as_endpoint(endpoint: Endpoint | str | None, api_key: str | None) -> Endpoint | None:
-    """An endpoint from an address, a key, or both. Errors never repeat the key."""
-    from llama4sdk.endpoint import Endpoint
-
-    address, key = cast("tuple[object, object]", (endpoint, api_key))
-    if not isinstance(address, Endpoint | str | None) or not isinstance(key, str | None):
-        raise ConfigurationError(
-            "The endpoint or its key is neither text nor an Endpoint.",
-            hint="Pass endpoint='https://host/v1' or an Endpoint, and api_key as a string.",
-        )
-    if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key.strip()):
+def _parse_api_key(api_key: str) -> SecretStr:
+    if not (api_key.isascii() and api_key.isprintable() and api_key.strip()):
         raise ConfigurationError(
             "The api_key is empty, or has characters that no key has.", hint="Look for line breaks and quotes."
         )
-    if isinstance(endpoint, str):
-        try:
-            endpoint = Endpoint(url=endpoint)
-        except ValidationError as error:
-            raise ConfigurationError(
-                f"That is no address: {error.errors(include_input=False)[0]['msg'].removeprefix('Value error, ')}.",
-                hint="Write https://host/v1, with the key in api_key.",
-            ) from None
-    if api_key is None:
-        return endpoint
-    return (endpoint or Endpoint()).model_copy(update={"api_key": SecretStr(api_key.strip())})
+    return SecretStr(api_key.strip())
+
+
+def _parse_address(address: str) -> Endpoint:
+    from llama4sdk.endpoint import Endpoint
+
+    try:
+        return Endpoint(url=address)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"That is no address: {error.errors(include_input=False)[0]['msg'].removeprefix('Value error, ')}.",
+            hint="Write https://host/v1, with the key in api_key.",
+        ) from None
 
 
 def _spelled(names: str | Iterable[str], known: Iterable[str], kind: str) -> frozenset[str]:
