@@ -54,7 +54,7 @@ NEED_HELP: Final = "What requests will use: images, tools, json_schema, embed, â
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What to run and where; ``None`` leaves it to the planner."""
+    """The model to run, and how; ``None`` leaves a choice to the planner."""
 
     model: Annotated[str | None, _target("--model", "-m", help=MODEL_HELP)] = None
     backend: Annotated[str | None, _target("--backend", "-b", help="See 'llama4sdk backends'.")] = None
@@ -104,7 +104,7 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputFormat:
-    """What the answer must look like; at most one of them."""
+    """The form that the answer must have; at most one can be set."""
 
     schema: Annotated[Path | None, _shape(help="JSON of the JSON schema in this file.")] = None
     regex: Annotated[str | None, _shape(help="Text that this regular expression matches.")] = None
