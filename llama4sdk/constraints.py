@@ -117,14 +117,14 @@ class _ClosedObjects(GenerateJsonSchema):
     """Forbid additional fields, which a model would write and pydantic ignore."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
-        return _without_additional_fields(super().model_schema(schema))
+        return _forbid_additional_fields(super().model_schema(schema))
 
     def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
-        return _without_additional_fields(super().dataclass_schema(schema))
+        return _forbid_additional_fields(super().dataclass_schema(schema))
 
     def typed_dict_schema(self, schema: core_schema.TypedDictSchema) -> JsonSchemaValue:
-        return _without_additional_fields(super().typed_dict_schema(schema))
+        return _forbid_additional_fields(super().typed_dict_schema(schema))
 
 
-def _without_additional_fields(definition: JsonSchemaValue) -> JsonSchemaValue:
+def _forbid_additional_fields(definition: JsonSchemaValue) -> JsonSchemaValue:
     return {"additionalProperties": False} | definition if "properties" in definition else definition

@@ -137,7 +137,7 @@ class VideoPart(Value):
     def _sample(cls, file: BinaryIO | bytes, count: int, max_tiles: MaxTiles) -> VideoPart:
         if not 1 <= count <= MAX_VIDEO_FRAMES:
             raise InvalidRequestError(f"frames is {count}.", hint=f"Take 1 to {MAX_VIDEO_FRAMES} frames of a video.")
-        with _requiring_pillow():
+        with _explain_missing_pillow():
             from llama4sdk.llama4.images.video import read_frames
 
         return cls.from_frames(read_frames(file, count), max_tiles=max_tiles)
@@ -207,7 +207,7 @@ def _image_part(frame: Frame, max_tiles: MaxTiles) -> ImagePart:
             return ImagePart(data=frame, max_tiles=max_tiles)
         case str() | Path():
             return ImagePart.from_path(frame, max_tiles=max_tiles)
-    with _requiring_pillow():
+    with _explain_missing_pillow():
         import numpy as np
         from PIL import Image
     if isinstance(frame, np.ndarray):
@@ -221,7 +221,7 @@ def _image_part(frame: Frame, max_tiles: MaxTiles) -> ImagePart:
 
 
 @contextmanager
-def _requiring_pillow() -> Iterator[None]:
+def _explain_missing_pillow() -> Iterator[None]:
     try:
         yield
     except ImportError as error:

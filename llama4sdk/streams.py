@@ -105,7 +105,7 @@ class _EventLog(Generic[Parsed]):
             self._ended = True
         return event
 
-    def _interrupted(self) -> StreamInterruptedError:
+    def _interruption(self) -> StreamInterruptedError:
         self._ended = True
         return StreamInterruptedError(
             f"The stream from '{self.backend}' ended without its finish marker.",
@@ -139,7 +139,7 @@ class Stream(_EventLog[Parsed], Iterator[Event]):
         try:
             event = next(self._events)
         except StopIteration:
-            raise self._interrupted() from None
+            raise self._interruption() from None
         except Exception as error:
             self._fail(error)
             raise
@@ -202,7 +202,7 @@ class AsyncStream(_EventLog[Parsed], AsyncIterator[Event]):
         try:
             event = await anext(self._events)
         except StopAsyncIteration:
-            raise self._interrupted() from None
+            raise self._interruption() from None
         except Exception as error:
             self._fail(error)
             raise

@@ -38,7 +38,7 @@ class Budget:
             if self.limit is not None and self._spent + self._reserved + amount > self.limit + ROUNDING_DOLLARS:
                 left = self.limit - self._spent - self._reserved
                 tokens = int((left - prompt_cost + ROUNDING_DOLLARS) / token_cost) if token_cost > 0 else 0
-                raise self._exceeded(self.limit, left, amount, tokens if tokens > 0 else None)
+                raise self._exceeded_error(self.limit, left, amount, tokens if tokens > 0 else None)
             self._reserved += amount
         return Reservation(self, amount)
 
@@ -47,7 +47,7 @@ class Budget:
             self._reserved -= amount
             self._spent += cost
 
-    def _exceeded(self, limit: float, left: float, amount: float, max_tokens: int | None) -> BudgetExceededError:
+    def _exceeded_error(self, limit: float, left: float, amount: float, max_tokens: int | None) -> BudgetExceededError:
         reserved = self._reserved
         under_way = f", {dollars(reserved)} reserved for requests under way" if reserved > ROUNDING_DOLLARS else ""
         remedy = f"With max_tokens={max_tokens} it would fit" if max_tokens else "Shorten the prompt: no answer fits"

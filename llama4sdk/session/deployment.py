@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from llama4sdk.progress import Progress
     from llama4sdk.registry import Registry
 
-__all__ = ["Deployment", "Environment", "LoadedModel", "backend_errors", "client_closed"]
+__all__ = ["Deployment", "Environment", "LoadedModel", "backend_errors", "closed_client_error"]
 
 logger = logging.getLogger("llama4sdk")
 
@@ -145,7 +145,7 @@ class Deployment:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise client_closed()
+            raise closed_client_error()
 
     def _make_plan(self, hardware: Hardware) -> Plan:
         from llama4sdk.planning import planner
@@ -195,28 +195,28 @@ class Deployment:
             return self._connect(plan, progress)
         except DeviceMemoryError as error:
             if not self._environment.probed:
-                raise self._too_large(plan, error) from error
+                raise self._memory_error(plan, error) from error
             logger.warning("The plan no longer fits: %s Planning again for the memory that is free now.", error.message)
         self._environment.discard_hardware()
         try:
             plan = self._plan = self._make_plan(self._environment.hardware)
             return self._connect(plan, progress)
         except (DeviceMemoryError, NoBackendError) as error:
-            raise self._too_large(plan, error) from error
+            raise self._memory_error(plan, error) from error
 
     def _connect(self, plan: Plan, progress: Progress | None) -> LoadedModel:
         with backend_errors(plan.backend, f"loading '{plan.model}'"):
             backend = self._environment.registry.backend(plan.backend)
             return LoadedModel(plan, backend.connect(plan, self._need, progress=progress))
 
-    def _too_large(self, plan: Plan, error: Llama4Error) -> DeviceMemoryError:
+    def _memory_error(self, plan: Plan, error: Llama4Error) -> DeviceMemoryError:
         """The error for a plan that does not fit, with the best plan that needs less memory."""
         from llama4sdk.planning.rejections import memory_error
 
         return memory_error(plan, self._environment.hardware, error, self._make_plan)
 
 
-def client_closed() -> ClientClosedError:
+def closed_client_error() -> ClientClosedError:
     """The error of a client that was closed."""
     return ClientClosedError("This client is closed.", hint="Make a new Client.")
 

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from llama4sdk.errors import ConfigurationError
-from llama4sdk.session.deployment import Deployment, Environment, client_closed
+from llama4sdk.session.deployment import Deployment, Environment, closed_client_error
 
 if TYPE_CHECKING:
     from llama4sdk.backend import Engine, Need
@@ -40,17 +40,17 @@ class DeploymentPool:
         ClientClosedError.
         """
         if self._closed:
-            raise client_closed()
+            raise closed_client_error()
         deployments = self._deployments.get(model)
         if deployments is None:
             created = self._create(model)
             with self._lock:
                 if self._closed:
-                    raise client_closed()
+                    raise closed_client_error()
                 deployments = self._deployments.setdefault(model, created)
         return deployments
 
-    def loaded(self, model: str | None) -> bool:
+    def is_loaded(self, model: str | None) -> bool:
         """Whether the client's own deployment of a model has its engine."""
         deployments = self._deployments.get(model)
         return deployments is not None and deployments[0].loaded

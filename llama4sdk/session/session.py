@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 from llama4sdk.errors import ConfigurationError, InvalidRequestError
 from llama4sdk.session.budget import Budget
-from llama4sdk.session.deployment import Environment, backend_errors, client_closed
+from llama4sdk.session.deployment import Environment, backend_errors, closed_client_error
 from llama4sdk.session.deployment_pool import DeploymentPool
 from llama4sdk.session.dispatch import Dispatch
 from llama4sdk.session.preflight import check_score
@@ -107,7 +107,7 @@ class Session:
             dispatch.prepare(request)
             return dispatch
 
-        loaded = self._router is None and self._pool.loaded(None if self.model else model)
+        loaded = self._router is None and self._pool.is_loaded(None if self.model else model)
         dispatch = prepare() if loaded else await run_in_thread(prepare)
         stream: AsyncStream[Any] = AsyncStream(
             dispatch.aevents(request), origin=dispatch.origin, constraint=request.constraint
@@ -170,7 +170,7 @@ class Session:
         """Close a stream with the client."""
         with self._lock:
             if self._closed:
-                raise client_closed()
+                raise closed_client_error()
             self._streams.add(stream)
         return stream
 

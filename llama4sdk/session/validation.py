@@ -70,13 +70,13 @@ def chat_request(
     """A chat request. Raises InvalidRequestError or UnknownOptionError."""
     fields: dict[str, object] = {"messages": as_messages(messages), "tools": as_tools(tools) if tools else ()}
     hint = TOOL_CHOICE_HINT if fields["messages"] else MESSAGE_HINT
-    return _validated(Request, fields | _option_fields(options, ChatOptions, schema), "request", hint)
+    return _validate(Request, fields | _option_fields(options, ChatOptions, schema), "request", hint)
 
 
 def generate_request(prompt: str, options: GenerateOptions, schema: object = None) -> Request:
     """A request to continue raw text. Raises InvalidRequestError or UnknownOptionError."""
     fields = {"prompt": prompt} | _option_fields(options, GenerateOptions, schema)
-    return _validated(Request, fields, "request", "Pass some text to continue.")
+    return _validate(Request, fields, "request", "Pass some text to continue.")
 
 
 def read_difficulty(options: GenerateOptions) -> Difficulty | None:
@@ -92,7 +92,7 @@ def embed_request(inputs: str | Sequence[str], pooling: Pooling, *, normalize: b
     texts = (inputs,) if isinstance(inputs, str) else tuple(inputs)
     hint = "Pass one text or a list of texts, none of them empty."
     fields = {"inputs": texts, "pooling": pooling, "normalize": normalize}
-    return _validated(EmbedRequest, fields, "request", hint)
+    return _validate(EmbedRequest, fields, "request", hint)
 
 
 def score_request(
@@ -104,7 +104,7 @@ def score_request(
     """A request to score raw text, given as a string, or messages. Raises InvalidRequestError."""
     scored = {"prompt": input} if isinstance(input, str) else {"messages": as_messages(input)}
     hint = "Pass some text or messages; top is 0 to 20, and a window is longer than its stride."
-    return _validated(ScoreRequest, scored | {"top": top, "window": window, "stride": stride}, "request", hint)
+    return _validate(ScoreRequest, scored | {"top": top, "window": window, "stride": stride}, "request", hint)
 
 
 def need(
@@ -132,8 +132,8 @@ def need(
     languages_known = {language for spec in models.MODELS for language in spec.languages}
     return Need(
         model=None if model is None else str(model),
-        features=cast("frozenset[Feature]", _spelled(needs, get_args(Feature), "feature")),
-        languages=_spelled(languages, languages_known, "language"),
+        features=cast("frozenset[Feature]", _match_spelling(needs, get_args(Feature), "feature")),
+        languages=_match_spelling(languages, languages_known, "language"),
         device=device,
         quantization=None if quantization is None else QuantizationConfig.of(quantization).simplest,
         context_length=context_length,
@@ -199,7 +199,7 @@ def _parse_address(address: str) -> Endpoint:
         ) from None
 
 
-def _spelled(names: str | Iterable[str], known: Iterable[str], kind: str) -> frozenset[str]:
+def _match_spelling(names: str | Iterable[str], known: Iterable[str], kind: str) -> frozenset[str]:
     """Correct the case of names to that of the known ones; a string is one name. Raises ConfigurationError."""
     spellings = {name.lower(): name for name in known}
     lowered = [str(name).lower() for name in ([names] if isinstance(names, str) else names)]
@@ -222,7 +222,7 @@ def as_messages(messages: MessagesInput) -> tuple[Message, ...]:
 
 
 def _as_message(message: MessageLike | MessageView, index: int) -> Message:
-    return message if isinstance(message, Message) else _validated(Message, message, f"message {index}", MESSAGE_HINT)
+    return message if isinstance(message, Message) else _validate(Message, message, f"message {index}", MESSAGE_HINT)
 
 
 def _option_fields(options: Mapping[str, object], known: type[GenerateOptions], schema: object) -> dict[str, object]:
@@ -235,11 +235,11 @@ def _option_fields(options: Mapping[str, object], known: type[GenerateOptions], 
     fields = {name: options[name] for name in Request.model_fields if name in options}
     if sampling := {name: options[name] for name in SamplingParams.model_fields if name in options}:
         hint = "llama4sdk.SamplingParams lists every option with its range."
-        fields["sampling"] = _validated(SamplingParams, sampling, "option", hint)
+        fields["sampling"] = _validate(SamplingParams, sampling, "option", hint)
     return fields | {"constraint": as_constraint(schema, options.get("regex"), options.get("grammar"))}
 
 
-def _validated(kind: type[V], fields: object, noun: str, hint: str) -> V:
+def _validate(kind: type[V], fields: object, noun: str, hint: str) -> V:
     try:
         return kind.model_validate(fields, from_attributes=True)
     except ValidationError as error:
