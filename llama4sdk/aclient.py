@@ -44,8 +44,8 @@ T = TypeVar("T", default=JsonValue)
 class AsyncClient(BaseClient):
     """A Llama 4 model for asyncio: the methods of ``Client``, awaited, and streams that are read with ``async for``.
 
-    Planning and loading run in threads, so does an engine that is not asynchronous itself. Cancelling a call stops its
-    work. The errors are those of ``Client``.
+    Planning and loading run in threads, and so do engines that are not asynchronous themselves. Cancelling ``chat``,
+    ``generate``, ``run_tools``, ``score`` or ``batch`` stops the work. The errors are those of ``Client``.
     """
 
     _asynchronous = True

@@ -202,6 +202,8 @@ def test_the_step_limit_is_an_error_that_keeps_the_conversation(run: Run) -> Non
         run([calls(("get_weather", '{"city": "Lima"}'))], get_weather, max_steps=3)
     assert [message.role for message in caught.value.messages] == ["user", *["assistant", "tool"] * 2, "assistant"]
     assert caught.value.hint
+    with Client("echo") as client:
+        assert client.chat([*caught.value.messages, {"role": "user", "content": "Go on."}]).text == "Go on."
 
 
 @pytest.mark.parametrize("tool", [Search, Tool(name="x"), 5])
