@@ -151,7 +151,7 @@ def timed(
     weights = weights or class_bytes(model, layout.precision)
     unknown = any(d.id in layout.devices and accelerator_of(d) is None for d in machine.devices)
     guessed = unknown or any(part.calibration.label == "guessed" for part in parts)
-    context, batch = min(layout.context, SHORT_PROMPT), layout.batch if engine.shares_steps else 1
+    context, batch = min(layout.context, SHORT_PROMPT), layout.batch
     return Candidate(
         layout=layout,
         decode=decode_speed(model.config, weights, parts, context=context, batch=batch, value_bytes=layout.kv_bytes),

@@ -73,8 +73,6 @@ class EngineProfile(Value):
     kv: str
     #: Sizes that a value of its cache can have, largest first.
     kv_bytes: tuple[float, ...] = (2,)
-    #: Whether requests at once go through the network together, so that weights are read once for all of them.
-    shares_steps: bool = True
     #: The device's context and the engine's own libraries.
     runtime: int
     #: Activations of one block of a prompt, graphs, buffers.
@@ -159,7 +157,6 @@ TORCH: Final = TorchProfile(
     kinds=frozenset({"cuda", "rocm"}),
     precisions=("bf16", "fp8", "int8", "int4"),
     kv="llama4sdk",
-    shares_steps=False,
     runtime=torch_memory.RUNTIME_BYTES["accelerator"],
     workspace=0,
     calibration="torch",

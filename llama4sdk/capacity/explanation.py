@@ -171,7 +171,7 @@ def _speed(plan: Plan, model: ModelFacts, engine: EngineProfile, candidate: Cand
     if parts is None or candidate.decode is None or candidate.prefill is None:
         unknown = Figure(what="bandwidth", value=0, unit="bytes/s", label="guessed", note="nothing is known of it")
         return Section(title="Speed", figures=(unknown,))
-    note = f"{_describe_answers(plan, engine)} behind {SHORT_PROMPT} tokens"
+    note = f"{_describe_answers(plan)} behind {SHORT_PROMPT} tokens"
     figures = [figure for part in parts for figure in _part(part, plan, model, engine, machine, alone=len(parts) == 1)]
     figures.append(Figure(what="answering", value=candidate.decode, unit="tokens/s", label=candidate.label, note=note))
     note = f"a prompt of {SHORT_PROMPT} tokens"
@@ -179,12 +179,11 @@ def _speed(plan: Plan, model: ModelFacts, engine: EngineProfile, candidate: Cand
     return Section(title="Speed", figures=tuple(figures))
 
 
-def _describe_answers(plan: Plan, engine: EngineProfile) -> str:
+def _describe_answers(plan: Plan) -> str:
     batch = plan.batch or 1
     if batch == 1:
         return "one answer"
-    manner = "in steps that they share" if engine.shares_steps else "taking turns: each at a share of it"
-    return f"{batch} answers together, {manner},"
+    return f"{batch} answers together, in steps that they share,"
 
 
 def _part(
@@ -192,7 +191,7 @@ def _part(
 ) -> Iterator[Figure]:
     config, calibration, site = model.config, part.calibration, part.site
     where = "" if alone else f", {site.name}"
-    batch = (plan.batch or 1) if engine.shares_steps else 1
+    batch = plan.batch or 1
     read_bytes = step_bytes(config, plan_weight_bytes(plan), part.modules, tokens=batch, experts=part.experts)
     note = (
         f"{config.experts_per_token} of {config.num_experts} routed experts in each mixture"

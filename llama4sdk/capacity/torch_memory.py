@@ -1,8 +1,8 @@
 """Memory of the torch engine on one device, part by part: for its own offers, and for comparisons of engines. Pure.
 
 Weights and cache are exact. Workspace and runtime are modelled, and checked against what a process was seen to take
-(``benchmarks/memory.py``). Requests that are answered at once go through the network each for itself, so each has a
-cache and a workspace of its own.
+(``benchmarks/memory.py``). Requests that are answered at once share steps: each has a cache of its own, and all of them
+one workspace.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ ALLOCATOR_SLACK_BYTES: Final = 14 * 10**6
 #: Bytes for each token of the vocabulary while one is sampled: its logit, as made and as float32, penalized, sorted
 #: with its number, as probability and noise, as log-probability, and whether it was used before and is allowed.
 SAMPLING_BYTES: Final = 40
+
+#: Bytes of a logit of one more request in a step: as made, as float32, and whether the token was used before.
+LOGIT_BYTES: Final = 9
 
 #: The pieces in which quantized weights are unpacked, 2**18 values at a time, several times over.
 UNPACKING_BYTES: Final = 6 * 2**20
@@ -114,7 +117,7 @@ def workspace_bytes(
 ) -> int:
     """A prompt block's activations and masks, one layer's old cache while it grows, one matrix's values, the logits.
 
-    Of ``batch`` requests at once.
+    A step works on one block at a time; of ``batch`` requests it makes as many rows of logits.
     """
     width = scheme.dtype.bits // 8
     block = min(PROMPT_BLOCK, context)
@@ -123,7 +126,8 @@ def workspace_bytes(
         _activation_bytes(config, block, width) + _mask_bytes(config, block, context, width, memory_kind) + growing
     )
     request += _unpacked_bytes(config, scheme) + SAMPLING_BYTES * config.vocab_size + ALLOCATOR_SLACK_BYTES
-    return max(request, VISION_WORKSPACE_BYTES if vision else 0) * batch
+    logits = LOGIT_BYTES * config.vocab_size * (batch - 1)
+    return max(request, VISION_WORKSPACE_BYTES if vision else 0) + logits
 
 
 def scored_rows(config: TextConfig, value_bytes: int) -> int:

@@ -17,13 +17,14 @@ from llama4sdk.results import MEMORY_TOLERANCE, Memory
 if TYPE_CHECKING:
     from llama4sdk.plan import Plan
 
-__all__ = ["MemoryMeter", "own_memory", "request_bytes", "require_room"]
+__all__ = ["MemoryMeter", "own_memory", "require_room"]
 
 logger = logging.getLogger("llama4sdk")
 
-INTERVAL: Final = 0.005
-"""Seconds between two looks while long work is done."""
+#: Seconds between two measurements while long work is done.
+MEASURE_SECONDS: Final = 0.005
 
+#: Linux' own count of this process's pages.
 STATM: Final = Path("/proc/self/statm")
 
 
@@ -36,19 +37,13 @@ def own_memory() -> int | None:
     return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
 
 
-def request_bytes(plan: Plan) -> int:
-    """What each of the plan's batch takes of its first device, beside what they share."""
-    parts = next(iter(plan.breakdown.values()), {})
-    return (parts.get("kv_cache", 0) + parts.get("workspace", 0)) // (plan.batch or 1)
-
-
 def require_room(plan: Plan, have: int) -> None:
     """Raise DeviceMemoryError where less is free by now than the plan takes, before the system ends the process."""
-    place = plan.placement.devices[0]
-    need = plan.memory.get(place, 0) - plan.breakdown.get(place, {}).get("runtime", 0)  # that is taken already
+    device = plan.placement.devices[0]
+    need = plan.memory.get(device, 0) - plan.breakdown.get(device, {}).get("runtime", 0)  # that is taken already
     if need > have:
         raise DeviceMemoryError(
-            f"Loading takes {gb(need)} on {place}, where {gb(have)} are free now.",
+            f"Loading takes {gb(need)} on {device}, where {gb(have)} are free now.",
             need=need,
             have=have,
             hint="Free some memory, or make a new plan.",
@@ -56,13 +51,13 @@ def require_room(plan: Plan, have: int) -> None:
 
 
 class MemoryMeter:
-    """The peak since it was made. On an accelerator it is what ``allocated`` says: the most so far, in bytes.
+    """Measures the peak of an engine's memory since the meter was made.
 
-    On a processor it is how much the process grew while the engine was at work: what it grows or shrinks by at other
-    times, between two pieces of an answer too, is the program's own, and left out. What other threads take while the
-    engine works cannot be told apart, and is in it.
+    On an accelerator it is the most that ``allocated`` reports, in bytes. On a processor it is how much the process
+    grew while the engine was at work. Growth at other times, between two pieces of an answer too, is the program's own
+    and not counted; growth of other threads during the engine's work cannot be told apart and is counted.
 
-    Says once, as a warning, when the plan is exceeded by more than ``MEMORY_TOLERANCE``.
+    Warns once when the plan is exceeded by more than ``MEMORY_TOLERANCE``.
     """
 
     def __init__(self, plan: Plan, allocated: Callable[[], int] | None = None) -> None:
@@ -71,21 +66,19 @@ class MemoryMeter:
         self._allocated = allocated
         self._lock = threading.Lock()
         self._at_work = 0
-        self._others: int | None = None
-        """What of the process's memory is not the engine's."""
-        self._own = 0
-        """What was the engine's when it last came to rest."""
+        self._others: int | None = None  # bytes of the process that are not the engine's
+        self._own = 0  # bytes that were the engine's when it last came to rest
         self._peak = 0
         self._warned = False
 
     @property
     def memory(self) -> Memory:
-        """What was predicted and seen so far."""
+        """The prediction, and the peak so far."""
         return Memory(predicted=self._predicted, measured={self._device: self._peak} if self._peak else {})
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """The engine is at work, for a moment: its memory is looked at after that. Takes microseconds."""
+        """Surround short work of the engine, and measure after it. Takes microseconds."""
         self._begin()
         try:
             yield
@@ -94,7 +87,7 @@ class MemoryMeter:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """The engine does something long: look all the time, then say what there is to say."""
+        """Surround long work of the engine: measure all the time, then report."""
         with self.working():
             if self._others is None:
                 yield
@@ -103,8 +96,8 @@ class MemoryMeter:
         self.report()
 
     def report(self) -> None:
-        """Warn where the plan is exceeded, unless that was said before."""
-        self._ask_device()
+        """Warn where the plan is exceeded, unless that was done before."""
+        self._measure_device()
         excess = self.memory.excess
         if excess is not None and not self._warned:
             self._warned = True
@@ -119,7 +112,7 @@ class MemoryMeter:
     def _end(self) -> None:
         with self._lock:
             self._at_work -= 1
-            self._own = max(0, self._look())
+            self._own = max(0, self._measure())
 
     def _watched(self) -> Iterator[None]:
         done = threading.Event()
@@ -132,18 +125,18 @@ class MemoryMeter:
             watch.join()
 
     def _watch(self, done: threading.Event) -> None:
-        while not done.wait(INTERVAL):
+        while not done.wait(MEASURE_SECONDS):
             with self._lock:
-                self._look()
+                self._measure()
 
-    def _look(self) -> int:
-        """Take the present state into the peak; 0 where nothing can be told."""
+    def _measure(self) -> int:
+        """Update the peak, and give the engine's bytes now; 0 where they cannot be told."""
         now = own_memory() if self._others is not None else None
         if now is None or self._others is None:
             return 0
         self._peak = max(self._peak, now - self._others)
         return now - self._others
 
-    def _ask_device(self) -> None:
+    def _measure_device(self) -> None:
         if self._device != "cpu" and self._allocated is not None:
             self._peak = self._allocated()

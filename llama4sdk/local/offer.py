@@ -127,7 +127,7 @@ def offer_setup(
         memory={room.device: size},
         breakdown={room.device: parts},
         weight_bytes=sum(_weights(parts).values()),
-        tokens_per_second=_speed(model, setup, _weights(parts), hardware),
+        tokens_per_second=_speed(model, setup, _weights(parts), hardware, batch=need.batch),
         capabilities=model.capabilities,
         reason=f"{label} with {describe_context(context, need.batch)} takes {gb(size)} of {gb(room.free)} "
         f"on {room.device}",
@@ -196,11 +196,14 @@ def _weights(parts: dict[str, int]) -> dict[ModuleClass, int]:
     return {module: parts[module] for module in get_args(ModuleClass) if module in parts}
 
 
-def _speed(model: LocalModel, setup: Setup, weights: dict[ModuleClass, int], hardware: Hardware) -> float | None:
-    """Tokens per second behind a short prompt, the middle of the prediction; ``None`` on a device nobody knows."""
+def _speed(
+    model: LocalModel, setup: Setup, weights: dict[ModuleClass, int], hardware: Hardware, *, batch: int
+) -> float | None:
+    """Tokens per second of all answers behind short prompts, the middle of the prediction; ``None`` where unknown."""
     config = QuantizationConfig.of(setup.precision)
     part = whole_network(hardware, model.engine, setup.room.device, config.narrowest.value)
     if part is None:
         return None
     context, value_bytes = min(setup.context, SHORT_PROMPT), config.dtype.bits / 8
-    return decode_speed(model.facts.config, weights, [part], context=context, value_bytes=value_bytes).middle
+    speed = decode_speed(model.facts.config, weights, [part], context=context, batch=batch, value_bytes=value_bytes)
+    return speed.middle

@@ -48,10 +48,13 @@ def single(engine: str, precision: str, batch: int, context: int | None = 8192) 
 
 
 def test_memory_counts_each_conversation() -> None:
-    """So many caches and work spaces; weights and runtime once."""
+    """So many caches; weights, runtime and work space once, but for the logits of each."""
     one, four = (planned(batch).breakdown["cuda:0"] for batch in (1, 4))
     for part, size in one.items():
-        assert four[part] == size * (4 if part in ("kv_cache", "workspace") else 1)
+        if part == "workspace":
+            assert size < four[part] < 1.1 * size
+        else:
+            assert four[part] == size * (4 if part == "kv_cache" else 1)
     assert planned(4).batch == 4
     assert "batch: 4 conversations at once because it was asked for" in planned(4).explain()
     assert "4 x 8192 tokens" in planned(4).explain()
@@ -59,8 +62,8 @@ def test_memory_counts_each_conversation() -> None:
 
 def test_a_batch_that_has_no_room_says_how_many_have() -> None:
     """The number that is named fits, and one more does not."""
-    with pytest.raises(InsufficientMemoryError, match="100 x 512") as caught:
-        planned(100, context=512)
+    with pytest.raises(InsufficientMemoryError, match="400 x 512") as caught:
+        planned(400, context=512)
     assert caught.value.need > caught.value.have
     named = re.search(r"a batch of (\d+)", str(caught.value.hint))
     assert named is not None
@@ -79,19 +82,22 @@ def test_a_batch_is_a_number_of_conversations(batch: object) -> None:
 
 
 def test_speed_is_that_of_all_answers_together() -> None:
-    """Engines with shared steps gain by what they need not read again; ours, whose answers take turns, gains none."""
+    """In steps that they share, answers gain by what need not be read again."""
     vllm, torch = ("vLLM", "int4"), ("torch", "int4")
     speeds = {
         (engine, batch): timed(single(engine, precision, batch), model(SCOUT), find_engine(engine), H100).decode
         for engine, precision in (vllm, torch)
         for batch in (1, 4)
     }
-    alone, together = speeds["vLLM", 1], speeds["vLLM", 4]
-    assert alone is not None
-    assert together is not None
-    assert alone.high < together.high < 4 * alone.high
-    assert speeds["torch", 1] == speeds["torch", 4]
-    assert planned(1).tokens_per_second == planned(4).tokens_per_second
+    for engine in ("vLLM", "torch"):
+        alone, together = speeds[engine, 1], speeds[engine, 4]
+        assert alone is not None
+        assert together is not None
+        assert alone.high < together.high < 4 * alone.high
+    one, four = planned(1).tokens_per_second, planned(4).tokens_per_second
+    assert one is not None
+    assert four is not None
+    assert one < four < 4 * one
 
 
 def test_the_explanation_says_whose_numbers_they_are() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from llama4sdk.backend import Capabilities
 from llama4sdk.events import Finish
-from llama4sdk.local.memory_meter import STATM, MemoryMeter, request_bytes
+from llama4sdk.local.memory_meter import STATM, MemoryMeter
 from llama4sdk.plan import Placement, Plan
 from llama4sdk.requests import Request, SamplingParams
 
@@ -103,9 +103,3 @@ def test_an_accelerator_is_asked(caplog: pytest.LogCaptureFixture) -> None:
 def test_an_engine_without_a_meter_tells_nothing() -> None:
     """Neither what was planned nor what was seen."""
     assert not Bigrams(random_table()).memory().measured
-
-
-def test_each_of_a_batch_takes_its_cache_and_its_work_space() -> None:
-    """Of the plan's, by equal parts."""
-    assert request_bytes(_on_a_gpu(1000)) == 35
-    assert request_bytes(_on_a_gpu(1000).model_copy(update={"breakdown": {}})) == 0
