@@ -1,4 +1,4 @@
-"""Keeping secrets out of what is shown of an error. Pure."""
+"""Removes secrets from errors before they are shown. Pure."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ from urllib.parse import quote, quote_plus
 
 __all__ = ["conceal"]
 
-HIDDEN: Final = "[hidden]"
+REPLACEMENT: Final = "[hidden]"
 
-SHORTEST: Final = 4
-"""Characters of what is taken for a secret: hiding less would only garble the words around it."""
+#: Characters of the shortest text that is taken for a secret: hiding less would only garble the words around it.
+MIN_SECRET_CHARACTERS: Final = 4
 
 
 def conceal(error: BaseException, secrets: Iterable[str]) -> None:
-    """Take every secret out of an error, and cut off those of its causes that hold one."""
-    forms = sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
+    """Remove every secret from an error, and drop those of its causes that contain one."""
+    forms = sorted({form for secret in secrets for form in _spellings(secret)}, key=len, reverse=True)
     if not forms:
         return
     for name, value in vars(error).items():
         if isinstance(value, str):
             setattr(error, name, _without(value, forms))
     error.args = tuple(_without(part, forms) if isinstance(part, str) else part for part in error.args)
-    _cut(error, forms, set())
+    _drop_causes(error, forms, set())
 
 
-def _cut(error: BaseException, forms: list[str], seen: set[int]) -> None:
-    seen.add(id(error))
+def _drop_causes(error: BaseException, forms: list[str], visited: set[int]) -> None:
+    visited.add(id(error))
     for link in ("__cause__", "__context__"):
         cause = getattr(error, link)
-        if cause is None or id(cause) in seen:
+        if cause is None or id(cause) in visited:
             continue
-        if _shows(cause, forms):
+        if _contains(cause, forms):
             setattr(error, link, None)
         else:
-            _cut(cause, forms, seen)
+            _drop_causes(cause, forms, visited)
 
 
-def _forms(secret: str) -> tuple[str, ...]:
-    """As it is, and as it would stand in an address, a form, a page, or a string of JSON or Python."""
-    if len(secret) < SHORTEST:
+def _spellings(secret: str) -> tuple[str, ...]:
+    """The secret as it is, and as it is written in an address, a form, a page, or a string of JSON or Python."""
+    if len(secret) < MIN_SECRET_CHARACTERS:
         return ()
-    ways = partial(quote, safe=""), quote, quote_plus
-    in_addresses = (way(secret, errors="surrogatepass") for way in ways)  # a variable may hold what is no text
+    encoders = partial(quote, safe=""), quote, quote_plus
+    in_addresses = (encode(secret, errors="surrogatepass") for encode in encoders)  # a variable may be no valid text
     return secret, *in_addresses, escape(secret), json.dumps(secret)[1:-1], repr(secret)[1:-1]
 
 
 def _without(text: str, forms: list[str]) -> str:
     for form in forms:
-        text = text.replace(form, HIDDEN)
+        text = text.replace(form, REPLACEMENT)
     return text
 
 
-def _shows(error: BaseException, forms: list[str]) -> bool:
-    told = f"{error} {error.args!r} {vars(error)!r} {getattr(error, 'object', '')!r}"
-    return any(form in told for form in forms)
+def _contains(error: BaseException, forms: list[str]) -> bool:
+    shown = f"{error} {error.args!r} {vars(error)!r} {getattr(error, 'object', '')!r}"
+    return any(form in shown for form in forms)

@@ -1,4 +1,4 @@
-"""Bytes as lines or as server-sent events, however they were cut on their way. Pure, and bounded."""
+"""Decodes bytes to lines or server-sent events, in whatever pieces they arrive. Pure, and bounded."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from typing import Final, NamedTuple
 
 from llama4sdk.errors import APIError
 
-LINE: Final = 64
-"""Bytes that an empty line of an event counts for: endlessly many of them are no event either."""
+#: Bytes that each line of an event counts for beside its own: endlessly many empty ones are no event either.
+LINE_OVERHEAD_BYTES: Final = 64
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
-__all__ = ["LONGEST_LINE", "LineDecoder", "SSEDecoder", "ServerSentEvent"]
+__all__ = ["MAX_LINE_BYTES", "LineDecoder", "SSEDecoder", "ServerSentEvent"]
 
-LONGEST_LINE: Final = 16 * 2**20
-"""Bytes a line may have. A whole answer fits; what is longer is no answer."""
+#: Bytes that a line may have. A whole answer fits; what is longer is no answer.
+MAX_LINE_BYTES: Final = 16 * 2**20
 
 
 class LineDecoder:
-    """Lines that end with CR, LF or both, without their ends. What has no end yet waits for more."""
+    """Splits bytes into lines that end with CR, LF or both; an incomplete line waits for more bytes."""
 
-    def __init__(self, *, longest: int = LONGEST_LINE) -> None:
-        self._longest = longest
+    def __init__(self, *, max_bytes: int = MAX_LINE_BYTES) -> None:
+        self._max_bytes = max_bytes
         self._rest = bytearray()
         self._after_cr = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that are whole now. Raises APIError for one that is too long."""
+        """The lines that these bytes complete, without their ends. Raises APIError for a line that is too long."""
         if self._after_cr and data[:1] == b"\n":  # its CR came with the bytes before
             data = data[1:]
             self._after_cr = False
@@ -46,36 +46,36 @@ class LineDecoder:
                 lines.clear()
         elif rest := lines.pop():
             self._rest += rest
-        if len(self._rest) > self._longest:
-            raise _too_long(self._longest)
+        if len(self._rest) > self._max_bytes:
+            raise _too_long(self._max_bytes)
         return lines
 
     def end(self) -> bytes:
-        """What came after the last line's end."""
+        """The bytes after the last line's end."""
         rest = bytes(self._rest)
         self._rest.clear()
         return rest
 
 
 class ServerSentEvent(NamedTuple):
-    """``name`` is "message" where the server gives none."""
+    """One event; ``name`` is "message" where the server gives none."""
 
     name: str
     data: bytes
 
 
 class SSEDecoder:
-    """Events of a ``text/event-stream``: comments are dropped, several lines of data become one."""
+    """Decodes a ``text/event-stream``: comments are dropped, several lines of data are joined."""
 
-    def __init__(self, *, longest: int = LONGEST_LINE) -> None:
-        self._lines = LineDecoder(longest=longest)
-        self._longest = longest
+    def __init__(self, *, max_bytes: int = MAX_LINE_BYTES) -> None:
+        self._lines = LineDecoder(max_bytes=max_bytes)
+        self._max_bytes = max_bytes
         self._name = ""
         self._data: list[bytes] = []
         self._size = 0
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
-        """The events that are whole now. Raises APIError for one that is too long."""
+        """The events that these bytes complete. Raises APIError for an event that is too long."""
         events = []
         for line in self._lines.feed(data):
             if line:
@@ -85,7 +85,7 @@ class SSEDecoder:
         return events
 
     def end(self) -> ServerSentEvent | None:
-        """An event that no empty line ended: some servers send their last one so."""
+        """The last event, where no empty line ended it: some servers omit it."""
         if line := self._lines.end():
             self._take(line)
         return self._event()
@@ -101,9 +101,9 @@ class SSEDecoder:
             if field != b"data":
                 return
         self._data.append(value)
-        self._size += len(value) + LINE
-        if self._size > self._longest:
-            raise _too_long(self._longest)
+        self._size += len(value) + LINE_OVERHEAD_BYTES
+        if self._size > self._max_bytes:
+            raise _too_long(self._max_bytes)
 
     def _event(self) -> ServerSentEvent | None:
         data = self._data
@@ -115,8 +115,8 @@ class SSEDecoder:
         return event
 
 
-def _too_long(longest: int) -> APIError:
+def _too_long(max_bytes: int) -> APIError:
     return APIError(
-        f"The endpoint sent a line of more than {longest // 2**20} MiB.",
+        f"The endpoint sent a line of more than {max_bytes // 2**20} MiB.",
         hint="It does not speak the protocol expected.",
     )

@@ -73,7 +73,7 @@ def test_the_parts_of_an_event() -> None:
 @pytest.mark.parametrize("piece", [b"a", b"data: a\n", b"data:\n"])
 def test_what_has_no_end_is_refused(piece: bytes) -> None:
     """A line, or an event, without end is an error before it is a burden."""
-    decoder = SSEDecoder(longest=2**12)
+    decoder = SSEDecoder(max_bytes=2**12)
     with pytest.raises(APIError, match="more than"):
         for _ in range(2**13):
             list(decoder.feed(piece))
@@ -81,7 +81,7 @@ def test_what_has_no_end_is_refused(piece: bytes) -> None:
 
 def test_a_line_of_the_longest_length_is_taken() -> None:
     """The limit itself is within."""
-    decoder = LineDecoder(longest=8)
+    decoder = LineDecoder(max_bytes=8)
     assert decoder.feed(b"12345678\n1234") == [b"12345678"]
     assert decoder.feed(b"5678") == []
     with pytest.raises(APIError):
