@@ -141,7 +141,7 @@ class AsyncClient(BaseClient):
         stream: bool = False,
         **options: Unpack[GenerateOptions],
     ) -> Completion[T] | AsyncStream[T]:
-        """Continue raw text, without a chat template. Returns and options are those of ``chat``, without tools."""
+        """Continue raw text, without a chat template. Results, options and errors are as for ``chat``; no tools."""
         request = generate_request(prompt, options, schema)
         events = await self._session.astream(request, "generate", read_difficulty(options))
         return events if stream else await _whole(events)
@@ -215,7 +215,7 @@ class AsyncClient(BaseClient):
         *,
         tools: Sequence[ToolLike] = (),
     ) -> int:
-        """Count the tokens of a chat prompt: the messages, the chat template and the description of ``tools``."""
+        """Count the tokens of a chat prompt; see ``Client.count_tokens``."""
         return await run_in_thread(self._session.count_tokens, chat_request(input, tools, {}))
 
     async def plan(self, model: str | None = None) -> Plan:
@@ -223,7 +223,7 @@ class AsyncClient(BaseClient):
         return await run_in_thread(self._session.plan, model)
 
     async def memory(self) -> Memory:
-        """Return the peak memory measured so far and the memory planned, in bytes for each device. Loads the model."""
+        """Return the peak memory measured so far and the memory planned, in bytes on each device. Loads the model."""
         return await run_in_thread(self._session.memory)
 
     async def load(self, *, progress: Progress | None = None) -> Self:

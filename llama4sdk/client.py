@@ -175,6 +175,9 @@ class Client(BaseClient):
         ``schema``, a type or a JSON schema, constrains the answer to JSON of that schema, whose value is ``.parsed``;
         ``regex`` and ``grammar`` (in Lark's notation) constrain its text. The model does not see the constraint, so
         describe the answer in the prompt as well.
+
+        Raises InvalidRequestError, UnknownOptionError or UnsupportedFeatureError for the arguments, and the errors of
+        planning, loading and answering that the class lists; with ``stream=True``, answering fails while it is read.
         """
         request = chat_request(messages, tools, options, schema)
         events = self._session.stream(request, "chat", read_difficulty(options))
@@ -233,7 +236,7 @@ class Client(BaseClient):
         stream: bool = False,
         **options: Unpack[GenerateOptions],
     ) -> Completion[T] | Stream[T]:
-        """Continue raw text, without a chat template. Returns and options are those of ``chat``, without tools."""
+        """Continue raw text, without a chat template. Results, options and errors are as for ``chat``; no tools."""
         request = generate_request(prompt, options, schema)
         events = self._session.stream(request, "generate", read_difficulty(options))
         return events if stream else events.completion()
@@ -242,7 +245,8 @@ class Client(BaseClient):
         """Embed texts: one vector for each, in their order.
 
         ``pooling`` is "mean", over all tokens of a text, or "last", its last token's. With ``normalize`` every vector
-        has length 1.
+        has length 1. Raises InvalidRequestError for empty texts, UnsupportedFeatureError where the backend has no
+        embeddings, ContextLengthError for a text longer than the context.
         """
         return self._session.embed(embed_request(inputs, pooling, normalize=normalize))
 
@@ -260,7 +264,9 @@ class Client(BaseClient):
         A string is raw text; messages are scored as the model reads them, chat template included. ``top`` (0 to 20)
         is the number of alternatives reported for each token. A text longer than ``window`` tokens (by default the
         context) is read in overlapping windows, each of which scores ``stride`` further tokens (by default half a
-        window). ``progress`` is called with the tokens scored so far and their number. No fallback is asked.
+        window). ``progress`` is called with the tokens scored so far and their number. No fallback is asked. Raises
+        UnsupportedFeatureError where the backend does not score, ContextLengthError for a window longer than the
+        context.
         """
         request = score_request(input, top, window, stride)
         return self._session.score(request, progress)
@@ -302,26 +308,31 @@ class Client(BaseClient):
         *,
         tools: Sequence[ToolLike] = (),
     ) -> int:
-        """Count the tokens of a chat prompt: the messages, the chat template and the description of ``tools``."""
+        """Count the tokens of a chat prompt: the messages, the chat template and the description of ``tools``.
+
+        Loads the model where it is on this machine. Raises UnsupportedFeatureError where the backend does not count.
+        """
         return self._session.count_tokens(chat_request(input, tools, {}))
 
     def plan(self, model: str | None = None) -> Plan:
         """Return the plan: model, backend, placement, quantization and memory, with the reasons. Loads nothing.
 
         Where ``Policy(route=...)`` chooses a model for each request, ``model`` names the one to plan for, such as
-        ``plan("maverick")``; without it the plan is that of the default model.
+        ``plan("maverick")``; without it the plan is that of the default model. Raises NoBackendError, with the reason
+        of each backend, where nothing fits; InsufficientMemoryError where it is memory.
         """
         return self._session.plan(model)
 
     def memory(self) -> Memory:
-        """Return the peak memory measured so far and the memory planned, in bytes for each device. Loads the model."""
+        """Return the peak memory measured so far and the memory planned, in bytes on each device. Loads the model."""
         return self._session.memory()
 
     def load(self, *, progress: Progress | None = None) -> Self:
         """Load the model now rather than at the first request. Returns the client.
 
         ``progress`` is called with the bytes read so far and their number: of a download, where one is necessary and
-        allowed, then of the weights.
+        allowed, then of the weights. Raises NoBackendError, WeightsNotFoundError, DownloadError, DeviceMemoryError or
+        another BackendError.
         """
         self._session.engine(progress)
         return self
