@@ -56,7 +56,7 @@ class Wired(NamedBackend):
     """A backend behind HTTP."""
 
     def connect(self, plan: Plan, need: Need, *, progress: Progress | None = None) -> RemoteEngine:
-        """An engine that asks the address it was given."""
+        """An engine for the address of the endpoint."""
         assert need.endpoint is not None
         assert need.endpoint.url is not None
         dialect = PlainDialect(need.endpoint.url)
@@ -65,7 +65,7 @@ class Wired(NamedBackend):
 
 @contextmanager
 def server(status: int) -> Iterator[str]:
-    """One on loopback that says this, and its address."""
+    """The address of a server on loopback that answers with this status."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -103,18 +103,18 @@ def refused() -> Iterator[str]:
 
 
 def ask(how: str, url: str) -> Completion[Any]:
-    """A client of what is there, with a local place behind it."""
+    """The answer of a client with this server and a local fallback."""
     backends = ScriptedBackends().add("wired", [], abilities=Capabilities(features=frozenset({"chat", "astream"})))
     backends.add("here", text_answer("from here"), kind="local")
     backends.backend("wired").__class__ = Wired
     retry = RetryPolicy(retries=2, base=0.001, throttled=0.001, longest=0.002)
-    endpoint = Endpoint(url=url, retry=retry, timeouts=Timeouts(connect=2, first_byte=0.1))
+    endpoint = Endpoint(url=url, retry=retry, timeouts=Timeouts(connect=2, first_byte=0.5))
     return backends.chat(how, backend="wired", endpoint=endpoint, policy=Policy(fallback=("here",)))
 
 
 @pytest.mark.parametrize("how", CALL_KINDS)
 def test_a_server_that_answers(how: str) -> None:
-    """Nothing falls back."""
+    """A server that answers is the only one that is asked."""
     with server(200) as url:
         answer = ask(how, url)
     assert (answer.text, answer.backend) == ("wired", "wired")
@@ -123,14 +123,14 @@ def test_a_server_that_answers(how: str) -> None:
 
 @pytest.mark.parametrize("how", CALL_KINDS)
 @pytest.mark.parametrize(
-    ("place", "tries", "words"),
+    ("failing_server", "count", "words"),
     [(lambda: server(503), 3, "OverloadedError"), (refused, 3, "APIConnectionError"), (silent, 1, "APITimeoutError")],
     ids=["503", "refused", "silent"],
 )
-def test_a_server_that_does_not(how: str, place: Any, tries: int, words: str) -> None:
-    """Each try of the retry layer is told, then that of the place which answered."""
-    with place() as url:
+def test_a_server_that_does_not(how: str, failing_server: Any, count: int, words: str) -> None:
+    """The attempts of the retries come first, then that of the fallback."""
+    with failing_server() as url:
         answer = ask(how, url)
     assert (answer.text, answer.backend) == ("from here", "here")
-    assert [attempt.backend for attempt in answer.attempts] == ["wired"] * tries + ["here"]
+    assert [attempt.backend for attempt in answer.attempts] == ["wired"] * count + ["here"]
     assert all(words in (attempt.error or "") for attempt in answer.attempts[:-1])
