@@ -13,7 +13,7 @@ import httpx
 from llama4sdk.errors import APIConnectionError, APITimeoutError, ConfigurationError, Llama4Error
 from llama4sdk.remote.deadlines import Phase
 
-__all__ = ["connection_error", "is_disconnect", "status_response", "timeout_error", "transport_errors"]
+__all__ = ["connection_error", "is_disconnect", "status_response", "transport_errors"]
 
 TIMEOUT_MESSAGES: Final[dict[Phase, tuple[str, str]]] = {
     "connect": ("'{}' could not be connected to in time", "Check the address, or raise Timeouts(connect=...)."),
@@ -33,16 +33,15 @@ def transport_errors() -> tuple[type[Exception], ...]:
     return *theirs, UnicodeError, OSError
 
 
-def timeout_error(phase: Phase, backend: str) -> APITimeoutError:
-    """The error of a phase that took too long."""
+def _timeout_error(phase: Phase, backend: str) -> APITimeoutError:
     message, hint = TIMEOUT_MESSAGES[phase]
     return APITimeoutError(
         f"{message.format(backend)}.", phase=phase, backend=backend, retryable=phase == "connect", hint=hint
     )
 
 
-def connection_error(error: Exception, backend: str) -> Llama4Error:
-    """One of ``transport_errors`` as the SDK's error.
+def connection_error(error: Exception, backend: str, phase: Phase) -> Llama4Error:
+    """One of ``transport_errors`` as the SDK's error. ``phase`` is the one that a timeout ended.
 
     Its cause is set, but for an error that would show a header: a key, perhaps.
     """
@@ -52,7 +51,11 @@ def connection_error(error: Exception, backend: str) -> Llama4Error:
             "does not allow.",
             hint="Look for line breaks and accents in the key, the headers and the url.",
         )
-    explained = _connection_error(error, backend)
+    explained: Llama4Error
+    if isinstance(error, TimeoutError) or _is_a(error, "TimeoutException"):
+        explained = _timeout_error("connect" if _is_a(error, "ConnectTimeout") else phase, backend)
+    else:
+        explained = _connection_error(error, backend)
     explained.__cause__ = error
     return explained
 

@@ -206,7 +206,8 @@ class RemoteEngine(Engine):
             for ended in [other for other in self._transports if other.is_closed()]:
                 self._transports.pop(ended, None)
             transport = self._transports[loop] = Transport(self._trust_store, self.endpoint)
-            await transport.close_with_loop(partial(self._transports.pop, loop, None))
+            if not self._loop_thread.add_closer(loop, transport.close):
+                await transport.close_with_loop(partial(self._transports.pop, loop, None))
         return transport
 
 

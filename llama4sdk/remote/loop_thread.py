@@ -9,13 +9,15 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing, suppress
 from queue import SimpleQueue
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from llama4sdk.errors import StreamClosedError
 
 __all__ = ["LoopThread", "Mailbox"]
 
 T = TypeVar("T")
+
+Closer: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 #: Batches that may wait for the reading thread before the sender is paused.
 MAX_WAITING_BATCHES: Final = 16
@@ -73,6 +75,17 @@ class LoopThread:
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._closers: list[Closer] = []
+
+    def add_closer(self, loop: asyncio.AbstractEventLoop, closer: Closer) -> bool:
+        """Have the thread run this at its end; ``False`` where ``loop`` is not the thread's.
+
+        The thread holds it, so that it is run also where the owner was forgotten, and with it what is to be closed.
+        """
+        if loop is not self._loop:
+            return False
+        self._closers.append(closer)
+        return True
 
     def run(self, work: Callable[[Mailbox[Any]], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine there, and wait for its result."""
@@ -127,15 +140,17 @@ class LoopThread:
         if self._borrow is not None:
             return self._borrow()
         if self._loop is None or self._thread is None or not self._thread.is_alive():
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=_run, args=(self._loop,), name="llama4sdk-loop", daemon=True)
+            self._loop, self._closers = asyncio.new_event_loop(), []
+            self._thread = threading.Thread(
+                target=_run, args=(self._loop, self._closers), name="llama4sdk-loop", daemon=True
+            )
             self._thread.start()
             weakref.finalize(self, _stop, self._loop)
         return self._loop
 
 
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    """Run until the loop is stopped; then end its tasks and generators, and with them their connections."""
+def _run(loop: asyncio.AbstractEventLoop, closers: Sequence[Closer]) -> None:
+    """Run until the loop is stopped; then end its tasks and generators, and close what is open."""
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
@@ -143,6 +158,8 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
             for task in tasks:
                 task.cancel()
             loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        for close in closers:
+            loop.run_until_complete(close())
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         asyncio.set_event_loop(None)

@@ -21,7 +21,6 @@ from llama4sdk.remote.connection_errors import (
     connection_error,
     is_disconnect,
     status_response,
-    timeout_error,
     transport_errors,
 )
 from llama4sdk.remote.deadlines import Deadlines, Wait, WaitGroup
@@ -65,10 +64,8 @@ class Reply:
         try:
             async with self._waits.until(self._deadlines.read_end()):
                 data: bytes = await anext(self._body)
-        except TimeoutError as error:
-            raise timeout_error(self._deadlines.expired_phase(connecting=False), self._backend) from error
         except transport_errors() as error:
-            failure = connection_error(error, self._backend)
+            failure = connection_error(error, self._backend, self._deadlines.expired_phase(connecting=False))
             raise failure from failure.__cause__
         self._deadlines.begin_body()
         return data
@@ -105,6 +102,8 @@ class Transport:
     def __init__(self, trust_store: TrustStore, endpoint: Endpoint) -> None:
         self.waits = WaitGroup()
         self._clients = Clients(trust_store, endpoint)
+        self._keeper: AsyncGenerator[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._foreign = endpoint.http_client is not None  # and of httpx2, perhaps, which takes no URL of httpx's
 
     @asynccontextmanager
@@ -116,7 +115,7 @@ class Transport:
         try:
             url = _parsed(call.url)
         except transport_errors() as error:
-            raise connection_error(error, backend) from None
+            raise connection_error(error, backend, "connect") from None
         async with self._clients.use(url) as client:
             response = await self._send(client, call, deadlines, backend)
             try:
@@ -147,7 +146,7 @@ class Transport:
     def close_soon(self) -> None:
         """Wake whoever waits, and close every connection in a task."""
         self.waits.close()
-        self._closing = asyncio.ensure_future(self.close())
+        self._closing = asyncio.create_task(self.close())
 
     async def close(self) -> None:
         """Wake whoever waits, and close every connection."""
@@ -164,12 +163,10 @@ class Transport:
                     raise
             trace = _Trace(deadlines)  # the server had closed an idle connection: that is no attempt of the caller's
             return await self._send_once(client, call, trace)
-        except TimeoutError as error:
-            raise timeout_error(deadlines.expired_phase(connecting=trace.connecting), backend) from error
         except transport_errors() as error:
             if (response := status_response(error)) is not None:
                 return response
-            failure = connection_error(error, backend)
+            failure = connection_error(error, backend, deadlines.expired_phase(connecting=trace.connecting))
             raise failure from failure.__cause__
 
     async def _send_once(self, client: HttpSender, call: Call, trace: _Trace) -> httpx.Response:

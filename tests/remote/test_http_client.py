@@ -281,6 +281,18 @@ def test_errors_of_a_client_are_explained() -> None:
         ask("http://llama.example", httpx.Client(transport=httpx.MockTransport(refuse)))
 
 
+@pytest.mark.parametrize(("timeout", "phase"), [(httpx.ReadTimeout, "first_byte"), (httpx.ConnectTimeout, "connect")])
+def test_timeouts_of_a_transport_are_timeouts(timeout: type[httpx.TimeoutException], phase: str) -> None:
+    """Also those that a mock transport raises."""
+
+    def delay(request: httpx.Request) -> httpx.Response:
+        raise timeout("late")
+
+    with pytest.raises(APITimeoutError) as caught:
+        ask("http://llama.example", httpx.Client(transport=httpx.MockTransport(delay)))
+    assert caught.value.phase == phase
+
+
 @pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
 def test_httpx2_is_taken_too(kind: str) -> None:
     """Many SDKs have moved to it; its interface and its errors are httpx's."""

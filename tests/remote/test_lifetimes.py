@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
@@ -241,6 +244,50 @@ def test_one_event_loop_after_another(closing: str) -> None:
     del remote
     gc.collect()
     assert sockets() <= before
+
+
+def test_an_engine_that_nobody_closes() -> None:
+    """Its thread and its sockets end with it."""
+    before = sockets()
+    with Server([*GOOD, Hold()]) as server:
+        remote = engine(server.url)
+        assert len(list(remote.stream(REQUEST))) == 4
+        (thread,) = (thread for thread in threading.enumerate() if thread.name == "llama4sdk-loop")
+        del remote
+        gc.collect()
+        thread.join(10)
+        assert not thread.is_alive()
+    gc.collect()
+    assert sockets() <= before
+
+
+def test_a_program_that_closes_nothing_ends() -> None:
+    """At once, without a warning, in the middle of a stream."""
+    with Server([Read(), OPEN, Hold()]) as server:
+        program = f"""
+from llama4sdk.requests import Request
+from tests.remote.small import engine
+stream = engine({server.url!r}).stream(Request(prompt="Hi"))
+print(next(stream).text)
+"""
+        command = [sys.executable, "-W", "error", "-c", program]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (run.stdout, run.stderr, run.returncode) == ("Hello\n", "", 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_process_starts_a_thread_of_its_own() -> None:
+    """The parent's is not in it."""
+    with Server([*GOOD] * 2) as server:
+        remote = engine(server.url)
+        assert len(list(remote.stream(REQUEST))) == 4
+        child = os.fork()
+        if child == 0:
+            os._exit(len(list(remote.stream(REQUEST))))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
+        assert len(list(remote.stream(REQUEST))) == 4
+        remote.close()
 
 
 def test_threads_and_loops_at_the_same_time() -> None:
