@@ -1,4 +1,4 @@
-"""What exports keep of a model: beside the native engine in fp32, greedy answers, top choices and perplexity.
+"""The quality of exports beside the native engine in fp32: greedy answers, top choices and perplexity.
 
 llama4sdk pull demo
 llama4sdk export demo fp32 --to onnx -q fp32      # and int8, int4
@@ -53,15 +53,17 @@ class Side(Protocol):
 
 
 class Native:
-    """The torch engine's."""
+    """The torch engine's network."""
 
-    def __init__(self, checkpoint: Checkpoint, held: Quantization | QuantizationConfig = Quantization.FP32) -> None:
-        self._network = load_model(checkpoint, device=torch.device("cpu"), quantization=held)
+    def __init__(
+        self, checkpoint: Checkpoint, quantization: Quantization | QuantizationConfig = Quantization.FP32
+    ) -> None:
+        self._network = load_model(checkpoint, device=torch.device("cpu"), quantization=quantization)
 
     def logits(self, ids: Sequence[int]) -> Floats:
         network = self._network
-        found: Floats = network.logits(network.hidden(torch.tensor(ids), network.new_cache(len(ids)))).numpy()
-        return found
+        logits: Floats = network.logits(network.hidden(torch.tensor(ids), network.new_cache(len(ids)))).numpy()
+        return logits
 
     def greedy(self, ids: Sequence[int]) -> list[int]:
         network, cache, given, answer = self._network, self._network.new_cache(len(ids) + STEPS), list(ids), list[int]()
@@ -72,11 +74,11 @@ class Native:
 
 
 class Exported:
-    """An export's, on the CPU."""
+    """An export's network, on the CPU."""
 
     def __init__(self, folder: Path) -> None:
         manifest = read_manifest(folder)
-        self.held = manifest.quantization
+        self.quantization = manifest.quantization
         self._network = TextNetwork(open_session(folder / "model.onnx"), manifest, context=WINDOW)
 
     def logits(self, ids: Sequence[int]) -> Floats:
@@ -92,10 +94,10 @@ class Exported:
 
 
 class Quality(NamedTuple):
-    """What one network does with text and prompts."""
+    """One network's answers, and how it predicts a text."""
 
+    #: The most probable token at each scored position.
     choices: npt.NDArray[np.int64]
-    """The most probable token at each scored position."""
     perplexity: float
     answers: list[list[int]]
 
@@ -108,12 +110,12 @@ def quality(side: Side, text: Sequence[int], prompts: Sequence[Sequence[int]]) -
 
 
 def _scored(side: Side, text: Sequence[int]) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
-    """Of each window the most probable tokens, and the log-likelihoods of those that are there."""
+    """Each window's most probable tokens, and the log-likelihoods of the tokens of the text."""
     for begin, first, end in windows(len(text), window=WINDOW, stride=STRIDE, context_length=WINDOW):
         logits = side.logits(text[begin : end - 1])[first - begin - 1 :].astype(np.float64)
-        there = logits[np.arange(end - first), text[first:end]]
+        actual = logits[np.arange(end - first), text[first:end]]
         highest = logits.max(1)
-        yield logits.argmax(1), there - highest - np.log(np.exp(logits - highest[:, None]).sum(1))
+        yield logits.argmax(1), actual - highest - np.log(np.exp(logits - highest[:, None]).sum(1))
 
 
 def main(model: str, exports: Sequence[Path], tokens: int, threads: int | None) -> None:
@@ -127,24 +129,24 @@ def main(model: str, exports: Sequence[Path], tokens: int, threads: int | None) 
     encode = checkpoint.tokenizer().encode
     text = encode(topics["compound"])[:tokens]
     prompts = [encode(prompt) for prompt in PROMPTS]
-    wanted = quality(Native(checkpoint), text, prompts)
-    print(f"{len(wanted.choices)} positions, {len(PROMPTS)} prompts, {STEPS} tokens each")
+    reference = quality(Native(checkpoint), text, prompts)
+    print(f"{len(reference.choices)} positions, {len(PROMPTS)} prompts, {STEPS} tokens each")
     print("\n| | equal answers | tokens until they differ | top choices | of the same weights | perplexity | ratio |")
     print("|---|---|---|---|---|---|---|")
-    print(f"| native engine, fp32 | | | | | {wanted.perplexity:.3f} | |")
+    print(f"| native engine, fp32 | | | | | {reference.perplexity:.3f} | |")
     for folder in exports:
         exported = Exported(folder)
-        found = quality(exported, text, prompts)
-        same = quality(Native(checkpoint, exported.held), text, ())
-        pairs = list(zip(found.answers, wanted.answers, strict=True))
+        result = quality(exported, text, prompts)
+        same = quality(Native(checkpoint, exported.quantization), text, ())
+        pairs = list(zip(result.answers, reference.answers, strict=True))
         until = np.mean([_until(own, its) for own, its in pairs])
         cells = (
             f"{sum(own == its for own, its in pairs)} of {len(pairs)}",
             f"{until:.1f} of {STEPS}",
-            f"{np.mean(found.choices == wanted.choices):.2%}",
-            f"{np.mean(found.choices == same.choices):.2%}",
-            f"{found.perplexity:.3f}",
-            f"{found.perplexity / wanted.perplexity:.4f}",
+            f"{np.mean(result.choices == reference.choices):.2%}",
+            f"{np.mean(result.choices == same.choices):.2%}",
+            f"{result.perplexity:.3f}",
+            f"{result.perplexity / reference.perplexity:.4f}",
         )
         print(f"| {folder.name} | {' | '.join(cells)} |", flush=True)
 
@@ -154,9 +156,9 @@ def _until(own: Sequence[int], its: Sequence[int]) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="What exports to ONNX keep of a model.")
-    parser.add_argument("model", help="what was exported: a name, or a path")
+    parser = argparse.ArgumentParser(description="The quality of exports to ONNX.")
+    parser.add_argument("model", help="the exported model: a name or a path")
     parser.add_argument("--exports", nargs="+", type=Path, required=True)
-    parser.add_argument("--tokens", type=int, default=2304, help="of the text")
-    parser.add_argument("--threads", type=int, help="of the native engine")
+    parser.add_argument("--tokens", type=int, default=2304, help="tokens of the text")
+    parser.add_argument("--threads", type=int, help="threads of the native engine")
     main(**vars(parser.parse_args()))

@@ -28,7 +28,7 @@ WORKERS = Path(__file__).with_name("onnx_workers.py")
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How much a round does, in tokens; ``slow`` single ones for what takes a second for ten."""
+    """Tokens of a round; ``slow`` are the single ones of sides that make ten or so a second."""
 
     prompt: int
     steps: int
@@ -40,18 +40,18 @@ QUICK = Size(prompt=128, steps=16, slow=4)
 
 
 class Side(Protocol):
-    """One of those that are compared."""
+    """One of the sides that are compared."""
 
     name: str
+    #: Bytes of weights that a token reads, as they are stored; ``None`` where that is unknown.
     read: float | None
-    """Bytes of weights that a single token needs, as they are stored; ``None``: not known."""
 
     def measure(self) -> dict[str, float]:
         """Tokens per second: ``prefill`` and ``decode``, or one of them; of the memory, bytes per second: ``read``."""
 
 
 class Worker:
-    """A process that loads, says that it is ready, and then measures whenever it is asked to."""
+    """A process that loads, reports that it is ready, and then measures on request."""
 
     def __init__(self, name: str, job: dict[str, Any], *, threads: int, python: str = sys.executable) -> None:
         self.name = name
@@ -93,98 +93,106 @@ class LlamaBench:
 
 
 @dataclass
-class Seen:
-    """What rounds have shown of one side."""
+class Results:
+    """The rates of one side in all rounds."""
 
     side: Side
     rates: list[dict[str, float]] = field(default_factory=list)
 
-    def median(self, what: str) -> float | None:
-        """Over rounds; ``None`` for what the side does not do."""
-        values = [rate[what] for rate in self.rates if what in rate]
+    def median(self, kind: str) -> float | None:
+        """The median of ``prefill`` or ``decode`` over the rounds; ``None`` where the side does not do that."""
+        values = [rate[kind] for rate in self.rates if kind in rate]
         return statistics.median(values) if values else None
 
-    def beside(self, other: Seen, what: str) -> float | None:
+    def ratio(self, other: Results, kind: str) -> float | None:
         """The median of each round's ratio to ``other``."""
         pairs = zip(self.rates, other.rates, strict=True)
-        ratios = [own[what] / its[what] for own, its in pairs if what in own and what in its]
+        ratios = [own[kind] / its[kind] for own, its in pairs if kind in own and kind in its]
         return statistics.median(ratios) if ratios else None
 
-    def share(self, memory: Seen) -> float | None:
-        """Of the read bandwidth that was measured in the same round, what decoding used."""
+    def bandwidth_share(self, memory: Results) -> float | None:
+        """The share that decoding used of the read bandwidth that was measured in the same round."""
         if self.side.read is None:
             return None
         pairs = zip(self.rates, memory.rates, strict=True)
         return statistics.median(own["decode"] * self.side.read / its["read"] for own, its in pairs)
 
 
-def main(chosen: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Start all sides, measure in turns, print the table."""
-    size = QUICK if chosen.quick else FULL
-    rounds = 2 if chosen.quick else chosen.rounds
-    workers = _workers(chosen, size)
+    size = QUICK if arguments.quick else FULL
+    rounds = 2 if arguments.quick else arguments.rounds
+    workers = _workers(arguments, size)
     builds: list[Side] = [
-        LlamaBench(f"llama.cpp, {name}", program, chosen.gguf, size, threads=chosen.threads, prompts=prompts)
-        for prompts, named in ((True, chosen.llama_bench), (False, chosen.llama_bench_decode))
-        for name, program in map(_named, named)
+        LlamaBench(f"llama.cpp, {name}", program, arguments.gguf, size, threads=arguments.threads, prompts=prompts)
+        for prompts, programs in ((True, arguments.llama_bench), (False, arguments.llama_bench_decode))
+        for name, program in map(_named_program, programs)
     ]
-    seen = [Seen(side) for side in (*workers, *builds)]
+    results = [Results(side) for side in (*workers, *builds)]
     for number in range(rounds):
-        for one in seen[number % len(seen) :] + seen[: number % len(seen)]:  # nobody is always behind the same one
-            one.rates.append(one.side.measure())
+        first = number % len(results)
+        for side in results[first:] + results[:first]:  # no side always follows the same one
+            side.rates.append(side.side.measure())
         print(f"round {number + 1} of {rounds}", file=sys.stderr)
     for worker in workers:
         worker.close()
-    memory, *others = seen
-    print(f"{chosen.threads} threads, {rounds} rounds; memory is read at {(memory.median('read') or 0) / 1e9:.1f} GB/s")
-    print_table(others, memory, [one for one in others if one.side in builds])
+    memory, *others = results
+    print(
+        f"{arguments.threads} threads, {rounds} rounds; memory is read at {(memory.median('read') or 0) / 1e9:.1f} GB/s"
+    )
+    print_table(others, memory, [side for side in others if side.side in builds])
 
 
-def _workers(chosen: argparse.Namespace, size: Size) -> list[Worker]:
+def _workers(arguments: argparse.Namespace, size: Size) -> list[Worker]:
     common: dict[str, Any] = {"prompt": size.prompt, "steps": size.steps}
     jobs: list[tuple[str, dict[str, Any], str]] = [("memory", {"kind": "memory"}, sys.executable)]
     jobs += [
-        (f"ONNX Runtime, {folder.name}", common | {"kind": "export", "folder": str(folder)}, sys.executable)
-        for folder in chosen.export
+        (
+            f"ONNX Runtime, {folder.name}{', small pages' if small else ''}",
+            common | {"kind": "export", "folder": str(folder), "small_pages": small},
+            sys.executable,
+        )
+        for folder in arguments.export
+        for small in ((False, True) if arguments.small_pages else (False,))
     ]
-    slow = common | {"kind": "native", "folder": str(chosen.model), "steps": size.slow}
-    jobs += [(f"native engine, {name}", slow | {"quantization": name}, sys.executable) for name in chosen.native]
-    if chosen.optimum:
-        optimum = common | {"kind": "optimum", "folder": str(chosen.optimum), "steps": size.slow}
-        jobs.append(("optimum", optimum, chosen.optimum_python))
-    return [Worker(name, job, threads=chosen.threads, python=python) for name, job, python in jobs]
+    slow = common | {"kind": "native", "folder": str(arguments.model), "steps": size.slow}
+    jobs += [(f"native engine, {name}", slow | {"quantization": name}, sys.executable) for name in arguments.native]
+    if arguments.optimum:
+        optimum = common | {"kind": "optimum", "folder": str(arguments.optimum), "steps": size.slow}
+        jobs.append(("optimum", optimum, arguments.optimum_python))
+    return [Worker(name, job, threads=arguments.threads, python=python) for name, job, python in jobs]
 
 
-def print_table(seen: Sequence[Seen], memory: Seen, builds: Sequence[Seen]) -> None:
+def print_table(results: Sequence[Results], memory: Results, builds: Sequence[Results]) -> None:
     """Ratios are to the build of llama.cpp that is the fastest at it."""
     best = {
-        what: max((one for one in builds if one.median(what)), key=lambda one: one.median(what) or 0, default=None)
-        for what in ("decode", "prefill")
+        kind: max((side for side in builds if side.median(kind)), key=lambda side: side.median(kind) or 0, default=None)
+        for kind in ("decode", "prefill")
     }
     print("\n| | decode, tokens/s | beside llama.cpp | MB a token | share of bandwidth | prefill | beside llama.cpp |")
     print("|---|---|---|---|---|---|---|")
-    for one in seen:
-        ratios = {what: None if other is None else one.beside(other, what) for what, other in best.items()}
+    for side in results:
+        ratios = {kind: None if other is None else side.ratio(other, kind) for kind, other in best.items()}
         cells = [
-            _cell(one.median("decode"), ".1f"),
+            _cell(side.median("decode"), ".1f"),
             _cell(ratios["decode"], ".2f"),
-            _cell(one.side.read and one.side.read / 1e6, ".0f"),
-            _cell(one.share(memory), ".0%"),
-            _cell(one.median("prefill"), ".0f"),
+            _cell(side.side.read and side.side.read / 1e6, ".0f"),
+            _cell(side.bandwidth_share(memory), ".0%"),
+            _cell(side.median("prefill"), ".0f"),
             _cell(ratios["prefill"], ".2f"),
         ]
-        print(f"| {one.side.name} | {' | '.join(cells)} |")
+        print(f"| {side.side.name} | {' | '.join(cells)} |")
 
 
 def gguf_bytes(path: Path) -> float:
-    """What a token reads of a file whose mixtures choose one expert: of the embedding, a row."""
+    """Bytes that a token reads of a file whose layers choose one expert; of the embedding, a row."""
     from gguf import GGUFReader
 
     total = 0.0
     for tensor in GGUFReader(path).tensors:
         outermost = int(tensor.shape[-1])  # ggml names the innermost first
-        chosen_alone = "_exps" in tensor.name or tensor.name == "token_embd.weight"
-        total += tensor.n_bytes / (outermost if chosen_alone else 1)
+        is_partial = "_exps" in tensor.name or tensor.name == "token_embd.weight"
+        total += tensor.n_bytes / (outermost if is_partial else 1)
     return total
 
 
@@ -193,7 +201,7 @@ def _pipe(stream: IO[str] | None) -> IO[str]:
     return stream
 
 
-def _named(text: str) -> tuple[str, str]:
+def _named_program(text: str) -> tuple[str, str]:
     name, _, path = text.rpartition("=")
     return name or Path(path).name, path
 
@@ -214,6 +222,7 @@ if __name__ == "__main__":
     parser.add_argument("--native", nargs="*", default=["bf16", "int4"], help="the native engine, in these")
     parser.add_argument("--optimum", type=Path, help="a directory that optimum-cli has exported")
     parser.add_argument("--optimum-python", default=sys.executable, help="the Python that has optimum-onnx")
+    parser.add_argument("--small-pages", action="store_true", help="exports once more without huge pages")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--quick", action="store_true", help="two short rounds, to see that all sides work")

@@ -1,6 +1,6 @@
-"""The sides of ``onnx_speed.py``, one a process: it loads, then measures for each line on stdin, and answers in JSON.
+"""The sides of ``onnx_speed.py``, each a process: it loads, then measures for each line on stdin, and answers in JSON.
 
-Nothing is imported here that only one of them needs: optimum's environment has no llama4sdk.
+Modules that only one side needs are imported there: optimum's environment has no llama4sdk.
 """
 
 from __future__ import annotations
@@ -17,39 +17,47 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-MEMORY = 2**30
-IN_PARTS = {"QMoE", "MoE", "Gather", "GatherBlockQuantized", "GroupQueryAttention"}
-"""Operators that read one part of a weight, counted along its first axis: an expert, a token's row, a position's."""
+#: Bytes that are read to measure the memory's bandwidth.
+MEMORY_BYTES = 2**30
+#: Operators that read one part of a weight along its first axis: of an expert, a token or a position.
+PARTIAL_READERS = {"QMoE", "MoE", "Gather", "GatherBlockQuantized", "GroupQueryAttention"}
 
 
 class Ready(NamedTuple):
-    """What is loaded."""
+    """A side that is loaded."""
 
+    #: Bytes of weights that a token reads, as they are stored; ``None`` where that is unknown.
     read: float | None
-    """Bytes a token needs."""
     measure: Callable[[], dict[str, float]]
 
 
 def memory(job: dict[str, Any]) -> Ready:
     """Reading a gigabyte with as many threads as there are, from one end of each part to the other."""
-    parts = np.array_split(np.arange(MEMORY // 8, dtype=np.uint64), job["threads"])
+    parts = np.array_split(np.arange(MEMORY_BYTES // 8, dtype=np.uint64), job["threads"])
     pool = ThreadPoolExecutor(job["threads"])
 
     def once() -> float:
-        return MEMORY / seconds(lambda: list(pool.map(np.bitwise_or.reduce, parts)))
+        return MEMORY_BYTES / seconds(lambda: list(pool.map(np.bitwise_or.reduce, parts)))
 
     return Ready(None, lambda: {"read": statistics.median(once() for _ in range(5))})
 
 
 def export(job: dict[str, Any]) -> Ready:
-    """The plugin's network, as its backend drives it, with the choice of the most probable token."""
+    """The plugin's network, as its engine drives it, with the choice of the most probable token.
+
+    With ``small_pages`` in the job, packed weights stay in pages of 4 kB.
+    """
+    from contextlib import nullcontext
+
+    from llama4sdk_onnx import sessions
     from llama4sdk_onnx.manifest import read_manifest
     from llama4sdk_onnx.network import TextNetwork
-    from llama4sdk_onnx.sessions import open_session
 
+    if job["small_pages"]:
+        sessions.huge_pages = nullcontext
     folder = Path(job["folder"])
     manifest = read_manifest(folder)
-    session = open_session(folder / "model.onnx", threads=job["threads"])
+    session = sessions.open_session(folder / "model.onnx", threads=job["threads"])
     network = TextNetwork(session, manifest, context=job["prompt"] + job["steps"])
 
     def prefill(ids: list[int]) -> None:
@@ -98,10 +106,10 @@ def optimum(job: dict[str, Any]) -> Ready:
     model = ORTModelForCausalLM.from_pretrained(job["folder"], session_options=options)
 
     def run(ids: list[int], past: Any, length: int) -> Any:
-        seen = torch.ones(1, length + len(ids), dtype=torch.int64)
-        found = model(torch.tensor(ids), attention_mask=seen, past_key_values=past)
-        found.logits[:, -1].argmax()
-        return found.past_key_values
+        mask = torch.ones(1, length + len(ids), dtype=torch.int64)
+        outputs = model(torch.tensor([ids]), attention_mask=mask, past_key_values=past)
+        outputs.logits[:, -1].argmax()
+        return outputs.past_key_values
 
     def prefill(ids: list[int]) -> None:
         run(ids, None, 0)
@@ -121,7 +129,7 @@ def timed(
     rng = np.random.default_rng(0)
 
     def measure() -> dict[str, float]:
-        prompt, steps = (rng.integers(vocabulary, size=job[what]).tolist() for what in ("prompt", "steps"))
+        prompt, steps = (rng.integers(vocabulary, size=job[part]).tolist() for part in ("prompt", "steps"))
         return {
             "prefill": len(prompt) / seconds(lambda: prefill(prompt)),
             "decode": len(steps) / seconds(lambda: decode(steps)),
@@ -132,7 +140,7 @@ def timed(
 
 
 def graph_bytes(path: Path) -> float:
-    """What a token reads of a graph's weights, as they are stored: of a mixture the chosen expert, of a table a row."""
+    """Bytes of a graph's weights that a token reads, as they are stored; of experts one, of a table a row."""
     import onnx_ir
 
     graph = onnx_ir.load(path).graph
@@ -142,22 +150,22 @@ def graph_bytes(path: Path) -> float:
         for value in node.inputs:
             weight = weights.get(value.name) if value is not None else None
             if weight is not None:
-                total += weight.nbytes / (weight.shape.numpy()[0] if node.op_type in IN_PARTS else 1)
+                total += weight.nbytes / (weight.shape.numpy()[0] if node.op_type in PARTIAL_READERS else 1)
     return total
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long ``work`` takes."""
+    """Seconds that ``work`` takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 if __name__ == "__main__":
-    given: dict[str, Any] = json.loads(sys.argv[1])
+    job: dict[str, Any] = json.loads(sys.argv[1])
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever libraries have to say does not get among answers
-    ready = {"memory": memory, "export": export, "native": native, "optimum": optimum}[given["kind"]](given)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # messages of libraries do not get among the answers
+    ready = {"memory": memory, "export": export, "native": native, "optimum": optimum}[job["kind"]](job)
     print(json.dumps({"read": ready.read}), file=answers, flush=True)
     for _ in sys.stdin:
         print(json.dumps(ready.measure()), file=answers, flush=True)

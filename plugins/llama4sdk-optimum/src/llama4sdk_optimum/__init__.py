@@ -3,9 +3,9 @@
 ``optimum-cli export onnx`` needs no import: it finds the registration by itself.
 """
 
-from llama4sdk_optimum import loading as _loading
 from llama4sdk_optimum.exporter import Llama4OnnxConfig
+from llama4sdk_optimum.loading import register_cache_shape
 
 __all__ = ["Llama4OnnxConfig"]
 
-del _loading
+register_cache_shape()

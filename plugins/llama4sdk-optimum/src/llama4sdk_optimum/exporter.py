@@ -1,4 +1,4 @@
-"""What optimum's exporter is told about Llama 4's text network. Importing this registers it."""
+"""The configuration of Llama 4's text network for optimum's exporter. Importing this registers it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Llama4OnnxConfig"]
 
-GENERATION: Final = ("text-generation", "text-generation-with-past")
+GENERATION_TASKS: Final = ("text-generation", "text-generation-with-past")
 
 
-@register_tasks_manager_onnx("llama4_text", "feature-extraction", *GENERATION)
-@register_tasks_manager_onnx("llama4", *GENERATION)
+@register_tasks_manager_onnx("llama4_text", "feature-extraction", *GENERATION_TASKS)
+@register_tasks_manager_onnx("llama4", *GENERATION_TASKS)
 class Llama4OnnxConfig(TextDecoderOnnxConfig):
-    """The graph's inputs and outputs; of a checkpoint that sees, the text network is exported.
+    """The graph's inputs and outputs; a checkpoint with a vision network exports its text network alone.
 
-    There are no ``position_ids``: positions count what ``attention_mask`` leaves, as ``generate`` counts them.
+    There are no ``position_ids``: positions count the tokens that ``attention_mask`` keeps, as ``generate`` does.
     """
 
     DUMMY_INPUT_GENERATOR_CLASSES = (DummyTextInputGenerator, GemmaDummyPastKeyValuesGenerator)
@@ -38,10 +38,10 @@ class Llama4OnnxConfig(TextDecoderOnnxConfig):
         super().__init__(config.get_text_config(), *args, **options)
 
     def add_past_key_values(self, inputs_or_outputs: dict[str, dict[int, str]], direction: str) -> None:
-        """As in the base class, but heads and sizes of the past are left open.
+        """Add the past as the base class does, with any number and size of heads.
 
-        An ``ORTModelForCausalLM`` that does not know the architecture begins with an empty past of as many heads as
-        there are of queries. The graph takes that too: it gives every past the heads it has.
+        An ``ORTModelForCausalLM`` that does not know the architecture begins with an empty past that has as many heads
+        as queries have. The graph accepts that too, and reshapes every past to its own heads.
         """
         super().add_past_key_values(inputs_or_outputs, direction)
         if direction == "inputs":

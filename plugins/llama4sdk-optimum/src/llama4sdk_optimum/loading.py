@@ -1,4 +1,4 @@
-"""What ``ORTModelForCausalLM`` is told about Llama 4: the shape of its past. Importing this tells it."""
+"""The shape of Llama 4's cache for ``ORTModelForCausalLM``, which knows it for a list of architectures only."""
 
 from __future__ import annotations
 
@@ -10,23 +10,21 @@ from optimum.onnxruntime import ORTModelForCausalLM
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-__all__: list[str] = []
+__all__ = ["register_cache_shape"]
 
 MODEL_TYPES: Final = ("llama4", "llama4_text")
 
 
-def _knowing(init: Any) -> Any:
-    """``init``, and then the heads of the past and their size, which it takes from a list of architectures."""
+def register_cache_shape() -> None:
+    """Let ``ORTModelForCausalLM`` set the heads of Llama 4's cache and their size when it is created."""
+    create = ORTModelForCausalLM.__init__
 
-    @functools.wraps(init)
-    def wrapper(self: ORTModelForCausalLM, *, config: PretrainedConfig, **options: Any) -> None:
-        ours = config.model_type in MODEL_TYPES
-        text = config.get_text_config() if ours else config
-        init(self, config=text, **options)
-        if ours:
+    @functools.wraps(create)
+    def create_with_cache_shape(self: ORTModelForCausalLM, *, config: PretrainedConfig, **options: Any) -> None:
+        is_llama4 = config.model_type in MODEL_TYPES
+        text = config.get_text_config() if is_llama4 else config
+        create(self, config=text, **options)
+        if is_llama4:
             self.num_key_value_heads, self.embed_size_per_head = text.num_key_value_heads, text.head_dim
 
-    return wrapper
-
-
-ORTModelForCausalLM.__init__ = _knowing(ORTModelForCausalLM.__init__)
+    ORTModelForCausalLM.__init__ = create_with_cache_shape

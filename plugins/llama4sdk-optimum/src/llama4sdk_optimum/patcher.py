@@ -1,4 +1,4 @@
-"""A model of transformers, for as long as it is traced, with the traceable network in its place."""
+"""Replace a transformers model's network by the traceable one while it is traced."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Outputs = dict[str, Tensor | list[KeysValues]]
 
 
 class Llama4Patcher(ModelPatcher):
-    """Within its context the model runs the traceable network, and the weights of each expert are a parameter."""
+    """A context in which the model runs the traceable network, with the weights of each expert as a parameter."""
 
     def __init__(
         self, config: OnnxConfigWithPast, model: PreTrainedModel, model_kwargs: Mapping[str, object] | None = None
@@ -29,14 +29,14 @@ class Llama4Patcher(ModelPatcher):
         super().__init__(config, model, dict(model_kwargs or {}))
         network = cast("Llama4TextModel", getattr(model, "model", model))
         _read_rotary_parameters(network)
-        self.patched_forward = _forward(network, getattr(model, "lm_head", None), with_past=config.use_past)
+        self.patched_forward = _traceable_forward(network, getattr(model, "lm_head", None), with_past=config.use_past)
         self._experts: list[Any] = [module for module in model.modules() if hasattr(module, "gate_up_proj")]
 
     def __enter__(self) -> None:
         super().__enter__()
         for experts in self._experts:
-            experts.gate_up = nn.ParameterList(_each(experts.gate_up_proj))
-            experts.down = nn.ParameterList(_each(experts.down_proj))
+            experts.gate_up = nn.ParameterList(_expert_parameters(experts.gate_up_proj))
+            experts.down = nn.ParameterList(_expert_parameters(experts.down_proj))
 
     def __exit__(self, *raised: object) -> None:
         for experts in self._experts:
@@ -44,13 +44,13 @@ class Llama4Patcher(ModelPatcher):
         super().__exit__(*raised)
 
 
-def _each(stacked: Tensor) -> list[nn.Parameter]:
-    """Each expert's own weights, in the memory they have."""
+def _expert_parameters(stacked: Tensor) -> list[nn.Parameter]:
+    """The weights of each expert, without a copy."""
     return [nn.Parameter(weights, requires_grad=False) for weights in stacked.detach().unbind()]
 
 
 def _read_rotary_parameters(network: Llama4TextModel) -> None:
-    """Rotate as a config written by transformers 5 says, of which those that optimum runs with read nothing."""
+    """Apply the rotary parameters of a config from transformers 5, which the versions that optimum runs with ignore."""
     config: Any = network.config
     parameters = getattr(config, "rope_parameters", None)
     if parameters and config.rope_scaling is None:
@@ -59,8 +59,8 @@ def _read_rotary_parameters(network: Llama4TextModel) -> None:
         network.rotary_emb = type(network.rotary_emb)(config)
 
 
-def _forward(network: Llama4TextModel, head: nn.Linear | None, *, with_past: bool) -> Callable[..., Outputs]:
-    """What replaces ``model.forward``; its parameters are the names of the graph's inputs."""
+def _traceable_forward(network: Llama4TextModel, head: nn.Linear | None, *, with_past: bool) -> Callable[..., Outputs]:
+    """The function that replaces ``model.forward``; its parameters are the names of the graph's inputs."""
 
     def forward(
         input_ids: Tensor, attention_mask: Tensor, past_key_values: Sequence[KeysValues] | None = None

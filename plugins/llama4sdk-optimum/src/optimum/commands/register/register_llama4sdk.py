@@ -1,4 +1,4 @@
-"""What ``optimum-cli`` imports when it starts: ``export onnx`` then knows Llama 4. Nothing heavy until it is run."""
+"""The module by which ``optimum-cli`` knows Llama 4: imported at its start. Heavy imports wait for ``export onnx``."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Any
 
 from optimum.commands.export.onnx import ONNXExportCommand
 
+#: The commands that this module adds to ``optimum-cli``: none.
 REGISTER_COMMANDS: list[Any] = []
-"""No commands of our own."""
 
 _run = ONNXExportCommand.run
 
 
-def _run_knowing_llama4(command: ONNXExportCommand) -> None:
+def _register_and_run(command: ONNXExportCommand) -> None:
     import llama4sdk_optimum  # noqa: F401
 
     _run(command)
 
 
-ONNXExportCommand.run = _run_knowing_llama4
+ONNXExportCommand.run = _register_and_run
