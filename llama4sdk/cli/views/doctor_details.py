@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from llama4sdk._text import gb
-from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
+from llama4sdk.cli.views.responsive_table import key_value_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,14 +24,10 @@ __all__ = ["detail_pieces"]
 def detail_pieces(report: Report) -> Iterator[RenderableType]:
     """The sections that are not empty, each a heading and a table of two columns."""
     for heading, rows in _sections(report).items():
-        if not rows:
-            continue
-        table = ResponsiveTable(Column(), Column(), prose=True)
-        for name, value in rows.items():
-            table.add_row(name, value)
-        yield ""
-        yield Text(f"  {heading}", style="bold")
-        yield Padding(table, (0, 0, 0, 2))
+        if rows:
+            yield ""
+            yield Text(f"  {heading}", style="bold")
+            yield Padding(key_value_table(rows.items()), (0, 0, 0, 2))
 
 
 def _sections(report: Report) -> Mapping[str, Mapping[str, str]]:
