@@ -1,4 +1,4 @@
-"""Bedrock's operations: which of them answers a request, and what is remedies when one refuses."""
+"""Bedrock's operations: which of them answers a request, and what follows when one refuses."""
 
 from __future__ import annotations
 
