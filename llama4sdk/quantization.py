@@ -1,4 +1,4 @@
-"""How weights are held in memory: a scheme for a matrix, and a config that has one for each class of modules. Pure.
+"""Quantization of weights: a scheme for a matrix, and a config that has one for each class of modules. Pure.
 
 The schemes are the field's common ones, of weights alone; activations keep the config's ``dtype``:
 
@@ -48,7 +48,7 @@ SCHEME_NAME: Final = re.compile(r"(?P<scheme>[a-z]+\d+)(-g(?P<group>\d+))?(/(?P<
 
 
 class Quantization(StrEnum):
-    """How weights are held in memory; the first three are full precision."""
+    """A scheme for weights in memory; the first three are full precision."""
 
     FP32 = "fp32"
     BF16 = "bf16"
@@ -70,7 +70,7 @@ class Quantization(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixFormat:
-    """How one matrix is held. ``group_size`` is ``None`` where a scale serves a whole output channel."""
+    """The format of one matrix. ``group_size`` is ``None`` where a scale serves a whole output channel."""
 
     scheme: Quantization
     group_size: int | None = None

@@ -56,8 +56,8 @@ def kv_capacity(run: Published, spec: ModelSpec) -> float:
 def concurrency(run: Published, spec: ModelSpec) -> float:
     """Requests of the run's context that the pool holds at once."""
     assert spec.config is not None
-    one = _profile(run).kv_policy.bytes(spec.config, run.context or 1, value_bytes=run.kv_bytes)
-    return kv_pool(run, spec) * run.devices / one
+    request = _profile(run).kv_policy.bytes(spec.config, run.context or 1, value_bytes=run.kv_bytes)
+    return kv_pool(run, spec) * run.devices / request
 
 
 def buffer(run: Published, spec: ModelSpec) -> float:
@@ -95,7 +95,7 @@ PREDICT: Final[Mapping[str, Callable[[Published, ModelSpec], float]]] = {
 
 def _layouts(run: Published, spec: ModelSpec, context: int | None) -> list[Layout]:
     """Those over all of the run's devices."""
-    found = layouts(
+    every = layouts(
         _model(run, spec),
         _profile(run),
         _machine(run),
@@ -103,7 +103,7 @@ def _layouts(run: Published, spec: ModelSpec, context: int | None) -> list[Layou
         context=context,
         kv_bytes=run.kv_bytes,
     )
-    return [layout for layout in found if len(set(layout.devices) - set(ON_HOST)) == run.devices]
+    return [layout for layout in every if len(set(layout.devices) - set(ON_HOST)) == run.devices]
 
 
 def _model(run: Published, spec: ModelSpec) -> ModelFacts:

@@ -76,7 +76,7 @@ def published() -> tuple[Published, ...]:
 
 def _filled(row: dict[str, str]) -> dict[str, object]:
     numbers = ("file_gb", "cpu_gbs", "cpu_tflops", "prompt", "answer", "concurrency", "context", "ram_gb", "block")
-    given: dict[str, object] = {key: value for key, value in row.items() if key not in numbers or value}
+    fields: dict[str, object] = {key: value for key, value in row.items() if key not in numbers or value}
     for key in numbers:
-        given.setdefault(key, None)
-    return given | {"devices": row["devices"] or 1, "kv_bytes": row["kv_bytes"] or 2}
+        fields.setdefault(key, None)
+    return fields | {"devices": row["devices"] or 1, "kv_bytes": row["kv_bytes"] or 2}

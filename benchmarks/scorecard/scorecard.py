@@ -118,15 +118,15 @@ def _kv_cache(row: Published, config: TextConfig) -> Score:
 
 
 def _decode(row: Published, config: TextConfig) -> Score:
-    found = roofline.decode_speed(
+    speed = roofline.decode_speed(
         config, _class_bytes(row, config), _parts(row), context=row.context or 128, value_bytes=row.kv_bytes
     )
-    return Score(row=row, predicted=found.middle, low=found.low, high=found.high)
+    return Score(row=row, predicted=speed.middle, low=speed.low, high=speed.high)
 
 
 def _prefill(row: Published, config: TextConfig) -> Score:
-    found = roofline.prefill_speed(config, _parts(row), tokens=(row.prompt or 512) + 2 * (row.context or 0))
-    return Score(row=row, predicted=found.middle, low=found.low, high=found.high)
+    speed = roofline.prefill_speed(config, _parts(row), tokens=(row.prompt or 512) + 2 * (row.context or 0))
+    return Score(row=row, predicted=speed.middle, low=speed.low, high=speed.high)
 
 
 def _served(row: Published, config: TextConfig) -> Score:
@@ -135,12 +135,12 @@ def _served(row: Published, config: TextConfig) -> Score:
     prompt, answer = row.prompt or 0, row.answer or 0
     memory = find_accelerator(row.device).memory * UTILIZATION - WORKSPACE
     pool = int(memory * row.devices) - sum(weights.values())
-    one = find_policy("vllm-0.14").bytes(config, prompt + answer, value_bytes=row.kv_bytes)
-    batch = row.concurrency or roofline.largest_batch(pool, one)
-    found = roofline.served_speed(
+    request = find_policy("vllm-0.14").bytes(config, prompt + answer, value_bytes=row.kv_bytes)
+    batch = row.concurrency or roofline.largest_batch(pool, request)
+    speed = roofline.served_speed(
         config, weights, part, prompt=prompt, answer=answer, batch=batch, value_bytes=row.kv_bytes
     )
-    return Score(row=row, predicted=found.middle, low=found.low, high=found.high)
+    return Score(row=row, predicted=speed.middle, low=speed.low, high=speed.high)
 
 
 def _class_bytes(row: Published, config: TextConfig) -> ClassBytes:
@@ -183,8 +183,8 @@ def _cpu(row: Published) -> Site:
 
 
 def _site(row: Published, accelerator: Accelerator) -> Site:
-    wanted = {"nvfp4": "fp4", "fp8": "fp8"}.get(row.weights, "bf16")
-    flops = accelerator.flops.get(wanted) or accelerator.flops.get("bf16") or accelerator.flops.get("int8", 0.0)
+    scheme = {"nvfp4": "fp4", "fp8": "fp8"}.get(row.weights, "bf16")
+    flops = accelerator.flops.get(scheme) or accelerator.flops.get("bf16") or accelerator.flops.get("int8", 0.0)
     together = 1 if row.engine == "llama.cpp" else row.devices  # its layers are split: one device works at a time
     return Site(name=accelerator.name, bandwidth=accelerator.bandwidth * together, flops=flops * together)
 

@@ -46,7 +46,7 @@ FILLED_SHARE: Final = 0.97
 
 
 class Candidate(Value):
-    """One layout and how fast it would be; ``None`` where too little is known."""
+    """One layout with its predicted speeds; ``None`` where too little is known."""
 
     layout: Layout
     #: Tokens per second of all the answers of the layout's batch together, behind short prompts.
@@ -57,7 +57,7 @@ class Candidate(Value):
 
     @property
     def bits(self) -> int:
-        """Of a weight, nearly."""
+        """Bits of a weight, nearly."""
         precision = self.layout.precision.partition(" ")[0]
         return next((bits for name, bits in PRECISION_BITS.items() if precision.startswith(name)), 4)
 
@@ -83,7 +83,7 @@ class Candidate(Value):
 
     @property
     def _cautious_speed(self) -> float:
-        """Of accelerators that nobody knows as much as is bearable, and nothing elsewhere."""
+        """The low end of the prediction; without one, a bearable speed on accelerators and none elsewhere."""
         if self.decode is not None:
             return self.decode.low
         return MIN_TOKENS_PER_SECOND if self.location == "accelerator" else 0.0
@@ -163,5 +163,5 @@ def timed(
 def _precisions(model: ModelFacts, engine: EngineProfile) -> tuple[str, ...]:
     """The form that a checkpoint has already, where the engine loads it, and those the engine makes."""
     stored = model.stored
-    own = (stored.precision,) if stored is not None and engine.name in stored.engines else ()
-    return own + engine.precisions
+    as_stored = (stored.precision,) if stored is not None and engine.name in stored.engines else ()
+    return as_stored + engine.precisions

@@ -1,4 +1,4 @@
-"""How long a context fits into memory. Pure."""
+"""The length of the context that fits into memory. Pure."""
 
 from __future__ import annotations
 

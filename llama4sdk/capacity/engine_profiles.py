@@ -103,7 +103,7 @@ class EngineProfile(Value):
 
     @property
     def kv_policy(self) -> KVPolicy:
-        """How it keeps keys and values."""
+        """Its policy for keys and values."""
         return find_policy(self.kv)
 
     def usable_memory(self, machine: Hardware, device: Device | None) -> int:
@@ -133,14 +133,14 @@ class TorchProfile(EngineProfile):
     """The SDK's own engine, of which more is known: ``torch_memory`` counts the bytes of each network."""
 
     def workspace_for(self, work: Work) -> int:
-        """As in its offers."""
+        """Bytes beside weights, cache and runtime, as in its offers."""
         scheme = work.precision or QuantizationConfig.of("bf16")
         return torch_memory.workspace_bytes(
             work.config, scheme, work.context, batch=work.batch, memory_kind=_memory_kind(work), vision=work.vision
         )
 
     def runtime_for(self, work: Work) -> int:
-        """As in its offers."""
+        """Bytes of torch or of the device's context, as in its offers."""
         return torch_memory.runtime_bytes(work.config, _memory_kind(work))
 
 

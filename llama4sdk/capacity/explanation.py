@@ -46,7 +46,7 @@ MODULE_NAMES: Final[Mapping[ModuleClass, str]] = {
 
 
 class Figure(Value):
-    """One number, and how much it can be trusted."""
+    """One number with its label of trust."""
 
     what: str
     value: int | float | Interval
@@ -82,8 +82,8 @@ def explain(plan: Plan, model: ModelFacts | None, machine: Hardware, *, imagined
     return Explanation(sections=tuple(sections))
 
 
-def _bytes(what: str, value: int, label: Label, note: str = "") -> Figure:
-    return Figure(what=what, value=value, unit="bytes", label=label, note=note)
+def _bytes(name: str, value: int, label: Label, note: str = "") -> Figure:
+    return Figure(what=name, value=value, unit="bytes", label=label, note=note)
 
 
 def _memory(share: DeviceShare, plan: Plan, machine: Hardware, *, imagined: bool) -> Section:

@@ -1,4 +1,4 @@
-"""How engines keep keys and values: without knowing chunks, four times the memory for the same model.
+"""Policies of engines for keys and values: ignoring chunks takes four times the memory for the same model.
 
 Llama 4's local layers see one chunk of 8192 tokens. An engine that knows keeps at most that much for them; one that
 does not keeps everything in every layer. Which it is depends on the engine, its version and its flags. Pure.
@@ -20,7 +20,7 @@ LLAMA_CPP_PAD: Final = 256
 
 
 class KVPolicy(Value):
-    """How one engine, in these versions and with these flags, keeps keys and values."""
+    """The way one engine, in these versions and with these flags, keeps keys and values."""
 
     name: str
     engine: str

@@ -58,8 +58,8 @@ class DeviceShare(Value):
         """Bytes short; 0 where it fits."""
         short = self.total - self.room
         if self.static_room is not None:
-            rest = self.room - self.static_room
-            short = max(short, self.static - self.static_room, self.total - self.static - rest)
+            dynamic_room = self.room - self.static_room
+            short = max(short, self.static - self.static_room, self.total - self.static - dynamic_room)
         return max(0, short)
 
 

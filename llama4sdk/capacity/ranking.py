@@ -81,7 +81,7 @@ class Option:
 
 
 class Criterion(NamedTuple):
-    """One thing that counts. ``key`` is smallest for what is preferred; ``reason`` says why the winner won."""
+    """One criterion. ``key`` is smallest for what is preferred; ``reason`` says why the winner won."""
 
     reason: str
     key: Callable[[Option], float | str]

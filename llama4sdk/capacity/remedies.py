@@ -51,7 +51,7 @@ class _Problem(NamedTuple):
     ) -> Layout | None:
         """The usable layout of the context that failed, or of the longest; of the failed kind if there is one."""
         failed = self.failed
-        found = layouts(
+        possible = layouts(
             self.model,
             self.engine,
             self.machine,
@@ -60,7 +60,7 @@ class _Problem(NamedTuple):
             batch=batch or failed.batch,
             kv_bytes=kv_bytes or failed.kv_bytes,
         )
-        usable = [layout for layout in found if layout.usable]
+        usable = [layout for layout in possible if layout.usable]
         return max(usable, key=lambda layout: (layout.kind == failed.kind, layout.context), default=None)
 
 

@@ -1,4 +1,4 @@
-"""How fast a model would run: what has to be read and computed for each token, over what a machine can do. Pure.
+"""Speeds by the roofline model: bytes read and operations computed for each token, over the machine's rates. Pure.
 
 Decoding reads every weight a token passes through, and the cache of what was said before; a batch shares the weights,
 but its tokens choose different experts. Prefill computes. Neither reaches the speed a machine is specified for: how far
@@ -60,7 +60,7 @@ class Interval(Value):
 
 
 class Calibration(Value):
-    """How far an engine gets on one kind of machine: shares of what is specified, cautious and hopeful."""
+    """The shares of specified rates that an engine reaches on one kind of machine, cautious and hopeful."""
 
     engine: str
     version: str
@@ -95,7 +95,7 @@ class Site(Value):
 
 
 class NetworkPart(Value):
-    """The classes of modules that lie at one site, and how far the engine gets there."""
+    """The classes of modules that lie at one site, with the engine's calibration there."""
 
     modules: frozenset[ModuleClass]
     site: Site

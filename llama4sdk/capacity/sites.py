@@ -139,7 +139,7 @@ def _device_flops(facts: Accelerator, scheme: str) -> float:
 
 
 def _calibration(device: Device | None, scheme: str, engine: EngineProfile, machine: Hardware) -> Calibration:
-    """How far the engine gets on a device or the processor; less surely in memory that nobody has measured."""
+    """The engine's calibration for a device or the processor; wider for memory that nobody has measured."""
     if device is not None:
         facts = facts_of(device)
         return _newest(engine, "unified" if facts and facts.unified else "accelerator", scheme)

@@ -27,9 +27,11 @@ def listings() -> tuple[Listing, ...]:
 
 def find(endpoint: str, model: str) -> Listing | None:
     """The listing of a model, by the SDK's or the endpoint's name for it, at an endpoint named in any case."""
-    wanted, name = endpoint.lower(), _sdk_name(model)
+    lower_name, name = endpoint.lower(), _sdk_name(model)
     for listing in listings():
-        if wanted in (listing.endpoint.lower(), listing.backend) and (listing.model == name or model in listing.ids):
+        if lower_name in (listing.endpoint.lower(), listing.backend) and (
+            listing.model == name or model in listing.ids
+        ):
             return listing
     return None
 

@@ -1,4 +1,4 @@
-"""How much of a Mac's memory macOS lets its GPU have. Pure.
+"""The part of a Mac's memory that macOS lets its GPU use. Pure.
 
 Source: ``iogpu.wired_limit_mb`` as llama.cpp's users found it on machines of 16 to 192 GB, 2024.
 """

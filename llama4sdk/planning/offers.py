@@ -73,12 +73,12 @@ def collect(
     ]
     barred = {name for name in names if registry.info(name).capabilities.remote and not remote}
     inbox: Inbox = queue.SimpleQueue()
-    asked = [question for question in questions if question.backend not in barred]
-    for name in dict.fromkeys(question.backend for question in asked):
-        own = [question for question in asked if question.backend == name]
-        work = (registry, own, needs, hardware, inbox)
+    allowed = [question for question in questions if question.backend not in barred]
+    for name in dict.fromkeys(question.backend for question in allowed):
+        to_backend = [question for question in allowed if question.backend == name]
+        work = (registry, to_backend, needs, hardware, inbox)
         threading.Thread(target=_ask, args=work, name=f"llama4sdk-offer-{name}", daemon=True).start()
-    results = _receive(inbox, len(asked), time.monotonic() + deadline)
+    results = _receive(inbox, len(allowed), time.monotonic() + deadline)
     late = Fault(
         reason=f"it did not answer within {deadline:g} s.",
         fix="Report it to its author, or set LLAMA4SDK_DISABLE_PLUGINS to the plugin's name.",

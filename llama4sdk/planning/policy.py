@@ -56,8 +56,8 @@ class Policy(Value):
         return tuple(map(_as_place, self.fallback))
 
 
-def _as_place(place: str | tuple[str, str] | Place) -> Place:
-    if isinstance(place, Place):
-        return place
-    backend, model = (place, None) if isinstance(place, str) else place
+def _as_place(fallback: str | tuple[str, str] | Place) -> Place:
+    if isinstance(fallback, Place):
+        return fallback
+    backend, model = (fallback, None) if isinstance(fallback, str) else fallback
     return Place(backend=backend, model=model)

@@ -59,19 +59,21 @@ def reject_answer(answer: Answer, policy: Policy, *, explicit: str | None) -> Re
 
 def _reject_languages(answer: Answer) -> Rejection | None:
     """The rejection of a model whose maker does not list a language that is needed."""
-    wanted = answer.need.languages
+    languages = answer.need.languages
     model = answer.need.model or (answer.result.model if isinstance(answer.result, Offer) else None)
-    if not wanted or model is None:
+    if not languages or model is None:
         return None
     spec = catalog.find(model)
-    if spec is not None and wanted <= set(spec.languages):
+    if spec is not None and languages <= set(spec.languages):
         return None
     able = " or ".join(
-        f"'{known.name}'" for known in catalog.MODELS if known.released and wanted <= set(known.languages)
+        f"'{known.name}'" for known in catalog.MODELS if known.released and languages <= set(known.languages)
     )
     reason = f"which languages '{model}' was made for is not known."
     if spec is not None:
-        reason = f"'{spec.name}' was made for {_listed(spec.languages)}, not {_listed(wanted - set(spec.languages))}."
+        reason = (
+            f"'{spec.name}' was made for {_listed(spec.languages)}, not {_listed(languages - set(spec.languages))}."
+        )
     return Rejection(backend=answer.info.name, model=answer.need.model, reason=reason, fix=f"Choose {able}.")
 
 
@@ -130,9 +132,9 @@ def no_backend_error(answers: Sequence[Answer], rejections: Sequence[Rejection])
     hint = " ".join(dict.fromkeys(rejection.fix for rejection in merged if rejection.fix)) or None
     short = [refusal for refusal in refusals if refusal.need_memory is not None]
     if short:
-        least = min(short, key=lambda refusal: refusal.need_memory or 0)
-        need, have = least.need_memory or 0, least.have_memory or 0
-        return InsufficientMemoryError(message, need=need, have=have, rejections=rejections, hint=hint)
+        smallest = min(short, key=lambda refusal: refusal.need_memory or 0)
+        need, free = smallest.need_memory or 0, smallest.have_memory or 0
+        return InsufficientMemoryError(message, need=need, have=free, rejections=rejections, hint=hint)
     return NoBackendError(message, rejections=rejections, hint=hint)
 
 
@@ -141,10 +143,10 @@ def memory_error(
 ) -> DeviceMemoryError:
     """The error for a plan that ran out of memory; ``plan_for`` plans for a machine with less of it."""
     sizes = [(size, hardware.free(device), device) for device, size in plan.memory.items()]
-    shortage = "; ".join(f"needs {gb(size)} on {device}, where {gb(have)} are free" for size, have, device in sizes)
-    need, have, _ = max(sizes, default=(None, None, ""))
+    shortage = "; ".join(f"needs {gb(size)} on {device}, where {gb(free)} are free" for size, free, device in sizes)
+    need, free, _ = max(sizes, default=(None, None, ""))
     message = f"{error.message} '{plan.model}' {shortage or 'needs more than there is'}."
-    return DeviceMemoryError(message, need=need, have=have, hint=_next_best(plan, hardware, plan_for) or error.hint)
+    return DeviceMemoryError(message, need=need, have=free, hint=_next_best(plan, hardware, plan_for) or error.hint)
 
 
 def _next_best(plan: Plan, hardware: Hardware, plan_for: Callable[[Hardware], Plan]) -> str | None:
