@@ -8,14 +8,17 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from llama4sdk_onnx.export.exporter import OnnxExporter
 
 from llama4sdk import Client
 from llama4sdk.exporter import ExportOptions
 
-__all__ = ["export", "native", "reference", "save_chat", "save_plain", "save_seeing"]
+__all__ = ["assert_near", "export", "native", "reference", "save_chat", "save_plain", "save_seeing"]
 
-REFERENCE = Path(__file__).parents[2] / "llama4sdk-torch" / "tests" / "reference.py"
+TORCH_TESTS = Path(__file__).parents[2] / "llama4sdk-torch" / "tests"
 
 
 HEADS = {"head_dim": 16}
@@ -24,9 +27,19 @@ HEADS = {"head_dim": 16}
 
 def reference() -> ModuleType:
     """The networks and tokenizers that the native engine is held to."""
-    name = "llama4sdk_torch_reference"
+    return _load("reference")
+
+
+def assert_near(actual: npt.ArrayLike, expected: npt.ArrayLike) -> None:
+    """The numbers differ by rounding alone, as the native engine's tests count it."""
+    arrays = (np.asarray(values, np.float32) for values in (actual, expected))
+    _load("numeric").assert_near(*map(torch.tensor, arrays))
+
+
+def _load(file: str) -> ModuleType:
+    name = f"llama4sdk_torch_{file}"
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, REFERENCE)
+        spec = importlib.util.spec_from_file_location(name, TORCH_TESTS / f"{file}.py")
         assert spec is not None
         assert spec.loader is not None
         sys.modules[name] = importlib.util.module_from_spec(spec)

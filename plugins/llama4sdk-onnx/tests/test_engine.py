@@ -19,7 +19,7 @@ from llama4sdk.events import TextDelta
 from llama4sdk.messages import ImagePart, Message, TextPart
 from llama4sdk.requests import Tool
 
-from .exported import export, native, reference, save_seeing
+from .exported import assert_near, export, native, reference, save_seeing
 
 PROMPTS = (
     "What is the capital of France?",
@@ -98,7 +98,7 @@ def test_chunk_borders_are_crossed_as_the_native_engine_does(
             expected, found = (client.generate(prompt, **options) for client in (theirs, ours))
             assert found.text == expected.text
             scores = [[entry.logprob for entry in answer.logprobs] for answer in (expected, found)]
-            np.testing.assert_allclose(scores[1], scores[0], atol=1e-4)
+            assert_near(scores[1], scores[0])
 
 
 def test_requests_at_once_answer_as_alone(pair: tuple[Path, Path]) -> None:
@@ -190,7 +190,7 @@ def test_embeddings_are_the_native_engines(pair: tuple[Path, Path], pooling: str
             expected, found = (
                 client.embed(texts, pooling=pooling, normalize=normalize).vectors for client in (theirs, ours)
             )
-            np.testing.assert_allclose(found, expected, atol=2e-5)
+            assert_near(found, expected)
 
 
 def test_scores_are_the_native_engines(pair: tuple[Path, Path]) -> None:
@@ -205,7 +205,7 @@ def test_scores_are_the_native_engines(pair: tuple[Path, Path]) -> None:
     for one, other in pairs[1:]:
         assert one is not None
         assert other is not None
-        assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
+        assert_near(one.logprob, other.logprob)
         assert [entry.token for entry in one.top] == [entry.token for entry in other.top]
 
 
@@ -221,7 +221,7 @@ def test_images_are_seen_as_the_native_engine_sees_them(seeing: tuple[Path, Path
     with native(checkpoint, context_length=256) as theirs, onnx(folder, context_length=256) as ours:
         (text, scores), (expected, exact) = ask(ours, 1), ask(theirs, 1)
         assert text == expected
-        np.testing.assert_allclose(scores, exact, atol=1e-3)
+        assert_near(scores, exact)
         _, others = ask(ours, 5)
         assert not np.allclose(others, exact, atol=1e-2)
 

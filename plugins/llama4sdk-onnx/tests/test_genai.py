@@ -25,6 +25,7 @@ from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk.weights.store import locate
 
+from .exported import assert_near
 from .networks import save_text
 from .running import Exported
 
@@ -116,7 +117,7 @@ def test_the_graph_counts_from_the_mask(tiny: Checkpoint, tmp_path: Path) -> Non
         for row, prompt in enumerate(prompts):
             tokens = [*prompt, *([[6], [8]][row] if number else [])]
             expected = network.logits(network.prefill(torch.tensor(tokens), network.new_cache(16)))
-            np.testing.assert_allclose(logits[row, 0], expected.numpy(), atol=2e-5, rtol=2e-5)
+            assert_near(logits[row, 0], expected.numpy())
 
 
 def test_no_weights_are_written_twice(tiny: Checkpoint, tmp_path: Path) -> None:

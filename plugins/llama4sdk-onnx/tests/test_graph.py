@@ -17,6 +17,7 @@ from llama4sdk.errors import ConfigurationError
 from llama4sdk.quantization import QuantizationConfig
 from llama4sdk.weights.checkpoint import Checkpoint
 
+from .exported import assert_near
 from .running import Array, export
 
 TOKENS = np.random.default_rng(0).integers(0, 90, (2, 30))
@@ -49,7 +50,7 @@ def test_full_precision_is_the_native_engines(tiny: Tiny, tmp_path: Path, flavou
     steps = [TOKENS[:1, :13], *(TOKENS[:1, at : at + 1] for at in range(13, 30))]
     found = [sequences.feed(step) for step in steps]
     for number in range(2):
-        assert np.abs(np.concatenate([part[number] for part in found], 1) - wanted[number]).max() < 1e-5
+        assert_near(np.concatenate([part[number] for part in found], 1), wanted[number])
 
 
 @pytest.mark.parametrize("flavour", ["scout", "maverick", "llama"])
@@ -58,7 +59,7 @@ def test_int4_holds_the_native_engines_values(tiny: Tiny, tmp_path: Path, flavou
     checkpoint = tiny(flavour)
     wanted, _ = answers(native(checkpoint, "int4/fp32"), TOKENS[:1])
     found, _ = export(checkpoint, tmp_path, "int4/fp32", accuracy=0).start().feed(TOKENS[:1])
-    assert np.abs(found - wanted).max() < 1e-5
+    assert_near(found, wanted)
 
 
 @pytest.mark.parametrize("quantization", ["int8/fp32", "int4/fp32", "int4-g32/fp32"])
@@ -77,13 +78,13 @@ def test_rows_of_different_lengths_decode_together(tiny: Tiny, tmp_path: Path) -
     wanted, _ = answers(native(checkpoint, "fp32"), TOKENS)
     sequences = exported.start(batch=2)
     first, _ = sequences.feed(TOKENS[:, :6], counts=[6, 4])
-    assert np.abs(first[0] - wanted[0, :6]).max() < 1e-5
-    assert np.abs(first[1, :4] - wanted[1, :4]).max() < 1e-5
+    assert_near(first[0], wanted[0, :6])
+    assert_near(first[1, :4], wanted[1, :4])
     for step in range(12):
         tokens = [[TOKENS[0, 6 + step]], [TOKENS[1, 4 + step]]]
         logits, _ = sequences.feed(tokens)
-        assert np.abs(logits[0, 0] - wanted[0, 6 + step]).max() < 1e-5
-        assert np.abs(logits[1, 0] - wanted[1, 4 + step]).max() < 1e-5
+        assert_near(logits[0, 0], wanted[0, 6 + step])
+        assert_near(logits[1, 0], wanted[1, 4 + step])
 
 
 @pytest.mark.parametrize("kind", ["fast", "portable"])
@@ -93,13 +94,13 @@ def test_image_features_take_the_places_of_their_tokens(tiny: Tiny, tmp_path: Pa
     network = native(checkpoint, "fp32")
     exported = export(checkpoint, tmp_path, "fp32", kind=kind, patch_token=91)  # type: ignore[arg-type]
     ids = TOKENS[:1, :7].copy()
-    assert np.abs(exported.start().feed(ids)[0] - answers(network, ids)[0]).max() < 1e-5
+    assert_near(exported.start().feed(ids)[0], answers(network, ids)[0])
     ids[0, 2:5] = 91
     features = np.random.default_rng(1).standard_normal((3, 32)).astype(np.float32)
     states = network.embed(torch.tensor(ids[0])).clone()
     states[2:5] = torch.tensor(features)
     wanted = network.logits(network.hidden(states, network.new_cache(64))).numpy()[None]
-    assert np.abs(exported.start().feed(ids, images=features)[0] - wanted).max() < 1e-5
+    assert_near(exported.start().feed(ids, images=features)[0], wanted)
 
 
 @pytest.mark.parametrize("opset", [OPSETS[0], OPSETS[-1]])
@@ -109,7 +110,7 @@ def test_every_opset_gives_the_same(tiny: Tiny, tmp_path: Path, kind: str, opset
     checkpoint = tiny("maverick")
     wanted, _ = answers(native(checkpoint, "int4/fp32"), TOKENS[:1])
     exported = export(checkpoint, tmp_path, "int4/fp32", kind=kind, opset=opset, accuracy=0)  # type: ignore[arg-type]
-    assert np.abs(exported.start().feed(TOKENS[:1])[0] - wanted).max() < 1e-5
+    assert_near(exported.start().feed(TOKENS[:1])[0], wanted)
 
 
 @pytest.mark.parametrize("opset", [0, OPSETS[0] - 1, OPSETS[-1] + 1])
@@ -128,7 +129,7 @@ def test_quantized_embedding_and_head(tiny: Tiny, tmp_path: Path, kind: str, sch
     config = f"embedding={scheme},head={scheme},dtype=fp32"
     wanted, _ = answers(native(checkpoint, config), TOKENS[:1])
     exported = export(checkpoint, tmp_path, config, kind=kind, accuracy=0)  # type: ignore[arg-type]
-    assert np.abs(exported.start().feed(TOKENS[:1])[0] - wanted).max() < 1e-5
+    assert_near(exported.start().feed(TOKENS[:1])[0], wanted)
     assert not (tmp_path / "weights" / "head.bin").stat().st_size > 4096
 
 

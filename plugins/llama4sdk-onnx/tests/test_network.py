@@ -11,13 +11,11 @@ from llama4sdk_onnx.network import Row, TextNetwork
 
 from llama4sdk.errors import ContextLengthError, InvalidRequestError, StreamClosedError
 
+from .exported import assert_near
 from .tiny import PATCH, Floats, Tiny, tiny
 
 SECONDS = 30.0
 """Seconds after which a test gives up."""
-
-#: 256 roundings of numbers of about 1, as in the native engine's tests: sums of some hundred products, layer by layer.
-NEAR = {"rtol": 256 * np.finfo(np.float32).eps, "atol": 256 * np.finfo(np.float32).eps}
 
 
 @pytest.fixture(scope="module", params=["scout", "maverick", "llama"])
@@ -50,16 +48,16 @@ def test_logits_are_the_native_engines(model: Tiny, cuts: list[int]) -> None:
     ids = text(0, 40)
     with model.network().open() as sequence:
         found = fed(sequence, ids, cuts)
-    np.testing.assert_allclose(found, model.logits(ids)[[*(cut - 1 for cut in cuts), 39]], **NEAR)
+    assert_near(found, model.logits(ids)[[*(cut - 1 for cut in cuts), 39]])
 
 
 def test_a_prompt_of_several_blocks(scout: Tiny, model: Tiny) -> None:
     """More than 512 tokens go through in blocks that end where chunks end, and leave the same behind."""
     ids = text(1, 600)
     with model.network(context=601).open() as sequence:
-        np.testing.assert_allclose(sequence.prefill(ids), model.logits(ids)[-1], **NEAR)
+        assert_near(sequence.prefill(ids), model.logits(ids)[-1])
         assert sequence.length == 600
-        np.testing.assert_allclose(sequence.step(7), model.logits([*ids, 7])[-1], **NEAR)
+        assert_near(sequence.step(7), model.logits([*ids, 7])[-1])
 
 
 def test_states_and_logits_of_a_whole_text(model: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,11 +67,11 @@ def test_states_and_logits_of_a_whole_text(model: Tiny, monkeypatch: pytest.Monk
     network = model.network()
     with network.open() as sequence:
         sequence.step(ids[0])
-        np.testing.assert_allclose(sequence.hidden(ids[1:]), model.states(ids)[1:], **NEAR)
+        assert_near(sequence.hidden(ids[1:]), model.states(ids)[1:])
     with network.open() as sequence:
         parts = list(sequence.logits(ids, wanted))
     assert max(map(len, parts)) == 3
-    np.testing.assert_allclose(np.concatenate(parts), model.logits(ids)[wanted], **NEAR)
+    assert_near(np.concatenate(parts), model.logits(ids)[wanted])
 
 
 def test_later_runs_leave_logits_alone(scout: Tiny) -> None:
@@ -97,10 +95,10 @@ def test_rows_between_are_left_alone(model: Tiny, idle: int) -> None:
     last.prefill(ids[2][:12])
     together(network, [(first, ids[0][3]), (last, ids[2][12])])
     found = together(network, [(first, ids[0][4]), (last, ids[2][13])])
-    np.testing.assert_allclose(found[0], model.logits(ids[0])[4], **NEAR)
-    np.testing.assert_allclose(found[1], model.logits(ids[2])[13], **NEAR)
+    assert_near(found[0], model.logits(ids[0])[4])
+    assert_near(found[1], model.logits(ids[2])[13])
     for position in range(idle, 32):
-        np.testing.assert_allclose(between.step(ids[1][position]), model.logits(ids[1])[position], **NEAR)
+        assert_near(between.step(ids[1][position]), model.logits(ids[1])[position])
 
 
 def together(network: TextNetwork, steps: list[tuple[Row, int]]) -> list[Floats]:
@@ -119,7 +117,7 @@ def test_steps_at_different_lengths_go_together(model: Tiny) -> None:
         tokens = [ids[length + more] for ids, length in zip(texts, lengths, strict=True)]
         found = together(network, [*zip(sequences, tokens, strict=True)])
         for logits, ids, length in zip(found, texts, lengths, strict=True):
-            np.testing.assert_allclose(logits, model.logits(ids)[length + more], **NEAR)
+            assert_near(logits, model.logits(ids)[length + more])
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -159,7 +157,7 @@ def test_features_take_the_places_of_image_tokens(scout: Tiny) -> None:
     features = np.random.default_rng(4).standard_normal((count, 32)).astype(np.float32)
     network = scout.network()
     with network.open() as sequence:
-        np.testing.assert_allclose(sequence.prefill(ids, features), scout.logits(ids, features)[-1], **NEAR)
+        assert_near(sequence.prefill(ids, features), scout.logits(ids, features)[-1])
     with network.open() as sequence, pytest.raises(InvalidRequestError, match="do not fit"):
         sequence.prefill(ids, features[1:])
 
@@ -167,8 +165,8 @@ def test_features_take_the_places_of_image_tokens(scout: Tiny) -> None:
 def test_an_image_token_without_an_image_is_a_token_like_others(scout: Tiny) -> None:
     """A network that sees may write one, and a text may hold one: it has a vector of its own."""
     with scout.network().open() as sequence:
-        np.testing.assert_allclose(sequence.prefill([5, PATCH, 7]), scout.logits([5, PATCH, 7])[-1], **NEAR)
-        np.testing.assert_allclose(sequence.step(PATCH), scout.logits([5, PATCH, 7, PATCH])[-1], **NEAR)
+        assert_near(sequence.prefill([5, PATCH, 7]), scout.logits([5, PATCH, 7])[-1])
+        assert_near(sequence.step(PATCH), scout.logits([5, PATCH, 7, PATCH])[-1])
 
 
 def test_what_exceeds_the_context_is_refused_before_any_work(scout: Tiny) -> None:
@@ -180,7 +178,7 @@ def test_what_exceeds_the_context_is_refused_before_any_work(scout: Tiny) -> Non
         assert (caught.value.limit, caught.value.requested) == (10, 11)
         assert (sequence.length, network.cache_bytes) == (0, 0)
         sequence.prefill(text(0, 9))
-        np.testing.assert_allclose(sequence.step(text(0, 10)[9]), scout.logits(text(0, 10))[-1], **NEAR)
+        assert_near(sequence.step(text(0, 10)[9]), scout.logits(text(0, 10))[-1])
         with pytest.raises(ContextLengthError):
             sequence.step(1)
 
@@ -219,7 +217,7 @@ def test_rows_move_together_when_memory_grows(scout: Tiny) -> None:
     before = network.cache_bytes
     rows[0].close()
     rows[1].close()
-    np.testing.assert_allclose(rows[2].prefill(ids[40:]), scout.logits(ids)[-1], **NEAR)
+    assert_near(rows[2].prefill(ids[40:]), scout.logits(ids)[-1])
     assert rows[2].number == 0
     assert network.cache_bytes == network.planned_cache_bytes([200]) < 2 * before
 
@@ -232,7 +230,7 @@ def test_a_sequence_in_a_used_row_sees_nothing_of_the_last(scout: Tiny) -> None:
         sequence.prefill(text(6, 30))
     with network.open() as sequence:
         assert sequence.number == 1
-        np.testing.assert_allclose(fed(sequence, ids, [1, 2, 3, 11]), scout.logits(ids)[[0, 1, 2, 10, 19]], **NEAR)
+        assert_near(fed(sequence, ids, [1, 2, 3, 11]), scout.logits(ids)[[0, 1, 2, 10, 19]])
     keep.close()
 
 
@@ -250,7 +248,7 @@ def test_memory_comes_and_goes_with_sequences(scout: Tiny) -> None:
             second.prefill([3])
             assert network.cache_bytes == 2 * row
         first.prefill(ids[2:])  # the caches move, with what is in them, and without the closed row
-        np.testing.assert_allclose(first.step(5), scout.logits([*ids, 5])[-1], **NEAR)
+        assert_near(first.step(5), scout.logits([*ids, 5])[-1])
         assert network.cache_bytes == token * (8 * locals_ + 448 * (c.num_layers - locals_))
     assert network.cache_bytes == 0
 

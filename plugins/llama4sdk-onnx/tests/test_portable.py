@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+from .exported import assert_near
 from .running import export
 from .test_graph import TOKENS, Tiny, answers, native
 
@@ -21,6 +22,6 @@ def test_the_native_engines_numbers(tiny: Tiny, tmp_path: Path, flavour: str, qu
     sequences = export(checkpoint, tmp_path, quantization, kind="portable").start()
     steps = [TOKENS[:1, :21], *(TOKENS[:1, at : at + 1] for at in range(21, 30))]
     found = np.concatenate([sequences.feed(step)[0] for step in steps], 1)
-    assert np.abs(found - wanted).max() < 1e-5
+    assert_near(found, wanted)
     model = onnx.load(tmp_path / "model.onnx", load_external_data=False)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 21)]

@@ -31,6 +31,7 @@ from llama4sdk.weights.checkpoint import Checkpoint, TensorInfo
 from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk.weights.tensor_names import vision_tensors
 
+from .exported import assert_near
 from .networks import save_seeing
 from .running import write_weights
 
@@ -102,7 +103,7 @@ def test_random_networks_equal_the_native_engine(
         pixels = random_tiles(ours, tiles)
         features = ours.encode(pixels)
         assert features.shape == (tiles * ours.config.tokens_per_tile, 32)
-        np.testing.assert_allclose(features, expected_features(checkpoint, pixels), atol=1e-5, rtol=1e-5)
+        assert_near(features, expected_features(checkpoint, pixels))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,7 +122,7 @@ def test_older_and_newer_operator_sets_compute_the_same(opset: int, seeing: Chec
     """A graph is valid in the oldest operator set that it can be in, and in a new one."""
     ours = exported(seeing, tmp_path, "portable", opset=opset)
     pixels = random_tiles(ours, 1)
-    np.testing.assert_allclose(ours.encode(pixels), expected_features(seeing, pixels), atol=1e-5, rtol=1e-5)
+    assert_near(ours.encode(pixels), expected_features(seeing, pixels))
 
 
 def test_a_portable_graph_has_operators_of_onnx_alone(seeing: Checkpoint, tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_tiles_do_not_see_each_other(seeing: Checkpoint, tmp_path: Path) -> None
     ours = exported(seeing, tmp_path, "fast")
     pixels = random_tiles(ours, 6)
     alone = np.concatenate([ours.encode(tile[None]) for tile in pixels])
-    np.testing.assert_allclose(ours.encode(pixels), alone, atol=1e-5, rtol=1e-5)
+    assert_near(ours.encode(pixels), alone)
 
 
 def test_what_fails_is_said_in_the_sdks_words(seeing: Checkpoint, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def _logits(network: TextModel, tokens: torch.Tensor, sizes: list[int], *, origi
 @pytest.mark.parametrize("flavour", [SCOUT_LIKE, MAVERICK_LIKE], ids=["scout", "maverick"])
 @torch.inference_mode()
 def test_1_full_ragged_and_single_equal_the_equations(save_tiny: SaveTiny, flavour: dict[str, object]) -> None:
-    """14.1: chunk 8, floor 4, 8 layers: prefill, ragged blocks and single tokens agree with the equations to 1e-5."""
+    """14.1: chunk 8, floor 4, 8 layers: prefill, ragged blocks and single tokens agree with the equations."""
     network = _network(save_tiny, **flavour, num_hidden_layers=8)
     tokens = _tokens(30)
     exact = equations.logits(network.config, network.weights, tokens)
@@ -178,7 +178,7 @@ def test_7_a_file_is_its_weights_and_a_header(save_tiny: SaveTiny, flavour: dict
 def test_ten_million_tokens_on_nothing_decays(
     save_tiny: SaveTiny, flavour: dict[str, object], chunk: int, floor: int
 ) -> None:
-    """Behind 10M tokens logits still equal the float64 equations to 1e-5: rotation counts from the chunk's beginning.
+    """Behind 10M tokens logits still equal the float64 equations: rotation counts from the chunk's beginning.
 
     No table as long as the context is needed, and the cache takes what the tokens at hand need.
     """

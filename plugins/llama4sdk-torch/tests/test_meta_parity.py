@@ -35,7 +35,7 @@ SCALING = {"rope_parameters": SCOUT_LIKE["rope_parameters"] | {"original_max_pos
 def test_random_networks_equal_metas_code(
     save_tiny: Callable[..., tuple[Path, torch.nn.Module]], overrides: dict[str, object], sizes: list[int]
 ) -> None:
-    """However we read them, logits agree to 1e-5 with Meta's pass over all tokens, across chunks and temperatures.
+    """However we read them, logits agree with Meta's pass over all tokens, across chunks and temperatures.
 
     Meta's code is asked for one pass only: token by token it loses sight of chunks, and disagrees with itself.
     """
@@ -60,7 +60,7 @@ def test_random_networks_equal_metas_code(
 def test_random_vision_networks_equal_metas_code(
     heads: int, quarter: int, layers: int, half: int, patch: int, adapter: int, tiles: int
 ) -> None:
-    """A vision network that Meta's code made and saved sees the same as it does there, to 1e-5."""
+    """A vision network that Meta's code made and saved sees the same as it does there."""
     from .meta import MetaVision
 
     side = 2 * half * patch

@@ -133,7 +133,7 @@ def _rotation(draw: Callable[..., object], _: int) -> Spelling:
 )
 @torch.inference_mode()
 def test_any_network_equals_transformers(network: Network, data: st.DataObject, seed: int) -> None:
-    """Logits agree to 1e-5: read whole, in ragged blocks, token by token, and in batches of unequal length."""
+    """Logits agree: read whole, in ragged blocks, token by token, and in batches of unequal length."""
     theirs = random_model(seed % 1000, SPREAD, **network.plain)
     ours = _loaded(network.spelt, theirs)
     length = data.draw(st.integers(2, 40))

@@ -52,7 +52,7 @@ def oracle(demo: Checkpoint) -> torch.nn.Module:
 
 
 def test_scores_are_those_of_transformers(demo: Checkpoint, demo_engine: TorchEngine, oracle: torch.nn.Module) -> None:
-    """Token by token within 1e-4, with the same alternatives, for text and for a conversation as it is rendered."""
+    """Token by token, with the same alternatives, for text and for a conversation as it is rendered."""
     tokenizer, template = demo.tokenizer(), demo.prompt_format()
     assert template is not None
     messages = (Message(role="user", content="What is a llama?"), Message(role="assistant", content="A camelid."))
@@ -64,9 +64,7 @@ def test_scores_are_those_of_transformers(demo: Checkpoint, demo_engine: TorchEn
         theirs = expected(oracle, ids)
         assert scores.tokens == tuple(map(tokenizer.piece, ids))
         assert scores.usage.input_tokens == len(ids)
-        torch.testing.assert_close(
-            values(scores), theirs[range(len(ids) - 1), ids[1:]], atol=1e-4, rtol=0, check_dtype=False
-        )
+        assert_near(values(scores), theirs[range(len(ids) - 1), ids[1:]])
         best = theirs.topk(4)
         for entry, indices, logprobs in zip(scores.logprobs[1:], best.indices, best.values, strict=True):
             assert entry is not None
