@@ -1,4 +1,4 @@
-"""Read ``endpoints.csv`` and the user's own file on top of it."""
+"""Listings of models at endpoints, read from ``endpoints.csv`` and the user's own file on top of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, ValidationError, field_serializer
 
@@ -17,13 +17,13 @@ from llama4sdk._text import nearest
 from llama4sdk._values import Value
 from llama4sdk.errors import ConfigurationError
 
-__all__ = ["CURRENT_FOR", "Ability", "Listing", "read"]
-
-T = TypeVar("T", bound=Value)
+__all__ = ["CURRENT_FOR", "Ability", "Listing", "read_listings"]
 
 KEY_COLUMNS: Final = ("endpoint", "model")
+
 #: Columns that hold several words.
 LIST_COLUMNS: Final = ("ids", "features", "lacks")
+
 #: In a user's file: removes a value. An empty cell leaves it as it is.
 REMOVED: Final = "none"
 
@@ -37,103 +37,6 @@ Row: TypeAlias = dict[str, object]
 Ability: TypeAlias = Literal["images", "tools", "stream_tools", "tool_choice", "json_schema"]
 Tokens: TypeAlias = Annotated[int, Field(ge=1)]
 Dollars: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-def read(kind: type[Listing]) -> tuple[Listing, ...]:
-    """All rows as listings. Raises ConfigurationError for a user's file with a mistake."""
-    path = settings.endpoints_file()
-    if path is None:
-        return _listings(kind, None, 0)
-    try:
-        return _listings(kind, path, path.stat().st_mtime_ns)
-    except OSError as error:
-        raise ConfigurationError(
-            f"LLAMA4SDK_ENDPOINTS names '{path}', which cannot be read: {error.strerror or error}.",
-            hint="Name a file of comma-separated values, or unset the variable.",
-        ) from error
-
-
-@lru_cache(maxsize=4)
-def _listings(kind: type[Listing], path: Path | None, _changed: int) -> tuple[Listing, ...]:
-    with files("llama4sdk.catalog").joinpath("endpoints.csv").open(encoding="utf-8") as file:
-        rows = {_key(row): row for _, row in _rows(file, "endpoints.csv", kind)}
-    if path is not None:
-        with path.open(encoding="utf-8-sig", newline="") as user_file:
-            _override(rows, user_file, path, kind)
-    every = [_parse(kind, row, "endpoints.csv", None) for row in rows.values()]
-    return tuple(sorted(every, key=lambda listing: (listing.endpoint.lower(), listing.model)))
-
-
-def _override(rows: dict[tuple[str, str], Row], lines: Iterable[str], path: Path, kind: type[Value]) -> None:
-    """Change rows by those of a user's file, and add its new ones."""
-    line_by_key: dict[tuple[str, str], int] = {}
-    for line, row in _rows(lines, str(path), kind):
-        key = _key(row)
-        if key in line_by_key:
-            raise _fault(path, line, "model", f"the same endpoint and model stand in line {line_by_key[key]}")
-        line_by_key[key] = line
-        original = rows.get(key)
-        changes: Row = {column: None if value == REMOVED else value for column, value in row.items() if value}
-        if original is not None:
-            changes |= {column: original[column] for column in KEY_COLUMNS}
-        merged = {**(original or {"source": path.name}), **changes}
-        _parse(kind, merged, str(path), line)
-        rows[key] = merged
-
-
-def _rows(lines: Iterable[str], name: str, kind: type[Value]) -> Iterator[tuple[int, Row]]:
-    """Rows with the lines they end in; unknown columns and rows of another length are refused."""
-    try:
-        reader = csv.reader(lines, strict=True)
-        heading = [cell.strip() for cell in next(reader, [])]
-        for column in heading:
-            if column not in kind.model_fields:
-                raise _fault(
-                    name, 1, column, "there is no such column", hint=nearest(column, kind.model_fields, "Columns")
-                )
-        for column in KEY_COLUMNS:
-            if heading.count(column) != 1:
-                raise _fault(name, 1, column, "it must be there, once")
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            if len(cells) != len(heading):
-                last = heading[min(len(cells), len(heading)) - 1]
-                raise _fault(name, reader.line_num, last, f"{len(cells)} values for {len(heading)} columns")
-            row: Row = {column: cell.strip() for column, cell in zip(heading, cells, strict=True)}
-            for column in KEY_COLUMNS:
-                if not row[column]:
-                    raise _fault(name, reader.line_num, column, "it is empty")
-            yield reader.line_num, row
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"'{name}' is no table of comma-separated values: {error}.", hint="Save it as CSV, in UTF-8."
-        ) from error
-
-
-def _parse(kind: type[T], row: Row, name: str, line: int | None) -> T:
-    fields: Row = {column: value for column, value in row.items() if value not in ("", None)}
-    for column in LIST_COLUMNS:
-        if isinstance(words := fields.get(column), str):
-            fields[column] = words.split()
-    try:
-        return kind.model_validate(fields)
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        column = str(fault["loc"][0]) if fault["loc"] else "?"
-        raise _fault(name, line or 0, column, f"{row.get(column)!r}: {fault['msg'].lower()}") from error
-
-
-def _key(row: Row) -> tuple[str, str]:
-    endpoint, model = (str(row[column]).lower() for column in KEY_COLUMNS)
-    return endpoint, model
-
-
-def _fault(name: str | Path, line: int, column: str, problem: str, *, hint: str | None = None) -> ConfigurationError:
-    return ConfigurationError(
-        f"'{name}', line {line}, column '{column}': {problem}.",
-        hint=hint or "docs/endpoints.md says what each column holds.",
-    )
 
 
 class Listing(Value):
@@ -209,3 +112,100 @@ class Listing(Value):
         if self.ended(today):
             return f"ended {self.ends}" if self.ends else "ended"
         return f"until {self.ends}" if self.ends else "active"
+
+
+def read_listings() -> tuple[Listing, ...]:
+    """All rows as listings. Raises ConfigurationError for a user's file with a mistake."""
+    path = settings.endpoints_file()
+    if path is None:
+        return _merged_listings(None, 0)
+    try:
+        return _merged_listings(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise ConfigurationError(
+            f"LLAMA4SDK_ENDPOINTS names '{path}', which cannot be read: {error.strerror or error}.",
+            hint="Name a file of comma-separated values, or unset the variable.",
+        ) from error
+
+
+@lru_cache(maxsize=4)
+def _merged_listings(path: Path | None, _changed: int) -> tuple[Listing, ...]:
+    with files("llama4sdk.catalog").joinpath("endpoints.csv").open(encoding="utf-8") as file:
+        rows = {_key(row): row for _, row in _rows(file, "endpoints.csv")}
+    if path is not None:
+        with path.open(encoding="utf-8-sig", newline="") as user_file:
+            _override(rows, user_file, path)
+    every = [_parse(row, "endpoints.csv", None) for row in rows.values()]
+    return tuple(sorted(every, key=lambda listing: (listing.endpoint.lower(), listing.model)))
+
+
+def _override(rows: dict[tuple[str, str], Row], lines: Iterable[str], path: Path) -> None:
+    """Change rows by those of a user's file, and add its new ones."""
+    line_by_key: dict[tuple[str, str], int] = {}
+    for line, row in _rows(lines, str(path)):
+        key = _key(row)
+        if key in line_by_key:
+            raise _fault(path, line, "model", f"the same endpoint and model stand in line {line_by_key[key]}")
+        line_by_key[key] = line
+        original = rows.get(key)
+        changes: Row = {column: None if value == REMOVED else value for column, value in row.items() if value}
+        if original is not None:
+            changes |= {column: original[column] for column in KEY_COLUMNS}
+        merged = {**(original or {"source": path.name}), **changes}
+        _parse(merged, str(path), line)
+        rows[key] = merged
+
+
+def _rows(lines: Iterable[str], name: str) -> Iterator[tuple[int, Row]]:
+    """Rows with the lines they end in; unknown columns and rows of another length are refused."""
+    try:
+        reader = csv.reader(lines, strict=True)
+        heading = [cell.strip() for cell in next(reader, [])]
+        for column in heading:
+            if column not in Listing.model_fields:
+                raise _fault(
+                    name, 1, column, "there is no such column", hint=nearest(column, Listing.model_fields, "Columns")
+                )
+        for column in KEY_COLUMNS:
+            if heading.count(column) != 1:
+                raise _fault(name, 1, column, "it must be there, once")
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(heading):
+                last = heading[min(len(cells), len(heading)) - 1]
+                raise _fault(name, reader.line_num, last, f"{len(cells)} values for {len(heading)} columns")
+            row: Row = {column: cell.strip() for column, cell in zip(heading, cells, strict=True)}
+            for column in KEY_COLUMNS:
+                if not row[column]:
+                    raise _fault(name, reader.line_num, column, "it is empty")
+            yield reader.line_num, row
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"'{name}' is no table of comma-separated values: {error}.", hint="Save it as CSV, in UTF-8."
+        ) from error
+
+
+def _parse(row: Row, name: str, line: int | None) -> Listing:
+    fields: Row = {column: value for column, value in row.items() if value not in ("", None)}
+    for column in LIST_COLUMNS:
+        if isinstance(words := fields.get(column), str):
+            fields[column] = words.split()
+    try:
+        return Listing.model_validate(fields)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        column = str(fault["loc"][0]) if fault["loc"] else "?"
+        raise _fault(name, line or 0, column, f"{row.get(column)!r}: {fault['msg'].lower()}") from error
+
+
+def _key(row: Row) -> tuple[str, str]:
+    endpoint, model = (str(row[column]).lower() for column in KEY_COLUMNS)
+    return endpoint, model
+
+
+def _fault(name: str | Path, line: int, column: str, problem: str, *, hint: str | None = None) -> ConfigurationError:
+    return ConfigurationError(
+        f"'{name}', line {line}, column '{column}': {problem}.",
+        hint=hint or "docs/endpoints.md says what each column holds.",
+    )

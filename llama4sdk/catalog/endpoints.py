@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 
-from llama4sdk.catalog import endpoint_tables, models
-from llama4sdk.catalog.endpoint_tables import MAX_NAMED_ALTERNATIVES, Listing
+from llama4sdk.catalog import models
+from llama4sdk.catalog.endpoint_tables import MAX_NAMED_ALTERNATIVES, Listing, read_listings
 from llama4sdk.errors import ModelRetiredError
 from llama4sdk.events import Usage
 
@@ -22,7 +22,7 @@ def listings() -> tuple[Listing, ...]:
 
     Raises ConfigurationError for a user's file that cannot be read, with the line and the column at fault.
     """
-    return endpoint_tables.read(Listing)
+    return read_listings()
 
 
 def find(endpoint: str, model: str) -> Listing | None:
