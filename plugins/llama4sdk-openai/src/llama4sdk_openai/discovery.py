@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import JsonValue
 
 from llama4sdk.endpoint import Endpoint, is_loopback
-from llama4sdk.errors import APIConnectionError, APIError
+from llama4sdk.errors import APIConnectionError, APIError, APITimeoutError
 from llama4sdk.remote.discovery import impatient
 from llama4sdk.remote.json_fields import as_object, as_objects
 from llama4sdk_openai.credentials import ResolvedEndpoint
@@ -23,7 +24,6 @@ from llama4sdk_openai.profiles import Profile
 __all__ = ["ServerModels", "discover_models"]
 
 MAX_SECONDS: Final = 1.0
-MIN_SECONDS_PER_REQUEST: Final = 0.05
 
 #: Larger numbers mean that there is no limit.
 MAX_CONTEXT_LENGTH: Final = 2**31
@@ -42,58 +42,61 @@ class ServerModels:
 
 def discover_models(profile: Profile, target: ResolvedEndpoint, endpoint: Endpoint) -> ServerModels:
     """Ask a server for its models. Raises the error of a server that does not answer, or not as expected."""
-    if endpoint.http_client is None and is_loopback(target.base_url):
+    if is_loopback(target.base_url):
         _check_listening(target, profile.name)
-    server = _Server(profile, target, endpoint)
-    if profile.discovery == "tgi":
-        info = as_object(server.get(f"{target.server_root}/info"))
-        return ServerModels({str(info.get("model_id") or "tgi"): _context_length(info.get("max_total_tokens"))})
-    if profile.discovery == "lmstudio":
-        entries = _entries(server.get(f"{target.server_root}/api/v0/models"))
-        return ServerModels(_context_lengths(entries, "loaded_context_length", "max_context_length"))
-    models = _context_lengths(_entries(server.get(target.url("/models"))), "max_model_len", "context_length")
-    if profile.discovery == "llamacpp":
-        return _llamacpp_models(models, as_object(server.get(f"{target.server_root}/props")))
-    if profile.discovery == "vllm":
-        return ServerModels(models, server.missing_vllm_features())
-    return ServerModels(models)
+    with closing(_Server(profile, target, endpoint)) as server:
+        if profile.discovery == "tgi":
+            info = as_object(server.get(f"{target.server_root}/info"))
+            return ServerModels({str(info.get("model_id") or "tgi"): _context_length(info.get("max_total_tokens"))})
+        if profile.discovery == "lmstudio":
+            entries = _entries(server.get(f"{target.server_root}/api/v0/models"))
+            return ServerModels(_context_lengths(entries, "loaded_context_length", "max_context_length"))
+        models = _context_lengths(_entries(server.get(target.url("/models"))), "max_model_len", "context_length")
+        if profile.discovery == "llamacpp":
+            return _llamacpp_models(models, as_object(server.get(f"{target.server_root}/props")))
+        if profile.discovery == "vllm":
+            return ServerModels(models, server.missing_vllm_features())
+        return ServerModels(models)
 
 
 class _Server:
-    """Sends GET requests to one server until ``MAX_SECONDS`` after it was made."""
+    """Sends GET requests to one server, each within ``MAX_SECONDS``, none after that time."""
 
     def __init__(self, profile: Profile, target: ResolvedEndpoint, endpoint: Endpoint) -> None:
+        from llama4sdk.remote.engine import RemoteEngine
         from llama4sdk_openai.dialect import OpenAIDialect
 
-        self._dialect = OpenAIDialect(profile, "", 0, target, Options())
+        self._backend = profile.name
         self._target = target
-        self._endpoint = endpoint
         self._deadline = time.monotonic() + MAX_SECONDS
+        dialect = OpenAIDialect(profile, "", 0, target, Options())
+        self._engine = RemoteEngine(
+            model="", context_length=0, dialect=dialect, endpoint=impatient(endpoint, MAX_SECONDS)
+        )
 
     def get(self, url: str) -> JsonValue:
         """Return the JSON at an address. Raises APIError."""
         from llama4sdk.remote.dialect import Call
-        from llama4sdk.remote.engine import RemoteEngine
 
-        seconds = max(MIN_SECONDS_PER_REQUEST, self._deadline - time.monotonic())
-        engine = RemoteEngine(
-            model="", context_length=0, dialect=self._dialect, endpoint=impatient(self._endpoint, seconds)
-        )
-        try:
-            _, body = engine.fetch(Call("GET", url, self._target.headers))
-        finally:
-            engine.close()
+        if time.monotonic() > self._deadline:
+            message = f"'{self._backend}' did not say within {MAX_SECONDS:g} s which models it serves."
+            raise APITimeoutError(message, phase="total", backend=self._backend, hint="Try again.")
+        _, body = self._engine.fetch(Call("GET", url, self._target.headers))
         try:
             value: JsonValue = json.loads(body)
         except ValueError as error:
-            backend = self._dialect.backend
-            raise APIError(f"'{backend}' answered {url} with what is no JSON.", backend=backend) from error
+            message = f"'{self._backend}' answered {url} with what is no JSON."
+            raise APIError(message, backend=self._backend) from error
         return value
 
     def missing_vllm_features(self) -> frozenset[str]:
         """Return the features whose paths do not exist; none for a server that answers no GET at all."""
         missing = {name for name, path in VLLM_FEATURE_PATHS.items() if not self._exists(self._target.url(path))}
         return frozenset(missing if len(missing) < len(VLLM_FEATURE_PATHS) else ())
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._engine.close()
 
     def _exists(self, url: str) -> bool:
         """Whether a path exists: one that takes only POST answers a GET with 405."""
