@@ -13,8 +13,6 @@ from llama4sdk._text import error_text
 from llama4sdk.errors import InvalidRequestError, UnknownOptionError
 from llama4sdk.requests import SamplingParams, Tool
 
-__all__ = ["arguments_from_body"]
-
 SAME_OPTIONS: Final = ({"messages", "prompt", "model", "difficulty"} | set(SamplingParams.model_fields)) - {"logprobs"}
 #: Options without an equivalent, with the values that change nothing.
 NEUTRAL_OPTIONS: Final[dict[str, tuple[object, ...]]] = {

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from llama4sdk.requests import ChatOptions
     from llama4sdk.results import Completion
 
-__all__ = ["BatchItem", "BatchRequest", "Job", "as_jobs"]
-
 #: Messages as ``chat`` takes them; a dict of the arguments of ``chat`` (with ``messages``) or ``generate`` (with
 #: ``prompt``); a dict with ``custom_id`` and ``body``, as in OpenAI's batch files; or a ``Request``.
 BatchRequest: TypeAlias = MessagesInput | Mapping[str, object] | Request

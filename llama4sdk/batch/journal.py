@@ -13,8 +13,6 @@ from llama4sdk.errors import BatchFileError, InvalidRequestError, Llama4Error
 from llama4sdk.results import Completion
 from llama4sdk.weights.disk import try_lock, unlock
 
-__all__ = ["Journal"]
-
 #: Every line starts so; an incomplete last line that starts otherwise is not ours, and is not cut off.
 LINE_START: Final = b'{"index": '
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from llama4sdk.results import Completion
     from llama4sdk.streams import AsyncStream, Stream
 
-__all__ = ["BatchRun", "run_in_tasks", "run_in_threads"]
-
 Outcome: TypeAlias = "tuple[Job, Completion[Any] | BaseException]"
 
 

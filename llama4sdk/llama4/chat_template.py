@@ -17,8 +17,6 @@ from llama4sdk.errors import CheckpointError, InvalidRequestError
 from llama4sdk.messages import Message, TextPart
 from llama4sdk.requests import Tool
 
-__all__ = ["ChatTemplate"]
-
 TOOLS_SWITCH: Final = "tools_in_user_message"
 
 

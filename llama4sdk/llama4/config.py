@@ -15,8 +15,6 @@ from llama4sdk._text import in_words
 from llama4sdk._values import Value
 from llama4sdk.errors import CheckpointError
 
-__all__ = ["MAX_MODULES", "RopeScaling", "TextConfig", "config_problem", "layer_count", "number"]
-
 Positive = Annotated[int, Field(ge=1)]
 
 #: Most layers, and most experts, of a valid network; more come from a damaged file and would exhaust memory.

@@ -15,8 +15,6 @@ from pydantic import JsonValue, ValidationError
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.config import RopeScaling, TextConfig, layer_count, number
 
-__all__ = ["config_from_gguf"]
-
 #: The published (low, high) frequency factors: Llama 3.1 to 3.3, and Scout.
 FREQUENCY_FACTORS: Final = ((1.0, 4.0), (1.0, 1.0))
 

@@ -13,8 +13,6 @@ from pydantic import JsonValue
 from llama4sdk.llama4.config import RopeScaling, TextConfig
 from llama4sdk.llama4.vision_config import VisionConfig
 
-__all__ = ["hf_config"]
-
 IMAGE_TOKENS: Final = {
     "boi_token_index": "<|image_start|>",
     "eoi_token_index": "<|image_end|>",

@@ -22,8 +22,6 @@ from pydantic import JsonValue
 from llama4sdk.messages import ImagePart, Message, ToolCall
 from llama4sdk.requests import Tool
 
-__all__ = ["Control", "Llama4Prompt", "Piece", "ToolStyle"]
-
 ToolStyle: TypeAlias = Literal["pythonic", "json"]
 
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.quantization import MatrixFormat, ModuleClass, Quantization, QuantizationConfig
 
-__all__ = ["Linear", "class_bytes", "kv_cache_bytes", "linears", "parameters", "weight_bytes"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Linear:

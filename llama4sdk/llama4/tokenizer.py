@@ -27,8 +27,6 @@ from llama4sdk.llama4.tokenizer_file import tokenizer_json
 from llama4sdk.messages import Message
 from llama4sdk.requests import Tool
 
-__all__ = ["Detokenizer", "Tokenizer"]
-
 CONTRACTIONS: Final = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 TAIL: Final = r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n%s]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LLAMA3_WORDS: Final = rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{TAIL % ''}"

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
-__all__ = ["tokenizer_json"]
-
 
 def tokenizer_json(encoder: str, control: Mapping[str, int], prefix: Sequence[int]) -> str:
     """Add control tokens, and the prefix of every text, to the JSON of an encoder without any.

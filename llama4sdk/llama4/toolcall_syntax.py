@@ -9,8 +9,6 @@ from typing import Final, NamedTuple
 
 from pydantic import JsonValue
 
-__all__ = ["Call", "built_in_call", "json_calls", "python_calls", "tagged_call"]
-
 
 class Call(NamedTuple):
     """A parsed call; ``arguments`` is the text of a JSON object."""

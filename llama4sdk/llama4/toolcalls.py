@@ -22,8 +22,6 @@ from typing import Final, TypeAlias
 from llama4sdk.events import TextDelta, ToolCallDelta
 from llama4sdk.llama4.toolcall_syntax import Call, built_in_call, json_calls, python_calls, tagged_call
 
-__all__ = ["PARSER_TOKENS", "ToolCallParser"]
-
 START: Final = "<|python_start|>"
 END: Final = "<|python_end|>"
 CLOSING_TAG: Final = "</function>"

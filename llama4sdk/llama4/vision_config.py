@@ -11,8 +11,6 @@ from llama4sdk._values import Value
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.config import config_problem, number
 
-__all__ = ["VisionConfig"]
-
 Positive = Annotated[int, Field(ge=1)]
 
 

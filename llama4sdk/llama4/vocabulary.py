@@ -13,18 +13,6 @@ from typing import Final
 
 from llama4sdk.errors import CheckpointError
 
-__all__ = [
-    "LLAMA4_TOKENS",
-    "MAX_RUN_LENGTH",
-    "MAX_TEXT_LENGTH",
-    "TURN_ENDS",
-    "control_tokens",
-    "is_llama4",
-    "merges",
-    "read_ranks",
-    "segments",
-]
-
 #: Limits of Meta's tokenizer: characters of a text, and consecutive characters that are all space or all not.
 MAX_TEXT_LENGTH: Final = 400_000
 MAX_RUN_LENGTH: Final = 25_000

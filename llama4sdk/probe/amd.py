@@ -11,8 +11,6 @@ from llama4sdk.catalog.speeds import GPU_MEMORY_TRANSFERS
 from llama4sdk.hardware import Device, Link
 from llama4sdk.probe.visible_devices import visible_indices
 
-__all__ = ["AMD_ABSENT", "Amd", "read"]
-
 SYSFS: Final = Path("/sys/class")
 #: GPUs that share all memory with the processor, with none set aside (MI300A).
 SHARED_MEMORY_ARCHITECTURES: Final = ("gfx942",)

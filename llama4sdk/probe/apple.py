@@ -10,8 +10,6 @@ from typing import Final
 from llama4sdk.catalog.unified_memory import usual_gpu_memory
 from llama4sdk.hardware import Device
 
-__all__ = ["APPLE_ABSENT", "read"]
-
 APPLE_ABSENT: Final[tuple[Device, ...]] = ()
 
 MIB: Final = 2**20

@@ -9,8 +9,6 @@ from typing import Generic, TypeVar
 
 from llama4sdk.errors import Llama4Error
 
-__all__ = ["Reader"]
-
 T = TypeVar("T")
 
 

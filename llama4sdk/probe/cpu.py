@@ -10,8 +10,6 @@ from typing import Final
 
 from llama4sdk.hardware import Cpu
 
-__all__ = ["parse_cpuinfo", "quota", "read", "unknown"]
-
 CPUINFO: Final = Path("/proc/cpuinfo")
 NODES: Final = Path("/sys/devices/system/node")
 QUOTA_V2: Final = Path("/sys/fs/cgroup/cpu.max")

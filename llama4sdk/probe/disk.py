@@ -9,8 +9,6 @@ from typing import Final, NamedTuple
 
 from llama4sdk.hardware import DiskKind
 
-__all__ = ["DISK_UNKNOWN", "Disk", "disk_kind", "read"]
-
 MOUNTS: Final = Path("/proc/self/mountinfo")
 BLOCKS: Final = Path("/sys/dev/block")
 NETWORK: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "lustre", "glusterfs", "9p", "virtiofs", "beegfs"})

@@ -16,8 +16,6 @@ from llama4sdk._values import Value
 from llama4sdk.errors import CheckpointError, ConfigurationError, Llama4Error
 from llama4sdk.hardware import Hardware
 
-__all__ = ["Measured", "apply_measurements", "load", "machine_id", "measurements_file", "record_download", "save"]
-
 NAME: Final = "calibration.json"
 #: A smaller download says little about the network's speed: most of its time goes into connecting.
 MIN_DOWNLOAD_BYTES: Final = 16_000_000

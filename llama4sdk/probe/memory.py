@@ -8,8 +8,6 @@ from typing import Final, NamedTuple
 
 import psutil
 
-__all__ = ["Memory", "cgroup_limit", "limits", "read"]
-
 CGROUP_V2: Final = Path("/sys/fs/cgroup")
 CGROUP_V1: Final = Path("/sys/fs/cgroup/memory")
 OWN_CGROUPS: Final = Path("/proc/self/cgroup")

@@ -18,8 +18,6 @@ from llama4sdk.hardware import Device, Link
 from llama4sdk.probe import memory
 from llama4sdk.probe.visible_devices import visible_indices
 
-__all__ = ["LIBRARY_MISSING", "NVIDIA_ABSENT", "Nvidia", "read"]
-
 T = TypeVar("T")
 
 #: Files that exist while NVIDIA's driver is loaded, inside containers as well.

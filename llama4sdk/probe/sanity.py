@@ -10,8 +10,6 @@ from llama4sdk.hardware import MAX_CORES, MAX_DEVICES, MAX_DISK_BYTES, MAX_MEMOR
 from llama4sdk.probe.disk import Disk
 from llama4sdk.probe.memory import Memory
 
-__all__ = ["plausible_cpu", "plausible_devices", "plausible_disk", "plausible_links", "plausible_memory"]
-
 #: Plausible memory bandwidths of a device, in bytes per second; a lower one comes from a wrong clock.
 MIN_BANDWIDTH: Final = 5 * 10**9
 MAX_BANDWIDTH: Final = 10**14

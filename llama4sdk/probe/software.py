@@ -13,8 +13,6 @@ from typing import Final
 from llama4sdk import settings
 from llama4sdk.hardware import Runtime
 
-__all__ = ["NO_CREDENTIALS", "NO_RUNTIMES", "credentials", "outdated_requirements", "runtimes", "torch_build"]
-
 NO_RUNTIMES: Final[tuple[Runtime, ...]] = ()
 NO_CREDENTIALS: Final[tuple[str, ...]] = ()
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from llama4sdk.hardware import Device
 
-__all__ = ["visible_indices"]
-
 
 def visible_indices(devices: Sequence[Device], variable: str | None) -> tuple[int, ...]:
     """Indices of the visible devices, in the order the process numbers them.

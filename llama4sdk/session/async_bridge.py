@@ -12,8 +12,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Final, Generic, TypeVar
 
-__all__ = ["bridge"]
-
 T = TypeVar("T")
 
 #: Items that may wait for the reader.

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from llama4sdk.results import Embeddings
     from llama4sdk.session.budget import Budget, Reservation
 
-__all__ = ["CostMeter", "cost_meter"]
-
 UNKNOWN_PRICE_HINT: Final = (
     "Say what you pay: Policy(rates={'%s': (dollars a million tokens of prompt, of answer)}), (0, 0) for a server of "
     "your own. Or leave max_cost out."

@@ -8,8 +8,6 @@ from typing import Final
 from llama4sdk._text import dollars
 from llama4sdk.errors import BudgetExceededError
 
-__all__ = ["Budget", "Reservation"]
-
 #: Dollars that a sum of many amounts may be off by.
 ROUNDING_DOLLARS: Final = 1e-12
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from llama4sdk.progress import Progress
     from llama4sdk.registry import Registry
 
-__all__ = ["Deployment", "Environment", "LoadedModel", "backend_errors", "closed_client_error"]
-
 logger = logging.getLogger("llama4sdk")
 
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from llama4sdk.backend import Engine, Need
     from llama4sdk.planning.policy import Place, Policy
 
-__all__ = ["DeploymentPool"]
-
 
 class DeploymentPool:
     """Creates deployments on first use; each plans and loads when a request needs it. Thread-safe."""

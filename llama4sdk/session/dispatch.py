@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from llama4sdk.session.budget import Budget
     from llama4sdk.session.deployment import Deployment
 
-__all__ = ["Dispatch"]
-
 R = TypeVar("R", "Request", "EmbedRequest")
 T = TypeVar("T")
 

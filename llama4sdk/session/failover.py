@@ -25,8 +25,6 @@ from llama4sdk.errors import (
 )
 from llama4sdk.events import Attempt
 
-__all__ = ["Failover", "may_succeed_elsewhere"]
-
 DEPLOYMENT_ERRORS: Final = (
     APIConnectionError,
     APITimeoutError,

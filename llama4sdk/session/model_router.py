@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from llama4sdk.requests import Request
     from llama4sdk.session.deployment_pool import DeploymentPool
 
-__all__ = ["ModelRouter"]
-
 
 class ModelRouter:
     """Applies a rule or the caller's function, with the contexts that models have where they run."""

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from llama4sdk.plan import Plan
     from llama4sdk.requests import EmbedRequest, ScoreRequest
 
-__all__ = ["check_request", "check_score", "require"]
-
 FEATURE_NAMES: Final[dict[Feature, str]] = {
     "generate": "raw text generation",
     "chat": "chat",

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from llama4sdk.plan import Plan
     from llama4sdk.planning.policy import Policy
 
-__all__ = ["Price", "price_of"]
-
 
 class Price(Value):
     """US dollars for a million tokens of prompt (``input``) and of answer (``output``)."""

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from llama4sdk.results import Embeddings, Memory, Scores
     from llama4sdk.session.model_router import ModelRouter
 
-__all__ = ["Session"]
-
 AnyStream = TypeVar("AnyStream", bound="Stream[Any] | AsyncStream[Any]")
 
 

@@ -12,8 +12,6 @@ from llama4sdk.requests import EmbedRequest, Request
 if TYPE_CHECKING:
     from llama4sdk.messages import Message
 
-__all__ = ["max_prompt_tokens", "request_profile"]
-
 #: Tokens around a message at most: its role and control tokens.
 MESSAGE_OVERHEAD_TOKENS: Final = 16
 #: Tokens of the instructions before a list of tools at most; Meta's own template takes about 300.

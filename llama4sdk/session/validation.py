@@ -31,19 +31,6 @@ if TYPE_CHECKING:
     from llama4sdk.planning.routing import Difficulty
     from llama4sdk.quantization import Quantization, QuantizationConfig
 
-__all__ = [
-    "MessageLike",
-    "MessagesInput",
-    "as_endpoint",
-    "as_messages",
-    "chat_request",
-    "embed_request",
-    "generate_request",
-    "need",
-    "read_difficulty",
-    "score_request",
-]
-
 #: A message, or a dict with the fields of one.
 MessageLike: TypeAlias = Message | Mapping[str, object]
 #: A string stands for one user message. The messages that an error carries can be passed on.

@@ -19,8 +19,6 @@ from llama4sdk.backend import Need, Offer, Unavailable
 from llama4sdk.hardware import Hardware
 from llama4sdk.registry import Registry
 
-__all__ = ["OfferReport", "Question", "imports_of", "offer_report"]
-
 ACCELERATOR_FILES: Final = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 
 

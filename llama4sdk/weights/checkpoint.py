@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from llama4sdk.quantization import MatrixFormat
     from llama4sdk.weights.formats.quantized import QuantizedTensor
 
-__all__ = ["Checkpoint", "GenerationDefaults", "TensorInfo", "commonest_dtype"]
-
-
 #: Names of vision tensors, which are ignored when the configuration describes no vision network.
 VISION_TENSORS: Final = re.compile(r"(vision_model|multi_modal_projector|vision_tower)\.")
 

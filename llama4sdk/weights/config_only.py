@@ -10,8 +10,6 @@ from llama4sdk.weights.exports import refuse_export
 from llama4sdk.weights.formats.tokenizer_files import read_json
 from llama4sdk.weights.tensor_names import vision_parameters
 
-__all__ = ["read_config"]
-
 
 def read_config(path: Path) -> tuple[TextConfig, int] | None:
     """Read a ``config.json``, given or in a directory: the text network, and the number of vision parameters.

@@ -27,8 +27,6 @@ from llama4sdk.progress import Progress
 from llama4sdk.weights.disk import failed_write, lock, require_space
 from llama4sdk.weights.store import DEMO_FILE, DEMO_SIZE, is_whole
 
-__all__ = ["DEMO_MODEL", "PinnedFile", "fetch"]
-
 POLL_SECONDS: Final = 0.1
 STAGING_PREFIX: Final = "fetching-"
 HUB_DOWNLOAD: Final = (

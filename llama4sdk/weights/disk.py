@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["failed_write", "lock", "release_memory", "require_space", "try_lock", "unlock"]
-
 POLL_SECONDS: Final = 0.1
 
 

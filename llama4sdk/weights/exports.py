@@ -11,8 +11,6 @@ from typing import Final
 
 from llama4sdk.errors import ModelLoadError
 
-__all__ = ["JOURNAL", "MANIFEST", "export_format", "refuse_export"]
-
 MANIFEST: Final = "manifest.json"
 JOURNAL: Final = "export.journal"
 #: Prefix of the formats of this SDK's exporters.

@@ -15,8 +15,6 @@ from llama4sdk.llama4.vision_config import VisionConfig
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk.weights.opening import open_checkpoint
 
-__all__ = ["Inspection", "Part", "inspect", "parts"]
-
 MODULE_PATTERNS: Final = (
     ("vision", re.compile(r"(model\.)?(vision_model|multi_modal_projector|vision_tower)\.")),
     ("embeddings", re.compile(r"model\.embed_tokens\.")),

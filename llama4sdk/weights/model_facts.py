@@ -17,8 +17,6 @@ from llama4sdk.weights.quantization_plan import stored_quantization
 from llama4sdk.weights.store import locate
 from llama4sdk.weights.tensor_names import vision_parameters
 
-__all__ = ["FULL_PRECISION", "checkpoint_facts", "config_facts", "find_model_facts"]
-
 #: Schemes by the names that checkpoints have for them; formats of GGUF keep their own.
 SCHEMES: Final = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F8_E4M3": "fp8", "I8": "int8", "I4": "int4"}
 

@@ -8,8 +8,6 @@ from llama4sdk.errors import CheckpointError, WeightsNotFoundError
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk.weights.exports import refuse_export
 
-__all__ = ["open_checkpoint"]
-
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Open a GGUF file, a Hugging Face directory or one of Meta's own; reads headers only.

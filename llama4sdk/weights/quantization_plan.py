@@ -16,8 +16,6 @@ from typing import Final, NamedTuple
 from llama4sdk.quantization import LINEAR, MatrixFormat, ModuleClass, Quantization, QuantizationConfig
 from llama4sdk.weights.checkpoint import Checkpoint
 
-__all__ = ["MatrixPlan", "QuantizationPlan", "expert_names", "stored_quantization"]
-
 FULL_PRECISION: Final = ("F32", "BF16", "F16")
 
 #: Temporary bytes for each code of a matrix whose codes are kept: packed, in halves, packed again.

@@ -19,18 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = [
-    "DEMO",
-    "DEMO_FILE",
-    "DEMO_SIZE",
-    "incomplete_model",
-    "is_plain_name",
-    "is_whole",
-    "locate",
-    "model_dir",
-    "stored_models",
-]
-
 DEMO: Final = "demo"
 DEMO_FILE: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
 #: In bytes.

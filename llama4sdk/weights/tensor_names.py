@@ -9,8 +9,6 @@ from typing import Final
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.vision_config import VisionConfig
 
-__all__ = ["HEAD", "text_tensors", "vision_parameters", "vision_tensors"]
-
 
 def vision_tensors(c: VisionConfig, text_hidden: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and shapes of vision encoder, adapter and projector, whose output has the width ``text_hidden``."""

@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["IMAGE", "MAX_TILES", "PATCH", "TILE_PIXELS", "Canvas", "choose_canvas", "image_tokens"]
-
 #: Side of a tile in pixels, in every published Llama 4.
 TILE_PIXELS: Final = 336
 

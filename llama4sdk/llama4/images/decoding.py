@@ -11,8 +11,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from llama4sdk.errors import InvalidRequestError
 
-__all__ = ["FORMATS", "MAX_PIXELS", "decode", "encode", "from_array", "to_rgb", "video_too_long"]
-
 #: Formats that are decoded. Pillow has others, some of which run external programs.
 FORMATS: Final = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 

@@ -22,8 +22,6 @@ from llama4sdk.llama4.images.decoding import decode
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Limits", "Resolver", "fetch", "read_image", "resolve_host"]
-
 #: Returns the IP addresses of a host and port. May raise OSError.
 Resolver: TypeAlias = Callable[[str, int], Sequence[str]]
 

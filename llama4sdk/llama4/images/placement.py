@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from llama4sdk.errors import CheckpointError, InvalidRequestError
 from llama4sdk.llama4.images.canvas import IMAGE, Canvas, image_tokens
 
-__all__ = ["place_images"]
-
 
 def place_images(
     ids: Sequence[int], canvases: Sequence[Canvas], control: Mapping[str, int], *, patches: int

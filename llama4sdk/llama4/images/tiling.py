@@ -10,8 +10,6 @@ from PIL import Image
 
 from llama4sdk.llama4.images.canvas import MAX_TILES, TILE_PIXELS, Canvas, choose_canvas
 
-__all__ = ["Tiles", "cut_tiles"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiles:

@@ -17,8 +17,6 @@ from PIL import Image, UnidentifiedImageError
 from llama4sdk.errors import InvalidRequestError
 from llama4sdk.llama4.images.decoding import FORMATS, check_size, to_rgb, video_too_long
 
-__all__ = ["MAX_FRAMES_READ", "MAX_SIDE", "even_frames", "read_frames"]
-
 #: Frames are scaled down to this many pixels a side: four tiles, more than a single tile shows.
 MAX_SIDE: Final = 1344
 

@@ -35,13 +35,15 @@ from llama4sdk.testing.conformance.limits import Limits
 from llama4sdk.testing.conformance.offers import Offers
 from llama4sdk.testing.conformance.parity import Parity
 from llama4sdk.testing.conformance.scoring import Scoring
-from llama4sdk.testing.conformance.shapes import Shapes
 from llama4sdk.testing.conformance.stream import Streams
+from llama4sdk.testing.conformance.structured_output import StructuredOutput
 
 __all__ = ["BackendConformance"]
 
 
-class BackendConformance(Identity, Offers, Streams, Limits, Shapes, Lifecycle, Embedding, Scoring, Parity, Errors):
+class BackendConformance(
+    Identity, Offers, Streams, Limits, StructuredOutput, Lifecycle, Embedding, Scoring, Parity, Errors
+):
     """Every rule of the contract, one test each."""
 
     def __init_subclass__(cls) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["assert_sentence", "assert_that"]
-
 
 def assert_that(ok: bool, problem: str, *, fix: str) -> None:  # noqa: FBT001 - reads as the sentence it is
     """Fail with the problem and its fix unless ``ok``."""

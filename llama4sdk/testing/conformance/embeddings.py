@@ -13,8 +13,6 @@ from llama4sdk.requests import EmbedRequest
 from llama4sdk.testing.conformance.asserts import assert_that
 from llama4sdk.testing.conformance.ground import Ground, require_feature
 
-__all__ = ["Embedding"]
-
 #: Largest Euclidean distance between vectors of length 1 that count as the same.
 TOLERANCE: Final = 1e-3
 

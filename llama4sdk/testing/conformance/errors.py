@@ -11,8 +11,6 @@ from llama4sdk.plan import Plan
 from llama4sdk.testing.conformance.asserts import assert_sentence, assert_that
 from llama4sdk.testing.conformance.ground import Ground
 
-__all__ = ["Errors"]
-
 
 class Errors(Ground):
     """``Backend.load`` with weights that are not there, or are not weights."""

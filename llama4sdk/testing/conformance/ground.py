@@ -17,8 +17,6 @@ from llama4sdk.registry import Registered, Registry
 from llama4sdk.requests import Request, SamplingParams
 from llama4sdk.testing.machines import LAPTOP
 
-__all__ = ["EngineMaker", "Ground", "chat", "plan_from", "require_feature", "require_option"]
-
 EngineMaker: TypeAlias = Callable[[], Engine]
 
 AnyClient = TypeVar("AnyClient", bound=BaseClient)

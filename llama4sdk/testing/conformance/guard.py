@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["refuse_overrides"]
-
 
 def refuse_overrides(cls: type, standard: type) -> None:
     """Raise TypeError naming the tests of ``standard`` that ``cls`` replaces without saying why."""

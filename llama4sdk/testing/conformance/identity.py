@@ -11,8 +11,6 @@ from llama4sdk.testing.child import imports_of
 from llama4sdk.testing.conformance.asserts import assert_sentence, assert_that
 from llama4sdk.testing.conformance.ground import Ground
 
-__all__ = ["Identity"]
-
 #: Modules that take long to import, whoever uses them.
 HEAVY: Final = frozenset(
     {"boto3", "jax", "mlx", "numpy", "onnxruntime", "openai", "requests", "tensorflow", "torch", "transformers", "vllm"}

@@ -13,8 +13,6 @@ from llama4sdk.testing.conformance.asserts import assert_that
 from llama4sdk.testing.conformance.ground import EngineMaker, Ground
 from llama4sdk.testing.conformance.outcome import Outcome, answer, attempt, close_stream
 
-__all__ = ["Lifecycle"]
-
 ABANDONED: Final = 8
 CLOSE_FIX = "check for closing before each token, and raise llama4sdk.errors.StreamClosedError."
 

@@ -17,8 +17,6 @@ from llama4sdk.testing.conformance.asserts import assert_that
 from llama4sdk.testing.conformance.ground import Ground, require_option
 from llama4sdk.testing.conformance.outcome import answer, attempt
 
-__all__ = ["Limits"]
-
 FEW: Final = 3
 #: One red pixel.
 PNG: Final = bytes.fromhex(

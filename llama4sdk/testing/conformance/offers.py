@@ -18,8 +18,6 @@ from llama4sdk.testing.conformance.asserts import assert_sentence, assert_that
 from llama4sdk.testing.conformance.ground import Ground
 from llama4sdk.testing.machines import LAPTOP, MACHINES
 
-__all__ = ["Offers"]
-
 NOBODYS_MODEL: Final = "no-such-org/no-such-model-7f3a"
 MIXED: Final = QuantizationConfig(attention=Quantization.INT8, experts=Quantization.INT4)
 ABSURD_CONTEXT: Final = 2**40

@@ -13,8 +13,6 @@ from llama4sdk.requests import Request
 from llama4sdk.results import Completion, fold
 from llama4sdk.testing.conformance.asserts import assert_that
 
-__all__ = ["Outcome", "answer", "attempt", "attempt_async", "close_stream"]
-
 #: Events after which a stream counts as endless.
 MAX_EVENTS: Final = 10_000
 

@@ -19,8 +19,6 @@ from llama4sdk.testing.conformance.asserts import assert_that
 from llama4sdk.testing.conformance.ground import Ground
 from llama4sdk.testing.conformance.outcome import Outcome, answer, attempt, attempt_async
 
-__all__ = ["Parity"]
-
 PATIENCE_SECONDS: Final = 60.0
 
 

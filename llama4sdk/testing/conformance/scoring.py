@@ -15,8 +15,6 @@ from llama4sdk.results import Scores
 from llama4sdk.testing.conformance.asserts import assert_that
 from llama4sdk.testing.conformance.ground import Ground, require_feature
 
-__all__ = ["Scoring"]
-
 #: Largest difference between log-probabilities that count as the same: half precision rounds with the batch.
 TOLERANCE: Final = 1e-2
 

@@ -13,8 +13,6 @@ from llama4sdk.testing.conformance.asserts import assert_that
 from llama4sdk.testing.conformance.ground import Ground, chat, require_feature, require_option
 from llama4sdk.testing.conformance.outcome import Outcome, answer
 
-__all__ = ["Streams"]
-
 COUNT_FIX = "count the tokens the model really read and wrote, template and begin-of-text included."
 
 

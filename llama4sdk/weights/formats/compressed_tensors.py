@@ -24,8 +24,6 @@ from llama4sdk.quantization import MatrixFormat, Quantization
 from llama4sdk.weights.checkpoint import TensorInfo
 from llama4sdk.weights.formats.quantized import QuantizedTensor
 
-__all__ = ["CompressedTensors", "check_scheme"]
-
 FORMATS: Final = ("dense", "float-quantized", "naive-quantized", "int-quantized", "pack-quantized", "mixed-precision")
 COMPANIONS: Final = ("packed", "scale", "shape", "zero_point", "g_idx")
 ACTIVATION_SCALES: Final = re.compile(r".*\.(input_(scale|zero_point|global_scale)|[qkv]_scale)$")

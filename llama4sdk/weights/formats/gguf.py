@@ -27,8 +27,6 @@ from llama4sdk.weights.disk import release_memory
 from llama4sdk.weights.formats.gguf_header import Tensor, read_parts
 from llama4sdk.weights.formats.quantized import GGUF_FORMATS, QuantizedTensor, from_gguf
 
-__all__ = ["GGUFCheckpoint"]
-
 ROPE_FACTORS: Final = "rope_freqs.weight"
 #: No head has more rotated pairs.
 MAX_ROTATED_PAIRS: Final = 4096

@@ -21,8 +21,6 @@ from pydantic import JsonValue
 
 from llama4sdk.errors import CheckpointError
 
-__all__ = ["Array", "Header", "Tensor", "read_header", "read_parts", "split_files"]
-
 MAGIC: Final = b"GGUF"
 #: llama.cpp's names for the parts of a split file.
 PART_NAME: Final = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")

@@ -23,8 +23,6 @@ from llama4sdk.weights.formats.safetensors import SafetensorsFile
 from llama4sdk.weights.formats.tokenizer_files import DirectoryCheckpoint, read_json
 from llama4sdk.weights.store import is_plain_name
 
-__all__ = ["HuggingFaceCheckpoint"]
-
 SINGLE_FILE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 #: Stored dtypes that are returned as they are.

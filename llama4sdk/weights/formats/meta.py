@@ -19,8 +19,6 @@ from llama4sdk.weights.formats.meta_params import BASE_CONTEXT, head_counts, tex
 from llama4sdk.weights.formats.meta_shards import MetaShards
 from llama4sdk.weights.formats.tokenizer_files import DirectoryCheckpoint, read_json
 
-__all__ = ["MetaCheckpoint"]
-
 
 class MetaCheckpoint(DirectoryCheckpoint):
     """A directory as ``llama download`` writes it, with bf16 or FP8 experts and memory-mapped files.

@@ -13,8 +13,6 @@ from pydantic import JsonValue
 from llama4sdk.llama4.config import RopeScaling, TextConfig, layer_count, number
 from llama4sdk.llama4.vision_config import VisionConfig
 
-__all__ = ["BASE_CONTEXT", "CONTEXTS", "head_counts", "text_config", "vision_config"]
-
 Shapes = Mapping[str, tuple[int, ...]]
 
 #: Context length in tokens by the number of experts, as Meta published it: Scout and Maverick Instruct, Llama Guard 4.

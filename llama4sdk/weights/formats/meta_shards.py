@@ -20,8 +20,6 @@ from llama4sdk.errors import CheckpointError
 from llama4sdk.weights.checkpoint import TensorInfo
 from llama4sdk.weights.formats.pth import FLOAT8, TorchFile
 
-__all__ = ["MetaShards"]
-
 Array = npt.NDArray[np.generic]
 
 ENCODER: Final = "vision_embeddings.vision_encoder."

@@ -24,8 +24,6 @@ from llama4sdk.errors import CheckpointError
 from llama4sdk.weights.checkpoint import TensorInfo
 from llama4sdk.weights.disk import release_memory
 
-__all__ = ["FLOAT8", "TorchFile"]
-
 #: The name of 8-bit floats, as in safetensors.
 FLOAT8: Final = "F8_E4M3"
 #: By the name of a storage class, or of a dtype that is too new to have one.

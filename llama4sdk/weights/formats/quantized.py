@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from llama4sdk.quantization import MatrixFormat, Quantization
 
-__all__ = ["GGUF_FORMATS", "QuantizedTensor", "from_gguf"]
-
 Array = npt.NDArray[np.generic]
 
 GGUF_GROUP: Final = 32

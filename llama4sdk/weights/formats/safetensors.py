@@ -23,8 +23,6 @@ from llama4sdk.errors import CheckpointError
 from llama4sdk.weights.checkpoint import TensorInfo
 from llama4sdk.weights.disk import release_memory
 
-__all__ = ["SafetensorsFile"]
-
 DTYPES: Final[Mapping[str, np.dtype[np.generic]]] = {
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),

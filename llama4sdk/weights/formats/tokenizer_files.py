@@ -15,14 +15,6 @@ from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.llama4.vocabulary import LLAMA4_TOKENS, is_llama4
 from llama4sdk.weights.checkpoint import Checkpoint
 
-__all__ = [
-    "DirectoryCheckpoint",
-    "has_llama4_tokenizer",
-    "read_chat_template",
-    "read_json",
-    "read_tokenizer",
-]
-
 _OBJECT: Final = TypeAdapter(dict[str, JsonValue])
 
 

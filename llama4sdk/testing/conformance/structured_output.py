@@ -1,4 +1,4 @@
-"""Answers that must look like something: an engine that declares it keeps to it."""
+"""Structured output: JSON schemas, regular expressions, grammars and required tool calls."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from llama4sdk.testing.conformance.asserts import assert_that
 from llama4sdk.testing.conformance.ground import Ground, require_feature
 from llama4sdk.testing.conformance.outcome import Outcome, answer
 
-__all__ = ["Shapes"]
-
 #: Tokens in which each of the answers fits, blanks included.
-ENOUGH: Final = 64
+MAX_ANSWER_TOKENS: Final = 64
 
 
 class _Llama(BaseModel, extra="forbid", strict=True):
@@ -39,14 +37,14 @@ _SCHEMA: Final[dict[str, JsonValue]] = {
 _FIX: Final = "constrain what may be drawn, or do not declare '{}'."
 
 
-class Shapes(Ground):
+class StructuredOutput(Ground):
     """JSON schemas, regular expressions, grammars, and calls that must be made."""
 
     def test_an_answer_is_of_its_json_schema(self, engine: Engine, can: Capabilities) -> None:
         """An answer to a request with a JSON schema is JSON that the schema allows, and nothing besides."""
         require_feature(can, "json_schema")
         prompt = "Describe a llama in JSON, by its colour (brown, white or black) and age (0 to 20)."
-        outcome = self._shaped(engine, can, prompt, JsonSchema(definition=_SCHEMA))
+        outcome = self._constrained(engine, can, prompt, JsonSchema(definition=_SCHEMA))
         try:
             _Llama.model_validate_json(outcome.text)
             fits = True
@@ -58,7 +56,7 @@ class Shapes(Ground):
         """The whole answer matches the regular expression."""
         require_feature(can, "regex")
         pattern = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
-        text = self._shaped(engine, can, "When was it? As YYYY-MM-DD.", Regex(pattern=pattern)).text
+        text = self._constrained(engine, can, "When was it? As YYYY-MM-DD.", Regex(pattern=pattern)).text
         fits = re.fullmatch(pattern, text) is not None
         assert_that(fits, f"{text!r} does not match {pattern!r}.", fix=_FIX.format("regex"))
 
@@ -66,14 +64,14 @@ class Shapes(Ground):
         """The answer is a sentence of the grammar."""
         require_feature(can, "grammar")
         lark = 'start: "(" inner ")"\ninner: "yes" | "no"'
-        text = self._shaped(engine, can, "Yes or no, in brackets?", Grammar(lark=lark)).text
+        text = self._constrained(engine, can, "Yes or no, in brackets?", Grammar(lark=lark)).text
         assert_that(text in ("(yes)", "(no)"), f"{text!r} is not of the grammar {lark!r}.", fix=_FIX.format("grammar"))
 
     def test_a_required_tool_is_called(self, engine: Engine, can: Capabilities) -> None:
         """With ``tool_choice="required"`` the answer calls a tool, with arguments that fit."""
         require_feature(can, "tool_choice")
         tool = Tool(name="count_llamas", description="Counts llamas.", parameters=_SCHEMA)
-        request = self.request(can, "How many llamas are there?", max_tokens=ENOUGH)
+        request = self.request(can, "How many llamas are there?", max_tokens=MAX_ANSWER_TOKENS)
         request = request.model_copy(update={"tools": (tool,), "tool_choice": "required"})
         calls = answer(engine, request).completion.tool_calls
         assert_that(
@@ -84,8 +82,8 @@ class Shapes(Ground):
         for call in calls:
             _Llama.model_validate_json(call.arguments)
 
-    def _shaped(self, engine: Engine, can: Capabilities, prompt: str, constraint: Constraint) -> Outcome:
-        plain: Request = self.request(can, prompt, max_tokens=ENOUGH)
+    def _constrained(self, engine: Engine, can: Capabilities, prompt: str, constraint: Constraint) -> Outcome:
+        plain: Request = self.request(can, prompt, max_tokens=MAX_ANSWER_TOKENS)
         outcome = answer(engine, plain.model_copy(update={"constraint": constraint}))
         if outcome.finish is None:
             pytest.skip("there is no Finish to look at; see test_a_stream_ends_with_finish")
