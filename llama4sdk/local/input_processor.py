@@ -1,4 +1,4 @@
-"""A request as a network takes it: token ids, and the tiles of its images."""
+"""From a request to a network's input: token ids, and the tiles of its images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["ImagePrompts", "InputProcessor", "Prompt"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """``pixels``: [tiles, 3, side, side], of all images in order; ``None`` when there are none.
+    """A network's input. ``pixels``: [tiles, 3, side, side], of all images in order; ``None`` when there are none.
 
     Their features, ``tokens_per_tile`` for each tile, take the places of the ``<|patch|>`` tokens among ``ids``.
     """
@@ -35,14 +35,14 @@ class Prompt:
 
 
 class ImagePrompts:
-    """Writes images into prompts, as one vision network takes them. ``control``: the tokenizer's control tokens."""
+    """Writes images into prompts for one vision network. ``control``: the tokenizer's control tokens."""
 
     def __init__(self, config: VisionConfig, control: Mapping[str, int]) -> None:
         self._config = config
         self._control = control
 
     def prompt(self, ids: Sequence[int], images: Sequence[ImagePart]) -> Prompt:
-        """A rendered conversation with its images in their places.
+        """A rendered conversation with its images where their tokens are.
 
         Raises InvalidRequestError for images that cannot be fetched or decoded, or that the conversation does not show,
         CheckpointError for a vocabulary without the tokens that images are written with.
@@ -59,7 +59,7 @@ class ImagePrompts:
 
 
 class InputProcessor:
-    """Writes requests as one model reads them. ``backend`` and ``model`` are named in errors."""
+    """Writes requests in one model's prompt format. ``backend`` and ``model`` are named in errors."""
 
     def __init__(
         self, source: TextSource, tokenizer: Tokenizer, *, backend: str, model: str, vision: VisionConfig | None
@@ -79,12 +79,12 @@ class InputProcessor:
         """
         images = [part for message in request.messages for part in message.parts if isinstance(part, ImagePart)]
         if not images:
-            return Prompt(ids=self._ids(request))
+            return Prompt(ids=self._token_ids(request))
         if self._images is None:
             raise self._unsupported("images", f"'{self._model}' cannot see; send text only.")
-        return self._images.prompt(self._ids(request), images)
+        return self._images.prompt(self._token_ids(request), images)
 
-    def _ids(self, request: Request) -> list[int]:
+    def _token_ids(self, request: Request) -> list[int]:
         if request.tools and not (self._calls_tools and request.messages):
             raise self._unsupported("tools", f"'{self._model}' is not told of tools in its prompts.")
         if request.prompt is not None:

@@ -1,4 +1,4 @@
-"""From the tokens of an answer to its text, and from that to events, tool calls told apart where there are tools."""
+"""From the tokens of an answer to its text, and from text to events: text deltas and tool calls."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["Detokenizer", "OutputProcessor", "offered_tools", "prompt_format", "
 
 
 def offered_tools(request: Request) -> Request:
-    """The request with the tools that the model is told of: none where it may call none."""
+    """The request with the tools that its prompt describes: none where ``tool_choice`` forbids calls."""
     return request.model_copy(update={"tools": ()}) if request.tool_choice == "none" else request
 
 
 def prompt_format(template: ChatTemplate | Llama4Prompt, request: Request) -> ChatTemplate | Llama4Prompt:
-    """A call that is forced is JSON, so that is what Llama 4's own prompt asks for."""
+    """The template for this request: a forced call is JSON, so Llama 4's own prompt asks for that form."""
     if request.forced_calls and isinstance(template, Llama4Prompt):
         return replace(template, tool_style="json")
     return template
 
 
 def visible_marks(tokenizer: Tokenizer, request: Request) -> dict[int, str]:
-    """The control tokens that must reach the parser of tool calls, and how it knows them."""
+    """The control tokens that must reach the parser of tool calls, with their text there."""
     return (
         {tokenizer.control[mark]: mark for mark in PARSER_TOKENS if mark in tokenizer.control} if request.tools else {}
     )
@@ -39,8 +39,8 @@ def visible_marks(tokenizer: Tokenizer, request: Request) -> dict[int, str]:
 class Detokenizer:
     """Turns tokens into text deltas, and finds the end of the answer.
 
-    ``finished`` says why it ended, once it has; ``count`` is the number of tokens drawn, the stopping one included.
-    ``marks`` are control tokens that are text here: for what reads the answer next, not for people.
+    ``finished`` is the reason of its end, once it has ended; ``count`` is the number of tokens drawn, the stopping one
+    included. ``marks`` are control tokens that become text here: for the parser of tool calls, not for people.
     """
 
     def __init__(
@@ -53,28 +53,28 @@ class Detokenizer:
         self._stop_ids = stop_ids
         self._stops = stops
         self._marks = marks
-        self._held = ""
+        self._pending = ""
         self._logprobs: list[TokenLogprob] = []
 
     def push(self, token: Token) -> TextDelta | None:
-        """What may be shown after this token; ``None`` when that is nothing."""
+        """The text that is certain after this token; ``None`` when there is none yet."""
         self.count += 1
         if token.id in self._stop_ids:
             self.finished = "stop"
-            return self._delta(self._held)
+            return self._delta(self._pending)
         if token.logprob is not None:
-            self._logprobs.append(self._described(token, token.logprob))
-        safe, self._held, stopped = cut(self._held + self._text_of(token.id), self._stops)
+            self._logprobs.append(self._token_logprob(token, token.logprob))
+        safe, self._pending, stopped = cut(self._pending + self._token_text(token.id), self._stops)
         if stopped:
             self.finished = "stop"
         return self._delta(safe)
 
     def end(self, reason: FinishReason) -> TextDelta | None:
-        """No token will follow: what was held back in case of a stop string is text after all."""
+        """The text that was held back in case of a stop string, as no token will follow."""
         self.finished = reason
-        return self._delta(self._held)
+        return self._delta(self._pending)
 
-    def _text_of(self, token: int) -> str:
+    def _token_text(self, token: int) -> str:
         return self._detokenizer.push(token) + self._marks.get(token, "")
 
     def _delta(self, text: str) -> TextDelta | None:
@@ -84,15 +84,15 @@ class Detokenizer:
         logprobs, self._logprobs = tuple(self._logprobs), []
         return TextDelta(text=text, logprobs=logprobs)
 
-    def _described(self, token: Token, logprob: float) -> TokenLogprob:
+    def _token_logprob(self, token: Token, logprob: float) -> TokenLogprob:
         top = tuple(TopLogprob(token=self._tokenizer.piece(other), logprob=value) for other, value in token.top)
         return TokenLogprob(token=self._tokenizer.piece(token.id), logprob=logprob, top=top)
 
 
 class OutputProcessor:
-    """Passes text on; for a request with tools, tells the calls in it apart.
+    """Turns text into events; for a request with tools, parses the calls in it.
 
-    Ids are counted through the conversation, so that no two calls share one.
+    Call ids are counted through the conversation, so that no two calls share one.
     """
 
     def __init__(self, request: Request) -> None:
@@ -102,7 +102,7 @@ class OutputProcessor:
         self._logprobs: tuple[TokenLogprob, ...] = ()
 
     def read(self, delta: TextDelta | None, *, last: bool) -> Iterator[TextDelta | ToolCallDelta]:
-        """The events that this text makes certain. Log-probabilities go with the next text, or come at the end."""
+        """The events that this text completes. Log-probabilities go with the next text, or come at the end."""
         if self._parser is None:
             if delta is not None:
                 yield delta
@@ -115,7 +115,7 @@ class OutputProcessor:
             yield self._with_logprobs("")
 
     def reason(self, finished: FinishReason) -> FinishReason:
-        """An answer that ended by itself and called tools wants their results."""
+        """The finish reason: ``tool_calls`` for an answer that ended by itself and called tools."""
         return "tool_calls" if finished == "stop" and self._parser and self._parser.calls else finished
 
     def _with_logprobs(self, text: str) -> TextDelta:

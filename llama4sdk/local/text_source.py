@@ -1,4 +1,4 @@
-"""Where an engine has its texts from."""
+"""The part of a model that turns text into tokens and back."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["TextSource"]
 
 
 class TextSource(Protocol):
-    """What is known of a model beside its weights. A ``Checkpoint`` is one."""
+    """Everything that an engine needs of a model beside its weights. A ``Checkpoint`` is one."""
 
     @property
     def path(self) -> Path:
-        """Where it was found, for errors."""
+        """Its path, for errors."""
 
     @property
     def calls_tools(self) -> bool:
-        """Whether tools can be described to it in its prompts, and its calls be read from its answers."""
+        """Whether its prompts can describe tools, and its answers be parsed for calls."""
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -30,10 +30,10 @@ class TextSource(Protocol):
 
     @property
     def generation_defaults(self) -> GenerationDefaults:
-        """How it is sampled unless a request says otherwise."""
+        """Sampling options that apply unless a request overrides them."""
 
     def tokenizer(self) -> Tokenizer:
-        """Its tokenizer, which may take seconds."""
+        """The tokenizer; reading it may take seconds."""
 
     def prompt_format(self) -> ChatTemplate | Llama4Prompt | None:
-        """How a conversation is written; ``None`` when it is no chat model."""
+        """The format of conversations; ``None`` when it is no chat model."""

@@ -1,4 +1,4 @@
-"""Which tokens of a long text are scored with which before them: one rule for all engines. Pure."""
+"""The windows in which a long text is scored: one rule for all engines. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Window(NamedTuple):
 
 
 def windows(tokens: int, *, window: int | None, stride: int | None, context_length: int) -> Iterator[Window]:
-    """The windows of a text of so many tokens, of which all but the first are scored once.
+    """The windows of a text of so many tokens, in which each token but the first is scored once.
 
     A window is as long as the context unless said otherwise, and half a window is its stride. The first window's tokens
     are scored with all that comes before them; those after it, ``stride`` at a time, with ``window - stride`` tokens
@@ -40,9 +40,9 @@ def windows(tokens: int, *, window: int | None, stride: int | None, context_leng
 
 
 def room_for_answer(prompt: int, max_tokens: int | None, context_length: int) -> int:
-    """How many tokens may be generated after ``prompt`` tokens: ``max_tokens``, or else all that is left.
+    """Tokens that may be generated after ``prompt`` tokens: ``max_tokens``, or else the rest of the context.
 
-    Raises ContextLengthError when the prompt leaves no room, or not the room that was asked for.
+    Raises ContextLengthError when the prompt leaves no room, or less than ``max_tokens``.
     """
     wanted = 1 if max_tokens is None else max_tokens
     if prompt + wanted > context_length:

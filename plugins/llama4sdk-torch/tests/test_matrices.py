@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llama4sdk_torch.quantized import EXTREMES, Quantized, empty, linear, lookup, pick, quantize_into
+from llama4sdk_torch.quantized import INT4_EXTREME_STEPS, Quantized, empty, linear, lookup, pick, quantize_into
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
@@ -103,7 +103,7 @@ def test_int4_takes_the_best_scale_of_each_group(group: int, shape: tuple[int, i
     for row, start in itertools.product(range(shape[0]), range(0, shape[1], group)):
         part = values[row, start : start + group].double()
         extreme = float(part[part.abs().argmax()])
-        scales = [float(torch.tensor(-extreme / steps).bfloat16()) for steps in EXTREMES]
+        scales = [float(torch.tensor(-extreme / steps).bfloat16()) for steps in INT4_EXTREME_STEPS]
         trials = [
             (((part / scale).round().clamp(-8, 7) * scale - part).square() * part.abs()).sum().item() if scale else 0.0
             for scale in scales

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,23 @@ def test_an_answer_is_measured_beside_a_program_that_grows(
         seen = client.memory()
     assert len(kept) > seen.predicted["cpu"]
     assert seen.measured.get("cpu", 0) < seen.predicted["cpu"]  # nothing, where what others left is enough for it
+    assert not [record for record in caplog.records if "were predicted" in record.message]
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="only Linux tells what memory is a process's own")
+def test_many_requests_at_once_take_no_more_than_was_planned_for_one(
+    save_tiny: Callable[..., tuple[Path, torch.nn.Module]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Eight threads share the memory of one context, and ``Client.memory`` says so."""
+    folder, _ = save_tiny(**MAVERICK_LIKE)
+    (folder / "tokenizer.json").write_text(characters_tokenizer(), encoding="utf-8")
+    with Client(folder, backend="torch", device="cpu", quantization="fp32") as client, ThreadPoolExecutor(8) as pool:
+        assert client.plan().batch == 1
+        answers = list(pool.map(lambda n: client.generate(f"ab{n}", max_tokens=60, temperature=0), range(8)))
+        assert all(answer.finish_reason for answer in answers)
+        memory = client.memory()
+    assert memory.excess is None
+    assert memory.measured.get("cpu", 0) < memory.predicted["cpu"]
     assert not [record for record in caplog.records if "were predicted" in record.message]
 
 

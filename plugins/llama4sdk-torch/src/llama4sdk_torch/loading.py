@@ -65,14 +65,14 @@ def load_model(
 ) -> TextModel:
     """Read the text network alone, as ``load_networks`` does; ``dtype`` stands for full precision in it."""
     with _checked(checkpoint, device):
-        chosen = quantization if dtype is None else _full(dtype)
+        chosen = quantization if dtype is None else _full_precision(dtype)
         return _Loader(checkpoint, device, chosen, progress, checkpoint.text_tensor_names()).text()
 
 
 def load_vision(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> VisionModel | None:
     """Read the vision network alone, as ``load_networks`` does."""
     with _checked(checkpoint, device):
-        return _Loader(checkpoint, device, _full(dtype)).vision()
+        return _Loader(checkpoint, device, _full_precision(dtype)).vision()
 
 
 @contextmanager
@@ -100,16 +100,16 @@ def memory_errors(device: torch.device) -> Iterator[None]:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that nobody uses now."""
+    """Bytes of the device's memory, or of the machine's, that are free."""
     return memory.read().free if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
 
 
-def _full(dtype: torch.dtype) -> Quantization:
-    return next(scheme for scheme, its in DTYPES.items() if its is dtype)
+def _full_precision(dtype: torch.dtype) -> Quantization:
+    return next(scheme for scheme, own in DTYPES.items() if own is dtype)
 
 
 class _Loader:
-    """``names`` are the tensors that will be read, where ``progress`` is to be told of them."""
+    """Reads networks. ``names`` are the tensors that will be read, whose bytes ``progress`` counts."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class _Loader:
         self._total = sum(checkpoint.tensors[name].nbytes for name in names)
 
     def text(self) -> TextModel:
-        """The largest matrices first: what unpacking them takes is free again when the rest has come."""
+        """The text network, largest matrices first: memory for unpacking them is free again when the rest is loaded."""
         embedding = self._matrix("embedding", ["model.embed_tokens.weight"])
         head = embedding if self._config.tied_embeddings else self._matrix("head", ["lm_head.weight"])
         weights = Weights(
@@ -185,8 +185,8 @@ class _Loader:
         )
 
     def _affine(self, *names: str) -> Affine:
-        """One layer, or several that read the same input as one."""
-        weight, bias = (self._stacked([f"{name}.{part}" for name in names]) for part in ("weight", "bias"))
+        """One layer, or several layers of the same input as one."""
+        weight, bias = (self._stack([f"{name}.{part}" for name in names]) for part in ("weight", "bias"))
         return Affine(weight=weight, bias=bias)
 
     def _dense(self, module: ModuleClass, prefix: str) -> Dense:
@@ -202,17 +202,17 @@ class _Loader:
         shapes = (2 * c.expert_size, c.hidden_size), (c.hidden_size, c.expert_size)
         if fused:
             names = f"{prefix}experts.gate_up_proj", f"{prefix}experts.down_proj"
-            gate_up, down = (self._unfused(*pair) for pair in zip(names, shapes, strict=True))
+            gate_up, down = (self._fused_experts(*pair) for pair in zip(names, shapes, strict=True))
         else:
             parts = ("gate", "up"), ("down",)
             gate_up, down = (self._experts(prefix, *pair) for pair in zip(parts, shapes, strict=True))
         return Mixture(router=router, gate_up=gate_up, down=down, shared=shared, experts_per_token=c.experts_per_token)
 
-    def _unfused(self, name: str, shape: tuple[int, int]) -> Matrix:
+    def _fused_experts(self, name: str, shape: tuple[int, int]) -> Matrix:
         """Experts that are stored as one tensor, [expert, in, out]."""
         whole = self._empty(self._config.num_experts, *shape, form=self._plan.matrix_plan("experts", [name]).form)
         for expert in range(self._config.num_experts):
-            _put(whole[expert], self._read(name, expert).T)
+            _assign(whole[expert], self._read(name, expert).T)
         return whole
 
     def _experts(self, prefix: str, parts: Sequence[str], shape: tuple[int, int]) -> Matrix:
@@ -225,7 +225,7 @@ class _Loader:
         return whole
 
     def _matrix(self, module: ModuleClass, names: list[str]) -> Matrix:
-        """Matrices of equal width as one, in this order."""
+        """Matrices of equal width, stacked in this order."""
         matrix_plan = self._plan.matrix_plan(module, names)
         shapes = [self._checkpoint.tensors[name].shape for name in names]
         whole = self._empty(sum(shape[0] for shape in shapes), shapes[0][1], form=matrix_plan.form)
@@ -241,23 +241,23 @@ class _Loader:
             end = start + self._checkpoint.tensors[name].shape[0]
             rows = whole[start:end]
             if keep_codes and isinstance(rows, Quantized):
-                self._keep(rows, name)
+                self._copy_codes(rows, name)
             else:
-                _put(rows, self._read(name))
+                _assign(rows, self._read(name))
             start = end
 
     def _tensor(self, name: str) -> Tensor:
         return self._read(name).to(self._device, self._dtype)
 
-    def _stacked(self, names: list[str]) -> Tensor:
-        """Tensors of equal width as one, in this order."""
+    def _stack(self, names: list[str]) -> Tensor:
+        """Tensors of equal width, stacked in this order."""
         shapes = [self._checkpoint.tensors[name].shape for name in names]
         whole = torch.empty((sum(shape[0] for shape in shapes), *shapes[0][1:]), device=self._device, dtype=self._dtype)
         self._fill(whole, names, keep_codes=False)
         return whole
 
-    def _keep(self, target: Quantized, name: str) -> None:
-        """The checkpoint's own codes and scales."""
+    def _copy_codes(self, target: Quantized, name: str) -> None:
+        """Copy the checkpoint's own codes and scales."""
         stored = self._checkpoint.read_quantized(name)
         if not stored.finite:
             raise self._not_finite(name)
@@ -268,7 +268,7 @@ class _Loader:
         self._report(name)
 
     def _read(self, name: str, index: int | None = None) -> Tensor:
-        """On the host, as stored. Assigning it converts, and copies to the device."""
+        """A tensor on the host, as stored: assigning it converts, and copies to the device."""
         tensor = _to_torch(self._checkpoint.read(name, index))
         low, high = tensor.aminmax()  # these see a NaN, and make no copy
         if not (low.isfinite() and high.isfinite()):
@@ -286,7 +286,7 @@ class _Loader:
             self._progress(self._done, self._total)
 
 
-def _put(target: Matrix, values: Tensor) -> None:
+def _assign(target: Matrix, values: Tensor) -> None:
     if isinstance(target, Tensor):
         target.copy_(values)
     else:
@@ -294,15 +294,15 @@ def _put(target: Matrix, values: Tensor) -> None:
 
 
 def _to_torch(values: npt.NDArray[np.generic]) -> Tensor:
-    """Torch does not know ml_dtypes' floats in numpy, but has the same bits."""
+    """A numpy array as a tensor. Torch has the types of ml_dtypes under names of its own, with the same bits."""
     for theirs, bits, ours in FLOATS:
         if values.dtype == theirs:
             return torch.from_numpy(_writable(values.view(bits))).view(ours)
     return torch.from_numpy(_writable(values))
 
 
-class _Lent:
-    """An array as one that may be written to, which torch insists on; nobody does, and nothing is copied."""
+class _WritableView:
+    """A view of a read-only array that claims to be writable, as torch requires; nothing writes to it."""
 
     def __init__(self, values: npt.NDArray[np.generic]) -> None:
         self._values = values  # lives as long as what is made of it
@@ -311,5 +311,5 @@ class _Lent:
 
 
 def _writable(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """Torch warns of arrays it could not write to, such as a view of a file."""
-    return values if values.flags.writeable else np.asarray(_Lent(values))
+    """The array in a form that torch does not warn of: it warns of read-only ones, such as views of a file."""
+    return values if values.flags.writeable else np.asarray(_WritableView(values))

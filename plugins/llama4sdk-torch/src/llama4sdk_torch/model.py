@@ -22,8 +22,8 @@ from llama4sdk_torch.quantized import Matrix, linear, lookup, pick
 
 __all__ = ["Attention", "Dense", "Layer", "Mixture", "Segment", "TextModel", "Weights"]
 
-NEAR = 8192
-"""Up to here angles are the float32 numbers of the published code; at 1,000,000 those would be off by 0.03 radians."""
+#: Positions up to this rotate by the float32 angles of the published code; at 1,000,000 those are off by 0.03 radians.
+MAX_FLOAT32_POSITION = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,8 +222,9 @@ class TextModel:
     def _layer_kind(self, segments: Sequence[Segment], *, nope: bool, chunked: bool) -> _LayerKind:
         visible = tuple(self._visible(cache.slots(count, chunked=chunked)) for cache, count in segments)
         ranges = [range(v.slots.first, v.slots.end) for v in visible]
+        far = max(part.stop for part in ranges) > MAX_FLOAT32_POSITION
         # Rotation is relative: counted from the chunk's beginning, its float32 angles stay exact at any length.
-        rotation = None if nope else self._rotation(self._positions(ranges), far=max(r.stop for r in ranges) > NEAR)
+        rotation = None if nope else self._rotation(self._positions(ranges), far=far)
         temperature = self._temperature(segments) if nope and self.config.temperature_tuning else None
         return _LayerKind(visible=visible, rotation=rotation, temperature=temperature)
 
@@ -237,11 +238,11 @@ class TextModel:
         return _concatenate([torch.arange(part.start, part.stop, device=self.device) for part in ranges])
 
     def _rotation(self, positions: Tensor, *, far: bool) -> Tensor:
-        """``far`` says whether any position is ``NEAR`` or beyond. [tokens] -> [tokens, 1, dim / 2]."""
+        """``far`` says whether any position is ``MAX_FLOAT32_POSITION`` or beyond. [tokens] -> [tokens, 1, dim / 2]."""
         steps = positions.view(-1, 1, 1)
         angles = steps.float() * self._frequencies
         if far:
-            angles = torch.where(steps < NEAR, angles.double(), steps * self._frequencies.double())
+            angles = torch.where(steps < MAX_FLOAT32_POSITION, angles.double(), steps * self._frequencies.double())
         return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
 
     def _temperature(self, segments: Sequence[Segment]) -> Tensor | None:
@@ -261,12 +262,12 @@ class TextModel:
     ) -> Tensor:
         c = self.config
         qkv = linear(h, weights.qkv).view(len(h), -1, c.head_dim)  # [tokens, heads, dim]
-        turned, v = torch.split(qkv, [c.num_heads + c.num_kv_heads, c.num_kv_heads], dim=1)
+        rotated, v = torch.split(qkv, [c.num_heads + c.num_kv_heads, c.num_kv_heads], dim=1)
         if kind.rotation is not None:
-            turned = _rotate(turned, kind.rotation)
+            rotated = _rotate(rotated, kind.rotation)
             if c.qk_norm:
-                turned = _rms(turned, c.norm_eps)
-        q, k = torch.split(turned, [c.num_heads, c.num_kv_heads], dim=1)
+                rotated = _rms(rotated, c.norm_eps)
+        q, k = torch.split(rotated, [c.num_heads, c.num_kv_heads], dim=1)
         if kind.temperature is not None:
             q = (q * kind.temperature).to(q.dtype)
         counts = [count for _, count in segments]
@@ -288,16 +289,16 @@ def _attention(q: Tensor, keys: Tensor, values: Tensor, visible: _Visible) -> Te
     if tokens == 1:  # a head's queries become rows, so that shared keys are read once, not once per query head
         rows = q.reshape(1, keys.shape[1], -1, dim)  # [1, kv_heads, group, dim]
         return F.scaled_dot_product_attention(rows, keys, values).reshape(1, heads * dim)
-    turned = q.transpose(0, 1).unsqueeze(0)  # [1, heads, tokens, dim]
+    rotated = q.transpose(0, 1).unsqueeze(0)  # [1, heads, tokens, dim]
     if visible.mask is not None or not slots.masked:
         out = F.scaled_dot_product_attention(
-            turned, keys, values, attn_mask=visible.mask, is_causal=slots.causal, enable_gqa=True
+            rotated, keys, values, attn_mask=visible.mask, is_causal=slots.causal, enable_gqa=True
         )
         return out[0].transpose(0, 1).reshape(tokens, heads * dim)
     pieces = []
     for begin in range(0, tokens, visible.step):
         mask = slots.mask(begin, begin + visible.step, q.device)
-        part = turned[:, :, begin : begin + visible.step]
+        part = rotated[:, :, begin : begin + visible.step]
         pieces.append(F.scaled_dot_product_attention(part, keys, values, attn_mask=mask, enable_gqa=True))
     return torch.cat(pieces, dim=2)[0].transpose(0, 1).reshape(tokens, heads * dim)
 

@@ -17,8 +17,8 @@ from llama4sdk.quantization import MatrixFormat, Quantization
 
 __all__ = ["Matrix", "Quantized", "empty", "linear", "lookup", "pick", "quantize_into"]
 
-AT_ONCE: Final = 2**18
-"""Weights that are quantized or dequantized together: few enough to stay in a processor's cache."""
+#: Weights that are quantized or dequantized together: few enough to stay in a processor's cache.
+PIECE_WEIGHTS: Final = 2**18
 
 CODES: Final = {
     Quantization.INT8: torch.int8,
@@ -30,12 +30,13 @@ SCALES: Final = {
     Quantization.BF16: torch.bfloat16,
     Quantization.FP16: torch.float16,
 }
-LARGEST: Final = {Quantization.INT8: 127.0, Quantization.FP8: 448.0}
-MIDDLE: Final = 8
-"""The code of zero in int4 without minima."""
+#: The largest code of each scheme.
+MAX_CODE: Final = {Quantization.INT8: 127.0, Quantization.FP8: 448.0}
+#: The code of zero in int4 without minima.
+INT4_ZERO_POINT: Final = 8
 
-EXTREMES: Final = (7.0, 7.5, 8.0, 8.5, 9.0, 9.5, 10.0)
-"""How many steps a group's extreme is tried to have. Codes end at -8: beyond, one weight is clipped for the others."""
+#: Steps that are tried for a group's extreme. Codes end at -8: beyond, one weight is clipped for the others' precision.
+INT4_EXTREME_STEPS: Final = (7.0, 7.5, 8.0, 8.5, 9.0, 9.5, 10.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +49,7 @@ class Quantized:
 
     form: MatrixFormat
     inputs: int
-    dtype: torch.dtype
-    """Of the values when they are made."""
+    dtype: torch.dtype  #: Of the dequantized values.
     codes: Tensor
     scale: Tensor
     minimum: Tensor | None = None
@@ -72,7 +72,7 @@ class Quantized:
         """The values, [..., out, in]."""
         flat = [part.flatten(0, -2) for part in self._parts()]
         values = self.codes.new_empty((len(flat[0]), self.inputs), dtype=self.dtype)
-        step = max(1, AT_ONCE // self.inputs)
+        step = max(1, PIECE_WEIGHTS // self.inputs)
         for start in range(0, len(values), step):
             rows = slice(start, start + step)
             values[rows] = self._values(*[part[rows] for part in flat])
@@ -82,7 +82,7 @@ class Quantized:
         """Of some rows, float32."""
         if self.form.scheme is Quantization.INT4:
             numbers = torch.stack((codes & 15, codes >> 4), dim=-1).flatten(-2)[:, : self.inputs].float()
-            numbers = numbers if self.form.minimum else numbers - MIDDLE
+            numbers = numbers if self.form.minimum else numbers - INT4_ZERO_POINT
         else:
             numbers = _e4m3(codes) if self.form.scheme is Quantization.FP8 else codes.float()
         grouped = _grouped(numbers, self.form.group_size)  # [rows, groups, inputs of a group]
@@ -120,7 +120,7 @@ def pick(matrices: Matrix, index: Tensor) -> Matrix:
 
 
 def empty(*shape: int, form: MatrixFormat, dtype: torch.dtype, device: torch.device) -> Matrix:
-    """Room for matrices of ``shape``, [..., out, in], held in this way."""
+    """Uninitialized matrices of ``shape``, [..., out, in], in this format."""
     if form.scheme.full_precision:
         return torch.empty(shape, dtype=dtype, device=device)
     *rows, inputs = shape
@@ -134,7 +134,7 @@ def empty(*shape: int, form: MatrixFormat, dtype: torch.dtype, device: torch.dev
 
 def quantize_into(target: Quantized, values: Tensor) -> None:
     """Round ``values`` [out, in] into a matrix of that shape, a few rows at a time."""
-    step = max(1, AT_ONCE // target.inputs)
+    step = max(1, PIECE_WEIGHTS // target.inputs)
     for start in range(0, len(values), step):
         rows = slice(start, start + step)
         block = values[rows].to(target.codes.device, torch.float32)
@@ -146,10 +146,10 @@ def quantize_into(target: Quantized, values: Tensor) -> None:
 
 def _eight_bits(values: Tensor, scheme: Quantization) -> tuple[Tensor, Tensor]:
     """The largest of a row becomes the largest code; all else is rounded to the nearest."""
-    scale = values.abs().amax(1, keepdim=True) / LARGEST[scheme]
+    scale = values.abs().amax(1, keepdim=True) / MAX_CODE[scheme]
     codes = values / torch.where(scale == 0, 1.0, scale)
     codes = codes.round() if scheme is Quantization.INT8 else codes
-    return codes.clamp(-LARGEST[scheme], LARGEST[scheme]).to(CODES[scheme]), scale
+    return codes.clamp(-MAX_CODE[scheme], MAX_CODE[scheme]).to(CODES[scheme]), scale
 
 
 def _int4(values: Tensor, form: MatrixFormat) -> tuple[Tensor, Tensor]:
@@ -161,10 +161,10 @@ def _int4(values: Tensor, form: MatrixFormat) -> tuple[Tensor, Tensor]:
     weights = grouped.abs()
     extreme = grouped.gather(-1, weights.argmax(-1, keepdim=True))  # with its sign: it may take the code 0
     best_error, best_codes, best_scale = torch.full_like(extreme, torch.inf), grouped, extreme
-    for steps in EXTREMES:
+    for steps in INT4_EXTREME_STEPS:
         scale = (extreme / -steps).to(SCALES[form.scale]).float()  # as it will be kept
-        codes = (grouped / torch.where(scale == 0, 1.0, scale)).round_().add_(MIDDLE).clamp_(0, 15)
-        error = ((codes - MIDDLE) * scale - grouped).square_().mul_(weights).sum(-1, keepdim=True)
+        codes = (grouped / torch.where(scale == 0, 1.0, scale)).round_().add_(INT4_ZERO_POINT).clamp_(0, 15)
+        error = ((codes - INT4_ZERO_POINT) * scale - grouped).square_().mul_(weights).sum(-1, keepdim=True)
         better = error < best_error
         best_error = torch.where(better, error, best_error)
         best_codes = torch.where(better, codes, best_codes)

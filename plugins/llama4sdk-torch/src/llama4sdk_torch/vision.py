@@ -16,8 +16,8 @@ from llama4sdk.llama4.vision_config import VisionConfig
 
 __all__ = ["TILES_AT_ONCE", "Affine", "VisionLayer", "VisionModel", "VisionWeights", "replace_patches"]
 
+#: Tiles that are encoded at once: bounds the memory of activations, however many tiles a request has.
 TILES_AT_ONCE = 4
-"""Bounds the memory that activations take, however many tiles a request has."""
 
 NORM_EPS = 1e-5
 
@@ -79,7 +79,7 @@ class VisionModel:
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
-        """What the text network sees of tiles [tiles, channels, side, side] of values from 0 to 255.
+        """The features of tiles [tiles, channels, side, side] of values from 0 to 255, for the text network.
 
         Gives [tiles * tokens_per_tile, text hidden], tile by tile, each row by row.
         """
@@ -94,7 +94,7 @@ class VisionModel:
         for layer in w.layers:
             x = x + self._attend(layer.attention_norm.norm(x), layer)
             x = x + layer.down.linear(F.gelu(layer.up.linear(layer.mlp_norm.norm(x))))
-        x = self._shuffled(w.last_norm.norm(x)[:, :-1])
+        x = self._shuffle(w.last_norm.norm(x)[:, :-1])
         for matrix in w.adapter:
             x = F.gelu(F.linear(x, matrix))
         return F.linear(x, w.projector).flatten(0, 1)
@@ -116,7 +116,7 @@ class VisionModel:
         pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
         return torch.view_as_real(pairs * self._rotation).flatten(-2).to(x.dtype)
 
-    def _shuffled(self, x: Tensor) -> Tensor:
+    def _shuffle(self, x: Tensor) -> Tensor:
         """Squares of neighbouring patches as one vector each: [tiles, patches, hidden] -> [tiles, tokens, hidden * 4].
 
         Within a vector the square's patches come row by row, as the squares do within a tile.
