@@ -81,8 +81,8 @@ def _in_the_way() -> Iterator[tuple[str, Hardware]]:
     yield "no GPU, 512 GB RAM of which 40 GB are free", small.model_copy(update={"free_memory": 40 * GIB})
     unknown = one.devices[0].model_copy(update={"name": "NVIDIA X1", "compute_capability": (12, 9)})
     yield "an unknown card with 80 GB, 512 GB RAM", one.model_copy(update={"devices": (unknown,)})
-    told = unknown.model_copy(update={"memory_bandwidth": 2 * 10**12})
-    yield "an unknown card with 80 GB at 2000 GB/s, 512 GB RAM", one.model_copy(update={"devices": (told,)})
+    reporting = unknown.model_copy(update={"memory_bandwidth": 2 * 10**12})
+    yield "an unknown card with 80 GB at 2000 GB/s, 512 GB RAM", one.model_copy(update={"devices": (reporting,)})
     taken = with_disk(describe("gb10"))
     yield "gb10 of which 60 GB are free", taken.model_copy(update={"free_memory": 60 * GIB})
 

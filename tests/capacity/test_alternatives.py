@@ -32,27 +32,27 @@ def a_plan(
     device: str = "cuda:0",
     context: int = 8192,
     batch: int = 1,
-    held: Quantization | QuantizationConfig = Quantization.INT4,
+    scheme: Quantization | QuantizationConfig = Quantization.INT4,
 ) -> Plan:
     assert spec.config is not None
     memory_kind: MemoryKind = "cpu" if device == "cpu" else "accelerator"
     vision = spec.vision_parameters
-    parts = memory_breakdown(spec.config, held, context, batch=batch, memory_kind=memory_kind, vision=vision)
+    parts = memory_breakdown(spec.config, scheme, context, batch=batch, memory_kind=memory_kind, vision=vision)
     return Plan(
         model=spec.name,
         backend=backend,
         placement=Placement(kind="local", devices=(device,)),
-        quantization=held,
+        quantization=scheme,
         context_length=context,
         batch=batch,
         capabilities=Capabilities(),
         memory={device: sum(parts.values())},
         breakdown={device: parts},
-        weight_bytes=spec.weight_bytes(held),
+        weight_bytes=spec.weight_bytes(scheme),
     )
 
 
-def found(
+def better_engines(
     plan: Plan | None, machine: Hardware, *, prefer: Preference = "balanced", installed: tuple[str, ...] = ("torch",)
 ) -> dict[str, Candidate]:
     shown = alternatives(plan, BOTH, machine, installed=installed, prefer=prefer)
@@ -61,7 +61,7 @@ def found(
 
 def test_full_precision_on_eight_cards_is_better_than_four_bits_on_one() -> None:
     """VLLM and SGLang would split bf16 over all eight; they are named before llama.cpp, for they keep more bits."""
-    shown = found(a_plan(), describe("8xh100"))
+    shown = better_engines(a_plan(), describe("8xh100"))
     assert list(shown) == ["vLLM", "SGLang", "llama.cpp"]
     assert shown["vLLM"].layout.precision == "bf16"
     assert len(shown["vLLM"].layout.devices) == 8
@@ -69,30 +69,33 @@ def test_full_precision_on_eight_cards_is_better_than_four_bits_on_one() -> None
 
 def test_what_is_installed_is_no_alternative() -> None:
     """An engine whose backend is here has made its offer."""
-    assert list(found(a_plan(), describe("8xh100"), installed=("torch", "vllm-server"))) == ["SGLang", "llama.cpp"]
+    assert list(better_engines(a_plan(), describe("8xh100"), installed=("torch", "vllm-server"))) == [
+        "SGLang",
+        "llama.cpp",
+    ]
 
 
 def test_what_is_worse_is_not_shown() -> None:
     """Full precision on one card leaves others nothing to gain but speed, and llama.cpp not even that."""
-    assert "llama.cpp" not in found(a_plan(held=Quantization.BF16), describe("b300"))
+    assert "llama.cpp" not in better_engines(a_plan(scheme=Quantization.BF16), describe("b300"))
 
 
 def test_a_shorter_context_is_no_alternative() -> None:
     """With 200,000 tokens asked of one card, four bits of llama.cpp's leave no room for them; vLLM's do."""
-    assert set(found(a_plan(context=100_000), describe("h100"))) == {"llama.cpp", "vLLM"}
-    assert set(found(a_plan(context=200_000), describe("h100"))) == {"vLLM"}
+    assert set(better_engines(a_plan(context=100_000), describe("h100"))) == {"llama.cpp", "vLLM"}
+    assert set(better_engines(a_plan(context=200_000), describe("h100"))) == {"vLLM"}
 
 
 @pytest.mark.parametrize("plan", [None, a_plan(DEMO)])
 def test_anything_is_better_than_nothing(plan: Plan | None) -> None:
     """Where there is no plan, or only the demo, each engine shows the best it has."""
-    shown = found(plan, describe("rtx-4090", ram=64 * GIB))
+    shown = better_engines(plan, describe("rtx-4090", ram=64 * GIB))
     assert {name: c.layout.kind for name, c in shown.items()} == {"llama.cpp": "offload"}
 
 
 def test_an_echo_has_no_alternative() -> None:
     """A backend that does not say what it holds cannot be compared."""
-    assert found(a_plan(backend="echo"), describe("8xh100")) == {}
+    assert better_engines(a_plan(backend="echo"), describe("8xh100")) == {}
 
 
 def test_a_plan_as_a_layout_holds_every_byte() -> None:
@@ -130,7 +133,7 @@ def test_a_scheme_for_each_class_is_counted_by_class() -> None:
     """Experts in four bits beside attention in eight."""
     mixed = QuantizationConfig(experts=Quantization.INT4, attention=Quantization.INT8)
     size = SCOUT.weight_bytes(mixed)
-    candidate = as_candidate(a_plan(held=mixed), BOTH[0], describe("h200"))
+    candidate = as_candidate(a_plan(scheme=mixed), BOTH[0], describe("h200"))
     assert candidate is not None
     assert sum(candidate.layout.shares[0].weights.values()) == size
     assert candidate.bits == 4

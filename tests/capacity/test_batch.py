@@ -43,8 +43,8 @@ def planned(batch: int, context: int | None = 8192) -> Plan:
 
 
 def single(engine: str, precision: str, batch: int, context: int | None = 8192) -> Layout:
-    found = layouts(model(SCOUT), find_engine(engine), H100, precision, context=context, batch=batch)
-    return next(layout for layout in found if layout.kind == "single")
+    possible = layouts(model(SCOUT), find_engine(engine), H100, precision, context=context, batch=batch)
+    return next(layout for layout in possible if layout.kind == "single")
 
 
 def test_memory_counts_each_conversation() -> None:

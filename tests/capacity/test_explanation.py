@@ -74,7 +74,7 @@ def test_the_roofline_names_its_calibration() -> None:
 def test_an_unmeasured_processor_says_so() -> None:
     """A bandwidth that nobody measured is a guess, with the command that measures it; a measured one is not."""
     machine = describe("none").model_copy(update={"cpu": Cpu(name="c", cores=8)})
-    plan = a_plan(DEMO, device="cpu", held=Quantization.FP32)
+    plan = a_plan(DEMO, device="cpu", scheme=Quantization.FP32)
 
     def speed(machine: Hardware) -> dict[str, Figure]:
         return figures(explain(plan, model(DEMO), machine), "Speed")
@@ -90,7 +90,7 @@ def test_an_unmeasured_processor_says_so() -> None:
 @pytest.mark.parametrize(("name", "bandwidth"), [("m3-max-64gb", 400), ("gb10", 273), ("ryzen-ai-max", 256)])
 def test_a_shared_pool_is_as_fast_for_the_processor(name: str, bandwidth: int) -> None:
     """Its bandwidth is specified, of which a processor reaches a part, and what was measured goes before it."""
-    machine, plan = describe(name), a_plan(DEMO, device="cpu", held=Quantization.FP32)
+    machine, plan = describe(name), a_plan(DEMO, device="cpu", scheme=Quantization.FP32)
     speed = figures(explain(plan, model(DEMO), machine), "Speed")
     assert (speed["bandwidth"].label, speed["bandwidth"].value) == ("exact", bandwidth * 10**9)
     reached = speed["of which is reached"]
@@ -102,7 +102,7 @@ def test_a_shared_pool_is_as_fast_for_the_processor(name: str, bandwidth: int) -
 
 def test_a_network_without_chunks_has_one_cache() -> None:
     """The demo keeps everything everywhere, so engines do not differ."""
-    plan = a_plan(DEMO, device="cpu", held=Quantization.FP32)
+    plan = a_plan(DEMO, device="cpu", scheme=Quantization.FP32)
     titles = [section.title for section in explain(plan, model(DEMO), describe("none")).sections]
     assert titles == ["Memory on cpu", "Keys and values", "Speed"]
 

@@ -67,11 +67,11 @@ def _described(machine: Hardware) -> str:
 
 def _of(spec: ModelSpec, machine: Hardware) -> Iterator[str]:
     model = ModelFacts.from_spec(spec)
-    found = list(candidates([model], machine))
+    every = list(candidates([model], machine))
     best: dict[str, list[Preference]] = {}
     for prefer in POLICIES:
-        ranked = rank(found, prefer)
-        line = _candidate(ranked[0]) if ranked else _lacking(found)
+        ranked = rank(every, prefer)
+        line = _candidate(ranked[0]) if ranked else _lacking(every)
         best.setdefault(line, []).append(prefer)
     for line, policies in best.items():
         whom = "any policy" if len(policies) == len(POLICIES) else ", ".join(policies)
@@ -85,8 +85,8 @@ def _candidate(candidate: Candidate) -> str:
     return f"{layout.engine} {layout.precision}, {placement(layout)}, {layout.context:,}, {speed}"
 
 
-def _lacking(found: list[Candidate]) -> str:
-    least = min(found, key=lambda candidate: candidate.layout.missing).layout
+def _lacking(every: list[Candidate]) -> str:
+    least = min(every, key=lambda candidate: candidate.layout.missing).layout
     return f"nothing; nearest {least.engine} {least.precision}, {placement(least)}: {least.verdict}"
 
 

@@ -26,8 +26,8 @@ def model(spec: ModelSpec) -> ModelFacts:
     return ModelFacts.from_spec(spec)
 
 
-def of_kind(kind: str, found: list[Layout]) -> list[Layout]:
-    return [layout for layout in found if layout.kind == kind]
+def of_kind(kind: str, every: list[Layout]) -> list[Layout]:
+    return [layout for layout in every if layout.kind == kind]
 
 
 def lay(
@@ -41,8 +41,8 @@ def lay(
     kv_bytes: float = 2,
 ) -> list[Layout]:
     profile = find_engine(engine)
-    found = layouts(model(spec), profile, machine, precision, context=context, batch=batch, kv_bytes=kv_bytes)
-    return list(found)
+    every = layouts(model(spec), profile, machine, precision, context=context, batch=batch, kv_bytes=kv_bytes)
+    return list(every)
 
 
 machines = st.builds(
@@ -103,9 +103,9 @@ def test_more_memory_is_never_worse(machine: Hardware, engine: EngineProfile, da
 
 def test_the_longest_context_is_the_longest() -> None:
     """One token more does not fit."""
-    (found,) = of_kind("single", lay(describe("h100"), "torch", "int4"))
-    assert found.fits
-    (more,) = of_kind("single", lay(describe("h100"), "torch", "int4", context=found.context + 1))
+    (layout,) = of_kind("single", lay(describe("h100"), "torch", "int4"))
+    assert layout.fits
+    (more,) = of_kind("single", lay(describe("h100"), "torch", "int4", context=layout.context + 1))
     assert not more.fits
     assert 0 < more.missing < 10**6
 
@@ -130,11 +130,11 @@ def test_tensor_parallelism_divides_heads() -> None:
 
 def test_scout_in_bf16_needs_more_than_two_h100() -> None:
     """217 GB over four devices leave room for a cache, over two they do not fit."""
-    found = {len(layout.devices): layout for layout in of_kind("tensor", lay(describe("8xh100"), "vLLM", "bf16"))}
-    assert not found[2].fits
-    assert found[2].missing / 1e9 == pytest.approx(41.5, abs=1)
-    assert found[4].fits
-    assert found[8].fits
+    by_count = {len(layout.devices): layout for layout in of_kind("tensor", lay(describe("8xh100"), "vLLM", "bf16"))}
+    assert not by_count[2].fits
+    assert by_count[2].missing / 1e9 == pytest.approx(41.5, abs=1)
+    assert by_count[4].fits
+    assert by_count[8].fits
 
 
 def test_maverick_in_bf16_does_not_fit_eight_h100() -> None:
@@ -145,11 +145,11 @@ def test_maverick_in_bf16_does_not_fit_eight_h100() -> None:
 
 def test_four_bits_do_not_fit_a_24_gb_card() -> None:
     """But its experts may lie in the machine's memory, those of some layers on the card."""
-    found = lay(describe("4090", ram=64 * GIB), "llama.cpp", "Q4_K_M")
-    (single,) = of_kind("single", found)
+    every = lay(describe("4090", ram=64 * GIB), "llama.cpp", "Q4_K_M")
+    (single,) = of_kind("single", every)
     assert not single.fits
     assert single.missing > 40e9
-    (offload,) = of_kind("offload", found)
+    (offload,) = of_kind("offload", every)
     assert offload.fits
     assert offload.devices == ("cuda:0", "cpu")
     assert 0 < offload.experts_on_device < 48
@@ -157,28 +157,28 @@ def test_four_bits_do_not_fit_a_24_gb_card() -> None:
 
 def test_layers_go_where_there_is_room() -> None:
     """A card with twice the memory takes about twice the layers; every layer's experts are somewhere."""
-    (found,) = of_kind("layers", lay(describe("a100-80gb, a100-40gb"), "llama.cpp", "Q4_K_M"))
-    large, small = (share.weights["experts"] for share in found.shares)
+    (layout,) = of_kind("layers", lay(describe("a100-80gb, a100-40gb"), "llama.cpp", "Q4_K_M"))
+    large, small = (share.weights["experts"] for share in layout.shares)
     assert 1.7 < large / small < 2.5
     assert large + small >= class_bytes(model(SCOUT), "Q4_K_M")["experts"]
-    assert "embedding" in found.shares[0].weights
-    assert "head" in found.shares[-1].weights
+    assert "embedding" in layout.shares[0].weights
+    assert "head" in layout.shares[-1].weights
 
 
 def test_a_vllm_run_is_met() -> None:
     """Scout in NVFP4 on one RTX PRO 6000 with vLLM 0.14 had room for 110,256 tokens."""
     profile = find_profile("vLLM", "0.14")
-    (found,) = of_kind("single", list(layouts(model(SCOUT), profile, describe("rtx pro 6000 max-q"), "nvfp4")))
-    assert found.fits
-    assert found.context == pytest.approx(110_256, rel=0.1)
+    (layout,) = of_kind("single", list(layouts(model(SCOUT), profile, describe("rtx pro 6000 max-q"), "nvfp4")))
+    assert layout.fits
+    assert layout.context == pytest.approx(110_256, rel=0.1)
 
 
 def test_busy_devices_are_measured_by_what_is_free() -> None:
     """The emptiest is taken, and not more of it than nobody else uses."""
     machine = describe("2xh100")
     busy = machine.devices[0].model_copy(update={"free_memory": 10**10})
-    found = lay(machine.model_copy(update={"devices": (busy, machine.devices[1])}), "torch", "int4")
-    (single,) = of_kind("single", found)
+    every = lay(machine.model_copy(update={"devices": (busy, machine.devices[1])}), "torch", "int4")
+    (single,) = of_kind("single", every)
     assert single.devices == ("cuda:1",)
 
 
@@ -195,8 +195,8 @@ def test_verdicts_are_of_the_worst_device() -> None:
 def test_a_machine_without_accelerators_has_the_processor() -> None:
     """And the disk, for engines that read experts from it as they are chosen."""
     machine = describe("none", ram=32 * GIB).model_copy(update={"disk_free": 10**12, "cpu": Cpu(name="c", cores=8)})
-    found = lay(machine, "llama.cpp", "Q4_K_M")
-    assert [(layout.kind, layout.fits) for layout in found] == [("cpu", False), ("disk", True)]
+    every = lay(machine, "llama.cpp", "Q4_K_M")
+    assert [(layout.kind, layout.fits) for layout in every] == [("cpu", False), ("disk", True)]
 
 
 @pytest.mark.parametrize("spec", [SCOUT, MAVERICK])
@@ -207,11 +207,11 @@ def test_splitting_keeps_every_weight(spec: ModelSpec, precision: str) -> None:
     engine = "llama.cpp" if precision == "Q4_K_M" else "vLLM"
     for layout in lay(describe("8xb200"), engine, precision, spec):
         for part, size in sizes.items():
-            held = sum(share.weights.get(part, 0) for share in layout.shares)
+            total = sum(share.weights.get(part, 0) for share in layout.shares)
             copies = len(layout.shares) // layout.tensor if layout.kind == "expert" and part != "experts" else 1
             if part in ("router", "norms", "vision"):
                 copies *= layout.tensor
-            assert size * copies <= held <= size * copies + 100 * len(layout.shares)
+            assert size * copies <= total <= size * copies + 100 * len(layout.shares)
 
 
 def test_more_devices_than_heads_divide_among_work_in_stages() -> None:
@@ -220,7 +220,7 @@ def test_more_devices_than_heads_divide_among_work_in_stages() -> None:
     Seventeen may leave one unused, for one after the other they would be slower than sixteen.
     """
     sizes = {
-        count: [(len(found.devices), found.tensor) for found in of_kind("pipeline", lay(machine, "vLLM", "bf16"))]
+        count: [(len(layout.devices), layout.tensor) for layout in of_kind("pipeline", lay(machine, "vLLM", "bf16"))]
         for count in (3, 6, 8, 16, 17)
         for machine in [describe(f"{count}xh100")]
     }
@@ -255,8 +255,8 @@ def test_more_devices_are_never_worse(spec: ModelSpec, precision: str, card: str
 def test_llama_cpp_drives_no_more_devices_than_it_can() -> None:
     """Its scheduler knows sixteen backends, one of which is the processor; and no device has less than a layer."""
     for kind in ("layers", "offload"):
-        (found,) = of_kind(kind, lay(describe("20xt4", ram=512 * GIB), "llama.cpp", "Q4_K_M", MAVERICK))
-        assert len(set(found.devices) - {"cpu"}) == 15
+        (layout,) = of_kind(kind, lay(describe("20xt4", ram=512 * GIB), "llama.cpp", "Q4_K_M", MAVERICK))
+        assert len(set(layout.devices) - {"cpu"}) == 15
     (wide,) = of_kind(
         "layers", list(layouts(model(SCOUT), find_profile("transformers", "5"), describe("100xrtx-3090"), "bf16"))
     )
@@ -266,11 +266,11 @@ def test_llama_cpp_drives_no_more_devices_than_it_can() -> None:
 
 def test_experts_are_dealt_out_whole() -> None:
     """Scout's sixteen over sixteen at most, attention over eight of them, each such group with its own requests."""
-    found = {len(layout.devices): layout for layout in of_kind("expert", lay(describe("16xh100"), "vLLM", "bf16"))}
-    assert {count: layout.tensor for count, layout in found.items()} == {2: 2, 4: 4, 8: 8, 16: 8}
+    by_count = {len(layout.devices): layout for layout in of_kind("expert", lay(describe("16xh100"), "vLLM", "bf16"))}
+    assert {count: layout.tensor for count, layout in by_count.items()} == {2: 2, 4: 4, 8: 8, 16: 8}
     sizes = class_bytes(model(SCOUT), "bf16")
-    assert found[16].shares[0].weights["experts"] == sizes["experts"] // 16
-    assert found[16].shares[0].weights["attention"] == sizes["attention"] // 8
+    assert by_count[16].shares[0].weights["experts"] == sizes["experts"] // 16
+    assert by_count[16].shares[0].weights["attention"] == sizes["attention"] // 8
     one, two, three = (
         of_kind("expert", lay(describe("16xh100"), "vLLM", "bf16", context=10**5, batch=batch))[-1].shares[0].kv
         for batch in (1, 2, 3)
@@ -316,15 +316,15 @@ def test_a_table_of_requests_takes_room_beside_the_cache() -> None:
     """SGLang's ends eight H100 at about a million tokens, and its ten million at 80 GiB a device."""
     full = find_profile("SGLang", "0.4")
     (eight,) = [
-        found
-        for found in layouts(model(SCOUT), full, describe("8xh100"), "bf16")
-        if found.kind == "tensor" and len(found.devices) == 8
+        layout
+        for layout in layouts(model(SCOUT), full, describe("8xh100"), "bf16")
+        if layout.kind == "tensor" and len(layout.devices) == 8
     ]
     assert eight.context == pytest.approx(1_000_000, rel=0.1)
     (asked,) = [
-        found
-        for found in layouts(model(SCOUT), full, describe("8xh100"), "bf16", context=10_485_760)
-        if found.kind == "tensor" and len(found.devices) == 8
+        layout
+        for layout in layouts(model(SCOUT), full, describe("8xh100"), "bf16", context=10_485_760)
+        if layout.kind == "tensor" and len(layout.devices) == 8
     ]
     assert asked.shares[0].workspace > 80 * GIB
     assert not asked.fits

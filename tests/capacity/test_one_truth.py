@@ -39,11 +39,11 @@ def _no_weights_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def rows(spec: ModelSpec, machine: Hardware, precision: str, context: int | None, batch: int) -> dict[str, Layout]:
     (model,) = models_in_question(spec.name)
-    found = layouts(model, TORCH, machine, precision, context=context, batch=batch)
-    return {layout.kind: layout for layout in found}
+    possible = layouts(model, TORCH, machine, precision, context=context, batch=batch)
+    return {layout.kind: layout for layout in possible}
 
 
-def asked(spec: ModelSpec, precision: str, **rest: object) -> Need:
+def need_for(spec: ModelSpec, precision: str, **rest: object) -> Need:
     return Need.model_validate({"model": spec.name, "quantization": precision, **rest})
 
 
@@ -55,7 +55,7 @@ def test_memory_and_whether_it_fits_are_the_same(spec: ModelSpec, batch: int) ->
     for machine, precision, context in itertools.product(SOME, PRECISIONS, CONTEXTS):
         for kind, row in rows(spec, machine, precision, context, batch).items():
             (share,) = row.shares
-            need = asked(spec, precision, context_length=context, batch=batch, device=share.device)
+            need = need_for(spec, precision, context_length=context, batch=batch, device=share.device)
             answer = TorchBackend().offer(need, machine)
             assert isinstance(answer, Offer) is row.fits, (kind, machine, precision, context)
             if isinstance(answer, Offer):
@@ -75,7 +75,7 @@ def test_the_longest_context_is_the_same(batch: int) -> None:
     for machine, precision in itertools.product(SOME, TORCH.precisions):
         for row in rows(SCOUT, machine, precision, None, batch).values():
             (device,) = row.devices
-            need = asked(SCOUT, precision, batch=batch, device=device, prefer="context")
+            need = need_for(SCOUT, precision, batch=batch, device=device, prefer="context")
             answer = TorchBackend().offer(need, machine)
             assert (answer.context_length if isinstance(answer, Offer) else 0) == (row.context if row.fits else 0)
             reached.add(row.context)
@@ -85,14 +85,14 @@ def test_the_longest_context_is_the_same(batch: int) -> None:
 def test_a_plan_as_a_candidate_is_the_row() -> None:
     """With the same bytes, room and speed; so alternatives are measured against what a comparison shows."""
     machine = MACHINES["h100-80gb, 512 GB RAM"]
-    need = asked(SCOUT, "int4", context_length=8192, batch=2)
+    need = need_for(SCOUT, "int4", context_length=8192, batch=2)
     answer = Answer(info=Registry.discover().info("torch"), need=need, result=TorchBackend().offer(need, machine))
     plan: Plan = choose([answer], machine, Policy())
     (model,) = models_in_question("scout")
     row = rows(SCOUT, machine, "int4", 8192, 2)["single"]
-    held = as_candidate(plan, model, machine)
-    assert held is not None
-    assert held.layout.shares == row.shares
-    assert held == timed(row, model, TORCH, machine).model_copy(update={"layout": held.layout})
-    assert held.decode is not None
-    assert plan.tokens_per_second == held.decode.middle
+    candidate = as_candidate(plan, model, machine)
+    assert candidate is not None
+    assert candidate.layout.shares == row.shares
+    assert candidate == timed(row, model, TORCH, machine).model_copy(update={"layout": candidate.layout})
+    assert candidate.decode is not None
+    assert plan.tokens_per_second == candidate.decode.middle

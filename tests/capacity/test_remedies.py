@@ -28,34 +28,34 @@ def given_up(gpus: str, engine: str, precision: str, context: int, kind: str) ->
     """The layout of this kind, and what it would take."""
     machine, profile = describe(gpus, ram=64 * GIB), find_engine(engine)
     layout = next(
-        found for found in layouts(model(), profile, machine, precision, context=context) if found.kind == kind
+        remedies for remedies in layouts(model(), profile, machine, precision, context=context) if remedies.kind == kind
     )
     return layout, find_remedies(model(), profile, machine, layout)
 
 
 def test_the_cheapest_remedy_comes_first() -> None:
     """Scout in nvfp4 on a B200 with a context that only a smaller cache holds."""
-    failed, found = given_up("b200", "vLLM", "nvfp4", 2_500_000, "single")
+    failed, remedies = given_up("b200", "vLLM", "nvfp4", 2_500_000, "single")
     assert not failed.fits
-    assert [c.what for c in found] == ["cache", "context", "devices"]
-    assert found[0].text == "a cache in 8 bits holds 2,500,000 tokens"
-    assert found[1].layout is not None
-    assert 1_500_000 < found[1].layout.context < 2_500_000
+    assert [c.what for c in remedies] == ["cache", "context", "devices"]
+    assert remedies[0].text == "a cache in 8 bits holds 2,500,000 tokens"
+    assert remedies[1].layout is not None
+    assert 1_500_000 < remedies[1].layout.context < 2_500_000
 
 
 def test_a_table_of_requests_can_be_smaller() -> None:
     """What SGLang's ten million tokens on eight H200 need: by default the table alone takes 80 GiB of each."""
-    failed, found = given_up("8xh200", "SGLang", "bf16", 10_000_000, "tensor")
+    failed, remedies = given_up("8xh200", "SGLang", "bf16", 10_000_000, "tensor")
     assert not failed.fits
-    assert found[0].what == "requests"
-    assert found[0].text == "at most 64 requests at once: 10,000,000 tokens"
+    assert remedies[0].what == "requests"
+    assert remedies[0].text == "at most 64 requests at once: 10,000,000 tokens"
 
 
 def test_fewer_bits_and_more_devices() -> None:
     """Scout in bf16 on one H100 lacks most of its weights: nvfp4 or fp8 would do, or four of them."""
-    failed, found = given_up("h100", "vLLM", "bf16", 8192, "single")
+    failed, offered = given_up("h100", "vLLM", "bf16", 8192, "single")
     assert failed.missing > 100e9
-    remedies = {c.what: c.text for c in found}
+    remedies = {c.what: c.text for c in offered}
     assert remedies["precision"].startswith("nvfp4: 69.")
     assert remedies["devices"] == "4 of H100 SXM5 80GB"
     assert "context" not in remedies
@@ -63,8 +63,8 @@ def test_fewer_bits_and_more_devices() -> None:
 
 def test_where_nothing_helps_memory_does() -> None:
     """How much is said to the byte."""
-    failed, found = given_up("none", "llama.cpp", "Q2_K", 10_485_760, "cpu")
-    assert [c.what for c in found] == ["context"]
+    failed, remedies = given_up("none", "llama.cpp", "Q2_K", 10_485_760, "cpu")
+    assert [c.what for c in remedies] == ["context"]
     machine = describe("none", ram=2 * GIB)
     (cpu,) = (at for at in layouts(model(MAVERICK), find_engine("llama.cpp"), machine, "Q2_K") if at.kind == "cpu")
     (last,) = find_remedies(model(MAVERICK), find_engine("llama.cpp"), machine, cpu)
@@ -88,9 +88,9 @@ def test_every_failure_has_a_remedy_that_works(
     precision = data.draw(st.sampled_from(engine.precisions))
     machine = describe(gpus, ram=128 * GIB).model_copy(update={"disk_free": 10**11})
     for layout in layouts(model(spec), engine, machine, precision, context=context):
-        found = find_remedies(model(spec), engine, machine, layout)
-        assert bool(found) != layout.usable
-        for remedy in found:
+        remedies = find_remedies(model(spec), engine, machine, layout)
+        assert bool(remedies) != layout.usable
+        for remedy in remedies:
             reached = remedy.layout
             assert remedy.text
             if reached is None:
@@ -148,9 +148,9 @@ def test_verdicts_come_with_what_would_be_better(gpu: str, precision: str, verdi
 def test_what_is_unpacked_is_up_to_the_engine(engine: str, version: str, gpu: str, scheme: str, verdict: str) -> None:
     """And to its version: its kernels are written for some devices, some formats, and at some time."""
     profile = find_profile(engine, version)
-    found = support(describe(gpu).devices[0], scheme, profile)
-    assert found.verdict == verdict
-    assert found.reason
+    support_there = support(describe(gpu).devices[0], scheme, profile)
+    assert support_there.verdict == verdict
+    assert support_there.reason
 
 
 def test_of_every_kernel_it_is_said_how_it_is_known() -> None:
@@ -163,8 +163,8 @@ def test_of_every_kernel_it_is_said_how_it_is_known() -> None:
 def test_a_mac_s_gpu_may_have_more() -> None:
     """Where what macOS lends it is what is lacking, the command that raises it, with the number; and it is enough."""
     machine, engine = describe("m2-ultra-192gb"), find_engine("llama.cpp")
-    found = list(layouts(model(MAVERICK), engine, machine, "Q2_K", context=8192))
-    failed, cpu = (next(layout for layout in found if layout.kind == kind) for kind in ("single", "cpu"))
+    every = list(layouts(model(MAVERICK), engine, machine, "Q2_K", context=8192))
+    failed, cpu = (next(layout for layout in every if layout.kind == kind) for kind in ("single", "cpu"))
     (limit,) = (c for c in find_remedies(model(MAVERICK), engine, machine, failed) if c.what == "limit")
     assert limit.text == "let the GPU have 197.6 GB of 206.2 GB: sudo sysctl iogpu.wired_limit_mb=188416"
     assert limit.layout is not None
@@ -182,11 +182,11 @@ def test_a_mac_s_gpu_may_have_more() -> None:
 def test_each_class_of_modules_has_its_own_verdict() -> None:
     """An A100 unpacks fp8 attention without gain, int4 experts as it should, and calculates in bf16."""
     config = QuantizationConfig(attention=Quantization.FP8, experts=Quantization.INT4)
-    found = support_by_class(describe("a100").devices[0], config)
-    assert {part: verdict.verdict for part, verdict in found.items() if verdict.verdict != "native"} == {
+    verdicts = support_by_class(describe("a100").devices[0], config)
+    assert {part: verdict.verdict for part, verdict in verdicts.items() if verdict.verdict != "native"} == {
         "attention": "no gain"
     }
-    assert found["attention"].instead == "int8"
+    assert verdicts["attention"].instead == "int8"
 
 
 def test_published_mixes_quantize_what_they_do() -> None:

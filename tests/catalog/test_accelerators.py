@@ -14,8 +14,8 @@ GIB = 2**30
 
 def named(name: str, kind: str = "cuda") -> str | None:
     device = Device.model_validate({"kind": kind, "index": 0, "name": name, "total_memory": 1, "free_memory": 1})
-    found = accelerator_of(device)
-    return None if found is None else found.name
+    accelerator = accelerator_of(device)
+    return None if accelerator is None else accelerator.name
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def test_drivers_names_are_known(driver: str, name: str | None) -> None:
 @pytest.mark.parametrize("name", [accelerator.name for accelerator in accelerators()])
 def test_every_name_means_its_own_row(name: str) -> None:
     """In full, as people write it and as a described machine carries it."""
-    found = find_accelerator(name)
-    assert found.name == name
-    assert named(name, found.kind) == name
+    accelerator = find_accelerator(name)
+    assert accelerator.name == name
+    assert named(name, accelerator.kind) == name
 
 
 @pytest.mark.parametrize(

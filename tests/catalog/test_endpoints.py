@@ -19,9 +19,9 @@ TODAY = date(2026, 11, 21)
 
 
 def listing(where: str, model: str) -> Listing:
-    found = endpoints.find(where, model)
-    assert found is not None
-    return found
+    listing = endpoints.find(where, model)
+    assert listing is not None
+    return listing
 
 
 @pytest.fixture
@@ -91,8 +91,8 @@ def test_a_listing_ages_and_an_endpoint_ends() -> None:
 
 def test_who_still_serves_it() -> None:
     """First what a backend speaks to, and of that what somebody can be quoted for, the cheapest first."""
-    found = endpoints.serving("llama-4-maverick", today=TODAY)
-    names = [one.endpoint for one in found]
+    serving = endpoints.serving("llama-4-maverick", today=TODAY)
+    names = [one.endpoint for one in serving]
     assert names[:3] == ["DeepInfra", "Amazon Bedrock", "Google Vertex AI"]
     assert not {"Azure AI Foundry", "Groq", "Together", "Meta Llama API"} & set(names)
     assert "Azure AI Foundry" in {one.endpoint for one in endpoints.serving("maverick", today=date(2026, 11, 18))}
