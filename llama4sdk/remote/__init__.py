@@ -5,6 +5,7 @@
     attempts           one request's attempts: what happened, and whether it is sent again
     retry              when a failure is worth another attempt: delays, a token bucket, a circuit breaker; pure
     transport          calls out, replies in, over httpx, in one event loop
+    body               a response's body, read ahead: what arrives together is handed over together
     clients            the httpx clients that calls are sent with
     deadlines          how long may still be waited: to connect, for the first byte, between two, in all
     loop_thread        the event loop in which synchronous calls run

@@ -16,6 +16,7 @@ import httpx
 
 from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import APIError, Llama4Error, StreamClosedError
+from llama4sdk.remote.body import Body
 from llama4sdk.remote.clients import Clients, HttpSender
 from llama4sdk.remote.connection_errors import (
     connection_error,
@@ -43,11 +44,11 @@ class Reply:
 
     def __init__(self, response: httpx.Response, deadlines: Deadlines, waits: WaitGroup, backend: str) -> None:
         self.head = Head(response.status_code, dict(response.headers.items()))
-        self._body: AsyncIterator[bytes] = aiter(raw_body(response))
         self._deadlines = deadlines
         self._waits = waits
         self._backend = backend
         self._decompressor = None if response.is_closed else Decompressor.for_head(self.head, backend)
+        self._body = Body(aiter(raw_body(response)))
         self._pieces: Iterator[bytes] = iter(())
 
     def __aiter__(self) -> Self:
@@ -63,7 +64,7 @@ class Reply:
     async def _read(self) -> bytes:
         try:
             async with self._waits.until(self._deadlines.read_end()):
-                data: bytes = await anext(self._body)
+                data = await self._body.read()
         except transport_errors() as error:
             failure = connection_error(error, self._backend, self._deadlines.expired_phase(connecting=False))
             raise failure from failure.__cause__
@@ -91,9 +92,8 @@ class Reply:
         return bytes(body[:MAX_ERROR_BODY_BYTES])
 
     async def close(self) -> None:
-        """Close the body's generator now, which would otherwise be a task's work later."""
-        if isinstance(self._body, AsyncGenerator):
-            await self._body.aclose()
+        """Stop receiving the body."""
+        await self._body.close()
 
 
 class Transport:
