@@ -15,9 +15,9 @@ MAX_WAITING_BYTES: Final = 2**18
 class Body:
     """Hands over what arrives together at once.
 
-    HTTP libraries give each chunk of a body by itself, and one network read may bring dozens of a token each. Whatever is
-    done for a piece, from setting a timer to waking a thread, is done once for a network read here. The task also keeps
-    anyio's cancel scopes, within which httpx reads, out of the caller's tasks.
+    HTTP libraries give each chunk of a body by itself, and one network read may bring dozens of a token each. Whatever
+    is done for a piece, from setting a timer to waking a thread, is done once for a network read here. The task also
+    keeps anyio's cancel scopes, within which httpx reads, out of the caller's tasks.
     """
 
     def __init__(self, pieces: AsyncIterator[bytes]) -> None:
