@@ -1,12 +1,16 @@
-"""Engine profiles of versions and engines that something was published of, and that plans no longer consider."""
+"""Profiles and calibrations of engines and versions that something was published of, and that plans do not consider."""
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from typing import Final
 
+from llama4sdk.capacity.efficiency import read_calibrations
 from llama4sdk.capacity.engine_profiles import LLAMA_CPP, PROFILES, SGLANG, VLLM, EngineProfile
+from llama4sdk.capacity.roofline import Calibration
 
-__all__ = ["OLD_PROFILES", "find_profile"]
+__all__ = ["OLD_PROFILES", "find_profile", "old_calibrations"]
 
 VLLM_0_14: Final = VLLM.model_copy(
     update={
@@ -95,3 +99,10 @@ def find_profile(name: str, version: str) -> EngineProfile:
     profiles = (*OLD_PROFILES, *PROFILES)
     exact = next((p for p in profiles if (p.name, p.version) == (name, version)), None)
     return exact or next(p for p in reversed(profiles) if p.name == name)
+
+
+@cache
+def old_calibrations() -> tuple[Calibration, ...]:
+    """The rows of ``old_efficiency.csv``."""
+    with (Path(__file__).parent / "old_efficiency.csv").open(encoding="utf-8") as file:
+        return read_calibrations(file)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
 from benchmarks.scorecard.memory_predictions import PREDICT, NotPredictedError
+from benchmarks.scorecard.old_engines import old_calibrations
 from benchmarks.scorecard.published import Metric, Published, published
 from llama4sdk._values import Value
 from llama4sdk.capacity import roofline
@@ -190,7 +191,7 @@ def _site(row: Published, accelerator: Accelerator) -> Site:
 
 
 def _calibration(row: Published, site: str) -> Calibration:
-    for calibration in reversed(calibrations()):
+    for calibration in reversed((*old_calibrations(), *calibrations())):
         if (calibration.engine, calibration.version, calibration.site) == (row.engine, row.version, site):
             return calibration
     raise NotPredictedError(f"nothing is known of {row.engine} {row.version} on this kind of machine")

@@ -7,19 +7,25 @@ The rows of an engine's newest version come last. Bandwidth and throughput measu
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 
 from llama4sdk.capacity.roofline import Calibration
 
-__all__ = ["calibrations"]
+__all__ = ["calibrations", "read_calibrations"]
 
 
 @cache
 def calibrations() -> tuple[Calibration, ...]:
-    """All rows. Raises ValidationError for one that cannot be true."""
+    """All rows of ``efficiency.csv``."""
     with files("llama4sdk.capacity").joinpath("efficiency.csv").open(encoding="utf-8") as file:
-        return tuple(_calibration(row) for row in csv.DictReader(file))
+        return read_calibrations(file)
+
+
+def read_calibrations(lines: Iterable[str]) -> tuple[Calibration, ...]:
+    """The calibrations of a table's lines. Raises ValidationError for a row that cannot be true."""
+    return tuple(_calibration(row) for row in csv.DictReader(lines))
 
 
 def _calibration(row: dict[str, str]) -> Calibration:
