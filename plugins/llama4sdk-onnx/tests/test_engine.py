@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from llama4sdk import Client
 from llama4sdk.errors import ContextLengthError, StreamClosedError, UnsupportedFeatureError
@@ -68,6 +72,13 @@ def seeing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return checkpoint, export(checkpoint, folder / "export")
 
 
+@pytest.fixture(scope="module")
+def busy(pair: tuple[Path, Path]) -> Iterator[Client]:
+    """An export with memory for one context of 128 tokens."""
+    with onnx(pair[1], context_length=128, batch=1) as client:
+        yield client
+
+
 def onnx(folder: Path, **options: object) -> Client:
     """A client of an export."""
     return Client(folder, backend="onnx", **options)
@@ -116,14 +127,54 @@ def test_requests_at_once_answer_as_alone(pair: tuple[Path, Path]) -> None:
     assert len(set(alone)) > 6
 
 
-def test_one_more_than_planned_is_answered(pair: tuple[Path, Path]) -> None:
-    """A stream that nobody reads holds the only place; where there is memory, the next gets one of its own."""
+def test_a_stream_that_nobody_reads_does_not_hold_others_up(pair: tuple[Path, Path]) -> None:
+    """With memory for one context, an open stream gives way, and goes on when it is read."""
     _, folder = pair
     with onnx(folder, context_length=128, batch=1) as client:
-        held = client.generate("ab", stream=True, temperature=0, max_tokens=30)
-        next(held)
-        second = client.generate("ab", temperature=0, max_tokens=30).text
-        assert held.completion().text == second
+        unread = client.generate("ab", stream=True, temperature=0, max_tokens=120)
+        next(unread)
+        second = client.generate("ab", temperature=0, max_tokens=120).text
+        assert unread.completion().text == second
+
+
+schedules = st.lists(
+    st.tuples(
+        st.integers(1, 20),  # characters of the prompt
+        st.integers(1, 40),  # tokens of the answer
+        st.integers(1, 50),  # tokens after which it is closed
+        st.integers(1, 4),  # tokens that are read in each round
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(schedule=schedules)
+@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_schedule_gives_what_each_request_gives_alone(
+    busy: Client, schedule: list[tuple[int, int, int, int]]
+) -> None:
+    """Greedy answers of any length, read at any pace and closed at any moment."""
+    options: list[dict[str, object]] = [
+        {"temperature": 0, "max_tokens": count, "logprobs": 0, "stream": True} for _, count, _, _ in schedule
+    ]
+    prompts = ["The quick brown fox jumps over"[:length] for length, _, _, _ in schedule]
+    expected = [_tokens(busy.generate(prompt, **more)) for prompt, more in zip(prompts, options, strict=True)]
+    streams = {n: busy.generate(prompt, **options[n]) for n, prompt in enumerate(prompts)}
+    answers: dict[int, list[str]] = {number: [] for number in streams}
+    while streams:
+        for number, stream in tuple(streams.items()):
+            _, _, limit, pace = schedule[number]
+            answers[number] += _tokens(itertools.islice(stream, pace))
+            if len(answers[number]) >= min(limit, len(expected[number])):
+                stream.close()
+                del streams[number]
+    for number, answer in answers.items():
+        assert answer == expected[number][: len(answer)]
+
+
+def _tokens(events: Iterable[object]) -> list[str]:
+    return [entry.token for event in events for entry in getattr(event, "logprobs", ())]
 
 
 @pytest.mark.parametrize("stop", ["France is", "e is Par", "ital"])

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 from llama4sdk_onnx import sessions
-from llama4sdk_onnx.caches import Place
+from llama4sdk_onnx.caches import BufferDevice
 from llama4sdk_onnx.sessions import location, open_session, require, running
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
@@ -124,9 +124,9 @@ def test_a_provider_that_does_not_start_is_not_replaced_silently(
 
 def test_devices_are_places_of_buffers() -> None:
     """Accelerators with memory of their own keep caches there, others share the processor's."""
-    assert location("cpu") == location("coreml") == Place("cpu", 0)
-    assert location("dml:1") == Place("cpu", 0)
-    assert location("cuda:1") == location("tensorrt:1") == Place("cuda", 1)
+    assert location("cpu") == location("coreml") == BufferDevice("cpu", 0)
+    assert location("dml:1") == BufferDevice("cpu", 0)
+    assert location("cuda:1") == location("tensorrt:1") == BufferDevice("cuda", 1)
 
 
 def test_an_older_onnx_runtime_is_refused_with_both_versions() -> None:

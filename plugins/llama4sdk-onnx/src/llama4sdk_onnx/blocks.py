@@ -1,4 +1,4 @@
-"""Which tokens of a long text go through the network together."""
+"""The blocks in which a long text goes through the network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["blocks"]
 def blocks(
     length: int, count: int, chunk: int | None, wanted: npt.NDArray[np.bool_] | None = None, most: int = PROMPT_BLOCK
 ) -> Iterator[tuple[int, int]]:
-    """``count`` tokens behind ``length``, as [begin, end) of at most ``PROMPT_BLOCK`` that end where chunks end.
+    """Blocks [begin, end) of ``count`` tokens behind ``length``: at most ``PROMPT_BLOCK`` each, none across chunks.
 
     Of those that are ``wanted`` no more than ``most`` are in one block.
     """

@@ -1,4 +1,4 @@
-"""The keys and values that sequences have left behind, where the graph reads and writes them: on its device.
+"""The keys and values of sequences, in the buffers that the graph reads and writes on its device.
 
 ``SharedCaches`` are of fast graphs, one buffer for what goes in and what comes out, ``GrowingCaches`` of portable ones,
 which give back all they were given and what is new behind it.
@@ -18,17 +18,17 @@ from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.sizes import kv_cache_bytes
 from llama4sdk_onnx.interface import past, present
 
-__all__ = ["CPU", "GrowingCaches", "Place", "SharedCaches"]
+__all__ = ["CPU", "BufferDevice", "GrowingCaches", "SharedCaches"]
 
 
-class Place(NamedTuple):
+class BufferDevice(NamedTuple):
     """Where buffers are, as ONNX Runtime names it."""
 
     kind: str
     number: int
 
 
-CPU: Final = Place("cpu", 0)
+CPU: Final = BufferDevice("cpu", 0)
 
 
 class SharedCaches:
@@ -41,7 +41,7 @@ class SharedCaches:
     """
 
     def __init__(
-        self, config: TextConfig, *, context: int, dtype: npt.DTypeLike = np.float32, place: Place = CPU
+        self, config: TextConfig, *, context: int, dtype: npt.DTypeLike = np.float32, buffer_device: BufferDevice = CPU
     ) -> None:
         self.rows = 0
         self.room = 0
@@ -49,7 +49,7 @@ class SharedCaches:
         self._context = context
         self._config = config
         self._dtype: np.dtype[Any] = np.dtype(dtype)
-        self._place = place
+        self._buffer_device = buffer_device
         self._buffers: list[OrtValue] = []
 
     @property
@@ -84,7 +84,7 @@ class SharedCaches:
 
     def bind(self, binding: IOBinding, first: int, rows: int) -> None:
         """Make rows [first, first + rows) what a run reads and writes."""
-        c, (kind, number) = self._config, self._place
+        c, (kind, number) = self._config, self._buffer_device
         for layer in range(c.num_layers):
             shape = (rows, c.num_kv_heads, self._slots(layer, self.room), c.head_dim)
             before = first * c.num_kv_heads * self._slots(layer, self.room) * c.head_dim * self._dtype.itemsize
@@ -110,18 +110,20 @@ class SharedCaches:
             for number, row in enumerate(rows):
                 if row < len(stored):
                     new[number, :, :filled] = stored[row, :, :filled]
-        return OrtValue.ortvalue_from_numpy(new, *self._place)
+        return OrtValue.ortvalue_from_numpy(new, *self._buffer_device)
 
 
 class GrowingCaches:
     """What each sequence has left behind, made anew by each run and kept where that has put it."""
 
-    def __init__(self, config: TextConfig, *, dtype: npt.DTypeLike = np.float32, place: Place = CPU) -> None:
+    def __init__(
+        self, config: TextConfig, *, dtype: npt.DTypeLike = np.float32, buffer_device: BufferDevice = CPU
+    ) -> None:
         self._config = config
-        self._place = place
+        self._buffer_device = buffer_device
         self._dtype = np.dtype(dtype)
         empty = np.zeros((1, config.num_kv_heads, 0, config.head_dim), dtype)
-        self._empty = OrtValue.ortvalue_from_numpy(empty, *place)
+        self._empty = OrtValue.ortvalue_from_numpy(empty, *buffer_device)
         self._rows: dict[int, Sequence[OrtValue]] = {}
 
     @property
@@ -155,7 +157,7 @@ class GrowingCaches:
             for part, (name, out) in enumerate(zip(past(layer), present(layer), strict=True)):
                 value = self._empty if held is None or fresh else held[2 * layer + part]
                 binding.bind_ortvalue_input(name, value)
-                binding.bind_output(out, *self._place)
+                binding.bind_output(out, *self._buffer_device)
 
     def keep(self, binding: IOBinding, row: int) -> None:
         """Take over what a run has written."""

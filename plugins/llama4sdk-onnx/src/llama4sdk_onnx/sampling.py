@@ -13,7 +13,7 @@ from llama4sdk.local.structured_output import TokenMask
 from llama4sdk.requests import SamplingParams
 from llama4sdk.weights.checkpoint import GenerationDefaults
 
-__all__ = ["Sampler"]
+__all__ = ["Sampler", "highest_scores", "logsumexp"]
 
 #: Below this temperature only the likeliest token has a chance that float32 can tell from zero.
 MIN_TEMPERATURE: Final = 1e-6
@@ -65,8 +65,8 @@ class Sampler:
         self._seen[token] = True
         if self._logprobs is None:
             return Token(id=token)
-        total = _logsumexp(logits)
-        top = _highest(logits, self._logprobs)
+        total = logsumexp(logits)
+        top = highest_scores(logits, self._logprobs)
         return Token(
             id=token,
             logprob=float(logits[token] - total),
@@ -108,19 +108,19 @@ class Sampler:
         The highest of the scores is 0.
         """
         if self._top_k is not None:
-            tokens = _highest(scores, self._top_k)
+            tokens = highest_scores(scores, self._top_k)
             weights = np.exp(scores[tokens])
             return tokens, weights / weights.sum()
         total, near = np.exp(scores).sum(), int(np.count_nonzero(scores > -NEAR_LOGITS))
         for count in (min(near, FIRST_SORTED), FIRST_SORTED, len(scores)):
-            tokens = _highest(scores, count)
+            tokens = highest_scores(scores, count)
             probabilities = np.exp(scores[tokens]) / total
             if probabilities.sum() >= self._top_p or probabilities[-1] < self._min_p * probabilities[0]:
                 break
         return tokens, probabilities
 
 
-def _highest(scores: Floats, count: int) -> npt.NDArray[np.int64]:
+def highest_scores(scores: Floats, count: int) -> npt.NDArray[np.int64]:
     """The ``count`` tokens of the highest scores, highest first; of equal ones the first in the vocabulary."""
     pool = np.flatnonzero(scores > scores.max() - np.float32(NEAR_LOGITS))
     if count >= len(scores):
@@ -146,7 +146,8 @@ def _find_share(weights: Floats, target: float) -> tuple[int, float]:
     return index, target - (float(ends[index - 1]) if index else 0.0)
 
 
-def _logsumexp(logits: Floats) -> np.float32:
+def logsumexp(logits: Floats) -> np.float32:
+    """The logarithm of the sum of exponentials, [vocabulary] -> one number."""
     highest = logits.max()
     total: np.float32 = highest + np.log(np.exp(logits - highest).sum())
     return total

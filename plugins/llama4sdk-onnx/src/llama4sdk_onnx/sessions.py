@@ -15,7 +15,7 @@ from onnxruntime import InferenceSession, SessionOptions
 from llama4sdk._text import gb
 from llama4sdk.errors import BackendError, CheckpointError, DeviceMemoryError, Llama4Error, ModelLoadError
 from llama4sdk.probe import cpu
-from llama4sdk_onnx.caches import CPU, Place
+from llama4sdk_onnx.caches import CPU, BufferDevice
 from llama4sdk_onnx.huge_pages import huge_pages
 
 __all__ = [
@@ -89,10 +89,10 @@ def provider(device: str) -> Provider:
     return PROVIDERS[kind]
 
 
-def location(device: str) -> Place:
+def location(device: str) -> BufferDevice:
     """The memory of the buffers that a run on the device reads and writes."""
     buffers = provider(device).buffers
-    return CPU if buffers == CPU.kind else Place(buffers, int(device.partition(":")[2] or 0))
+    return CPU if buffers == CPU.kind else BufferDevice(buffers, int(device.partition(":")[2] or 0))
 
 
 def require(oldest: str) -> None:

@@ -44,7 +44,7 @@ class TextGraph:
         self._session = session
         self._config = config
         self._device = device
-        self._place = location(device)
+        self._buffer_device = location(device)
         types = {value.name: value.type for value in (*session.get_inputs(), *session.get_outputs())}
         _check(types, config)
         self._names = frozenset(types)
@@ -57,9 +57,9 @@ class TextGraph:
         dtype = _dtype(types[interface.past(0)[0]])
         self._caches: SharedCaches | GrowingCaches
         if self.together:
-            self._caches = SharedCaches(config, context=context, dtype=dtype, place=self._place)
+            self._caches = SharedCaches(config, context=context, dtype=dtype, buffer_device=self._buffer_device)
         else:
-            self._caches = GrowingCaches(config, dtype=dtype, place=self._place)
+            self._caches = GrowingCaches(config, dtype=dtype, buffer_device=self._buffer_device)
         self._steps: dict[tuple[int, int], IOBinding] = {}
         self._options = RunOptions()
         self._options.log_severity_level = SILENT
@@ -148,10 +148,10 @@ class TextGraph:
         with running(self._device):
             for name, value in self._feeds(part):
                 binding.bind_cpu_input(name, value)
-            if self._place.kind != "cpu":
+            if self._buffer_device.kind != "cpu":
                 binding.synchronize_inputs()
             self._session.run_with_iobinding(binding, self._options)
-            if self._place.kind != "cpu":
+            if self._buffer_device.kind != "cpu":
                 binding.synchronize_outputs()
         if isinstance(self._caches, GrowingCaches):
             self._caches.keep(binding, part.first)
