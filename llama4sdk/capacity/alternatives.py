@@ -15,8 +15,6 @@ from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Plan, Preference
 from llama4sdk.quantization import ModuleClass, QuantizationConfig
 
-__all__ = ["alternatives", "as_candidate", "plan_engine", "plan_weight_bytes"]
-
 
 def alternatives(
     plan: Plan | None,

@@ -17,8 +17,6 @@ from llama4sdk.catalog.accelerators import accelerator_of
 from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Preference
 
-__all__ = ["SHORT_PROMPT", "Candidate", "best_of_each", "best_or_nearest", "candidates", "rank", "timed"]
-
 #: Tokens of the prompt that speeds are predicted for.
 SHORT_PROMPT: Final = 512
 

@@ -7,8 +7,6 @@ from typing import Final
 
 from llama4sdk.plan import Preference
 
-__all__ = ["MIN_CONTEXT", "USUAL_CONTEXT", "describe_context", "fitting_context", "largest_fitting"]
-
 #: Tokens of a context that has room for a conversation: what is offered when nobody asks for more.
 USUAL_CONTEXT: Final = 8192
 

@@ -10,8 +10,6 @@ from llama4sdk.capacity.engine_profiles import EngineProfile
 from llama4sdk.capacity.torch_memory import MemoryKind
 from llama4sdk.hardware import Device, Hardware
 
-__all__ = ["DeviceRoom", "device_rooms", "rooms_on"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRoom:

@@ -13,8 +13,6 @@ from importlib.resources import files
 
 from llama4sdk.capacity.roofline import Calibration
 
-__all__ = ["calibrations", "read_calibrations"]
-
 
 @cache
 def calibrations() -> tuple[Calibration, ...]:

@@ -14,15 +14,6 @@ from llama4sdk.hardware import Device, Hardware
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.quantization import QuantizationConfig
 
-__all__ = [
-    "ENGINES",
-    "PROFILES",
-    "EngineProfile",
-    "LayoutKind",
-    "Work",
-    "find_engine",
-]
-
 #: One device; every matrix over several devices; layers over groups of such; whole experts on each; some layers on
 #: each; experts in the machine's memory; everything there; experts on disk.
 LayoutKind: TypeAlias = Literal["single", "tensor", "pipeline", "expert", "layers", "offload", "cpu", "disk"]

@@ -24,8 +24,6 @@ from llama4sdk.llama4.sizes import kv_cache_bytes
 from llama4sdk.plan import Plan
 from llama4sdk.quantization import ModuleClass, QuantizationConfig
 
-__all__ = ["NOT_MODELLED", "Explanation", "Figure", "Label", "Section", "explain"]
-
 Label: TypeAlias = Literal["exact", "measured", "modelled", "guessed"]
 Unit: TypeAlias = Literal["bytes", "bytes/s", "tokens/s", "share"]
 

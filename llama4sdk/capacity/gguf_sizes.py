@@ -13,8 +13,6 @@ from typing import Final, NamedTuple
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.quantization import ModuleClass
 
-__all__ = ["GGUF_MIXES", "gguf_bytes", "gguf_class_bytes"]
-
 #: Values of one block of a format, and its bytes.
 BLOCKS: Final = {
     "F32": (1, 4),

@@ -14,8 +14,6 @@ from llama4sdk.capacity.engine_profiles import EngineProfile
 from llama4sdk.hardware import Cpu, Device, DeviceKind
 from llama4sdk.quantization import ModuleClass, QuantizationConfig
 
-__all__ = ["KERNELS", "WORST_LAST", "Kernel", "Support", "Verdict", "support", "support_by_class"]
-
 Verdict: TypeAlias = Literal["native", "no gain", "refused"]
 
 WORST_LAST: Final[tuple[Verdict, ...]] = ("native", "no gain", "refused")

@@ -13,8 +13,6 @@ from llama4sdk._values import Value
 from llama4sdk.errors import ConfigurationError
 from llama4sdk.llama4.config import TextConfig
 
-__all__ = ["KV_POLICIES", "KVPolicy", "find_policy"]
-
 #: Tokens of which llama.cpp's caches are multiples.
 LLAMA_CPP_PAD: Final = 256
 

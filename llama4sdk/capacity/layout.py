@@ -12,8 +12,6 @@ from llama4sdk.capacity.model_facts import AS_STORED, ModelFacts
 from llama4sdk.llama4 import sizes as exact
 from llama4sdk.quantization import LINEAR, ModuleClass, Quantization, QuantizationConfig
 
-__all__ = ["DeviceShare", "Layout", "class_bytes", "config_of", "scheme_of"]
-
 #: Bits of a weight in NVFP4, with its scales.
 FP4_BITS: Final = 4.5
 

@@ -14,8 +14,6 @@ from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.hardware import Cpu, Device, Hardware
 from llama4sdk.quantization import LINEAR, ModuleClass
 
-__all__ = ["LayoutBuilder", "total_at"]
-
 FP32_BITS: Final = 32
 
 #: Classes that every device of a group holds whole.

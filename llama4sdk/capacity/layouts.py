@@ -18,8 +18,6 @@ from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.hardware import Device, Hardware
 from llama4sdk.llama4.config import TextConfig
 
-__all__ = ["layouts"]
-
 #: Devices that a matrix is split over; more of them work in stages, or on experts of their own.
 TENSOR_SIZES: Final = (2, 4, 8)
 

@@ -15,8 +15,6 @@ from llama4sdk.catalog.models import LLAMA4_VOCAB_SIZE, ModelSpec
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.quantization import ModuleClass, Quantization, QuantizationConfig
 
-__all__ = ["AS_STORED", "ModelFacts", "Precision", "StoredWeights"]
-
 Precision: TypeAlias = Quantization | QuantizationConfig
 
 #: Ends the name of the precision that a checkpoint has already.

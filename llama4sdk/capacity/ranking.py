@@ -17,19 +17,6 @@ from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 from llama4sdk.capacity.contexts import USUAL_CONTEXT
 from llama4sdk.plan import Preference
 
-__all__ = [
-    "CRITERIA",
-    "MIN_BITS",
-    "MIN_TOKENS_PER_SECOND",
-    "Criterion",
-    "Location",
-    "Option",
-    "RankKey",
-    "best_first",
-    "deciding_criterion",
-    "rank_key",
-]
-
 Location: TypeAlias = Literal["accelerator", "offload", "cpu", "disk", "remote"]
 RankKey: TypeAlias = tuple[float | str, ...]
 

@@ -15,8 +15,6 @@ from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.catalog.unified_memory import largest_gpu_memory, raise_gpu_memory_command
 from llama4sdk.hardware import Hardware
 
-__all__ = ["Remedy", "find_remedies", "mac_gpu_remedy"]
-
 #: Requests that are enough for a context so long that the table of requests is the obstacle.
 FEW_REQUESTS: Final = 64
 

@@ -20,20 +20,6 @@ from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.sizes import kv_cache_bytes, linears
 from llama4sdk.quantization import ModuleClass
 
-__all__ = [
-    "Calibration",
-    "ClassBytes",
-    "Interval",
-    "NetworkPart",
-    "Site",
-    "decode_speed",
-    "largest_batch",
-    "prefill_speed",
-    "served_speed",
-    "step_bytes",
-    "token_flops",
-]
-
 #: Bytes of all weights of each class.
 ClassBytes: TypeAlias = Mapping[ModuleClass, int]
 

@@ -14,8 +14,6 @@ from llama4sdk.catalog.speeds import CORE_FLOPS, DISK_BANDWIDTH, HOST_MEMORY_BAN
 from llama4sdk.hardware import Cpu, Device, Hardware
 from llama4sdk.quantization import ModuleClass
 
-__all__ = ["network_parts", "shared_memory_bandwidth", "whole_network"]
-
 EXPERTS: Final[frozenset[ModuleClass]] = frozenset({"experts"})
 ALL_BUT_EXPERTS: Final[frozenset[ModuleClass]] = frozenset(
     {"attention", "shared_expert", "dense", "router", "norms", "embedding", "head", "vision"}

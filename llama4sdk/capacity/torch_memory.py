@@ -14,19 +14,6 @@ from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.sizes import class_bytes, kv_cache_bytes, linears
 from llama4sdk.quantization import ModuleClass, Quantization, QuantizationConfig
 
-__all__ = [
-    "MAX_MASKED_PAIRS",
-    "PROMPT_BLOCK",
-    "RUNTIME_BYTES",
-    "UNPACKING_BYTES",
-    "MemoryKind",
-    "cache_room",
-    "memory_breakdown",
-    "runtime_bytes",
-    "scored_rows",
-    "workspace_bytes",
-]
-
 #: The kind of memory that a network lies in: the machine's, or an accelerator's.
 MemoryKind: TypeAlias = Literal["cpu", "accelerator"]
 

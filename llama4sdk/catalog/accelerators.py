@@ -20,8 +20,6 @@ from llama4sdk._values import Value
 from llama4sdk.errors import ConfigurationError
 from llama4sdk.hardware import Device, DeviceKind
 
-__all__ = ["Accelerator", "Rent", "accelerator_of", "accelerators", "facts_of", "find_accelerator", "rent_of"]
-
 MIB: Final = 2**20
 
 #: Operations for each byte of bandwidth of an unspecified card: as the weakest in the catalogue but the H20.

@@ -17,8 +17,6 @@ from llama4sdk._text import nearest
 from llama4sdk._values import Value
 from llama4sdk.errors import ConfigurationError
 
-__all__ = ["CURRENT_FOR", "Ability", "Listing", "read_listings"]
-
 KEY_COLUMNS: Final = ("endpoint", "model")
 
 #: Columns that hold several words.

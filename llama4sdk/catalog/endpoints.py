@@ -14,8 +14,6 @@ from llama4sdk.catalog.endpoint_tables import MAX_NAMED_ALTERNATIVES, Listing, r
 from llama4sdk.errors import ModelRetiredError
 from llama4sdk.events import Usage
 
-__all__ = ["alternatives", "describe_end", "find", "id_for", "listings", "pricing", "retired_error", "serving"]
-
 
 def listings() -> tuple[Listing, ...]:
     """All that are known, those that ended included, by endpoint.

@@ -15,8 +15,6 @@ from llama4sdk.catalog.unified_memory import usual_gpu_memory
 from llama4sdk.errors import ConfigurationError
 from llama4sdk.hardware import Cpu, Device, DeviceKind, Hardware, Link
 
-__all__ = ["describe", "parse_size"]
-
 GIB: Final = 2**30
 
 #: The share of an idle device's memory that is free.

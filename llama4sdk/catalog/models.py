@@ -17,21 +17,6 @@ from llama4sdk.llama4 import sizes
 from llama4sdk.llama4.config import RopeScaling, TextConfig
 from llama4sdk.quantization import Quantization, QuantizationConfig
 
-__all__ = [
-    "BEHEMOTH",
-    "DEMO",
-    "LLAMA4_VOCAB_SIZE",
-    "MAVERICK",
-    "MODELS",
-    "REASONING",
-    "SCOUT",
-    "ModelSpec",
-    "ensure_known",
-    "find",
-    "unknown_model",
-    "unreleased",
-]
-
 LLAMA4_LICENSE: Final = "Llama 4 Community License"
 
 LLAMA4_VOCAB_SIZE: Final = 202_048

@@ -11,16 +11,6 @@ from typing import Final
 
 from llama4sdk.hardware import DiskKind
 
-__all__ = [
-    "CORE_FLOPS",
-    "DISK_BANDWIDTH",
-    "GPU_MEMORY_TRANSFERS",
-    "HOST_MEMORY_BANDWIDTH",
-    "NVLINK_BANDWIDTH",
-    "PCIE_LANE_BANDWIDTH",
-    "PCIE_SPEED_SHARE",
-]
-
 #: A processor's memory. Taken to be between a laptop's and a server's, 2026-11.
 HOST_MEMORY_BANDWIDTH: Final = 60_000_000_000
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["largest_gpu_memory", "raise_gpu_memory_command", "usual_gpu_memory"]
-
 GIB: Final = 2**30
 MIB: Final = 2**20
 

@@ -12,8 +12,6 @@ from llama4sdk.catalog.endpoints import find
 from llama4sdk.plan import Preference
 from llama4sdk.quantization import QuantizationConfig
 
-__all__ = ["Bid", "advantage", "option_of", "rank"]
-
 EQUAL: Final = "it comes first"
 
 

@@ -15,8 +15,6 @@ from llama4sdk.errors import Llama4Error, PluginError
 from llama4sdk.hardware import Hardware
 from llama4sdk.registry import Registry
 
-__all__ = ["Answer", "Fault", "collect", "remote_not_allowed"]
-
 REPORT_IT: Final = "Report it to its author."
 
 

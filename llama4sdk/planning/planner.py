@@ -15,8 +15,6 @@ from llama4sdk.planning.policy import Policy
 from llama4sdk.planning.rejections import describe_batch, no_backend_error, reject_answer, reject_loser
 from llama4sdk.quantization import Quantization, QuantizationConfig
 
-__all__ = ["choose", "needs"]
-
 
 def needs(need: Need, policy: Policy, *, backend: str | None) -> tuple[Need, ...]:
     """The needs to ask backends about, best first: the named model, or Scout, Maverick and then the smaller ones."""

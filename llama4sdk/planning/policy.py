@@ -12,8 +12,6 @@ from llama4sdk.endpoint import Endpoint
 from llama4sdk.plan import Preference
 from llama4sdk.planning.routing import RequestProfile, RoutingRule
 
-__all__ = ["Place", "Policy", "Rates"]
-
 Dollars: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 #: US dollars for a million tokens of prompt, and of answer.

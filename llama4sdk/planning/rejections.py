@@ -15,16 +15,6 @@ from llama4sdk.planning.criteria import Bid, advantage
 from llama4sdk.planning.offers import Answer, remote_not_allowed
 from llama4sdk.planning.policy import Policy
 
-__all__ = [
-    "MAX_LISTED_REMOTES",
-    "describe_batch",
-    "memory_error",
-    "merge_remote",
-    "no_backend_error",
-    "reject_answer",
-    "reject_loser",
-]
-
 #: Remote backends that are still listed one by one.
 MAX_LISTED_REMOTES: Final = 2
 

@@ -15,19 +15,6 @@ from llama4sdk.errors import ConfigurationError, ContextLengthError
 if TYPE_CHECKING:
     from llama4sdk.catalog.endpoint_tables import Listing
 
-__all__ = [
-    "Difficulty",
-    "ProjectedCost",
-    "RequestProfile",
-    "Route",
-    "RoutingRule",
-    "Workload",
-    "choose",
-    "projected_cost",
-    "route",
-    "usual",
-]
-
 Difficulty: TypeAlias = Literal["easy", "usual", "hard"]
 MODELS: Final = (models.SCOUT.name, models.MAVERICK.name)
 
