@@ -15,8 +15,8 @@ import sys
 import threading
 from functools import lru_cache
 
-BATCH = 8
-"""Pieces after which other connections have their turn."""
+#: Pieces after which other connections have their turn.
+BATCH_PIECES = 8
 
 
 def chunk(**fields: object) -> bytes:
@@ -43,7 +43,7 @@ START = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encodin
 
 
 def end(tokens: int) -> bytes:
-    """What follows the last piece."""
+    """The chunks after the last piece."""
     usage = {"prompt_tokens": 8, "completion_tokens": tokens, "total_tokens": 8 + tokens}
     done = b"data: [DONE]\n\n"
     return choice({}, "stop") + chunk(choices=[], usage=usage) + b"%x\r\n%s\r\n0\r\n\r\n" % (len(done), done)
@@ -80,16 +80,16 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._data += data
-        head, found, body = self._data.partition(b"\r\n\r\n")
-        if not found:
+        head, separator, body = self._data.partition(b"\r\n\r\n")
+        if not separator:
             return
-        at = head.lower().index(b"content-length:") + len(b"content-length:")
-        if len(body) < int(head[at:].split(b"\r\n", 1)[0]):
+        start = head.lower().index(b"content-length:") + len(b"content-length:")
+        if len(body) < int(head[start:].split(b"\r\n", 1)[0]):
             return
         self._data = b""
-        asked = json.loads(body)
-        tokens = asked.get("max_tokens") or 1
-        if not asked.get("stream"):
+        request = json.loads(body)
+        tokens = request.get("max_tokens") or 1
+        if not request.get("stream"):
             self._transport.write(whole(tokens))
             return
         self._transport.write(START)
@@ -98,9 +98,9 @@ class Connection(asyncio.Protocol):
     def _write(self, number: int, tokens: int) -> None:
         if self._transport.is_closing():
             return
-        last = min(number + BATCH, tokens)
-        for each in range(number, last):
-            self._transport.write(piece(each))
+        last = min(number + BATCH_PIECES, tokens)
+        for index in range(number, last):
+            self._transport.write(piece(index))
         if last < tokens:
             self._loop.call_soon(self._write, last, tokens)
         else:
@@ -108,7 +108,7 @@ class Connection(asyncio.Protocol):
 
 
 async def serve() -> None:
-    """Until the standard input ends."""
+    """Serve until the standard input ends."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     server = await loop.create_server(Connection, "127.0.0.1", 0, backlog=2048)

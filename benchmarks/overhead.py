@@ -1,4 +1,4 @@
-"""What the SDK itself costs: imports, one request and one streamed token on the echo backend.
+"""Overhead of the SDK itself: imports, one request and one streamed token on the echo backend.
 
     python benchmarks/overhead.py
 
@@ -45,12 +45,12 @@ def imports() -> None:
 
 def median(act: Callable[[], object], times: int) -> float:
     """Median seconds of one call."""
-    taken = []
+    samples = []
     for _ in range(times):
         start = time.perf_counter()
         act()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+        samples.append(time.perf_counter() - start)
+    return statistics.median(samples)
 
 
 def requests() -> None:
@@ -72,12 +72,12 @@ async def asynchronous() -> None:
     registry, _ = scripted_registry([TextDelta(text=" word")] * TOKENS + [Finish(reason="stop")])
     async with AsyncClient("scripted", registry=registry) as client:
         await client.load()
-        taken = []
+        samples = []
         for _ in range(50):
             start = time.perf_counter()
             await client.chat("Hello")
-            taken.append(time.perf_counter() - start)
-    print(f"{'AsyncClient.chat, bridged':32} {statistics.median(taken) / TOKENS * 1e6:8.2f} us per token")
+            samples.append(time.perf_counter() - start)
+    print(f"{'AsyncClient.chat, bridged':32} {statistics.median(samples) / TOKENS * 1e6:8.2f} us per token")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a remote engine costs beside the clients that are nearest to it, on one fake endpoint and in one run.
+"""Overhead of a remote engine beside the clients that are nearest to it, on one fake endpoint and in one run.
 
     python -m venv peers && peers/bin/pip install openai litellm llama4sdk llama4sdk-openai
     peers/bin/python benchmarks/remote.py            # overhead, then load
@@ -6,7 +6,7 @@
 
 Needs only what is measured: clients that are not installed are left out, and without llama4sdk-openai the dialect
 below stands in for its. The fake (``fake_endpoint.py``) runs in a process of its own. Clients take turns, so that what
-else the machine does meets them all alike; figures are medians.
+else the machine does meets them all alike; figures are medians. Processor time is the steadier one on a busy machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,20 +41,21 @@ from llama4sdk.remote.sse import SSEDecoder
 from llama4sdk.remote.status_errors import status_error
 from llama4sdk.requests import Request, SamplingParams
 
-ROUNDS, WARM = 40, 5
-SHORT = 10
-"""Short requests in a row, each measured, for one of a long answer."""
+ROUNDS, WARM_UP_ROUNDS = 40, 5
 
+#: Short requests in a row, each measured, for one of a long answer.
+SHORT = 10
+
+#: Tokens of a long answer.
 LONG = 400
-"""Tokens of a long answer; what a delta costs is what a long answer takes more than one of one token."""
 
 STREAMS, TOKENS = 500, 200
 
+#: The backend of llama4sdk-openai that takes any address.
 PLUGIN = "openai"
-"""The backend of llama4sdk-openai that takes any address."""
 
+#: Requests so many tokens; gives the number of pieces that came.
 Verb = Callable[[int], Awaitable[int]]
-"""Asks for so many tokens; gives the number of pieces that came."""
 
 
 @contextmanager
@@ -70,7 +71,7 @@ def endpoint() -> Iterator[str]:
 
 
 class PlainReader(Reader):
-    """As much of OpenAI's streams as the fake sends."""
+    """Reads as much of OpenAI's streams as the fake sends."""
 
     def __init__(self) -> None:
         self._decoder = SSEDecoder()
@@ -95,7 +96,7 @@ class PlainReader(Reader):
 
 
 class WholeReader(Reader):
-    """The same of an answer in one piece."""
+    """Reads an answer in one piece."""
 
     def __init__(self) -> None:
         self._body = bytearray()
@@ -134,28 +135,28 @@ class PlainDialect(Dialect):
 
 
 def plain_engine(url: str) -> RemoteEngine:
-    """An engine of that dialect."""
+    """An engine that speaks this dialect."""
     return RemoteEngine(model="scout", context_length=8192, dialect=PlainDialect(url), endpoint=Endpoint(url=url))
 
 
 def body(tokens: int, *, stream: bool) -> dict[str, Any]:
-    """The request of those who write it themselves."""
+    """The request's body, as one would write it by hand."""
     messages = [{"role": "user", "content": "Hi"}]
     return {"model": "scout", "messages": messages, "max_tokens": tokens, "stream": stream}
 
 
 def bare(url: str) -> tuple[Verb, Verb]:
-    """Httpx, and nothing but what one would write by hand: lines, JSON."""
+    """Bare ``httpx.AsyncClient``, read as one would by hand: lines, JSON."""
     client = httpx.AsyncClient()
-    place = f"{url}/v1/chat/completions"
+    address = f"{url}/v1/chat/completions"
 
     async def unary(tokens: int) -> int:
-        response = await client.post(place, json=body(tokens, stream=False))
+        response = await client.post(address, json=body(tokens, stream=False))
         return len(response.json()["choices"])
 
     async def streamed(tokens: int) -> int:
         count = 0
-        async with client.stream("POST", place, json=body(tokens, stream=True)) as response:
+        async with client.stream("POST", address, json=body(tokens, stream=True)) as response:
             async for line in response.aiter_lines():
                 if line.startswith("data: {") and (choices := json.loads(line[6:])["choices"]):
                     count += bool(choices[0]["delta"].get("content"))
@@ -165,15 +166,15 @@ def bare(url: str) -> tuple[Verb, Verb]:
 
 
 def raw(url: str) -> tuple[Verb, Verb]:
-    """Httpx without reading what it brings: bytes only."""
+    """The same without decoding: bytes only."""
     client = httpx.AsyncClient()
-    place = f"{url}/v1/chat/completions"
+    address = f"{url}/v1/chat/completions"
 
     async def unary(tokens: int) -> int:
-        return len((await client.post(place, json=body(tokens, stream=False))).content)
+        return len((await client.post(address, json=body(tokens, stream=False))).content)
 
     async def streamed(tokens: int) -> int:
-        async with client.stream("POST", place, json=body(tokens, stream=True)) as response:
+        async with client.stream("POST", address, json=body(tokens, stream=True)) as response:
             return sum([len(data) async for data in response.aiter_raw()])
 
     return unary, streamed
@@ -275,8 +276,8 @@ def of_litellm(url: str) -> tuple[Verb, Verb]:
     return unary, streamed
 
 
-def contestants(url: str) -> dict[str, tuple[Verb, Verb]]:
-    """Those that are installed."""
+def installed_clients(url: str) -> dict[str, tuple[Verb, Verb]]:
+    """The clients to compare, those that are installed."""
     clients = {
         "httpx, bytes only": raw(url),
         "httpx": bare(url),
@@ -294,27 +295,33 @@ def contestants(url: str) -> dict[str, tuple[Verb, Verb]]:
 
 
 async def overhead(url: str) -> None:
-    """Per request and per delta, all in turns."""
-    clients = contestants(url)
-    times: dict[tuple[str, str], list[float]] = {}
-    kinds = (("unary", 0, 1, SHORT), ("short", 1, 1, SHORT), ("long", 1, LONG, 1))
+    """Time each client per request and per delta, all in turns; print processor and wall-clock time."""
+    clients = installed_clients(url)
+    seconds: dict[tuple[str, str], list[tuple[float, float]]] = {}
     gc.collect()
-    gc.freeze()  # what all these libraries keep is not looked at again in the middle of somebody's turn
-    for turn in range(ROUNDS + WARM):
-        for kind, which, tokens, times_each in kinds:
+    gc.freeze()  # what all these libraries hold is not looked at again in the middle of somebody's turn
+    for turn in range(ROUNDS + WARM_UP_ROUNDS):
+        for kind, verb, tokens, requests in (("unary", 0, 1, SHORT), ("short", 1, 1, SHORT), ("long", 1, LONG, 1)):
             for name, verbs in clients.items():
-                for _ in range(times_each):
-                    start = time.perf_counter()
-                    await verbs[which](tokens)
-                    if turn >= WARM:
-                        times.setdefault((name, kind), []).append(time.perf_counter() - start)
-    print(f"{'':24}{'request, ms':>14}{'/ httpx':>10}{'stream, ms':>14}{'delta, us':>12}{'- httpx':>10}")
-    middle = {key: statistics.median(taken) for key, taken in times.items()}
-    deltas = {name: (middle[name, "long"] - middle[name, "short"]) / (LONG - 1) for name in clients}
+                for _ in range(requests):
+                    start = time.process_time(), time.perf_counter()
+                    await verbs[verb](tokens)
+                    end = time.process_time(), time.perf_counter()
+                    if turn >= WARM_UP_ROUNDS:
+                        seconds.setdefault((name, kind), []).append((end[0] - start[0], end[1] - start[1]))
+    for clock, title in enumerate(("processor time of the client", "wall-clock time")):
+        medians = {key: statistics.median(sample[clock] for sample in samples) for key, samples in seconds.items()}
+        print_table(title, list(clients), medians)
+
+
+def print_table(title: str, names: Sequence[str], medians: Mapping[tuple[str, str], float]) -> None:
+    """One line a client; a delta is the time of a long answer beyond one of one token, divided by its tokens."""
+    print(f"{title:24}{'request, ms':>14}{'/ httpx':>10}{'stream, ms':>14}{'delta, us':>12}{'- httpx':>10}")
+    deltas = {name: (medians[name, "long"] - medians[name, "short"]) / (LONG - 1) for name in names}
     for name, delta in deltas.items():
-        unary, short = middle[name, "unary"], middle[name, "short"]
-        ratio, more = unary / middle["httpx", "unary"], delta - deltas["httpx"]
-        print(f"{name:24}{unary * 1e3:14.2f}{ratio:10.2f}{short * 1e3:14.2f}{delta * 1e6:12.1f}{more * 1e6:10.1f}")
+        unary, short = medians[name, "unary"], medians[name, "short"]
+        ratio, beyond = unary / medians["httpx", "unary"], delta - deltas["httpx"]
+        print(f"{name:24}{unary * 1e3:14.2f}{ratio:10.2f}{short * 1e3:14.2f}{delta * 1e6:12.1f}{beyond * 1e6:10.1f}")
 
 
 def resident() -> float:
@@ -341,10 +348,11 @@ async def load(url: str, rounds: int, streams: int, tokens: int) -> None:
     for number in range(rounds):
         start = time.perf_counter()
         await asyncio.gather(*(one() for _ in range(streams)))
-        taken = time.perf_counter() - start
-        rate = streams * tokens / taken
+        seconds = time.perf_counter() - start
+        rate = streams * tokens / seconds
         print(
-            f"round {number + 1:2}: {streams} x {tokens} in {taken:5.2f} s, {rate:8.0f} events/s, {resident():6.1f} MB"
+            f"round {number + 1:2}: {streams} x {tokens} in {seconds:5.2f} s, "
+            f"{rate:8.0f} events/s, {resident():6.1f} MB"
         )
     await engine.aclose()
 
