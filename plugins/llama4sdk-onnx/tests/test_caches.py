@@ -11,7 +11,7 @@ import pytest
 from llama4sdk_onnx import interface
 from llama4sdk_onnx.caches import SharedCaches
 from llama4sdk_onnx.sessions import open_session
-from llama4sdk_onnx.text_graph import Pass, TextGraph
+from llama4sdk_onnx.text_graph import ForwardPass, TextGraph
 from onnx import TensorProto, helper, numpy_helper
 
 from llama4sdk.errors import CheckpointError
@@ -91,14 +91,14 @@ def counting(tmp_path: Path) -> TextGraph:
     return TextGraph(open_session(tmp_path / "model.onnx", threads=1), CONFIG, context=100)
 
 
-def given(row: int, length: int, ids: list[int]) -> Pass:
+def given(row: int, length: int, ids: list[int]) -> ForwardPass:
     """Tokens of one row, with the logits of the last."""
-    return Pass(first=row, ids=np.array([ids]), lengths=np.array([length]), logits_at=np.array([len(ids) - 1]))
+    return ForwardPass(first=row, ids=np.array([ids]), lengths=np.array([length]), logits_at=np.array([len(ids) - 1]))
 
 
 def test_a_portable_graph_gets_back_what_it_gave(counting: TextGraph) -> None:
     """Layers that see everything keep everything, those that see their chunk begin anew at its border."""
-    assert not counting.together
+    assert not counting.batches
     seen = [counting.logits(given(0, 0, [1, 2]))[0, :2].tolist()]
     seen += [counting.logits(given(0, 2 + n, [10 * n]))[0, :2].tolist() for n in range(1, 4)]
     seen += [counting.hidden(given(0, 6, [5]))[0, 0].tolist()]
@@ -126,7 +126,7 @@ def test_shared_buffers_grow_by_steps() -> None:
     for tokens in (1, 256, 257, 600, 1025, 1281, 1500):
         if not caches.holds(1, tokens):
             caches.reserve([0], tokens, tokens - 1)
-        rooms.append(caches.room)
+        rooms.append(caches.capacity)
     assert rooms == [64, 256, 320, 640, 1280, 1500, 1500]
     assert caches.bytes == caches.planned_bytes([1500]) == 2 * 8 * (1500 + 4)
     caches.release()

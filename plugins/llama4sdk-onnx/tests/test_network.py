@@ -62,7 +62,7 @@ def test_a_prompt_of_several_blocks(scout: Tiny, model: Tiny) -> None:
 
 def test_states_and_logits_of_a_whole_text(model: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """All states, and the logits of chosen tokens, which come a few at a time."""
-    monkeypatch.setattr(module, "SCORED", 4 * 96 * 3)
+    monkeypatch.setattr(module, "MAX_LOGITS_BYTES", 4 * 96 * 3)
     ids, wanted = text(2, 30), [0, 1, 7, 8, 9, 10, 11, 12, 29]
     network = model.network()
     with network.open() as sequence:

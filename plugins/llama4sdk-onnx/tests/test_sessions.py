@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from llama4sdk_onnx import sessions
 from llama4sdk_onnx.caches import BufferDevice
-from llama4sdk_onnx.sessions import location, open_session, require, running
+from llama4sdk_onnx.sessions import buffer_device, open_session, require_version, run_errors
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from llama4sdk.errors import BackendError, CheckpointError, DeviceMemoryError, Llama4Error, ModelLoadError
@@ -35,7 +35,7 @@ def written(
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid(domain, version)]
     file = folder / "model.onnx"
     model = helper.make_model(graph, opset_imports=opsets, ir_version=ir)
-    onnx.save(model, file, save_as_external_data=weights is not None, location="w.bin", size_threshold=1024)
+    onnx.save(model, file, save_as_external_data=weights is not None, buffer_device="w.bin", size_threshold=1024)
     return file
 
 
@@ -124,17 +124,17 @@ def test_a_provider_that_does_not_start_is_not_replaced_silently(
 
 def test_devices_are_places_of_buffers() -> None:
     """Accelerators with memory of their own keep caches there, others share the processor's."""
-    assert location("cpu") == location("coreml") == BufferDevice("cpu", 0)
-    assert location("dml:1") == BufferDevice("cpu", 0)
-    assert location("cuda:1") == location("tensorrt:1") == BufferDevice("cuda", 1)
+    assert buffer_device("cpu") == buffer_device("coreml") == BufferDevice("cpu", 0)
+    assert buffer_device("dml:1") == BufferDevice("cpu", 0)
+    assert buffer_device("cuda:1") == buffer_device("tensorrt:1") == BufferDevice("cuda", 1)
 
 
 def test_an_older_onnx_runtime_is_refused_with_both_versions() -> None:
     """What the graph needs, and what is here."""
-    require("1.2.10")
-    require(onnxruntime.__version__)
+    require_version("1.2.10")
+    require_version(onnxruntime.__version__)
     with pytest.raises(ModelLoadError, match=r"1\.999 or newer, and " + onnxruntime.__version__):
-        require("1.999")
+        require_version("1.999")
 
 
 def test_memory_that_runs_out_in_a_run_is_told_as_such(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_memory_that_runs_out_in_a_run_is_told_as_such(tmp_path: Path) -> None:
         lambda: session.run_with_iobinding(binding),
         lambda: session.run(None, {"x": np.ones((1, 4), np.float32)}),
     ):
-        with pytest.raises(DeviceMemoryError, match="Memory ran out on 'cpu'") as caught, running("cpu"):
+        with pytest.raises(DeviceMemoryError, match="Memory ran out on 'cpu'") as caught, run_errors("cpu"):
             run()
         assert caught.value.need == 4 << 40
 
@@ -164,18 +164,18 @@ def test_memory_that_runs_out_in_a_run_is_told_as_such(tmp_path: Path) -> None:
 )
 def test_what_providers_say_of_memory_is_understood(words: str) -> None:
     """Each has its own words for it."""
-    with pytest.raises(DeviceMemoryError, match="cuda:0"), running("cuda:0"):
+    with pytest.raises(DeviceMemoryError, match="cuda:0"), run_errors("cuda:0"):
         raise RuntimeError(words)
-    with pytest.raises(DeviceMemoryError), running("cpu"):
+    with pytest.raises(DeviceMemoryError), run_errors("cpu"):
         raise MemoryError
 
 
 def test_other_failures_keep_their_words() -> None:
     """Whatever else a run says, without ONNX Runtime's codes; errors of ours pass unchanged."""
-    with pytest.raises(BackendError, match=r"failed on 'cpu': Name:'x' it broke$"), running("cpu"):
+    with pytest.raises(BackendError, match=r"failed on 'cpu': Name:'x' it broke$"), run_errors("cpu"):
         raise RuntimeError("[ONNXRuntimeError] : 1 : FAIL : Name:'x' it broke\nat line 3")
     ours = Llama4Error("ours")
-    with pytest.raises(Llama4Error) as caught, running("cpu"):
+    with pytest.raises(Llama4Error) as caught, run_errors("cpu"):
         raise ours
     assert caught.value is ours
 

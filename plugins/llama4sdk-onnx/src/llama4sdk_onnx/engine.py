@@ -20,8 +20,8 @@ from llama4sdk_onnx.export_directory import Export
 from llama4sdk_onnx.network import TextNetwork
 from llama4sdk_onnx.runner import OnnxRunner
 from llama4sdk_onnx.sampling import Sampler
-from llama4sdk_onnx.scoring import scored
-from llama4sdk_onnx.sessions import open_session, require
+from llama4sdk_onnx.scoring import score_targets
+from llama4sdk_onnx.sessions import open_session, require_version
 from llama4sdk_onnx.vision import VisionNetwork
 
 __all__ = ["OnnxEngine"]
@@ -53,7 +53,7 @@ class OnnxEngine(LocalEngine):
             batch=batch,
             meter=meter,
         )
-        require(export.manifest.onnxruntime)
+        require_version(export.manifest.onnxruntime)
         opened = partial(open_session, device=device, threads=threads, memory_limit=memory_limit)
         session = opened(export.graph)
         vision: VisionNetwork | None = None
@@ -84,7 +84,7 @@ class OnnxEngine(LocalEngine):
         with self._network.open() as row:
             wanted = range(first - 1 - begin, end - 1 - begin)
             for logits in row.logits(token_ids[begin : end - 1], wanted):
-                yield list(scored(logits, token_ids[first : first + len(logits)], top))
+                yield list(score_targets(logits, token_ids[first : first + len(logits)], top))
                 first += len(logits)
                 del logits  # the next are as large
 

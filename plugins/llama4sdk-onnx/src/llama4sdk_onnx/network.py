@@ -14,8 +14,8 @@ from llama4sdk.errors import ContextLengthError, InvalidRequestError, Llama4Erro
 from llama4sdk.local.scheduler import closed_error
 from llama4sdk_onnx.blocks import blocks
 from llama4sdk_onnx.manifest import Manifest
-from llama4sdk_onnx.sizing import SCORED
-from llama4sdk_onnx.text_graph import Floats, Ints, Pass, TextGraph
+from llama4sdk_onnx.sizing import MAX_LOGITS_BYTES
+from llama4sdk_onnx.text_graph import Floats, ForwardPass, Ints, TextGraph
 
 __all__ = ["Row", "TextNetwork"]
 
@@ -164,7 +164,7 @@ class TextNetwork:
         tokens = self._checked(row, token_ids)
         chosen = np.zeros(len(tokens), np.bool_)
         chosen[np.asarray(wanted, np.int64)] = True
-        most = max(1, SCORED // (4 * self.config.vocab_size))
+        most = max(1, MAX_LOGITS_BYTES // (4 * self.config.vocab_size))
         for begin, end in blocks(row.length, len(tokens), self._chunk, chosen, most):
             yield self._run_block(row, tokens[begin:end], self._graph.logits, np.flatnonzero(chosen[begin:end]))
 
@@ -175,7 +175,7 @@ class TextNetwork:
         """
         for row, token in zip(rows, token_ids, strict=True):
             self._checked(row, [token])
-        if not self._graph.together and len(rows) > 1:
+        if not self._graph.batches and len(rows) > 1:
             return [self.step([row], [token])[0] for row, token in zip(rows, token_ids, strict=True)]
         with self._closing():
             self._reserve(max(row.length for row in rows) + 1)
@@ -185,7 +185,7 @@ class TextNetwork:
             row.length += 1
         return [logits[row.number - part.first] for row in rows]
 
-    def _neighbours(self, rows: Many[Row], token_ids: Many[int]) -> Pass:
+    def _neighbours(self, rows: Many[Row], token_ids: Many[int]) -> ForwardPass:
         """The rows of a step, and those between.
 
         Of the latter, what is written is where their own next token will be, and where that begins a new chunk, what is
@@ -198,19 +198,19 @@ class TextNetwork:
             lengths[number] = 0 if row is None else min(row.length, self.context - 1)
         for row, token in zip(rows, token_ids, strict=True):
             ids[row.number - first] = token
-        return Pass(first=first, ids=ids, lengths=lengths, logits_at=np.arange(count))
+        return ForwardPass(first=first, ids=ids, lengths=lengths, logits_at=np.arange(count))
 
     def _run_block(
         self,
         row: Row,
         tokens: Ints,
-        run: Callable[[Pass], Floats],
+        run: Callable[[ForwardPass], Floats],
         logits_at: Many[int] | Ints = (),
         features: Features | None = None,
     ) -> Floats:
         with self._closing():
             self._reserve(row.length + len(tokens))
-            part = Pass(
+            part = ForwardPass(
                 first=row.number,
                 ids=tokens[None],
                 lengths=np.array([row.length]),

@@ -22,11 +22,11 @@ __all__ = [
     "PROVIDERS",
     "SILENT",
     "Provider",
-    "location",
+    "buffer_device",
     "open_session",
     "provider",
-    "require",
-    "running",
+    "require_version",
+    "run_errors",
 ]
 
 #: The log level at which ONNX Runtime writes nothing to stderr; errors carry what it would log.
@@ -89,13 +89,13 @@ def provider(device: str) -> Provider:
     return PROVIDERS[kind]
 
 
-def location(device: str) -> BufferDevice:
+def buffer_device(device: str) -> BufferDevice:
     """The memory of the buffers that a run on the device reads and writes."""
     buffers = provider(device).buffers
     return CPU if buffers == CPU.kind else BufferDevice(buffers, int(device.partition(":")[2] or 0))
 
 
-def require(oldest: str) -> None:
+def require_version(oldest: str) -> None:
     """Raise ModelLoadError when this ONNX Runtime is older than a graph needs."""
     here = onnxruntime.__version__
     if _release(here) < _release(oldest):
@@ -126,7 +126,7 @@ def open_session(
     options.intra_op_num_threads = min(threads or cores, cores)
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = not device.startswith("dml")  # which does not support it
-    with _opening(path, device), warnings.catch_warnings():
+    with _open_errors(path, device), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about providers that do not start, which is checked below
         providers = _providers(device, memory_limit)
         with huge_pages() if device == "cpu" else nullcontext():
@@ -140,7 +140,7 @@ def open_session(
 
 
 @contextmanager
-def running(device: str) -> Iterator[None]:
+def run_errors(device: str) -> Iterator[None]:
     """Turn failures of a run into DeviceMemoryError or BackendError."""
     try:
         yield
@@ -153,7 +153,7 @@ def running(device: str) -> Iterator[None]:
 
 
 @contextmanager
-def _opening(path: Path, device: str) -> Iterator[None]:
+def _open_errors(path: Path, device: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # ONNX Runtime's exceptions have no common base

@@ -15,7 +15,7 @@ from llama4sdk.llama4.sizes import class_bytes, kv_cache_bytes
 from llama4sdk.quantization import ModuleClass, Quantization
 from llama4sdk_onnx.manifest import Manifest
 
-__all__ = ["SCORED", "memory_breakdown", "weight_bytes"]
+__all__ = ["MAX_LOGITS_BYTES", "memory_breakdown", "weight_bytes"]
 
 #: Prefixes of the paths of files with weights, and of those of the vision network.
 WEIGHTS_PREFIX: Final = "weights/"
@@ -31,7 +31,7 @@ TOKENIZER_ENTRY_BYTES: Final = 500
 REPACKING_SHARE: Final[Mapping[Quantization, float]] = {Quantization.INT4: 0.06, Quantization.INT8: 0.035}
 
 #: Bytes of logits that are computed together while a text is scored.
-SCORED: Final = 64 * 2**20
+MAX_LOGITS_BYTES: Final = 64 * 2**20
 
 #: Bytes of the activations of the tiles that are encoded together, in the published network and float32.
 VISION_WORKSPACE_BYTES: Final = 512 * 2**20
@@ -90,7 +90,7 @@ def _workspace_bytes(manifest: Manifest, context: int, batch: int, memory_kind: 
     activations = int(LIVE_ACTIVATIONS_SHARE * block * (6 * c.hidden_size + 4 * heads + 4 * inner) * width)
     attention = c.num_heads * block * context * width if memory_kind == "cpu" else 0
     growing = kv_cache_bytes(c, context, value_bytes=width) * batch // c.num_layers
-    logits = max(SAMPLED_TOKEN_BYTES * c.vocab_size * batch, min(SCORED, 4 * c.vocab_size * block))
+    logits = max(SAMPLED_TOKEN_BYTES * c.vocab_size * batch, min(MAX_LOGITS_BYTES, 4 * c.vocab_size * block))
     return max(activations + attention, VISION_WORKSPACE_BYTES if manifest.vision else 0) + growing + logits
 
 

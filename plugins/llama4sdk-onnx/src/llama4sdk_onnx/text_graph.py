@@ -1,4 +1,4 @@
-"""The text graph in a session, with its caches: what is bound for a run, and what a run gives."""
+"""The text graph in a session, with its caches: binds inputs, runs, and returns logits or states."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk_onnx import interface
 from llama4sdk_onnx.caches import GrowingCaches, SharedCaches
-from llama4sdk_onnx.sessions import SILENT, location, running
+from llama4sdk_onnx.sessions import SILENT, buffer_device, run_errors
 
-__all__ = ["Floats", "Ints", "Pass", "TextGraph"]
+__all__ = ["Floats", "ForwardPass", "Ints", "TextGraph"]
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pass:
-    """What goes through the network at once: more tokens of neighbouring rows."""
+class ForwardPass:
+    """One run of the network: further tokens of neighbouring rows."""
 
+    #: The first of the rows.
     first: int
-    """The first of the rows."""
     ids: Ints  # [rows, tokens]
     lengths: Ints  # [rows], tokens that come before
     logits_at: Ints  # [n], of the flattened ids
@@ -44,7 +44,7 @@ class TextGraph:
         self._session = session
         self._config = config
         self._device = device
-        self._buffer_device = location(device)
+        self._buffer_device = buffer_device(device)
         types = {value.name: value.type for value in (*session.get_inputs(), *session.get_outputs())}
         _check(types, config)
         self._names = frozenset(types)
@@ -52,11 +52,11 @@ class TextGraph:
         if interface.IMAGES in types:
             self._features = np.zeros((0, config.hidden_size), _dtype(types[interface.IMAGES]))
         self._hidden = _dtype(types[interface.HIDDEN])
-        self.together = interface.GLOBAL_LAST in types
-        """Whether several rows can go through the network at once."""
+        #: Whether several rows can share a run.
+        self.batches = interface.GLOBAL_LAST in types
         dtype = _dtype(types[interface.past(0)[0]])
         self._caches: SharedCaches | GrowingCaches
-        if self.together:
+        if self.batches:
             self._caches = SharedCaches(config, context=context, dtype=dtype, buffer_device=self._buffer_device)
         else:
             self._caches = GrowingCaches(config, dtype=dtype, buffer_device=self._buffer_device)
@@ -65,15 +65,15 @@ class TextGraph:
         self._options.log_severity_level = SILENT
         self._options.add_run_config_entry(
             "gpu_graph_id", "-1"
-        )  # none, as without; but each run asks, and fails slowly
+        )  # the default; without it every run searches for the entry, and fails slowly
 
     @property
     def cache_bytes(self) -> int:
-        """Memory the caches take now."""
+        """Bytes that the caches take now."""
         return self._caches.bytes
 
     def planned_cache_bytes(self, tokens: Sequence[int]) -> int:
-        """Memory that the caches of sequences of these lengths take."""
+        """Bytes that the caches of sequences of these lengths take."""
         return self._caches.planned_bytes(tokens)
 
     def holds(self, rows: int, tokens: int) -> bool:
@@ -86,57 +86,57 @@ class TextGraph:
         Raises DeviceMemoryError.
         """
         if isinstance(self._caches, SharedCaches):
-            self._steps.clear()  # they know where the buffers were
-            with running(self._device):
+            self._steps.clear()  # they have the addresses of the old buffers
+            with run_errors(self._device):
                 self._caches.reserve(rows, tokens, filled)
 
-    def logits(self, part: Pass) -> Floats:
-        """Of ``part.logits_at``, [n, vocabulary]: an array that no later run writes to."""
-        found = np.empty((len(part.logits_at), self._config.vocab_size), np.float32)
-        binding = self._bound(part)
-        if len(found):
-            binding.bind_ortvalue_output(interface.LOGITS, OrtValue.ortvalue_from_numpy(found))
+    def logits(self, part: ForwardPass) -> Floats:
+        """The logits of ``part.logits_at``, [n, vocabulary], in an array that no later run writes to."""
+        logits = np.empty((len(part.logits_at), self._config.vocab_size), np.float32)
+        binding = self._binding(part)
+        if len(logits):
+            binding.bind_ortvalue_output(interface.LOGITS, OrtValue.ortvalue_from_numpy(logits))
         self._run(binding, part)
-        return found
+        return logits
 
-    def hidden(self, part: Pass) -> Floats:
+    def hidden(self, part: ForwardPass) -> Floats:
         """The final states, [rows, tokens, hidden]."""
-        found = np.empty((*part.ids.shape, self._config.hidden_size), self._hidden)
+        states = np.empty((*part.ids.shape, self._config.hidden_size), self._hidden)
         binding = self._bind(part)
-        binding.bind_ortvalue_output(interface.HIDDEN, OrtValue.ortvalue_from_numpy(found))
+        binding.bind_ortvalue_output(interface.HIDDEN, OrtValue.ortvalue_from_numpy(states))
         self._run(binding, part)
-        return found.astype(np.float32, copy=False)
+        return states.astype(np.float32, copy=False)
 
     def forget(self, row: int) -> None:
-        """A row holds nothing any more."""
+        """Free the caches of a row that is no longer used."""
         if isinstance(self._caches, GrowingCaches):
             self._caches.drop(row)
 
     def release(self) -> None:
-        """No row holds anything any more: give the caches' memory back."""
+        """Free the memory of all caches, when no row is used any more."""
         self._steps.clear()
         self._caches.release()
 
     def stop(self) -> None:
-        """End the run that another thread is in, with an error there, and every later one."""
+        """End a run in another thread with an error there, and every later run."""
         self._options.terminate = True
 
     def close(self) -> None:
-        """Give back caches and session. There can be no run any more."""
+        """Free caches and session; no run may follow."""
         self.release()
         self._session = None
 
-    def _bound(self, part: Pass) -> IOBinding:
-        """Bindings for steps are kept: the same rows come again and again."""
+    def _binding(self, part: ForwardPass) -> IOBinding:
+        """The binding of a run; those of steps are used again, since the same rows come again."""
         rows, tokens = part.ids.shape
-        if not self.together or tokens > 1:
+        if not self.batches or tokens > 1:
             return self._bind(part)
         key = (part.first, rows)
         if key not in self._steps:
             self._steps[key] = self._bind(part)
         return self._steps[key]
 
-    def _bind(self, part: Pass) -> IOBinding:
+    def _bind(self, part: ForwardPass) -> IOBinding:
         binding = self._session.io_binding()
         if isinstance(self._caches, SharedCaches):
             self._caches.bind(binding, part.first, len(part.ids))
@@ -144,8 +144,8 @@ class TextGraph:
             self._caches.bind(binding, part.first, int(part.lengths[0]))
         return binding
 
-    def _run(self, binding: IOBinding, part: Pass) -> None:
-        with running(self._device):
+    def _run(self, binding: IOBinding, part: ForwardPass) -> None:
+        with run_errors(self._device):
             for name, value in self._feeds(part):
                 binding.bind_cpu_input(name, value)
             if self._buffer_device.kind != "cpu":
@@ -154,9 +154,9 @@ class TextGraph:
             if self._buffer_device.kind != "cpu":
                 binding.synchronize_outputs()
         if isinstance(self._caches, GrowingCaches):
-            self._caches.keep(binding, part.first)
+            self._caches.store_outputs(binding, part.first)
 
-    def _feeds(self, part: Pass) -> list[tuple[str, npt.NDArray[Any]]]:
+    def _feeds(self, part: ForwardPass) -> list[tuple[str, npt.NDArray[Any]]]:
         tokens = part.ids.shape[1]
         feeds: list[tuple[str, npt.NDArray[Any]]] = [
             (interface.IDS, part.ids),
@@ -164,9 +164,11 @@ class TextGraph:
             (interface.LOGITS_AT, part.logits_at),
         ]
         if self._features is not None:
-            given = self._features if part.features is None else part.features.astype(self._features.dtype, copy=False)
-            feeds.append((interface.IMAGES, np.ascontiguousarray(given)))
-        if self.together:
+            features = (
+                self._features if part.features is None else part.features.astype(self._features.dtype, copy=False)
+            )
+            feeds.append((interface.IMAGES, np.ascontiguousarray(features)))
+        if self.batches:
             feeds += _counts(interface.GLOBAL_LAST, interface.GLOBAL_TOTAL, part.lengths, tokens)
         if interface.LOCAL_LAST in self._names:
             lengths = part.lengths % (self._config.chunk_size or 1)
@@ -175,7 +177,7 @@ class TextGraph:
 
 
 def _counts(last: str, total: str, lengths: Ints, tokens: int) -> list[tuple[str, npt.NDArray[np.int32]]]:
-    """The slots of the rows' last tokens, and how many slots the longest has."""
+    """The slots of the rows' last tokens, and the number of slots of the longest."""
     lasts = (lengths + (tokens - 1)).astype(np.int32)
     return [(last, lasts), (total, lasts.max(keepdims=True) + np.int32(1))]
 

@@ -10,7 +10,7 @@ from onnxruntime import InferenceSession
 
 from llama4sdk.llama4.vision_config import VisionConfig
 from llama4sdk_onnx.interface import FEATURES, PIXELS
-from llama4sdk_onnx.sessions import running
+from llama4sdk_onnx.sessions import run_errors
 
 __all__ = ["MAX_TILES", "VisionNetwork"]
 
@@ -33,5 +33,5 @@ class VisionNetwork:
         type of the text network's states. Raises DeviceMemoryError when memory runs out, BackendError for other faults.
         """
         parts = np.split(pixels, range(MAX_TILES, len(pixels), MAX_TILES))
-        with running(self._device):
+        with run_errors(self._device):
             return np.concatenate([self._session.run([FEATURES], {PIXELS: part})[0] for part in parts])
