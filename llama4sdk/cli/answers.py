@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from llama4sdk.events import Event
     from llama4sdk.streams import Stream
 
-__all__ = ["print_answer"]
-
 
 def print_answer(stream: Stream, *, as_json: bool, live: bool | None) -> None:
     """Print the whole stream. ``live`` is the user's wish; ``None`` streams text to a terminal only."""

@@ -15,8 +15,6 @@ from llama4sdk.cli.options import SETTINGS, expand_options
 if TYPE_CHECKING:
     from typer._click import Command  # click itself in older typers; only its name is needed here
 
-__all__ = ["COMMANDS", "app"]
-
 COMMANDS: Final = (
     *("doctor", "plan", "chat", "generate", "embed", "batch", "eval"),
     *("pull", "export", "inspect", "models", "backends", "version"),

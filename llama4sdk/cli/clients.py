@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from llama4sdk.plan import Plan
     from llama4sdk.registry import Registry
 
-__all__ = ["create_client", "load_model", "open_client"]
-
 
 def create_client(
     target: Target,

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
     from rich.console import Console, RenderableType
 
-__all__ = ["ask_key", "confirm", "note", "note_if_interrupted", "print_json", "show", "stderr", "write"]
-
 #: Columns of a terminal that does not say how wide it is.
 DEFAULT_WIDTH: Final = 80
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from llama4sdk.requests import GenerateOptions
     from llama4sdk.streams import Stream
 
-__all__ = ["Conversation"]
-
 HELP: Final = """\
 /clear  forget the conversation so far
 /help   show this

@@ -14,8 +14,6 @@ import typer
 from llama4sdk import errors
 from llama4sdk.cli.console import stderr
 
-__all__ = ["ExitCode", "exit_code", "exit_on_error", "print_error"]
-
 
 class ExitCode(IntEnum):
     """The program's exit statuses; ``doctor`` has its own."""

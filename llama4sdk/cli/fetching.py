@@ -16,8 +16,6 @@ from llama4sdk.probe import measurements
 from llama4sdk.progress import Progress
 from llama4sdk.weights.store import DEMO_SIZE
 
-__all__ = ["fetch"]
-
 INTERRUPTED: Final = "Stopped. Nothing is kept of an interrupted download; the same command starts again."
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from llama4sdk.errors import ConfigurationError, InvalidRequestError
 
-__all__ = ["STDIN", "read_file", "read_json_object", "read_stdin", "read_text", "read_words"]
-
 STDIN = "-"
 
 

@@ -11,8 +11,6 @@ from llama4sdk.errors import ConfigurationError
 if TYPE_CHECKING:
     from llama4sdk.hardware import Hardware
 
-__all__ = ["only_machine", "read_machines"]
-
 
 def read_machines(file: Path | None, gpus: Sequence[str] | None, ram: str | None) -> dict[str, Hardware]:
     """Machines by a name for people; with no option this one, or the file that ``LLAMA4SDK_HARDWARE`` names.

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from llama4sdk.capacity.model_facts import ModelFacts
     from llama4sdk.plan import Preference
 
-__all__ = ["find_checkpoint", "models_in_question"]
-
 
 def models_in_question(name: str | None, prefer: Preference = "balanced") -> list[ModelFacts]:
     """The model of this name, path or repository, or Scout and Maverick in the order they are wanted in.

@@ -17,18 +17,6 @@ from llama4sdk.cli.inputs import read_file, read_json_object
 if TYPE_CHECKING:
     from llama4sdk.requests import GenerateOptions, SamplingOptions
 
-__all__ = [
-    "SETTINGS",
-    "JsonFlag",
-    "OutputFormat",
-    "PolicyName",
-    "Sampling",
-    "StreamFlag",
-    "Target",
-    "YesFlag",
-    "expand_options",
-]
-
 SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]

@@ -8,8 +8,6 @@ import os
 import sys
 from typing import Final
 
-__all__ = ["tolerate_any_text"]
-
 #: What stands for a character that an encoding lacks; "?" for all others.
 ASCII_SUBSTITUTES: Final = {
     "✓": "+",

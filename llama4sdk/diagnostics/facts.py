@@ -27,8 +27,6 @@ from llama4sdk.probe.bounded_read import Reader
 from llama4sdk.probe.software import outdated_requirements
 from llama4sdk.registry import PluginFailure, Registered, Registry
 
-__all__ = ["ECHO_MESSAGE", "Facts", "Installation", "gather"]
-
 #: Each model that the catalogue knows by name, and where its weights are; ``None`` when they are not on this machine.
 ModelPaths: TypeAlias = dict[str, Path | None]
 

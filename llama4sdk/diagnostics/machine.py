@@ -12,8 +12,6 @@ from llama4sdk._values import Value
 from llama4sdk.catalog.unified_memory import largest_gpu_memory, raise_gpu_memory_command
 from llama4sdk.hardware import Device, Hardware, Runtime
 
-__all__ = ["Check", "Section", "Status", "check_hardware", "make_check", "reaches_accelerators"]
-
 Section: TypeAlias = Literal["machine", "backends", "models", "plan"]
 #: ``info`` is a fact to know about, ``warn`` keeps something from working, ``fail`` is broken.
 Status: TypeAlias = Literal["ok", "info", "warn", "fail"]

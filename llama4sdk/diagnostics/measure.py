@@ -22,8 +22,6 @@ from llama4sdk.diagnostics.machine import reaches_accelerators
 from llama4sdk.hardware import Hardware
 from llama4sdk.probe.measurements import Measured, machine_id
 
-__all__ = ["Step", "disk_bandwidth", "host_bandwidths", "measure_machine", "memory_bandwidth"]
-
 #: Called with the name of the part that is measured next.
 Step = Callable[[str], None]
 

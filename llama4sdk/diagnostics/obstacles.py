@@ -13,8 +13,6 @@ from llama4sdk.diagnostics.machine import Check, make_check
 from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Plan
 
-__all__ = ["check_devices", "check_free_space", "check_libraries", "check_models"]
-
 HUB_KEYS: Final = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "~/.cache/huggingface/token"})
 #: Swap in use from which on memory counts as short.
 MAX_SWAP_BYTES: Final = 1_000_000_000

@@ -23,8 +23,6 @@ from llama4sdk.planning.offers import Fault
 from llama4sdk.planning.rejections import MAX_LISTED_REMOTES
 from llama4sdk.registry import Registered
 
-__all__ = ["Report", "examine", "summarize_remote"]
-
 
 class Report(Installation):
     """The judgement; ``llama4sdk doctor --json`` prints it."""

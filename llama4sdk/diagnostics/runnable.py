@@ -20,8 +20,6 @@ from llama4sdk.diagnostics.machine import reaches_accelerators
 from llama4sdk.hardware import Hardware
 from llama4sdk.weights.store import DEMO_SIZE
 
-__all__ = ["LINK_SPEED", "RunnableModel", "runnable_models"]
-
 Bits: TypeAlias = Literal[16, 8, 4, 2]
 
 #: The rows of every model, and the bits of a weight that belong to each.

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from llama4sdk.diagnostics.report import Report
     from llama4sdk.registry import Registered
 
-__all__ = ["backends"]
-
 
 def backends(*, json: JsonFlag = False) -> None:
     """List the backends that plugins bring: what they can do, and whether they work here."""

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from llama4sdk.batch.items import BatchItem, BatchRequest
 
-__all__ = ["batch"]
-
 #: Failures that are printed one by one.
 MAX_FAILURES_SHOWN: Final = 5
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from llama4sdk.messages import ImagePart, Message, VideoPart
     from llama4sdk.requests import GenerateOptions
 
-__all__ = ["chat"]
-
 
 def chat(
     message: Annotated[

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     Row: TypeAlias = tuple[Candidate, Sequence[Remedy]]
 
-__all__ = ["compare"]
-
 
 def compare(
     machines: Mapping[str, Hardware],

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from llama4sdk.diagnostics.machine import Check, Status
     from llama4sdk.diagnostics.report import Report
 
-__all__ = ["doctor"]
-
 SEVERITY: Final[tuple[Status, ...]] = ("ok", "info", "warn", "fail")
 #: The doctor's own exit statuses, by its worst check.
 EXIT_CODES: Final = {"ok": 0, "warn": 1, "fail": 2}

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from llama4sdk.results import Embeddings
 
-__all__ = ["embed"]
-
 #: Numbers of each vector, and columns of each text, that people see.
 NUMBERS_SHOWN: Final = 4
 MAX_TEXT_WIDTH: Final = 40

@@ -7,8 +7,6 @@ import typer
 from llama4sdk.cli.commands.perplexity import perplexity
 from llama4sdk.cli.options import SETTINGS, expand_options
 
-__all__ = ["eval"]
-
 eval = typer.Typer(name="eval", no_args_is_help=True, add_completion=False, context_settings=SETTINGS)  # noqa: A001
 eval.command("perplexity")(expand_options(perplexity))
 

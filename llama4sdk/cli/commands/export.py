@@ -18,8 +18,6 @@ from llama4sdk.cli.views.responsive_table import ResponsiveTable, key_value_tabl
 if TYPE_CHECKING:
     from llama4sdk.exporter import ExportReport
 
-__all__ = ["export"]
-
 INTERRUPTED: Final = "Stopped. The same command resumes where this one left off."
 
 

@@ -13,8 +13,6 @@ from llama4sdk.cli.options import JsonFlag, OutputFormat, Sampling, StreamFlag, 
 if TYPE_CHECKING:
     from llama4sdk.requests import GenerateOptions
 
-__all__ = ["generate"]
-
 
 def generate(
     prompt: Annotated[list[str] | None, typer.Argument(help="Text to continue; '-' or nothing reads stdin.")] = None,

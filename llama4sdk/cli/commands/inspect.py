@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from llama4sdk.llama4.vision_config import VisionConfig
     from llama4sdk.weights.inspection import Inspection
 
-__all__ = ["inspect"]
-
 
 def inspect(
     model: Annotated[str, typer.Argument(help="A GGUF file, a checkpoint directory, or a model's name.")],

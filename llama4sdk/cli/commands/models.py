@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from llama4sdk.catalog.models import ModelSpec
 
-__all__ = ["models"]
-
 
 def models(
     *,

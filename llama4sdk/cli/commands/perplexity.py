@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from llama4sdk import Client
 
-__all__ = ["perplexity"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:

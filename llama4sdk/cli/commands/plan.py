@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from llama4sdk.plan import Plan, Rejection
     from llama4sdk.registry import Registry
 
-__all__ = ["plan"]
-
 #: Features that every engine offers with a model that has them.
 COMMON_FEATURES: Final = {"chat", "generate", "tools", "images"}
 

@@ -9,8 +9,6 @@ import typer
 from llama4sdk.cli.console import print_json, write
 from llama4sdk.cli.options import JsonFlag, YesFlag
 
-__all__ = ["pull"]
-
 
 def pull(
     model: Annotated[str, typer.Argument(help="The model to fetch; 'demo' needs no account.")] = "demo",

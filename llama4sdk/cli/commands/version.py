@@ -7,8 +7,6 @@ import platform
 from llama4sdk.cli.console import print_json, write
 from llama4sdk.cli.options import JsonFlag
 
-__all__ = ["version"]
-
 
 def version(*, json: JsonFlag = False) -> None:
     """Show the versions of llama4sdk and Python."""

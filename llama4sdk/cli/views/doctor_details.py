@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from llama4sdk.diagnostics.report import Report
     from llama4sdk.hardware import Device, Hardware
 
-__all__ = ["detail_pieces"]
-
 
 def detail_pieces(report: Report) -> Iterator[RenderableType]:
     """The sections that are not empty, each a heading and a table of two columns."""

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from llama4sdk.catalog.endpoint_tables import Listing
 
-__all__ = ["print_listings"]
-
 
 def print_listings(models: Container[str], *, json: bool) -> None:
     """Print every listing of these models: first those that are still served and that a backend can use."""

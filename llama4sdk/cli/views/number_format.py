@@ -7,16 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from llama4sdk.capacity.roofline import Interval
 
-__all__ = [
-    "format_context",
-    "format_dollars",
-    "format_duration",
-    "format_number",
-    "format_parameters",
-    "format_speed",
-    "format_tokens",
-]
-
 
 def format_parameters(number: int | None) -> str:
     """A number of parameters: ``109B``, ``135M``; ``—`` for ``None``."""

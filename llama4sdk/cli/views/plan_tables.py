@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from llama4sdk.capacity.layout import Layout
     from llama4sdk.plan import Plan, Rejection
 
-__all__ = ["alternatives_table", "candidate_speed", "decisions_table", "figure_pieces", "placement", "rejections_table"]
-
 PLACEMENTS: Final[dict[LayoutKind, str]] = {
     "single": "one device",
     "tensor": "split over",

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from llama4sdk.capacity.model_facts import ModelFacts
     from llama4sdk.quantization import ModuleClass
 
-__all__ = ["check_plot_path", "draw", "plot"]
-
 MODULE_GROUPS: Final[tuple[tuple[str, str, tuple[ModuleClass, ...]], ...]] = (
     ("routed experts", "#08519c", ("experts",)),
     ("shared experts and dense layers", "#3182bd", ("shared_expert", "dense")),

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from llama4sdk.catalog.endpoint_tables import Listing
     from llama4sdk.hardware import Hardware
 
-__all__ = ["describe_rents", "endpoint_pieces", "priced_listings"]
-
 
 def priced_listings(models: Container[str], today: date) -> list[Listing]:
     """Endpoints that serve one of these models today at a known price, the cheapest first."""

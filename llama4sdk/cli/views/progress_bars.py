@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from llama4sdk.progress import Progress
 
-__all__ = ["bytes_bar", "count_bar", "loading_bar", "spinner"]
-
 #: Loading time after which a bar takes the place of the spinner.
 SPINNER_SECONDS: Final = 0.5
 

@@ -13,8 +13,6 @@ from rich.text import Text
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
 
-__all__ = ["Column", "ResponsiveTable", "key_value_table"]
-
 #: Blanks between columns, and whether prose goes below: the first form that is narrow enough for the terminal is taken.
 PROSE_FORMS: Final = ((2, False), (2, True), (1, True))
 PLAIN_FORMS: Final = ((2, False), (1, False))

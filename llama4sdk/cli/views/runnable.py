@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from llama4sdk.diagnostics.runnable import RunnableModel
 
-__all__ = ["runnable_pieces"]
-
 #: Names of memory other than a GPU's.
 MEMORY_NAMES: Final = {"cpu": "RAM", "disk": "disk"}
 

@@ -9,8 +9,6 @@ from rich.text import Text
 if TYPE_CHECKING:
     from llama4sdk.diagnostics.machine import Check, Status
 
-__all__ = ["describe_check", "status_mark"]
-
 MARKS: Final[dict[Status, tuple[str, str]]] = {
     "ok": ("✓", "green"),
     "info": ("·", "blue"),
