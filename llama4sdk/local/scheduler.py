@@ -312,5 +312,5 @@ def _copy_error(error: Exception) -> Exception:
 
 
 def closed_error() -> StreamClosedError:
-    """What is raised of an engine that was closed."""
+    """The error of every use of a closed engine."""
     return StreamClosedError("The engine was closed.", hint="Make a new client.")

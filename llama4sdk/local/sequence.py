@@ -116,8 +116,8 @@ class Sequence(Reservation, Generic[Cache, Logits]):
 class ModelRunner(Protocol[Cache, Logits]):
     """A network that several sequences share. One thread at a time calls it."""
 
+    #: Whether a step is launched before the tokens of the last one are read, so that an accelerator never waits.
     ahead: bool
-    """Whether a step is launched before the tokens of the last one are read: so an accelerator never waits."""
 
     def cache_bytes(self, reservations: Many[Reservation]) -> int:
         """Memory that the caches of so many tokens take together."""

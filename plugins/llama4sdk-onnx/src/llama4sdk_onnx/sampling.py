@@ -76,10 +76,10 @@ class Sampler:
     def _penalized(self, logits: Floats) -> Floats:
         if self._penalty == 1:
             return logits
-        seen = np.flatnonzero(self._seen)
+        used = np.flatnonzero(self._seen)
         scores = logits.copy()
-        before = scores[seen]
-        scores[seen] = np.where(before > 0, before / np.float32(self._penalty), before * np.float32(self._penalty))
+        before = scores[used]
+        scores[used] = np.where(before > 0, before / np.float32(self._penalty), before * np.float32(self._penalty))
         return scores
 
     def _random(self, scores: Floats) -> int:
@@ -132,7 +132,7 @@ def highest_scores(scores: Floats, count: int) -> npt.NDArray[np.int64]:
 
 
 def _draw_by_weight(weights: Floats, uniform: float) -> int:
-    """Where ``uniform``, of [0, 1), falls when each has a share of that by its weight; never where the weight is 0."""
+    """The index that ``uniform``, of [0, 1), selects when each has a share by its weight; never one of weight 0."""
     sums = np.add.reduceat(weights, np.arange(0, len(weights), SUM_BLOCK))
     block, rest = _find_share(sums, uniform * float(sums.sum(dtype=np.float64)))
     begin = block * SUM_BLOCK

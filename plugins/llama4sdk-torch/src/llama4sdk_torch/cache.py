@@ -1,4 +1,4 @@
-"""The keys and values that a sequence has left behind, so that no token is computed twice.
+"""The keys and values of a sequence, so that no token is computed twice.
 
 The cache knows the architecture: layers that see everything keep everything, layers that see their own chunk keep that
 chunk alone. In those a position's slot is its place in the chunk, so that a new chunk writes over the old one, of which
@@ -76,7 +76,7 @@ class KVCache:
         return min(count, PROMPT_BLOCK, chunk - self.length % chunk if chunk else PROMPT_BLOCK)
 
     def slots(self, count: int, *, chunked: bool) -> Slots:
-        """Where ``count`` further tokens are stored in layers that keep one chunk, or everything."""
+        """The slots of ``count`` further tokens in layers that keep one chunk, or everything."""
         first = self.length % self._config.chunk_size if chunked and self._config.chunk_size else self.length
         return Slots(first, first + count)
 

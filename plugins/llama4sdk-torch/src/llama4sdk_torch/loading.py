@@ -49,8 +49,8 @@ def load_networks(
     """
     with _checked(checkpoint, device):
         vision = checkpoint.vision
-        seen = () if vision is None else vision_tensors(vision, checkpoint.config.hidden_size)
-        names = [*checkpoint.text_tensor_names(), *(name for name, _ in seen)]
+        vision_shapes = () if vision is None else vision_tensors(vision, checkpoint.config.hidden_size)
+        names = [*checkpoint.text_tensor_names(), *(name for name, _ in vision_shapes)]
         loader = _Loader(checkpoint, device, quantization, progress, names)
         return loader.text(), loader.vision()
 

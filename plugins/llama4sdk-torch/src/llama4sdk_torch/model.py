@@ -179,7 +179,7 @@ class TextModel:
         return state
 
     def hidden_of(self, texts: Sequence[Tensor], caches: Sequence[KVCache]) -> list[Tensor]:
-        """What ``hidden`` gives of further tokens of several sequences, a block of each at a time."""
+        """The states, as of ``hidden``, of further tokens of several sequences, a block of each at a time."""
         for text, cache in zip(texts, caches, strict=True):
             cache.reserve(cache.length + len(text))
         states: list[list[Tensor]] = [[] for _ in texts]
@@ -274,8 +274,8 @@ class TextModel:
         outputs = []
         rows = zip(*(torch.split(part, counts) for part in (q, k, v)), strict=True)
         for segment, visible, (queries, keys, values) in zip(segments, kind.visible, rows, strict=True):
-            seen = segment.cache.append(number, keys, values, visible.slots)
-            outputs.append(_attention(queries, *seen, visible))
+            keys, values = segment.cache.append(number, keys, values, visible.slots)
+            outputs.append(_attention(queries, keys, values, visible))
         return linear(_concatenate(outputs), weights.output)
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ class DeviceMask:
         self._shifts = torch.arange(32, dtype=torch.int32, device=device)
 
     def allowed(self) -> Tensor:
-        """What ``TokenMask.allowed`` gives, on the device, and raising the same: [vocabulary] of bool.
+        """The allowed tokens, [vocabulary] of bool on the device. Raises what ``TokenMask.fill`` raises.
 
         The host's words are used again: the token drawn with them must be read before the next call.
         """
