@@ -24,7 +24,7 @@ __all__ = ["AttemptLoop", "EndpointHealth"]
 
 
 class EndpointHealth:
-    """What all requests of one engine know of its endpoint."""
+    """The health of an endpoint, shared by all requests of one engine."""
 
     def __init__(self) -> None:
         self.bucket = TokenBucket()

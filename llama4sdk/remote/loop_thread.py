@@ -66,7 +66,10 @@ class Mailbox(Generic[T]):
 
 
 class LoopThread:
-    """Started by the first call, ended by ``close`` or with its owner. Safe to use from several threads."""
+    """A thread with an event loop: started by the first call, ended by ``close`` or with its owner.
+
+    Safe to use from several threads.
+    """
 
     def __init__(self, borrow: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
         """``borrow`` gives a running loop of somebody else's to use instead; no thread is started then."""
@@ -80,7 +83,7 @@ class LoopThread:
     def add_closer(self, loop: asyncio.AbstractEventLoop, closer: Closer) -> bool:
         """Have the thread run this at its end; ``False`` where ``loop`` is not the thread's.
 
-        The thread holds it, so that it is run also where the owner was forgotten, and with it what is to be closed.
+        The thread keeps a reference to it, so that connections are closed also where the owner was garbage-collected.
         """
         if loop is not self._loop:
             return False

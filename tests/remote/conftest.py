@@ -1,4 +1,4 @@
-"""What the tests of remote engines share: both ways to ask, certificates, and a look for what was left open."""
+"""Fixtures of remote engines' tests: both ways to ask, certificates, and a check that nothing stays open."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.remote.small import KEY
 
 @dataclass
 class Asked:
-    """What came of a request, up to its error."""
+    """The outcome of a request: its events, up to its error."""
 
     events: list[Event] = field(default_factory=list)
     error: Llama4Error | None = None
@@ -100,11 +100,11 @@ def hides(error: BaseException, secret: str = KEY) -> None:
 
 def sockets() -> set[str]:
     """The sockets this process has open."""
-    found = set()
+    files = set()
     for path in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
-            found.add(str(path.readlink()))
-    return {name for name in found if name.startswith("socket:")}
+            files.add(str(path.readlink()))
+    return {name for name in files if name.startswith("socket:")}
 
 
 @pytest.fixture(scope="session")
@@ -143,8 +143,8 @@ def secured(authority: tuple[trustme.CA, str]) -> Callable[[str], ssl.SSLContext
     """What a server of that name encrypts with."""
 
     def context(name: str) -> ssl.SSLContext:
-        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority[0].issue_cert(name).configure_cert(made)
-        return made
+        server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority[0].issue_cert(name).configure_cert(server_context)
+        return server_context
 
     return context

@@ -324,8 +324,8 @@ def test_embeddings_side_by_side() -> None:
     vectors: Script = [Read(), answer(b"[1, 2]")] * 6
     with Server(vectors) as server:
         remote = engine(server.url)
-        found = remote.embed(EmbedRequest(inputs=("a", "b", "c")))
-        assert found.vectors == ((1.0, 2.0),) * 3
+        embeddings = remote.embed(EmbedRequest(inputs=("a", "b", "c")))
+        assert embeddings.vectors == ((1.0, 2.0),) * 3
         assert remote.embed(EmbedRequest(inputs=("a",))).vectors == ((1.0, 2.0),)
         remote.close()
     with Server([Read(), answer(b"[1]")], [Read(), answer(b"", "400 No")], [Read(), answer(b"[1]")]) as server:

@@ -18,6 +18,6 @@ def test_nothing_is_lost_and_memory_is_flat() -> None:
     command = [sys.executable, str(BENCHMARK), "load", "--rounds", ROUNDS, "--tokens", TOKENS]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert run.returncode == 0, run.stderr
-    memory = [float(found) for found in re.findall(r"([\d.]+) MB", run.stdout)]
+    memory = [float(number) for number in re.findall(r"([\d.]+) MB", run.stdout)]
     assert len(memory) == int(ROUNDS)
-    assert memory[-1] < memory[1] + 24  # the first round fills pools; a kept answer of each stream would be more
+    assert memory[-1] < memory[1] + 24  # the first round fills pools; an answer of each stream that stays would be more
