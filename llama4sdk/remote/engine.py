@@ -152,6 +152,8 @@ class RemoteEngine(Engine):
         """Close every connection; streams still open end with StreamClosedError."""
         self._closed.set()
         for loop, transport in list(self._transports.items()):
+            if self._loop_thread.owns(loop):
+                continue  # it closes its connections at its end; a task that did would be cancelled there
             with suppress(RuntimeError):  # the loop is closed, and its connections with it
                 loop.call_soon_threadsafe(transport.close_soon)
         self._loop_thread.close()

@@ -85,10 +85,14 @@ class LoopThread:
 
         The thread keeps a reference to it, so that connections are closed also where the owner was garbage-collected.
         """
-        if loop is not self._loop:
+        if not self.owns(loop):
             return False
         self._closers.append(closer)
         return True
+
+    def owns(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether a loop runs in this thread."""
+        return loop is self._loop
 
     def run(self, work: Callable[[Mailbox[Any]], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine there, and wait for its result."""

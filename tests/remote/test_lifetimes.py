@@ -19,6 +19,7 @@ import trustme
 from llama4sdk.errors import Llama4Error, StreamClosedError
 from llama4sdk.events import Event, Finish, TextDelta
 from llama4sdk.remote.engine import RemoteEngine
+from llama4sdk.remote.transport import Transport
 from llama4sdk.requests import EmbedRequest, Request
 from tests.remote.conftest import sockets
 from tests.remote.server import Hold, Pause, Read, Script, Server, Step, answer, chunked
@@ -67,6 +68,19 @@ def test_closing_wakes_a_thread(name: str) -> None:
         reader.join(10)
         assert not reader.is_alive()
     assert [type(error) for error in caught] == [StreamClosedError]
+
+
+def test_the_engines_thread_closes_its_connections_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task of its loop would be cancelled at the thread's end, maybe after the first of several connections."""
+    tasks: list[Transport] = []
+    monkeypatch.setattr(Transport, "close_soon", lambda transport: tasks.append(transport))
+    before = sockets()
+    with Server(GOOD) as server:
+        remote = engine(server.url)
+        list(remote.stream(REQUEST))
+        remote.close()
+    assert tasks == []
+    assert sockets() <= before
 
 
 @pytest.mark.parametrize("name", BLOCKED)
