@@ -35,7 +35,7 @@ def written(
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid(domain, version)]
     file = folder / "model.onnx"
     model = helper.make_model(graph, opset_imports=opsets, ir_version=ir)
-    onnx.save(model, file, save_as_external_data=weights is not None, buffer_device="w.bin", size_threshold=1024)
+    onnx.save(model, file, save_as_external_data=weights is not None, location="w.bin", size_threshold=1024)
     return file
 
 

@@ -103,7 +103,8 @@ def test_random_networks_equal_the_native_engine(
         pixels = random_tiles(ours, tiles)
         features = ours.encode(pixels)
         assert features.shape == (tiles * ours.config.tokens_per_tile, 32)
-        assert_near(features, expected_features(checkpoint, pixels))
+        # some sizes make features far smaller than the states they are made of, by whose scale they are rounded
+        np.testing.assert_allclose(features, expected_features(checkpoint, pixels), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
