@@ -36,7 +36,7 @@ class BedrockBackend(Backend):
     def offer(self, need: Need, hardware: Hardware) -> Offer | Unavailable:
         """Offer a model where a region and credentials are configured. Opens no connection."""
         if need.device is not None or need.quantization is not None:
-            return Unavailable(reason="where and in how many bits AWS runs a model is not for us to choose.")
+            return Unavailable(reason="AWS decides on the devices and the quantization of its models.")
         name = need.model or DEFAULT_MODEL
         if (retirement := find_retirement(self.name, name)) is not None:
             return retirement

@@ -42,7 +42,7 @@ class SageMakerBackend(Backend):
     def offer(self, need: Need, hardware: Hardware) -> Offer | Unavailable:
         """Offer an endpoint where its name, a region and credentials are configured. Opens no connection."""
         if need.device is not None or need.quantization is not None:
-            return Unavailable(reason="where and in how many bits the endpoint runs its model was chosen with it.")
+            return Unavailable(reason="the endpoint's deployment decides on its devices and quantization.")
         endpoint = need.endpoint or Endpoint()
         try:
             options = _options(endpoint)

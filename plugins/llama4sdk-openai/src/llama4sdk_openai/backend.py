@@ -58,7 +58,7 @@ class OpenAIProtocolBackend(Backend):
             return Unavailable(reason=f"it runs elsewhere, not on '{need.device}'.", fix="Leave device= out.")
         if need.quantization is not None:
             return Unavailable(
-                reason=f"how weights are held there is not for us to choose; {need.quantization} was asked.",
+                reason=f"the endpoint decides how its weights are stored; {need.quantization} cannot be requested.",
                 fix="Leave quantization= out.",
             )
         model = self._find_model(need.model, need.endpoint or Endpoint())
@@ -80,8 +80,7 @@ class OpenAIProtocolBackend(Backend):
             capabilities=capabilities,
             reason=f"{model.source} it accepts {context_length} tokens"
             if model.context_length
-            else f"nobody says how much it accepts, so {context_length} tokens are assumed and the endpoint has the "
-            "last word",
+            else f"its context length is not known, so {context_length} tokens are assumed",
         )
 
     def load(self, plan: Plan, *, progress: Progress | None = None) -> Engine:
@@ -123,7 +122,7 @@ class OpenAIProtocolBackend(Backend):
         name = endpoints.id_for(self.name, model)
         if name is None:
             fix = "Pass the name it has there, or a repository's, as model=."
-            return Unavailable(reason=f"nobody has said what it calls '{model}'.", fix=fix)
+            return Unavailable(reason=f"its name for '{model}' is not known.", fix=fix)
         return _listed_model(name, options, endpoints.find(self.name, name))
 
     def _find_on_server(
