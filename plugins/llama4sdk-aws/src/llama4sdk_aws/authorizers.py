@@ -9,8 +9,6 @@ from typing import Final, NamedTuple
 
 from llama4sdk.remote.dialect import Call, Head
 
-__all__ = ["Authorizer", "AwsKeys", "BearerAuthorizer"]
-
 AWS_KEYS: Final = re.compile(r"([A-Z0-9]{16,128}):([^:\s]+)(?::([^:\s]+))?")
 
 

@@ -11,8 +11,6 @@ from llama4sdk.remote.dialect import Call, Dialect, Head
 from llama4sdk_aws.authorizers import Authorizer
 from llama4sdk_aws.aws_errors import ErrorReport, find_remedy, make_error, parse_answer
 
-__all__ = ["AwsDialect"]
-
 
 class AwsDialect(Dialect):
     """One model of one service."""

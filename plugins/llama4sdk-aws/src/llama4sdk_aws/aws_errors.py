@@ -24,17 +24,6 @@ from llama4sdk.remote import status_errors
 from llama4sdk.remote.dialect import Head
 from llama4sdk_aws.frames import Frame
 
-__all__ = [
-    "ErrorFactory",
-    "ErrorReport",
-    "counting_error",
-    "event_frames",
-    "find_remedy",
-    "make_error",
-    "parse_answer",
-    "parse_frame",
-]
-
 TOO_LONG: Final = re.compile(
     r"maximum context length|too many input tokens|(input|prompt) is too long|too long for (the )?requested model"
     r"|exceeds? the (model.s )?(maximum )?context|context window",

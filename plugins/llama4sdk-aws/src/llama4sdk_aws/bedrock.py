@@ -19,8 +19,6 @@ from llama4sdk_aws.environment import Service
 from llama4sdk_aws.models import LLAMA4_REGIONS
 from llama4sdk_aws.options import BedrockOptions
 
-__all__ = ["BedrockBackend"]
-
 SERVICE: Final = Service("bedrock", "BEDROCK_RUNTIME", *["bedrock-runtime{fips}.{region}"] * 2)
 DEFAULT_MODEL: Final = "scout"
 

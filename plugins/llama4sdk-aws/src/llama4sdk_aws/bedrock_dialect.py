@@ -27,8 +27,6 @@ from llama4sdk_aws.invoke import InvokeReader, InvokeStreamReader, invoke_body, 
 from llama4sdk_aws.models import base_id, find_model, invocation_id, model_family, profile_prefix
 from llama4sdk_aws.options import BedrockOptions
 
-__all__ = ["BedrockDialect", "BedrockEngine"]
-
 #: Remedies that follow from the model: later requests begin with them.
 MODEL_REMEDIES: Final = frozenset({"unary", "unary-tools", "stops", "profile"})
 

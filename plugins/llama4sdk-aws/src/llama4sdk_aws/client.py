@@ -12,8 +12,6 @@ from llama4sdk_aws.authorizers import Authorizer, AwsKeys, BearerAuthorizer
 from llama4sdk_aws.environment import Service
 from llama4sdk_aws.options import AwsOptions
 
-__all__ = ["AwsTarget", "make_authorizer", "resolve_target"]
-
 API_KEY_VARIABLE: Final = "AWS_BEARER_TOKEN_BEDROCK"
 
 

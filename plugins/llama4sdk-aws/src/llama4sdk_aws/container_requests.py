@@ -12,8 +12,6 @@ from pydantic import JsonValue
 from llama4sdk.remote.chat_messages import chat_messages, function_tool
 from llama4sdk.requests import Request, SamplingParams
 
-__all__ = ["SAMPLING_BY_CONTAINER", "container_body"]
-
 Body = dict[str, JsonValue]
 
 #: The sampling options that each kind of container honours in all of its forms.

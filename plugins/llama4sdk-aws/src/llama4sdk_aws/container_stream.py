@@ -17,8 +17,6 @@ from llama4sdk_aws.aws_errors import ErrorFactory, event_frames
 from llama4sdk_aws.converse_stream import TextUntilStop, incomplete_answer
 from llama4sdk_aws.frames import FrameDecoder
 
-__all__ = ["ContainerErrorFactory", "ContainerReader"]
-
 #: Makes the error of a container that answered with this status and body.
 ContainerErrorFactory: TypeAlias = Callable[[int, bytes], Llama4Error]
 

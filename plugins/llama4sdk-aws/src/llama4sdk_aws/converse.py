@@ -16,8 +16,6 @@ from llama4sdk.requests import Request, Tool
 from llama4sdk_aws.images import MAX_IMAGES, image_block
 from llama4sdk_aws.options import BedrockOptions
 
-__all__ = ["check_sampling", "converse_body", "counting_body", "has_tools"]
-
 Block = dict[str, JsonValue]
 
 TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")

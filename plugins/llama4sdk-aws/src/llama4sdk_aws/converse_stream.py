@@ -15,15 +15,6 @@ from llama4sdk.remote.json_fields import as_object, as_objects, token_count
 from llama4sdk_aws.aws_errors import ErrorFactory, event_frames
 from llama4sdk_aws.frames import Frame, FrameDecoder
 
-__all__ = [
-    "ConverseReader",
-    "ConverseStreamReader",
-    "TextUntilStop",
-    "WholeBodyReader",
-    "decode_answer",
-    "incomplete_answer",
-]
-
 CONVERSE_FINISH_REASONS: Final[dict[str, FinishReason]] = {
     "end_turn": "stop",
     "stop_sequence": "stop",

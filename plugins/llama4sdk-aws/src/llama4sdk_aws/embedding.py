@@ -17,8 +17,6 @@ from llama4sdk_aws.converse_stream import decode_answer
 from llama4sdk_aws.models import ModelFamily
 from llama4sdk_aws.options import BedrockOptions
 
-__all__ = ["embed_bodies", "parse_embeddings"]
-
 MAX_COHERE_TEXTS: Final = 96
 
 Body = dict[str, JsonValue]

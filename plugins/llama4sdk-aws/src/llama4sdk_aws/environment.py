@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["Service", "configured_url", "default_url", "find_region", "has_credentials", "profile_name"]
-
 REGION_IN_HOST: Final = re.compile(
     r"\.([a-z]{2}(?:-[a-z]+)+-\d)\.(?:vpce\.)?(?:amazonaws\.com|api\.aws|api\.amazonwebservices\.com)"
 )

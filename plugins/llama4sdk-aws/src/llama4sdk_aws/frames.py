@@ -10,8 +10,6 @@ from botocore.eventstream import EventStreamBuffer, ParserError
 
 from llama4sdk.errors import APIConnectionError, StreamInterruptedError
 
-__all__ = ["Frame", "FrameDecoder"]
-
 
 class Frame(NamedTuple):
     """A frame: ``kind`` is ``event``, ``exception`` or ``error``, ``name`` its type or code.

@@ -12,8 +12,6 @@ from llama4sdk.errors import InvalidRequestError
 from llama4sdk.messages import ImagePart
 from llama4sdk.remote.data_urls import image_format
 
-__all__ = ["MAX_IMAGES", "image_block"]
-
 MAX_IMAGE_BYTES: Final = int(3.75 * 2**20)
 MAX_SIDE_PIXELS: Final = 8000
 #: In one message.

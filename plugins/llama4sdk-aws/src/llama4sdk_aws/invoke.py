@@ -20,8 +20,6 @@ from llama4sdk_aws.converse_stream import TextUntilStop, WholeBodyReader, decode
 from llama4sdk_aws.frames import FrameDecoder
 from llama4sdk_aws.options import BedrockOptions
 
-__all__ = ["InvokeReader", "InvokeStreamReader", "invoke_body", "invoke_headers"]
-
 
 def invoke_body(request: Request, max_output_tokens: int | None) -> dict[str, JsonValue]:
     """Return the body. Without ``max_tokens`` it allows ``max_output_tokens``: Bedrock's own default is 512."""

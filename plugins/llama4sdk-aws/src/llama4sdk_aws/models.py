@@ -7,18 +7,6 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from llama4sdk.catalog import endpoints
 
-__all__ = [
-    "LLAMA4_REGIONS",
-    "BedrockModel",
-    "ModelFamily",
-    "base_id",
-    "find_model",
-    "invocation_id",
-    "is_model_id",
-    "model_family",
-    "profile_prefix",
-]
-
 #: Regions that serve Llama 4; checked on 2026-11-21.
 LLAMA4_REGIONS: Final = ("us-east-1", "us-east-2", "us-west-1", "us-west-2")
 

@@ -6,8 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-__all__ = ["AwsOptions", "BedrockOptions", "SageMakerOptions"]
-
 
 class AwsOptions(BaseModel):
     """Region, address and credentials."""

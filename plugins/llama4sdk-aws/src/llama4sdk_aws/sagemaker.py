@@ -19,8 +19,6 @@ from llama4sdk_aws.container_requests import SAMPLING_BY_CONTAINER
 from llama4sdk_aws.environment import Service
 from llama4sdk_aws.options import SageMakerOptions
 
-__all__ = ["SageMakerBackend"]
-
 SERVICE: Final = Service(
     "sagemaker",
     "SAGEMAKER_RUNTIME",

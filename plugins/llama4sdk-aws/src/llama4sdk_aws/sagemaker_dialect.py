@@ -18,8 +18,6 @@ from llama4sdk_aws.container_requests import container_body
 from llama4sdk_aws.container_stream import ContainerReader
 from llama4sdk_aws.options import SageMakerOptions
 
-__all__ = ["SageMakerDialect"]
-
 HEADER_PREFIX: Final = "X-Amzn-SageMaker-"
 
 

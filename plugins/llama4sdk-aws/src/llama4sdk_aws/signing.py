@@ -22,8 +22,6 @@ from llama4sdk.errors import APIConnectionError, AuthenticationError, Configurat
 from llama4sdk.remote.dialect import Call, Head
 from llama4sdk_aws.authorizers import Authorizer, AwsKeys
 
-__all__ = ["Signer"]
-
 #: Within this time, requests that were refused with the same credentials replace them only once.
 FORGET_INTERVAL_SECONDS: Final = 5.0
 

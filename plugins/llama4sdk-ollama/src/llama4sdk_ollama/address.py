@@ -14,8 +14,6 @@ from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import ConfigurationError
 from llama4sdk.remote.endpoint_options import parse_endpoint_options
 
-__all__ = ["BACKEND", "OllamaOptions", "parse_host", "parse_options", "server_headers", "server_url"]
-
 BACKEND: Final = "ollama"
 DEFAULT_PORT: Final = 11434
 CLOUD_HOST: Final = "ollama.com"

@@ -21,8 +21,6 @@ from llama4sdk_ollama.http_calls import api_engine
 from llama4sdk_ollama.model_names import find_model, library_tag, pull_hint
 from llama4sdk_ollama.server import ModelDetails, ServerModel, ServerState, inspect_server, show_model
 
-__all__ = ["OllamaBackend"]
-
 #: Tokens of context where nothing says more.
 DEFAULT_CONTEXT_LENGTH: Final = 8192
 

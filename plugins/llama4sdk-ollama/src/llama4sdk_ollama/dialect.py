@@ -36,8 +36,6 @@ from llama4sdk_ollama.model_names import pull_hint
 from llama4sdk_ollama.reader import OllamaReader
 from llama4sdk_ollama.token_bounds import min_prompt_tokens, min_text_tokens
 
-__all__ = ["OllamaDialect"]
-
 #: The SDK's names of sampling options and Ollama's.
 OPTION_NAMES: Final = {
     "temperature": "temperature",

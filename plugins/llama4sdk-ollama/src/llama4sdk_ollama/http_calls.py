@@ -17,8 +17,6 @@ from llama4sdk.remote.status_errors import status_error
 from llama4sdk.requests import Request
 from llama4sdk_ollama.address import BACKEND, server_headers, server_url
 
-__all__ = ["OllamaApi", "api_engine"]
-
 
 class OllamaApi(Dialect):
     """The API at one address; subclasses answer requests."""

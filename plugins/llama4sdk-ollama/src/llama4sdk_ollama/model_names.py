@@ -9,8 +9,6 @@ from typing import Final
 from llama4sdk.catalog import models as catalog
 from llama4sdk_ollama.server import ServerModel
 
-__all__ = ["find_model", "library_tag", "pull_hint"]
-
 #: Names in Ollama's library.
 LIBRARY_TAGS: Final = {catalog.SCOUT.name: "llama4:scout", catalog.MAVERICK.name: "llama4:maverick"}
 

@@ -16,8 +16,6 @@ from llama4sdk_ollama.http_calls import OllamaApi, api_engine
 from llama4sdk_ollama.model_names import library_tag
 from llama4sdk_ollama.reader import decode_line
 
-__all__ = ["pull"]
-
 RESUME_HINT: Final = "Pull again: what was fetched is kept by the server."
 
 

@@ -15,8 +15,6 @@ from llama4sdk.remote.sse import LineDecoder
 from llama4sdk.remote.status_errors import TOO_LONG, context_length_error, parse_error_body
 from llama4sdk_ollama.address import BACKEND
 
-__all__ = ["OllamaReader", "decode_line"]
-
 #: Tokens that a server may read less than the lower bound: templates drop blanks and earlier reasoning.
 MISSING_TOKENS_ALLOWED: Final = 16
 

@@ -16,8 +16,6 @@ from llama4sdk.remote.json_fields import as_object, as_objects, decode_object, t
 from llama4sdk_ollama.address import BACKEND
 from llama4sdk_ollama.http_calls import OllamaApi, api_engine
 
-__all__ = ["ModelDetails", "ServerModel", "ServerState", "inspect_server", "show_model"]
-
 MAX_SECONDS_PER_CALL: Final = 1.0
 
 

@@ -12,8 +12,6 @@ from typing import Final
 
 from llama4sdk.requests import Request
 
-__all__ = ["min_prompt_tokens", "min_text_tokens"]
-
 PUNCTUATION: Final = r"!-/:-@\[-`{-~"
 
 #: Chinese, Japanese and Korean characters, of which a token has few.

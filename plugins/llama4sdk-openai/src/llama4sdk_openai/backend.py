@@ -23,8 +23,6 @@ from llama4sdk_openai.profiles import Profile, load_profiles
 if TYPE_CHECKING:
     from llama4sdk.catalog.endpoint_tables import Listing
 
-__all__ = ["ASSUMED_CONTEXT_LENGTH", "OpenAIProtocolBackend"]
-
 #: Tokens that are planned with where nobody says how many an endpoint accepts; it refuses what is too long itself.
 ASSUMED_CONTEXT_LENGTH: Final = 131_072
 

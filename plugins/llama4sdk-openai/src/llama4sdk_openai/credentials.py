@@ -16,8 +16,6 @@ from llama4sdk.endpoint import Endpoint
 from llama4sdk_openai.options import Options
 from llama4sdk_openai.profiles import Profile
 
-__all__ = ["ResolvedEndpoint", "resolve_endpoint"]
-
 #: The region of Vertex AI that serves Llama 4.
 DEFAULT_VERTEX_LOCATION: Final = "us-east5"
 

@@ -25,8 +25,6 @@ from llama4sdk_openai.profiles import Profile
 from llama4sdk_openai.requests import Target, chat_body, completion_body, message_fields, tool_fields
 from llama4sdk_openai.responses import ChatReader
 
-__all__ = ["OpenAIDialect"]
-
 STREAMS_REFUSED: Final = re.compile(
     r"stream\w*\b.{0,40}\bnot (be )?(supported|allowed|available)|does ?n.t support stream", re.IGNORECASE
 )

@@ -21,8 +21,6 @@ from llama4sdk_openai.credentials import ResolvedEndpoint
 from llama4sdk_openai.options import Options
 from llama4sdk_openai.profiles import Profile
 
-__all__ = ["ServerModels", "discover_models"]
-
 MAX_SECONDS: Final = 1.0
 
 #: Larger numbers mean that there is no limit.

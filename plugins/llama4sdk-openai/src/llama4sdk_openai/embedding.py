@@ -19,8 +19,6 @@ from llama4sdk.requests import EmbedRequest
 from llama4sdk.results import Embeddings
 from llama4sdk_openai.profiles import Profile
 
-__all__ = ["embed_bodies", "parse_embeddings"]
-
 MAX_INPUTS_PER_CALL: Final = 64
 
 Vector = Sequence[float]

@@ -7,8 +7,6 @@ from typing import Any, Final
 
 from llama4sdk.errors import AuthenticationError
 
-__all__ = ["GoogleTokens"]
-
 SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 
 

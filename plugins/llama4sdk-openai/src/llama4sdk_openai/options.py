@@ -12,8 +12,6 @@ from llama4sdk.errors import ConfigurationError
 from llama4sdk.remote.endpoint_options import parse_endpoint_options
 from llama4sdk_openai.profiles import COMMON_OPTIONS, Profile
 
-__all__ = ["Options", "parse_options"]
-
 Identifier = Annotated[str, Field(pattern=r"^[\w.:@/-]+$")]
 
 #: Fields of a request that only the SDK sets.

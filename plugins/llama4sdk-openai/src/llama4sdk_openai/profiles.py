@@ -12,8 +12,6 @@ from pydantic import Field, JsonValue
 from llama4sdk._values import Value
 from llama4sdk.capabilities import Capabilities, Feature
 
-__all__ = ["COMMON_OPTIONS", "ConstraintField", "Profile", "load_profiles"]
-
 ConstraintKind = Literal["json_schema", "regex", "grammar"]
 
 #: Where in a request a constraint stands, and in which notation.

@@ -16,8 +16,6 @@ from llama4sdk_openai.options import Options
 from llama4sdk_openai.profiles import Profile
 from llama4sdk_openai.structured_output import constraint_fields
 
-__all__ = ["Target", "chat_body", "completion_body", "message_fields", "tool_fields"]
-
 Body = dict[str, JsonValue]
 
 SAMPLING_OPTIONS: Final = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")

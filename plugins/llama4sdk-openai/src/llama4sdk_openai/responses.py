@@ -23,8 +23,6 @@ from llama4sdk.remote.status_errors import status_error
 from llama4sdk.remote.tool_call_fragments import ToolCallAssembler
 from llama4sdk_openai.profiles import Profile
 
-__all__ = ["ChatReader"]
-
 #: HTTP statuses of errors within an answer that name none, by words in their type.
 STATUS_BY_ERROR_TYPE: Final = (
     ("rate_limit", 429),

@@ -11,8 +11,6 @@ from llama4sdk.constraints import Constraint, Grammar, JsonSchema, Regex
 from llama4sdk.errors import UnsupportedFeatureError
 from llama4sdk_openai.profiles import ConstraintField, Profile
 
-__all__ = ["constraint_fields"]
-
 Body = dict[str, JsonValue]
 
 
