@@ -20,8 +20,6 @@ from llama4sdk.remote.deadlines import Deadlines
 from llama4sdk.remote.redaction import conceal
 from llama4sdk.remote.retry import CircuitBreaker, TokenBucket, delay
 
-__all__ = ["AttemptLoop", "EndpointHealth"]
-
 
 class EndpointHealth:
     """The health of an endpoint, shared by all requests of one engine."""

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
-__all__ = ["Body"]
-
 #: Bytes that may wait to be read before the server is held back.
 MAX_WAITING_BYTES: Final = 2**18
 

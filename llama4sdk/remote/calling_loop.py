@@ -7,8 +7,6 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final, ParamSpec, TypeVar
 
-__all__ = ["calling_loop", "run_in_thread"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

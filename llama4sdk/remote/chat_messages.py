@@ -15,8 +15,6 @@ from llama4sdk.remote.data_urls import data_url
 from llama4sdk.remote.json_fields import as_object, token_count
 from llama4sdk.requests import Tool
 
-__all__ = ["FINISH_REASONS", "chat_messages", "function_tool", "parse_usage"]
-
 Body = dict[str, JsonValue]
 
 #: Servers' words for the end of an answer.

@@ -19,8 +19,6 @@ from llama4sdk.remote.tls_and_proxy import TrustStore, proxy_for
 if TYPE_CHECKING:
     from llama4sdk.endpoint import HttpClient
 
-__all__ = ["Clients", "HttpSender"]
-
 #: Seconds after which an idle connection is not used again.
 MAX_IDLE_SECONDS: Final = 30.0
 

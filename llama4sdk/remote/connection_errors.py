@@ -13,8 +13,6 @@ import httpx
 from llama4sdk.errors import APIConnectionError, APITimeoutError, ConfigurationError, Llama4Error
 from llama4sdk.remote.deadlines import Phase
 
-__all__ = ["connection_error", "is_disconnect", "status_response", "transport_errors"]
-
 TIMEOUT_MESSAGES: Final[dict[Phase, tuple[str, str]]] = {
     "connect": ("'{}' could not be connected to in time", "Check the address, or raise Timeouts(connect=...)."),
     "first_byte": ("'{}' did not begin to answer in time", "Raise Timeouts(first_byte=...), or stream the answer."),

@@ -7,8 +7,6 @@ import base64
 from llama4sdk.errors import InvalidRequestError
 from llama4sdk.messages import ImagePart
 
-__all__ = ["data_url", "image_format"]
-
 
 def image_format(data: bytes) -> str | None:
     """Return ``png``, ``jpeg``, ``gif`` or ``webp`` by the first bytes, else ``None``."""

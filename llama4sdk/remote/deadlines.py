@@ -14,8 +14,6 @@ from typing import Final, Literal, Self, TypeAlias
 
 from llama4sdk.endpoint import Timeouts
 
-__all__ = ["Deadlines", "Phase", "Wait", "WaitGroup"]
-
 Phase: TypeAlias = Literal["connect", "first_byte", "between", "total"]
 
 #: Seconds that stand for "no limit".

@@ -9,8 +9,6 @@ from typing import Final, Self
 from llama4sdk.errors import APIError
 from llama4sdk.remote.dialect import Head
 
-__all__ = ["MAX_PIECE_BYTES", "Decompressor"]
-
 #: Bytes that come out at once, however many went in: a kilobyte can hold a megabyte.
 MAX_PIECE_BYTES: Final = 2**20
 

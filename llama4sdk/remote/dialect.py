@@ -12,8 +12,6 @@ from llama4sdk.events import Event
 from llama4sdk.requests import EmbedRequest, Request
 from llama4sdk.results import Embeddings
 
-__all__ = ["Call", "Dialect", "Head", "Reader"]
-
 
 @dataclass(frozen=True, slots=True)
 class Call:

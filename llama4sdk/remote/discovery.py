@@ -10,8 +10,6 @@ from typing import Generic, TypeVar
 from llama4sdk.endpoint import Endpoint, RetryPolicy, Timeouts
 from llama4sdk.errors import Llama4Error
 
-__all__ = ["RecentAnswers", "impatient"]
-
 T = TypeVar("T")
 
 

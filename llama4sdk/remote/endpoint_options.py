@@ -10,8 +10,6 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from llama4sdk._text import nearest
 from llama4sdk.errors import ConfigurationError, UnknownOptionError
 
-__all__ = ["parse_endpoint_options"]
-
 OptionsModel = TypeVar("OptionsModel", bound=BaseModel)
 
 

@@ -23,8 +23,6 @@ from llama4sdk.remote.transport import Reply, Transport
 from llama4sdk.requests import EmbedRequest, Request
 from llama4sdk.results import Embeddings
 
-__all__ = ["RemoteEngine"]
-
 logger = logging.getLogger("llama4sdk")
 
 #: Calls that one ``embed`` has under way.

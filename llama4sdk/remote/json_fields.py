@@ -11,8 +11,6 @@ from pydantic_core import from_json
 
 from llama4sdk.errors import InvalidRequestError
 
-__all__ = ["as_object", "as_objects", "decode_object", "encode_json", "token_count"]
-
 
 def as_object(value: object) -> dict[str, Any]:
     """Return the value where it is an object, else an empty one."""

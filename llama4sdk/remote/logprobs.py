@@ -8,8 +8,6 @@ from typing import Any, Final
 
 from llama4sdk.events import TokenLogprob, TopLogprob
 
-__all__ = ["parse_logprobs"]
-
 #: Stands for the logarithm of zero, for which servers send null: JSON has no number for it.
 ZERO_PROBABILITY_LOGPROB: Final = -9999.0
 

@@ -13,8 +13,6 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from llama4sdk.errors import StreamClosedError
 
-__all__ = ["LoopThread", "Mailbox"]
-
 T = TypeVar("T")
 
 Closer: TypeAlias = Callable[[], Coroutine[Any, Any, None]]

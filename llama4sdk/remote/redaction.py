@@ -9,8 +9,6 @@ from html import escape
 from typing import Final
 from urllib.parse import quote, quote_plus
 
-__all__ = ["conceal"]
-
 REPLACEMENT: Final = "[hidden]"
 
 #: Characters of the shortest text that is taken for a secret: hiding less would only garble the words around it.

@@ -10,8 +10,6 @@ from llama4sdk.catalog.endpoints import alternatives, describe_end, find
 if TYPE_CHECKING:
     from llama4sdk.backend import Unavailable
 
-__all__ = ["find_retirement"]
-
 
 def find_retirement(backend: str, model: str, *, today: date | None = None) -> Unavailable | None:
     """Return the refusal of a model that the endpoint no longer serves; ``None`` for other models.

@@ -19,8 +19,6 @@ from llama4sdk.errors import (
     StreamInterruptedError,
 )
 
-__all__ = ["CircuitBreaker", "TokenBucket", "delay", "is_fault"]
-
 #: Tokens that retries are paid with: each costs some and a success gives one back, so that retries soon stop when an
 #: endpoint is down.
 RETRY_TOKENS: Final = 100

@@ -11,8 +11,6 @@ LINE_OVERHEAD_BYTES: Final = 64
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
-__all__ = ["MAX_LINE_BYTES", "LineDecoder", "SSEDecoder", "ServerSentEvent"]
-
 #: Bytes that a line may have. A whole answer fits; what is longer is no answer.
 MAX_LINE_BYTES: Final = 16 * 2**20
 

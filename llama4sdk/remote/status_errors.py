@@ -33,8 +33,6 @@ from llama4sdk.errors import (
 from llama4sdk.remote.dialect import Head
 from llama4sdk.remote.retired import find_retirement
 
-__all__ = ["TOO_LONG", "ErrorBody", "context_length_error", "parse_error_body", "retry_after", "status_error"]
-
 #: Characters of a server's message that an error repeats.
 MAX_MESSAGE_LENGTH: Final = 500
 

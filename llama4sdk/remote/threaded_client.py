@@ -17,8 +17,6 @@ import httpx
 from llama4sdk.endpoint import Timeouts
 from llama4sdk.remote.connection_errors import status_response
 
-__all__ = ["ThreadedClient"]
-
 T = TypeVar("T")
 
 Job: TypeAlias = tuple[Callable[[], Any], "asyncio.Future[Any]"]

@@ -12,8 +12,6 @@ import httpx
 
 from llama4sdk.errors import ConfigurationError
 
-__all__ = ["TrustStore", "proxy_for"]
-
 
 class TrustStore:
     """The certificates an engine trusts: read once, and only when something is encrypted."""

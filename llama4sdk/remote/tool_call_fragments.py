@@ -11,8 +11,6 @@ from typing import Any
 from llama4sdk.errors import APIError
 from llama4sdk.events import ToolCallDelta
 
-__all__ = ["ToolCallAssembler"]
-
 
 @dataclass(slots=True)
 class _PartialCall:

@@ -30,8 +30,6 @@ from llama4sdk.remote.dialect import Call, Head
 from llama4sdk.remote.threaded_client import raw_body
 from llama4sdk.remote.tls_and_proxy import TrustStore
 
-__all__ = ["MAX_BODY_BYTES", "Reply", "Transport"]
-
 #: Bytes that an answer read whole may have.
 MAX_BODY_BYTES: Final = 64 * 2**20
 

@@ -10,8 +10,6 @@ from llama4sdk.events import Usage
 from llama4sdk.requests import EmbedRequest
 from llama4sdk.results import Embeddings
 
-__all__ = ["checked_embeddings", "embedding_error"]
-
 
 def checked_embeddings(
     request: EmbedRequest, vectors: Iterable[Iterable[float]], usage: Usage, *, model: str, backend: str
