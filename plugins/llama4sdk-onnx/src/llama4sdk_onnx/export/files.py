@@ -126,12 +126,13 @@ def _replace_file(path: Path) -> Iterator[IO[bytes]]:
 
 def _tensor_arrays(tensor: StoredTensor, values: Iterator[Array]) -> Iterator[Array]:
     """The arrays of one tensor. Raises ValueError when they do not make it up."""
-    left = tensor.nbytes
-    while left > 0:
+    remaining = tensor.nbytes
+    while remaining > 0:
         array = next(values, None)
-        if array is None or array.nbytes > left or array.dtype != tensor.dtype:
-            raise ValueError(f"{tensor.name} is given {'nothing' if array is None else array.dtype}, {left} bytes left")
-        left -= array.nbytes
+        if array is None or array.nbytes > remaining or array.dtype != tensor.dtype:
+            dtype = None if array is None else array.dtype
+            raise ValueError(f"{tensor.name} is given {dtype or 'nothing'}, {remaining} bytes left")
+        remaining -= array.nbytes
         yield array
 
 

@@ -69,8 +69,8 @@ class Experts:
         c = self.config
         names = self._names(("gate", "up")), self._names(("down",))
         first, second = (self.plan.matrix_plan("experts", each) for each in names)
-        wanted = MatrixPlan(self.plan.config.format("experts"), keep_codes=False)
-        if wanted.form.scheme.full_precision:
+        default = MatrixPlan(self.plan.config.format("experts"), keep_codes=False)
+        if default.form.scheme.full_precision:
             return first, second
         sides = (first, c.hidden_size), (second, c.expert_size)
         plans = [
@@ -78,7 +78,7 @@ class Experts:
             if not matrix_plan.form.scheme.full_precision
             and not matrix_plan.form.minimum
             and block_size(matrix_plan.form, inputs)
-            else wanted
+            else default
             for matrix_plan, inputs in sides
         ]
         return plans[0], plans[1]
