@@ -15,15 +15,16 @@ from torch import Tensor
 ROUNDINGS = 256
 
 
-def assert_near(actual: Tensor, expected: Tensor, *, roundings: int = ROUNDINGS) -> None:
-    """The numbers differ by no more than so many roundings of the largest of them.
+def assert_near(actual: Tensor, expected: Tensor, *, least_scale: float = 0.0) -> None:
+    """The numbers differ by no more than ``ROUNDINGS`` of the largest of them.
 
-    The unit is the machine epsilon of the less precise of the two types.
+    The unit is the machine epsilon of the less precise of the two types. ``least_scale`` is the size of the numbers
+    that were rounded on the way, where the results may be smaller: of about 1 behind a norm.
     """
     assert actual.shape == expected.shape
     epsilon = max(torch.finfo(tensor.dtype).eps for tensor in (actual, expected))
-    scale = float(expected.abs().max()) if expected.numel() else 0.0
-    torch.testing.assert_close(actual.double(), expected.double(), atol=roundings * epsilon * scale, rtol=0)
+    scale = max(least_scale, float(expected.abs().max()) if expected.numel() else 0.0)
+    torch.testing.assert_close(actual.double(), expected.double(), atol=ROUNDINGS * epsilon * scale, rtol=0)
 
 
 def new_caches(network: TextModel, rows: int, capacity: int) -> list[KVCache]:

@@ -84,4 +84,4 @@ def test_random_vision_networks_equal_metas_code(
     assert ours is not None
     dice = torch.Generator().manual_seed(tiles)
     pixels = torch.randint(0, 256, (tiles, 3, side, side), generator=dice, dtype=torch.uint8)
-    assert_near(ours.encode(pixels), theirs(pixels, tiles * half**2))
+    assert_near(ours.encode(pixels), theirs(pixels, tiles * half**2), least_scale=1.0)
