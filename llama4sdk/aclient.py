@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 from pydantic import JsonValue
 from typing_extensions import TypeVar
 
-from llama4sdk.client import BaseClient
+from llama4sdk.client import BaseClient, ChatArguments, GenerateArguments
 from llama4sdk.constraints import SchemaLike
 from llama4sdk.errors import StreamClosedError
 from llama4sdk.plan import Plan
@@ -52,26 +52,12 @@ class AsyncClient(BaseClient):
 
     @overload
     async def chat(
-        self,
-        messages: MessagesInput,
-        *,
-        tools: Sequence[ToolLike] = (),
-        schema: SchemaLike[T] | None = None,
-        stream: Literal[False] = False,
-        **options: Unpack[ChatOptions],
+        self, messages: MessagesInput, *, stream: Literal[False] = False, **arguments: Unpack[ChatArguments[T]]
     ) -> Completion[T]: ...
-
     @overload
     async def chat(
-        self,
-        messages: MessagesInput,
-        *,
-        tools: Sequence[ToolLike] = (),
-        schema: SchemaLike[T] | None = None,
-        stream: Literal[True],
-        **options: Unpack[ChatOptions],
+        self, messages: MessagesInput, *, stream: Literal[True], **arguments: Unpack[ChatArguments[T]]
     ) -> AsyncStream[T]: ...
-
     async def chat(
         self,
         messages: MessagesInput,
@@ -115,24 +101,12 @@ class AsyncClient(BaseClient):
 
     @overload
     async def generate(
-        self,
-        prompt: str,
-        *,
-        schema: SchemaLike[T] | None = None,
-        stream: Literal[False] = False,
-        **options: Unpack[GenerateOptions],
+        self, prompt: str, *, stream: Literal[False] = False, **arguments: Unpack[GenerateArguments[T]]
     ) -> Completion[T]: ...
-
     @overload
     async def generate(
-        self,
-        prompt: str,
-        *,
-        schema: SchemaLike[T] | None = None,
-        stream: Literal[True],
-        **options: Unpack[GenerateOptions],
+        self, prompt: str, *, stream: Literal[True], **arguments: Unpack[GenerateArguments[T]]
     ) -> AsyncStream[T]: ...
-
     async def generate(
         self,
         prompt: str,

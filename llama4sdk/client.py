@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Self, Unpack, overload
 
 from pydantic import JsonValue
 from typing_extensions import TypeVar
@@ -43,6 +43,18 @@ if TYPE_CHECKING:
 __all__ = ["BaseClient", "Client"]
 
 T = TypeVar("T", default=JsonValue)
+
+
+class GenerateArguments(GenerateOptions, Generic[T], total=False):
+    """The keyword arguments of ``generate``, for its overloads; only ``stream`` is apart."""
+
+    schema: SchemaLike[T] | None
+
+
+class ChatArguments(ChatOptions, GenerateArguments[T], total=False):
+    """Those of ``chat``."""
+
+    tools: Sequence[ToolLike]
 
 
 class BaseClient:
@@ -132,26 +144,12 @@ class Client(BaseClient):
 
     @overload
     def chat(
-        self,
-        messages: MessagesInput,
-        *,
-        tools: Sequence[ToolLike] = (),
-        schema: SchemaLike[T] | None = None,
-        stream: Literal[False] = False,
-        **options: Unpack[ChatOptions],
+        self, messages: MessagesInput, *, stream: Literal[False] = False, **arguments: Unpack[ChatArguments[T]]
     ) -> Completion[T]: ...
-
     @overload
     def chat(
-        self,
-        messages: MessagesInput,
-        *,
-        tools: Sequence[ToolLike] = (),
-        schema: SchemaLike[T] | None = None,
-        stream: Literal[True],
-        **options: Unpack[ChatOptions],
+        self, messages: MessagesInput, *, stream: Literal[True], **arguments: Unpack[ChatArguments[T]]
     ) -> Stream[T]: ...
-
     def chat(
         self,
         messages: MessagesInput,
@@ -210,24 +208,12 @@ class Client(BaseClient):
 
     @overload
     def generate(
-        self,
-        prompt: str,
-        *,
-        schema: SchemaLike[T] | None = None,
-        stream: Literal[False] = False,
-        **options: Unpack[GenerateOptions],
+        self, prompt: str, *, stream: Literal[False] = False, **arguments: Unpack[GenerateArguments[T]]
     ) -> Completion[T]: ...
-
     @overload
     def generate(
-        self,
-        prompt: str,
-        *,
-        schema: SchemaLike[T] | None = None,
-        stream: Literal[True],
-        **options: Unpack[GenerateOptions],
+        self, prompt: str, *, stream: Literal[True], **arguments: Unpack[GenerateArguments[T]]
     ) -> Stream[T]: ...
-
     def generate(
         self,
         prompt: str,

@@ -155,6 +155,9 @@ class UnsupportedFeatureError(Llama4Error):
 class ClientClosedError(Llama4Error, RuntimeError):
     """The client was closed before this call."""
 
+    def __init__(self, message: str = "This client is closed.", *, hint: str | None = "Make a new Client.") -> None:
+        super().__init__(message, hint=hint)
+
 
 class PluginError(Llama4Error):
     """A plugin is faulty; the message names it and its distribution."""
@@ -235,8 +238,6 @@ class CheckpointError(ModelLoadError):
 class WeightsNotFoundError(BackendError, FileNotFoundError):
     """The weights are not on this machine; the hint is the command that fetches them."""
 
-    __str__ = Llama4Error.__str__  # OSError.__str__ would print errno fields
-
 
 class DeviceMemoryError(BackendError, MemoryError):
     """The device ran out of memory while loading or running; ``need`` and ``have`` are bytes, where they are known."""
@@ -252,13 +253,9 @@ class DeviceMemoryError(BackendError, MemoryError):
 class DownloadError(Llama4Error, OSError):
     """A download failed; no incomplete file has the final name."""
 
-    __str__ = Llama4Error.__str__
-
 
 class ExportError(Llama4Error, OSError):
     """An export could not be written, or computes other values; its complete files stay for the next try."""
-
-    __str__ = Llama4Error.__str__
 
 
 class APIError(Llama4Error):
@@ -291,8 +288,6 @@ class APIError(Llama4Error):
 class APIConnectionError(APIError, ConnectionError):
     """The endpoint could not be reached, or the connection broke."""
 
-    __str__ = Llama4Error.__str__
-
 
 class APITimeoutError(APIError, TimeoutError):
     """The endpoint did not answer in time.
@@ -313,8 +308,6 @@ class APITimeoutError(APIError, TimeoutError):
     ) -> None:
         super().__init__(message, backend=backend, status=status, request_id=request_id, retryable=retryable, hint=hint)
         self.phase = phase
-
-    __str__ = Llama4Error.__str__
 
 
 class AuthenticationError(APIError):
@@ -371,8 +364,6 @@ class BatchFileError(Llama4Error, OSError):
     def __init__(self, message: str, *, items: Sequence[BatchItemView] = (), hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.items = tuple(items)
-
-    __str__ = Llama4Error.__str__
 
 
 class ToolLimitError(Llama4Error):

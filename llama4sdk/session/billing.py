@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Self
 from llama4sdk.errors import APITimeoutError, ConfigurationError
 from llama4sdk.events import Attempt, Event, Finish, Usage
 from llama4sdk.requests import Request
-from llama4sdk.session.pricing import Price, price_of
+from llama4sdk.session.pricing import price_of
 from llama4sdk.session.token_bounds import max_prompt_tokens
 from llama4sdk.streams import aclosing_events, closing_events
 
@@ -36,22 +36,24 @@ class CostMeter:
     """
 
     def __init__(
-        self,
-        budget: Budget,
-        price: Price | None,
-        request: Request | EmbedRequest,
-        *,
-        context_length: int,
-        max_billed_attempts: int,
+        self, plan: Plan, request: Request | EmbedRequest, policy: Policy, budget: Budget, *, max_billed_attempts: int
     ) -> None:
-        """``max_billed_attempts`` is how many answers the endpoint may make, and bill, for this request."""
+        """``max_billed_attempts`` is how many answers the endpoint may make, and bill, for this request.
+
+        Raises ConfigurationError where the cost is limited and the price is not known.
+        """
         self._budget = budget
-        self._price = price
+        self._price = price_of(plan, policy)
         self._request = request
-        self._context_length = context_length
+        self._context_length = plan.context_length
         self._max_billed_attempts = max_billed_attempts
         self._answered = False
         self._reservation: Reservation
+        if self._price is None and budget.limit is not None:
+            raise ConfigurationError(
+                f"What '{plan.model}' costs on '{plan.backend}' is not known, so that max_cost cannot be kept.",
+                hint=UNKNOWN_PRICE_HINT % plan.backend,
+            )
 
     def __enter__(self) -> Self:
         self._reservation = self._reserve()
@@ -101,35 +103,14 @@ class CostMeter:
         price, context = self._price, self._context_length
         if price is None or self._budget.limit is None:
             return self._budget.reserve(0.0)
-        limits = [_max_answer_tokens(self._request), price.output_limit, context]
+        longest = self._request.sampling.max_tokens if isinstance(self._request, Request) else 0
+        limits = [longest, price.output_limit, context]
         answer_tokens = min(limit for limit in limits if limit is not None)
         prompt_tokens = min(max_prompt_tokens(self._request), context)
         prompt_cost = self._max_billed_attempts * price.cost(prompt_tokens, 0)
         token_cost = self._max_billed_attempts * price.cost(0, 1)
         amount = prompt_cost + token_cost * answer_tokens
         return self._budget.reserve(amount, prompt_cost=prompt_cost, token_cost=token_cost)
-
-
-def cost_meter(
-    plan: Plan, request: Request | EmbedRequest, policy: Policy, budget: Budget, *, max_billed_attempts: int
-) -> CostMeter:
-    """A meter for a request to the plan's endpoint.
-
-    Raises ConfigurationError where the cost is limited and the price is not known.
-    """
-    price = price_of(plan, policy)
-    if price is None and budget.limit is not None:
-        raise ConfigurationError(
-            f"What '{plan.model}' costs on '{plan.backend}' is not known, so that max_cost cannot be kept.",
-            hint=UNKNOWN_PRICE_HINT % plan.backend,
-        )
-    return CostMeter(
-        budget, price, request, context_length=plan.context_length, max_billed_attempts=max_billed_attempts
-    )
-
-
-def _max_answer_tokens(request: Request | EmbedRequest) -> int | None:
-    return request.sampling.max_tokens if isinstance(request, Request) else 0
 
 
 def _may_be_billed(error: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""A model on one backend: planned once, loaded once, closed once. Thread-safe."""
+"""A client's deployments: a model on one backend each, planned once, loaded once, closed once. Thread-safe."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from llama4sdk._text import error_text, nearest
 from llama4sdk.errors import (
     BackendError,
     ClientClosedError,
+    ConfigurationError,
     DeviceMemoryError,
     Llama4Error,
     NoBackendError,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from llama4sdk.backend import Engine, Need
     from llama4sdk.hardware import Hardware
     from llama4sdk.plan import Plan
-    from llama4sdk.planning.policy import Policy
+    from llama4sdk.planning.policy import Place, Policy
     from llama4sdk.progress import Progress
     from llama4sdk.registry import Registry
 
@@ -143,7 +144,7 @@ class Deployment:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise closed_client_error()
+            raise ClientClosedError
 
     def _make_plan(self, hardware: Hardware) -> Plan:
         from llama4sdk.planning import planner
@@ -214,9 +215,79 @@ class Deployment:
         return memory_error(plan, self._environment.hardware, error, self._make_plan)
 
 
-def closed_client_error() -> ClientClosedError:
-    """The error of a client that was closed."""
-    return ClientClosedError("This client is closed.", hint="Make a new Client.")
+class DeploymentPool:
+    """Creates deployments on first use; each plans and loads when a request needs it. Thread-safe."""
+
+    def __init__(
+        self, need: Need, backend: str | None, policy: Policy, environment: Environment, *, download: bool
+    ) -> None:
+        """Raises ConfigurationError for an address or key that no backend is named for."""
+        if backend is None:
+            _refuse_endpoint(need, "no backend is named that speaks to it")
+        self._need = need
+        self._backend = backend
+        self._policy = policy
+        self._environment = environment
+        self._download = download
+        self._lock = threading.Lock()
+        self._deployments: dict[str | None, tuple[Deployment, ...]] = {}
+        self._closed = False
+
+    def get(self, model: str | None) -> tuple[Deployment, ...]:
+        """The client's own deployment of a model, then those of its fallbacks; ``None`` is the client's model.
+
+        Raises UnknownBackendError, ConfigurationError for an address that a local backend has no use for, and
+        ClientClosedError.
+        """
+        if self._closed:
+            raise ClientClosedError
+        deployments = self._deployments.get(model)
+        if deployments is None:
+            created = self._create(model)
+            with self._lock:
+                if self._closed:
+                    raise ClientClosedError
+                deployments = self._deployments.setdefault(model, created)
+        return deployments
+
+    def is_loaded(self, model: str | None) -> bool:
+        """Whether the client's own deployment of a model has its engine."""
+        deployments = self._deployments.get(model)
+        return deployments is not None and deployments[0].loaded
+
+    def close(self) -> list[Engine]:
+        """Refuse to load anything from now on; return the loaded engines, for the caller to close."""
+        with self._lock:
+            self._closed = True
+            deployments = [deployment for each in self._deployments.values() for deployment in each]
+        return [engine for deployment in deployments if (engine := deployment.detach()) is not None]
+
+    def _create(self, model: str | None) -> tuple[Deployment, ...]:
+        need = self._need.model_copy(update={"model": model or self._need.model})
+        registry = self._environment.registry
+        if self._backend is not None and not registry.info(self._backend).capabilities.remote:
+            _refuse_endpoint(need, f"'{self._backend}' runs on this machine")
+        needs = [(need, self._backend)]
+        for fallback in self._policy.places:
+            remote = registry.info(fallback.backend).capabilities.remote
+            needs.append((self._fallback_need(fallback, need, remote=remote), fallback.backend))
+        return tuple(
+            Deployment(need, backend, self._policy, self._environment, download=self._download)
+            for need, backend in needs
+        )
+
+    def _fallback_need(self, fallback: Place, need: Need, *, remote: bool) -> Need:
+        """The client's need with the fallback's own address and key; timeouts and retries are the client's."""
+        from llama4sdk.endpoint import Endpoint
+
+        own = need.endpoint
+        endpoint = fallback.endpoint or (own if fallback.backend == self._backend else None)
+        if endpoint is None and own is not None and remote:
+            endpoint = Endpoint(timeouts=own.timeouts, retry=own.retry, on_attempt=own.on_attempt)
+        changes: dict[str, object] = {"model": fallback.model or need.model, "endpoint": endpoint}
+        if remote:
+            changes |= {"device": None, "quantization": None}
+        return need.model_copy(update=changes)
 
 
 @contextmanager
@@ -228,3 +299,12 @@ def backend_errors(backend: str, activity: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise BackendError(f"Backend '{backend}' failed while {activity}: {error_text(error)}.") from error
+
+
+def _refuse_endpoint(need: Need, reason: str) -> None:
+    """Raise ConfigurationError where an address or a key was given that nothing would use."""
+    if need.endpoint is not None and need.endpoint.addressed:
+        raise ConfigurationError(
+            f"An endpoint or its key was given, or an HTTP client for one, and {reason}.",
+            hint="Name a backend that speaks to it, such as 'openai'; 'llama4sdk backends' lists them.",
+        )

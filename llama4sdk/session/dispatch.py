@@ -1,17 +1,34 @@
-"""One request on its way to an engine: the first of several deployments that begins to answer it."""
+"""One request on its way to an engine: the first of several deployments that begins to answer it, and all attempts."""
 
 from __future__ import annotations
 
+import copy
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from llama4sdk.errors import Llama4Error, StreamInterruptedError
-from llama4sdk.events import Event, Finish
+from llama4sdk._text import error_text
+from llama4sdk.errors import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    AuthenticationError,
+    BackendError,
+    ClientClosedError,
+    DownloadError,
+    Llama4Error,
+    ModelRetiredError,
+    NoBackendError,
+    OverloadedError,
+    PermissionDeniedError,
+    RateLimitError,
+    StreamInterruptedError,
+)
+from llama4sdk.events import Attempt, Event, Finish
 from llama4sdk.session.deployment import backend_errors
-from llama4sdk.session.failover import Failover
-from llama4sdk.session.preflight import check_request
+from llama4sdk.session.validation import check_request
 from llama4sdk.streams import Origin, aclosing_events, closing_events
 
 if TYPE_CHECKING:
@@ -25,10 +42,103 @@ if TYPE_CHECKING:
     from llama4sdk.session.budget import Budget
     from llama4sdk.session.deployment import Deployment
 
-R = TypeVar("R", "Request", "EmbedRequest")
 T = TypeVar("T")
 
 logger = logging.getLogger("llama4sdk")
+
+DEPLOYMENT_ERRORS: Final = (
+    APIConnectionError,
+    APITimeoutError,
+    OverloadedError,
+    RateLimitError,
+    ModelRetiredError,
+    NoBackendError,
+    BackendError,
+    DownloadError,
+    StreamInterruptedError,
+)
+CREDENTIAL_ERRORS: Final = (AuthenticationError, PermissionDeniedError)
+
+
+def may_succeed_elsewhere(error: Llama4Error) -> bool:
+    """Whether the deployment is at fault rather than the request. A wrong key is neither: it must be corrected."""
+    if isinstance(error, APIError) and not isinstance(error, CREDENTIAL_ERRORS):
+        return isinstance(error, DEPLOYMENT_ERRORS) or error.retryable or (error.status or 0) >= 500
+    return isinstance(error, DEPLOYMENT_ERRORS)
+
+
+class Failover:
+    """One request's position in a list of deployments, and the record of all attempts. Does no I/O.
+
+    ``answered`` says that an answer has begun, after which no other deployment is asked.
+    """
+
+    def __init__(self, deployments: Sequence[Deployment]) -> None:
+        self.answered = False
+        self._deployments = deployments
+        self._index = 0
+        self._failures: list[Attempt] = []
+        self._first_error: Llama4Error | None = None
+        self._first_failures = 0
+        self._sent = False
+        self._started = time.monotonic()
+        self._ended: float | None = None
+
+    @property
+    def current(self) -> Deployment:
+        """The deployment to ask."""
+        return self._deployments[self._index]
+
+    def mark_sent(self) -> None:
+        """Record that the request is sent now."""
+        self._sent, self._started = True, time.monotonic()
+
+    def mark_answered(self) -> None:
+        """Record that the answer begins now."""
+        self.answered, self._ended = True, time.monotonic()
+
+    def attempts(self, own: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+        """All attempts of a request that the current deployment answered, whose own attempts are ``own``."""
+        return (*self._failures, *(own or (self._attempt(),))) if self._failures else own
+
+    def fail(self, error: Llama4Error) -> None:
+        """Move to the next deployment after this one failed. Raises where there is none, or where none would help.
+
+        When every deployment has failed, the first one's error is raised.
+        """
+        self._failures += error.attempts or (self._attempt(error),)
+        if self.answered or len(self._deployments) == 1:
+            raise error
+        if not self._may_continue(error):
+            raise self._with_attempts(error) from error
+        if self._first_error is None:
+            self._first_error, self._first_failures = error, len(self._failures)
+        if self.current is self._deployments[-1]:
+            raise self._with_attempts(self._first_error) from self._first_error
+        failed, _ = self.current.names
+        self._index, self._sent, self._started = self._index + 1, False, time.monotonic()
+        logger.warning("'%s' failed (%s) Asking '%s' instead.", failed, error.message, self.current.names[0])
+
+    def _may_continue(self, error: Llama4Error) -> bool:
+        """Whether to ask the next one; a fallback to which the request could not even be sent is passed over."""
+        passed_over = self._index > 0 and not self._sent and not isinstance(error, ClientClosedError)
+        return passed_over or may_succeed_elsewhere(error)
+
+    def _attempt(self, error: Llama4Error | None = None) -> Attempt:
+        backend, model = self.current.names
+        text = None if error is None else error_text(error)
+        seconds = max(0.0, (self._ended or time.monotonic()) - self._started)
+        return Attempt(backend=backend, model=model, error=text, seconds=seconds)
+
+    def _with_attempts(self, error: Llama4Error) -> Llama4Error:
+        """A copy of the error with all attempts, because a backend may raise one object several times."""
+        copied = copy.copy(error)
+        copied.attempts = tuple(self._failures)
+        others = {f"'{attempt.backend}': {attempt.error}" for attempt in self._failures[self._first_failures :]}
+        if others and error is self._first_error:
+            failed = f"The fallbacks failed as well: {'; '.join(sorted(others))}"
+            copied.hint = f"{error.hint} {failed}" if error.hint else failed
+        return copied
 
 
 class Dispatch:
@@ -49,11 +159,10 @@ class Dispatch:
     ) -> None:
         """``route`` is the reason for the model, where it was chosen for this request."""
         self.origin = Origin("", "", route)
-        self._deployments = deployments
         self._feature = feature
         self._policy = policy
         self._budget = budget
-        self._failover = Failover(len(deployments))
+        self._failover = Failover(deployments)
         self._engine: Engine
         self._meter: CostMeter | None = None
         self._is_async = False
@@ -64,17 +173,17 @@ class Dispatch:
         Raises an error of the first deployment where all fail, or where no other could help.
         """
         while True:
-            deployment = self._deployments[self._failover.index]
+            deployment = self._failover.current
             try:
                 plan = deployment.plan()
                 check_request(request, self._feature, plan)
-                self._meter = self._cost_meter(plan, request, deployment.max_billed_attempts)
+                self._meter = self._cost_meter(plan, request)
                 plan, self._engine = deployment.load()
                 self.origin.model, self.origin.backend = plan.model, plan.backend
                 self._is_async = "astream" in plan.capabilities.features
                 return
             except Llama4Error as error:
-                self._fail_over(error)
+                self._failover.fail(error)
 
     def events(self, request: Request) -> Iterator[Event]:
         """The answer of the first deployment that begins to give one."""
@@ -86,7 +195,7 @@ class Dispatch:
                     self._require_answer()
                 return
             except Llama4Error as error:
-                self._fail_over(error)
+                self._failover.fail(error)
             self.prepare(request)
 
     async def aevents(self, request: Request) -> AsyncIterator[Event]:
@@ -102,67 +211,66 @@ class Dispatch:
                     self._require_answer()
                 return
             except Llama4Error as error:
-                self._fail_over(error)
-            if self._deployments[self._failover.index].loaded:
+                self._failover.fail(error)
+            if self._failover.current.loaded:
                 self.prepare(request)
             else:
                 await run_in_thread(self.prepare, request)
 
     def embed(self, request: EmbedRequest) -> Embeddings:
         """The vectors of the first deployment that gives them, with their cost and all attempts."""
-        embeddings = self._call(request, self._embed, "embedding")
-        attempts = self._failover.attempts(embeddings.attempts, self.origin.backend, self.origin.model)
-        return embeddings.model_copy(update={"attempts": attempts})
+        embeddings = self._call(request, lambda: self._embed(request), "embedding")
+        return embeddings.model_copy(update={"attempts": self._failover.attempts(embeddings.attempts)})
 
     def count_tokens(self, request: Request) -> int:
         """The count of the first deployment that gives one."""
-        return self._call(request, self._count_tokens, "counting tokens")
+        return self._call(request, lambda: self._send().count_tokens(request), "counting tokens")
 
-    def _call(self, request: R, work: Callable[[R], T], activity: str) -> T:
+    def _call(self, request: Request | EmbedRequest, work: Callable[[], T], activity: str) -> T:
         while True:
             self.prepare(request)
             try:
                 with backend_errors(self.origin.backend, activity):
-                    return work(request)
+                    return work()
             except Llama4Error as error:
-                self._fail_over(error)
+                self._failover.fail(error)
 
-    def _cost_meter(self, plan: Plan, request: Request | EmbedRequest, max_billed_attempts: int) -> CostMeter | None:
+    def _cost_meter(self, plan: Plan, request: Request | EmbedRequest) -> CostMeter | None:
         """A meter where the request is billed: not on this machine, and not for counting tokens."""
         if plan.placement.kind != "remote" or self._feature == "count_tokens":
             return None
-        from llama4sdk.session.billing import cost_meter
+        from llama4sdk.session.billing import CostMeter
 
-        return cost_meter(plan, request, self._policy, self._budget, max_billed_attempts=max_billed_attempts)
+        attempts = self._failover.current.max_billed_attempts
+        return CostMeter(plan, request, self._policy, self._budget, max_billed_attempts=attempts)
+
+    def _send(self) -> Engine:
+        """The engine, for a request that is sent now."""
+        self._failover.mark_sent()
+        return self._engine
 
     def _start(self, request: Request) -> Iterator[Event]:
         def start() -> Iterator[Event]:
-            self._failover.mark_sent()
-            return self._engine.stream(request)
+            return self._send().stream(request)
 
         return start() if self._meter is None else self._meter.stream(start)
 
     def _astart(self, request: Request) -> AsyncIterator[Event]:
         def start() -> AsyncIterator[Event]:
-            self._failover.mark_sent()
+            engine = self._send()
             if self._is_async:
-                return self._engine.astream(request)
+                return engine.astream(request)
             from llama4sdk.session.async_bridge import bridge
 
-            return bridge(partial(self._engine.stream, request))
+            return bridge(partial(engine.stream, request))
 
         return start() if self._meter is None else self._meter.astream(start)
 
     def _embed(self, request: EmbedRequest) -> Embeddings:
         def start() -> Embeddings:
-            self._failover.mark_sent()
-            return self._engine.embed(request)
+            return self._send().embed(request)
 
         return start() if self._meter is None else self._meter.embed(start)
-
-    def _count_tokens(self, request: Request) -> int:
-        self._failover.mark_sent()
-        return self._engine.count_tokens(request)
 
     def _record(self, event: Event) -> Event:
         """Note that the answer has begun; add the failed attempts before it to its last event."""
@@ -170,7 +278,7 @@ class Dispatch:
             self._failover.mark_answered()
         if type(event) is not Finish:
             return event
-        attempts = self._failover.attempts(event.attempts, self.origin.backend, self.origin.model)
+        attempts = self._failover.attempts(event.attempts)
         return event if attempts is event.attempts else event.model_copy(update={"attempts": attempts})
 
     def _require_answer(self) -> None:
@@ -179,10 +287,3 @@ class Dispatch:
             raise StreamInterruptedError(
                 f"The stream from '{self.origin.backend}' ended without its finish marker.", hint="Ask again."
             )
-
-    def _fail_over(self, error: Llama4Error) -> None:
-        """Go on to the next deployment. Raises where there is none, or where none could help."""
-        backend, model = self._deployments[self._failover.index].names
-        self._failover.fail(error, backend, model)
-        fallback, _ = self._deployments[self._failover.index].names
-        logger.warning("'%s' failed (%s) Asking '%s' instead.", backend, error.message, fallback)

@@ -6,12 +6,11 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
-from llama4sdk.errors import ConfigurationError, InvalidRequestError
+from llama4sdk.errors import ClientClosedError, ConfigurationError, InvalidRequestError
 from llama4sdk.session.budget import Budget
-from llama4sdk.session.deployment import Environment, backend_errors, closed_client_error
-from llama4sdk.session.deployment_pool import DeploymentPool
+from llama4sdk.session.deployment import DeploymentPool, Environment, backend_errors
 from llama4sdk.session.dispatch import Dispatch
-from llama4sdk.session.preflight import check_score
+from llama4sdk.session.validation import check_score
 from llama4sdk.streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
@@ -168,7 +167,7 @@ class Session:
         """Close a stream with the client."""
         with self._lock:
             if self._closed:
-                raise closed_client_error()
+                raise ClientClosedError
             self._streams.add(stream)
         return stream
 

@@ -1,4 +1,4 @@
-"""Validated requests from the arguments of users, with errors that name the invalid value."""
+"""Validated requests from the arguments of users, and refusing those that a plan does not support. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llama4sdk._error_values import MessageView
 from llama4sdk._text import in_words, nearest
 from llama4sdk._values import Value
 from llama4sdk.constraints import as_constraint
-from llama4sdk.errors import ConfigurationError, InvalidRequestError, UnknownOptionError
+from llama4sdk.errors import ConfigurationError, InvalidRequestError, UnknownOptionError, UnsupportedFeatureError
 from llama4sdk.messages import Message
 from llama4sdk.requests import (
     ChatOptions,
@@ -27,7 +27,9 @@ from llama4sdk.tools import ToolLike, as_tools
 
 if TYPE_CHECKING:
     from llama4sdk.backend import Need
+    from llama4sdk.capabilities import Feature
     from llama4sdk.endpoint import Endpoint, HttpClient
+    from llama4sdk.plan import Plan
     from llama4sdk.planning.routing import Difficulty
     from llama4sdk.quantization import Quantization, QuantizationConfig
 
@@ -37,6 +39,21 @@ MessageLike: TypeAlias = Message | Mapping[str, object]
 MessagesInput: TypeAlias = str | MessageLike | Sequence[MessageLike | MessageView]
 
 V = TypeVar("V", bound=Value)
+
+FEATURE_NAMES: Final[dict[Feature, str]] = {
+    "generate": "raw text generation",
+    "chat": "chat",
+    "embed": "embeddings",
+    "images": "images",
+    "tools": "tools",
+    "tool_choice": "tool_choice",
+    "json_schema": "answers of a JSON schema",
+    "regex": "answers that match a regular expression",
+    "grammar": "answers of a grammar",
+    "count_tokens": "counting tokens",
+    "astream": "native asynchronous streams",
+    "score": "scoring texts",
+}
 
 TOOL_CHOICE_HINT: Final = (
     "tools= says what may be called, tool_choice= whether: 'auto', 'none', 'required' or a tool's name."
@@ -92,6 +109,41 @@ def score_request(
     scored = {"prompt": input} if isinstance(input, str) else {"messages": as_messages(input)}
     hint = "Pass some text or messages; top is 0 to 20, and a window is longer than its stride."
     return _validate(ScoreRequest, scored | {"top": top, "window": window, "stride": stride}, "request", hint)
+
+
+def require(feature: Feature, plan: Plan) -> None:
+    """Raise UnsupportedFeatureError unless the plan's backend declares this feature."""
+    if feature not in plan.capabilities.features:
+        hint = f"The model in use is '{plan.model}'."
+        raise UnsupportedFeatureError(plan.backend, FEATURE_NAMES[feature], hint=hint)
+
+
+def check_request(request: Request | EmbedRequest, feature: Feature, plan: Plan) -> None:
+    """Raise UnsupportedFeatureError for anything in the request that the plan's backend does not declare."""
+    require(feature, plan)
+    if not isinstance(request, Request):
+        return
+    if request.tools:
+        require("tools", plan)
+    if request.tool_choice != "auto":
+        require("tool_choice", plan)
+    if request.constraint is not None:
+        require(request.constraint.kind, plan)
+    if any(message.has_images for message in request.messages):
+        require("images", plan)
+    if unknown := request.sampling.asked() - plan.capabilities.sampling:
+        supported = ", ".join(sorted(plan.capabilities.sampling))
+        option = f"the option {', '.join(sorted(unknown))}"
+        raise UnsupportedFeatureError(plan.backend, option, hint=f"It supports: {supported}.")
+
+
+def check_score(request: ScoreRequest, plan: Plan) -> None:
+    """Raise UnsupportedFeatureError for a text or conversation that the plan's backend cannot score."""
+    require("score", plan)
+    if request.messages:
+        require("chat", plan)
+    if any(message.has_images for message in request.messages):
+        raise UnsupportedFeatureError(plan.backend, "scoring images", hint="Send messages of text only.")
 
 
 def need(
@@ -223,7 +275,9 @@ def _option_fields(options: Mapping[str, object], known: type[GenerateOptions], 
     if sampling := {name: options[name] for name in SamplingParams.model_fields if name in options}:
         hint = "llama4sdk.SamplingParams lists every option with its range."
         fields["sampling"] = _validate(SamplingParams, sampling, "option", hint)
-    return fields | {"constraint": as_constraint(schema, options.get("regex"), options.get("grammar"))}
+    if schema is not None or options.keys() & {"regex", "grammar"}:
+        fields["constraint"] = as_constraint(schema, options.get("regex"), options.get("grammar"))
+    return fields
 
 
 def _validate(kind: type[V], fields: object, noun: str, hint: str) -> V:

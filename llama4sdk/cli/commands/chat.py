@@ -47,8 +47,7 @@ def chat(
     """
     from llama4sdk.cli.clients import load_model, open_client
     from llama4sdk.cli.conversation import Conversation
-    from llama4sdk.session.preflight import check_request
-    from llama4sdk.session.validation import chat_request
+    from llama4sdk.session.validation import chat_request, check_request
 
     opening = _opening(system)
     schema = output.read_schema()

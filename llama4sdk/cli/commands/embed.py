@@ -42,8 +42,7 @@ def embed(
 ) -> None:
     """Turn texts into vectors: from arguments, files, or the lines on stdin."""
     from llama4sdk.cli.clients import load_model, open_client
-    from llama4sdk.session.preflight import require
-    from llama4sdk.session.validation import embed_request
+    from llama4sdk.session.validation import embed_request, require
 
     inputs = _inputs(text or [], file or [])
     embed_request(inputs, pooling, normalize=normalize)  # refused before anything is fetched or loaded

@@ -26,8 +26,7 @@ def generate(
 ) -> None:
     """Continue a text, with no chat template around it."""
     from llama4sdk.cli.clients import load_model, open_client
-    from llama4sdk.session.preflight import check_request
-    from llama4sdk.session.validation import generate_request
+    from llama4sdk.session.validation import check_request, generate_request
 
     text, schema = read_words(prompt), output.read_schema()
     options: GenerateOptions = {**sampling.as_options(), **output.as_options()}
