@@ -25,8 +25,6 @@ from llama4sdk_onnx.offer import ExportedModel, make_offer
 if TYPE_CHECKING:
     from llama4sdk_onnx.engine import OnnxEngine
 
-__all__ = ["OnnxBackend"]
-
 
 class OnnxBackend(Backend):
     """Runs what ``llama4sdk export --to onnx`` wrote, on one device."""

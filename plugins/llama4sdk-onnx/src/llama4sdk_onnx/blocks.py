@@ -9,8 +9,6 @@ import numpy.typing as npt
 
 from llama4sdk.capacity.torch_memory import PROMPT_BLOCK
 
-__all__ = ["blocks"]
-
 
 def blocks(
     length: int, count: int, chunk: int | None, wanted: npt.NDArray[np.bool_] | None = None, most: int = PROMPT_BLOCK

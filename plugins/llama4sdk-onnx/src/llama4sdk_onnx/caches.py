@@ -18,8 +18,6 @@ from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.sizes import kv_cache_bytes
 from llama4sdk_onnx.interface import past, present
 
-__all__ = ["CPU", "BufferDevice", "GrowingCaches", "SharedCaches"]
-
 
 class BufferDevice(NamedTuple):
     """The memory that buffers are in, as ONNX Runtime names it."""

@@ -24,8 +24,6 @@ from llama4sdk_onnx.scoring import score_targets
 from llama4sdk_onnx.sessions import open_session, require_version
 from llama4sdk_onnx.vision import VisionNetwork
 
-__all__ = ["OnnxEngine"]
-
 
 class OnnxEngine(LocalEngine):
     """Runs an export with ONNX Runtime on one device."""

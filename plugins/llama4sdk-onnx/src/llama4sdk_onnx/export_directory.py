@@ -12,8 +12,6 @@ from llama4sdk.weights.checkpoint import GenerationDefaults
 from llama4sdk.weights.formats.tokenizer_files import has_llama4_tokenizer, read_chat_template, read_tokenizer
 from llama4sdk_onnx.manifest import GRAPH, VISION_GRAPH, read_manifest, verify_files
 
-__all__ = ["Export"]
-
 
 class Export:
     """A ``TextSource``, with the manifest's facts. Raises CheckpointError when there is no whole export at ``path``.

@@ -19,8 +19,6 @@ from pydantic import TypeAdapter, ValidationError
 from llama4sdk import settings
 from llama4sdk.errors import CheckpointError
 
-__all__ = ["StoredDigests", "stored_digests"]
-
 FILE_NAME: Final = "verified-files.json"
 
 #: Bytes that are read together.

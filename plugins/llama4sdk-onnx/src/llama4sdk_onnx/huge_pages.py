@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["huge_pages"]
-
 #: Bytes of a huge page on every processor whose other pages have 4 kB.
 HUGE_PAGE_BYTES: Final = 2 * 2**20
 

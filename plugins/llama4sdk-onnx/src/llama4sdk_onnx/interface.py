@@ -36,23 +36,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = [
-    "FEATURES",
-    "GLOBAL_LAST",
-    "GLOBAL_TOTAL",
-    "HIDDEN",
-    "IDS",
-    "IMAGES",
-    "LOCAL_LAST",
-    "LOCAL_TOTAL",
-    "LOGITS",
-    "LOGITS_AT",
-    "PIXELS",
-    "POSITIONS",
-    "past",
-    "present",
-]
-
 IDS: Final = "input_ids"
 POSITIONS: Final = "positions"
 LOGITS_AT: Final = "logits_at"

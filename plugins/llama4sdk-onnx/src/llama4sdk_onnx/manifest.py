@@ -28,20 +28,6 @@ from llama4sdk.weights.exports import JOURNAL, MANIFEST
 from llama4sdk.weights.store import is_plain_name
 from llama4sdk_onnx import file_hashes
 
-__all__ = [
-    "GRAPH",
-    "TEXT_FILES",
-    "VISION_GRAPH",
-    "FileRecord",
-    "Kind",
-    "Manifest",
-    "is_export",
-    "is_inside",
-    "manifest_text",
-    "read_manifest",
-    "verify_files",
-]
-
 GRAPH: Final = "model.onnx"
 VISION_GRAPH: Final = "vision.onnx"
 #: The files that tokenizers and prompts are read from where they exist; exports never have the last.

@@ -17,9 +17,6 @@ from llama4sdk_onnx.manifest import Manifest
 from llama4sdk_onnx.sizing import MAX_LOGITS_BYTES
 from llama4sdk_onnx.text_graph import Floats, ForwardPass, Ints, TextGraph
 
-__all__ = ["Row", "TextNetwork"]
-
-
 Features = npt.NDArray[np.generic]
 TokenIds = Many[int] | Ints
 

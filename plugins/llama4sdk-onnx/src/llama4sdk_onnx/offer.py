@@ -27,8 +27,6 @@ from llama4sdk_onnx import CAPABILITIES
 from llama4sdk_onnx.manifest import Manifest
 from llama4sdk_onnx.sizing import memory_breakdown, weight_bytes
 
-__all__ = ["ExportedModel", "make_offer"]
-
 #: The distributions of ONNX Runtime: for the processor alone, and for NVIDIA's GPUs.
 CPU_BUILD: Final = "onnxruntime"
 GPU_BUILD: Final = "onnxruntime-gpu"

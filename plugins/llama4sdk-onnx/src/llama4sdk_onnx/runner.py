@@ -15,8 +15,6 @@ from llama4sdk.local.sequence import Reservation
 from llama4sdk_onnx.network import Features, Row, TextNetwork
 from llama4sdk_onnx.text_graph import Floats
 
-__all__ = ["OnnxRunner"]
-
 
 @dataclass(eq=False, slots=True)
 class SequenceCache:

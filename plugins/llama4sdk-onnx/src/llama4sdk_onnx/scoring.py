@@ -10,8 +10,6 @@ import numpy.typing as npt
 from llama4sdk.local.windows import Scored
 from llama4sdk_onnx.sampling import highest_scores, logsumexp
 
-__all__ = ["score_targets"]
-
 
 def score_targets(logits: npt.NDArray[np.float32], targets: Sequence[int], top: int) -> Iterator[Scored]:
     """The log-probability of each row's target, and the ``top`` likeliest tokens there.

@@ -18,17 +18,6 @@ from llama4sdk.probe import cpu
 from llama4sdk_onnx.caches import CPU, BufferDevice
 from llama4sdk_onnx.huge_pages import huge_pages
 
-__all__ = [
-    "PROVIDERS",
-    "SILENT",
-    "Provider",
-    "buffer_device",
-    "open_session",
-    "provider",
-    "require_version",
-    "run_errors",
-]
-
 #: The log level at which ONNX Runtime writes nothing to stderr; errors carry what it would log.
 SILENT: Final = 4
 

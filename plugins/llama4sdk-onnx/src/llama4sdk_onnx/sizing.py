@@ -15,8 +15,6 @@ from llama4sdk.llama4.sizes import class_bytes, kv_cache_bytes
 from llama4sdk.quantization import ModuleClass, Quantization
 from llama4sdk_onnx.manifest import Manifest
 
-__all__ = ["MAX_LOGITS_BYTES", "memory_breakdown", "weight_bytes"]
-
 #: Prefixes of the paths of files with weights, and of those of the vision network.
 WEIGHTS_PREFIX: Final = "weights/"
 VISION_PREFIX: Final = "weights/vision"

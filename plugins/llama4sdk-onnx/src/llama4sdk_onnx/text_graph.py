@@ -16,8 +16,6 @@ from llama4sdk_onnx import interface
 from llama4sdk_onnx.caches import GrowingCaches, SharedCaches
 from llama4sdk_onnx.sessions import SILENT, buffer_device, run_errors
 
-__all__ = ["Floats", "ForwardPass", "Ints", "TextGraph"]
-
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 

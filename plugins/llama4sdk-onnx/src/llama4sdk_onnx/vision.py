@@ -12,8 +12,6 @@ from llama4sdk.llama4.vision_config import VisionConfig
 from llama4sdk_onnx.interface import FEATURES, PIXELS
 from llama4sdk_onnx.sessions import run_errors
 
-__all__ = ["MAX_TILES", "VisionNetwork"]
-
 #: Tiles that are encoded together, which bounds the memory of activations.
 MAX_TILES: Final = 4
 

@@ -14,8 +14,6 @@ from llama4sdk_optimum.patcher import Llama4Patcher
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-__all__ = ["Llama4OnnxConfig"]
-
 GENERATION_TASKS: Final = ("text-generation", "text-generation-with-past")
 
 

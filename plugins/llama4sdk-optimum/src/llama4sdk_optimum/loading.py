@@ -10,8 +10,6 @@ from optimum.onnxruntime import ORTModelForCausalLM
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-__all__ = ["register_cache_shape"]
-
 MODEL_TYPES: Final = ("llama4", "llama4_text")
 
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
         Llama4TextMoe,
     )
 
-__all__ = ["KeysValues", "hidden_states"]
-
 #: The keys and values of a layer, each [batch, kv_heads, slots, dim].
 KeysValues = tuple[Tensor, Tensor]
 

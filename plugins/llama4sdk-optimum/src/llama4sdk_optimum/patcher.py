@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from transformers.models.llama4.modeling_llama4 import Llama4TextModel
 
-__all__ = ["Llama4Patcher"]
-
 Outputs = dict[str, Tensor | list[KeysValues]]
 
 

@@ -24,8 +24,6 @@ from llama4sdk_onnx.export.verify import Verification, verify_export
 from llama4sdk_onnx.export.weights.weight_file import WeightFile
 from llama4sdk_onnx.manifest import FileRecord, Manifest, is_export, manifest_text, read_manifest, verify_files
 
-__all__ = ["OnnxExporter"]
-
 #: The oldest ONNX Runtime that runs the graphs.
 MIN_ONNXRUNTIME: Final = "1.31"
 

@@ -18,8 +18,6 @@ from llama4sdk.errors import ExportError, Llama4Error
 from llama4sdk_onnx.export.weights.weight_file import Array, StoredTensor, WeightFile
 from llama4sdk_onnx.manifest import FileRecord
 
-__all__ = ["PARTIAL", "WriteProgress", "require_space", "write_bytes", "write_error", "write_weight_file"]
-
 #: Follows the name of a file that is not whole.
 PARTIAL: Final = ".partial"
 #: Bytes that are hashed and written together.

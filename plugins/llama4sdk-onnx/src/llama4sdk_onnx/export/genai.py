@@ -20,8 +20,6 @@ from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk_onnx import interface
 from llama4sdk_onnx.export.graphs.builder import GraphBuilder, graph_value
 
-__all__ = ["GENAI_CONFIG", "GENAI_GRAPH", "genai_config", "genai_graph"]
-
 GENAI_GRAPH: Final = "genai.onnx"
 GENAI_CONFIG: Final = "genai_config.json"
 

@@ -21,8 +21,6 @@ from llama4sdk.weights.exports import JOURNAL, MANIFEST
 from llama4sdk_onnx.export.files import PARTIAL, write_error
 from llama4sdk_onnx.manifest import FileRecord, is_inside
 
-__all__ = ["Journal", "JournalHeader", "open_journal"]
-
 
 class JournalHeader(Value):
     """The first line, which identifies the export."""

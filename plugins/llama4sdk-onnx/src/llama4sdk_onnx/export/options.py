@@ -18,15 +18,6 @@ from llama4sdk.weights.quantization_plan import stored_quantization
 from llama4sdk_onnx.export.graphs.text import DEFAULT_OPSET, check_opset
 from llama4sdk_onnx.manifest import Kind
 
-__all__ = [
-    "DISTRIBUTION",
-    "EXPORTED_SCHEMES",
-    "ResolvedOptions",
-    "parse_quantization",
-    "resolve_options",
-    "source_files",
-]
-
 #: The distribution whose version stands in manifests.
 DISTRIBUTION: Final = "llama4sdk-onnx"
 HEAD_DIM_MULTIPLE: Final = 16

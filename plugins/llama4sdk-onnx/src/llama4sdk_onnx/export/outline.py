@@ -20,8 +20,6 @@ from llama4sdk_onnx.export.weights.vision_weights import vision_weight_files
 from llama4sdk_onnx.export.weights.weight_file import WeightFile
 from llama4sdk_onnx.manifest import GRAPH, VISION_GRAPH
 
-__all__ = ["Outline", "outline_export"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outline:

@@ -13,8 +13,6 @@ from llama4sdk.llama4.hf_config import hf_config
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.weights.checkpoint import Checkpoint
 
-__all__ = ["text_files"]
-
 
 def text_files(checkpoint: Checkpoint, tokenizer: Tokenizer) -> dict[str, str]:
     """The texts by file name. Raises CheckpointError when the tokenizer has tokens that the network does not know."""

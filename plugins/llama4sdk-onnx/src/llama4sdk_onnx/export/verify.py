@@ -24,8 +24,6 @@ from llama4sdk_onnx.manifest import GRAPH, Manifest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["TOLERANCES", "Verification", "logit_difference", "prompt_ids", "verify_export"]
-
 #: How much logits may differ from the native engine's. With quantized weights ONNX Runtime also rounds activations, to
 #: 8 or 15 bits, which the native engine does not do.
 TOLERANCES: Final = {

@@ -14,8 +14,6 @@ from onnx_ir.tape import Tape
 
 from llama4sdk_onnx.export.weights.weight_file import StoredTensor, WeightFile
 
-__all__ = ["MICROSOFT", "Attribute", "GraphBuilder", "graph_value"]
-
 #: The domain of ONNX Runtime's own operators.
 MICROSOFT: Final = "com.microsoft"
 

@@ -10,8 +10,6 @@ from llama4sdk_onnx import interface
 from llama4sdk_onnx.export.graphs.builder import Attribute, GraphBuilder, graph_value
 from llama4sdk_onnx.export.graphs.fast_operators import linear, norm
 
-__all__ = ["FastAttention", "query_temperature"]
-
 
 class FastAttention:
     """The attention of all layers, and the values they share; ``inputs`` and ``outputs`` are the graph's, in order."""

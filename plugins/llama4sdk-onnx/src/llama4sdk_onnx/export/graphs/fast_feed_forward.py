@@ -11,8 +11,6 @@ from llama4sdk.llama4.config import TextConfig
 from llama4sdk_onnx.export.graphs.builder import Attribute, GraphBuilder
 from llama4sdk_onnx.export.graphs.fast_operators import ACCURACY_LEVEL, linear, swiglu
 
-__all__ = ["fast_feed_forward"]
-
 #: One expert whose output has the weight 1: silu(gate) * up, with gate and up rows interleaved.
 EXPERT_ATTRIBUTES: Final[Mapping[str, Attribute]] = {
     "k": 1,

@@ -9,8 +9,6 @@ import onnx_ir as ir
 
 from llama4sdk_onnx.export.graphs.builder import Attribute, GraphBuilder
 
-__all__ = ["ACCURACY_LEVEL", "embedding_rows", "linear", "norm", "skip_norm", "swiglu"]
-
 #: ONNX Runtime's ``accuracy_level`` of products with codes: activations are rounded to int8, block by block.
 ACCURACY_LEVEL: Final = 4
 

@@ -14,8 +14,6 @@ from llama4sdk_onnx.export.graphs.builder import GraphBuilder, graph_value
 from llama4sdk_onnx.export.graphs.fast_attention import query_temperature
 from llama4sdk_onnx.export.graphs.standard_operators import linear, norm, swiglu
 
-__all__ = ["PortableAttention", "portable_feed_forward", "portable_network"]
-
 
 def portable_network(
     b: GraphBuilder, config: TextConfig, x: ir.Value, positions: ir.Value

@@ -11,8 +11,6 @@ import numpy.typing as npt
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk_onnx.export.weights.weight_file import Array, StoredTensor
 
-__all__ = ["rotary_rows", "rotary_tensors", "rotary_values"]
-
 #: The position from which the float32 angles of the published code are too coarse.
 PRECISE_FROM: Final = 8192
 

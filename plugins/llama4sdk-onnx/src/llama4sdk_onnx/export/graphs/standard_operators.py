@@ -9,8 +9,6 @@ import onnx_ir as ir
 
 from llama4sdk_onnx.export.graphs.builder import GraphBuilder
 
-__all__ = ["linear", "matrix", "norm", "swiglu"]
-
 #: The first operator set whose DequantizeLinear knows blocks and 4-bit numbers.
 MIN_BLOCKWISE_OPSET: Final = 21
 

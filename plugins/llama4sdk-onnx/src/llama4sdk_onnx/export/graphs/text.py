@@ -22,8 +22,6 @@ from llama4sdk_onnx.export.weights.text_weights import DTYPES
 from llama4sdk_onnx.export.weights.weight_file import WeightFile
 from llama4sdk_onnx.manifest import Kind
 
-__all__ = ["DEFAULT_OPSET", "OPSETS", "check_opset", "text_graph"]
-
 #: Versions of ONNX' operator set that a graph can be written in.
 OPSETS: Final = range(18, 24)
 

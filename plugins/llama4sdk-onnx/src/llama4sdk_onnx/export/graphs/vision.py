@@ -31,8 +31,6 @@ from llama4sdk_onnx.export.weights.weight_file import WeightFile
 from llama4sdk_onnx.interface import FEATURES, PIXELS
 from llama4sdk_onnx.manifest import Kind
 
-__all__ = ["vision_graph"]
-
 NORM_EPS: Final = 1e-5
 
 

@@ -24,8 +24,6 @@ from llama4sdk_onnx.export.weights.tensor_group import TensorGroup, code_arrays
 from llama4sdk_onnx.export.weights.weight_file import Array
 from llama4sdk_onnx.manifest import Kind
 
-__all__ = ["Experts"]
-
 Number = TypeVar("Number", bound=np.generic)
 
 

@@ -22,8 +22,6 @@ from llama4sdk_onnx.export.weights.quantize import Codes
 from llama4sdk_onnx.export.weights.weight_file import Array, StoredTensor
 from llama4sdk_onnx.manifest import Kind
 
-__all__ = ["BLOCK_SIZES", "MatrixLayout", "block_size"]
-
 #: The block sizes that ONNX Runtime's kernels support, the largest first.
 BLOCK_SIZES: Final = (128, 64, 32, 16)
 

@@ -14,8 +14,6 @@ from llama4sdk.weights.checkpoint import Checkpoint, TensorInfo
 from llama4sdk_onnx.export.weights.quantize import Codes, float32, quantize
 from llama4sdk_onnx.export.weights.weight_file import Array
 
-__all__ = ["MatrixReader"]
-
 #: Weights of a matrix that are converted together.
 WEIGHTS_TOGETHER: Final = 2**23
 

@@ -18,8 +18,6 @@ import numpy.typing as npt
 from llama4sdk.quantization import MatrixFormat, Quantization
 from llama4sdk_onnx.export.weights.weight_file import Array
 
-__all__ = ["Codes", "float32", "quantize", "workers"]
-
 #: Weights that one thread rounds together.
 BLOCK_WEIGHTS: Final = 2**16
 

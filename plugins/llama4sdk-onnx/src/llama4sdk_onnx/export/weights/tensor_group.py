@@ -13,8 +13,6 @@ from llama4sdk_onnx.export.weights.matrix_reader import MatrixReader
 from llama4sdk_onnx.export.weights.quantize import Codes
 from llama4sdk_onnx.export.weights.weight_file import Array, StoredTensor
 
-__all__ = ["TensorGroup", "code_arrays", "matrix_group", "vector_group"]
-
 
 class TensorGroup(NamedTuple):
     """Some tensors, a function that gives their values in that order, and the bytes of the checkpoint it reads."""

@@ -19,8 +19,6 @@ from llama4sdk_onnx.export.weights.tensor_group import TensorGroup, matrix_group
 from llama4sdk_onnx.export.weights.weight_file import Array, WeightFile
 from llama4sdk_onnx.manifest import Kind
 
-__all__ = ["DTYPES", "text_weight_files"]
-
 #: The types of full precision that graphs compute in.
 DTYPES: Final[Mapping[Quantization, np.dtype[np.generic]]] = {
     Quantization.FP32: np.dtype(np.float32),

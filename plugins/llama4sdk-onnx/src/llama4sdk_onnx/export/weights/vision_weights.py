@@ -18,17 +18,6 @@ from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk_onnx.export.weights.matrix_reader import MatrixReader
 from llama4sdk_onnx.export.weights.weight_file import Array, StoredTensor, WeightFile
 
-__all__ = [
-    "ADAPTER",
-    "FIRST_NORM",
-    "LAST_NORM",
-    "PATCHES",
-    "POSITIONS",
-    "PROJECTOR",
-    "layer_prefix",
-    "vision_weight_files",
-]
-
 DType = np.dtype[np.generic]
 
 MODEL: Final = "vision_model."

@@ -10,8 +10,6 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALIGNMENT", "StoredTensor", "WeightFile"]
-
 #: Every tensor begins at a multiple of so many bytes, so that a file can be mapped.
 ALIGNMENT: Final = 4096
 
