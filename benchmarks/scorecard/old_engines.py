@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from llama4sdk.capacity.efficiency import read_calibrations
 from llama4sdk.capacity.engine_profiles import LLAMA_CPP, PROFILES, SGLANG, VLLM, EngineProfile
 from llama4sdk.capacity.roofline import Calibration
+from llama4sdk.capacity.sites import read_calibrations
 
 __all__ = ["OLD_PROFILES", "find_profile", "old_calibrations"]
 
@@ -72,7 +72,6 @@ META: Final = EngineProfile(
     kv="transformers",
     runtime=800_000_000,
     workspace=2_000_000_000,
-    calibration="torch",
     overhead="guessed",
     source="its README names the devices it was run on",
 )

@@ -16,10 +16,10 @@ from benchmarks.scorecard.old_engines import old_calibrations
 from benchmarks.scorecard.published import Metric, Published, published
 from llama4sdk._values import Value
 from llama4sdk.capacity import roofline
-from llama4sdk.capacity.efficiency import calibrations
 from llama4sdk.capacity.gguf_sizes import GGUF_MIXES, gguf_bytes, gguf_class_bytes
 from llama4sdk.capacity.kv_policies import find_policy
-from llama4sdk.capacity.roofline import Calibration, ClassBytes, NetworkPart, Site
+from llama4sdk.capacity.roofline import Calibration, ClassBytes, Interval, NetworkPart, Site
+from llama4sdk.capacity.sites import calibrations
 from llama4sdk.catalog import models
 from llama4sdk.catalog.accelerators import Accelerator, find_accelerator
 from llama4sdk.llama4 import sizes
@@ -33,6 +33,9 @@ EVERYTHING: Final[frozenset[ModuleClass]] = frozenset(
 )
 FP4_BITS: Final = 4.5
 """NVFP4: a byte of scale for each 16 values."""
+
+#: Requests that an engine answers at once, at most.
+MAX_BATCH: Final = 2048
 
 UTILIZATION: Final = 0.9
 """The share of a device's memory that a serving engine takes."""
@@ -137,11 +140,35 @@ def _served(row: Published, config: TextConfig) -> Score:
     memory = find_accelerator(row.device).memory * UTILIZATION - WORKSPACE
     pool = int(memory * row.devices) - sum(weights.values())
     request = find_policy("vllm-0.14").bytes(config, prompt + answer, value_bytes=row.kv_bytes)
-    batch = row.concurrency or roofline.largest_batch(pool, request)
-    speed = roofline.served_speed(
-        config, weights, part, prompt=prompt, answer=answer, batch=batch, value_bytes=row.kv_bytes
-    )
+    batch = row.concurrency or largest_batch(pool, request)
+    speed = served_speed(config, weights, part, prompt=prompt, answer=answer, batch=batch, value_bytes=row.kv_bytes)
     return Score(row=row, predicted=speed.middle, low=speed.low, high=speed.high)
+
+
+def served_speed(
+    config: TextConfig,
+    weights: ClassBytes,
+    part: NetworkPart,
+    *,
+    prompt: int,
+    answer: int,
+    batch: int,
+    value_bytes: float = 2,
+) -> Interval:
+    """Tokens per second of all answers together, of a server that always has ``batch`` requests of this size."""
+    context = prompt + answer // 2
+    decode = roofline.decode_speed(config, weights, [part], context=context, batch=batch, value_bytes=value_bytes)
+    prefill = roofline.prefill_speed(config, [part], tokens=max(1, prompt))
+    reading = prompt / answer  # tokens of prompts for each token of answers
+    return Interval(
+        low=1 / (1 / decode.low + reading / prefill.low),
+        high=1 / (1 / decode.high + reading / prefill.high),
+    )
+
+
+def largest_batch(pool: int, request_bytes: int) -> int:
+    """Requests that a cache of ``pool`` bytes holds at once; at least one, at most 2048."""
+    return max(1, min(MAX_BATCH, pool // max(1, request_bytes)))
 
 
 def _class_bytes(row: Published, config: TextConfig) -> ClassBytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
@@ -20,19 +21,8 @@ from llama4sdk.plan import Preference
 #: Tokens of the prompt that speeds are predicted for.
 SHORT_PROMPT: Final = 512
 
-#: Bits of a weight, nearly, by the beginning of the precision's name; 4 of all others.
-PRECISION_BITS: Final = {
-    "fp32": 32,
-    "bf16": 16,
-    "fp16": 16,
-    "fp8": 8,
-    "int8": 8,
-    "Q8": 8,
-    "Q6": 6,
-    "Q5": 5,
-    "Q3": 3,
-    "Q2": 2,
-}
+#: Bits of a weight where a precision's name does not say.
+USUAL_BITS: Final = 4
 
 LOCATIONS: Final[dict[LayoutKind, Location]] = {"offload": "offload", "cpu": "cpu", "disk": "disk"}
 
@@ -55,9 +45,9 @@ class Candidate(Value):
 
     @property
     def bits(self) -> int:
-        """Bits of a weight, nearly."""
-        precision = self.layout.precision.partition(" ")[0]
-        return next((bits for name, bits in PRECISION_BITS.items() if precision.startswith(name)), 4)
+        """Bits of a weight, nearly: the first number in the precision's name."""
+        number = re.search(r"\d+", self.layout.precision)
+        return int(number[0]) if number else USUAL_BITS
 
     @property
     def location(self) -> Location:

@@ -48,6 +48,7 @@ class Work(Value):
 class EngineProfile(Value):
     """One engine in one range of versions. Sizes are in bytes per device."""
 
+    #: As in ``efficiency.csv``, whose rows its speed goes by.
     name: str
     version: str
     #: The backend that runs it here, when it is installed.
@@ -86,8 +87,6 @@ class EngineProfile(Value):
     margin: float = 0.02
     #: Whether the embedding stays in the machine's memory where experts do.
     embedding_on_host: bool = False
-    #: The engine's name in ``efficiency.csv``, whose rows its speed goes by.
-    calibration: str
     #: How the sizes above are known: from a run's log, from a published longest context, or from another version.
     overhead: Literal["measured", "fitted", "guessed"]
     source: str
@@ -150,7 +149,6 @@ TORCH: Final = TorchProfile(
     kv="llama4sdk",
     runtime=torch_memory.RUNTIME_BYTES["accelerator"],
     workspace=0,
-    calibration="torch",
     overhead="measured",
     source="benchmarks/memory.py on processors; accelerators are computed in the same way",
 )
@@ -167,7 +165,6 @@ ONNX_RUNTIME: Final = EngineProfile(
     kv_bytes=(4, 2),
     runtime=46 * 10**6,
     workspace=100 * 10**6,
-    calibration="ONNX Runtime",
     overhead="measured",
     source="exports of the demo model and of a scaled-down Scout on a processor",
 )
@@ -186,7 +183,6 @@ VLLM: Final = EngineProfile(
     workspace=1_900_000_000,
     workspace_together=8_000_000_000,
     utilization=0.92,
-    calibration="vLLM",
     overhead="guessed",
     source="the cache as 0.32.0 keeps it; its other needs as logs of 0.12.0 and 0.14.0rc1 show them",
 )
@@ -207,7 +203,6 @@ SGLANG: Final = EngineProfile(
     table_rows=2048,
     static=((1, 0.88), (2, 0.87), (4, 0.85), (8, 0.81)),
     margin=0.0,
-    calibration="SGLang",
     overhead="fitted",
     source="the longest contexts its documentation gives for eight H100 and H200 without hybrid cache",
 )
@@ -228,7 +223,6 @@ LLAMA_CPP: Final = EngineProfile(
     workspace_per_token=2 * 512,  # the mask of a block of 512 tokens, in fp16
     margin=0.08,
     embedding_on_host=True,
-    calibration="llama.cpp",
     overhead="measured",
     source="llama-fit-params; cards filled to 92 % have been seen to spill",
 )

@@ -124,10 +124,8 @@ def _support(processor: Device | Cpu, scheme: str, engine: EngineProfile | None)
         return Support("no gain", f"{engine.name} unpacks {scheme} with common operators as it goes")
     if isinstance(processor, Cpu):
         return _cpu(processor, scheme)
-    if processor.kind == "cuda":
-        return _nvidia(processor, scheme, engine)
-    if processor.kind == "rocm":
-        return _amd(processor, scheme, engine)
+    if processor.kind != "mps":
+        return _gpu(processor, scheme, engine)
     if scheme in ("bf16", "fp16", "int4", "int8", "gguf"):
         return Support("native", "Metal calculates in half precision and unpacks integers as it goes")
     return Support("refused", f"Metal knows no {scheme}")
@@ -142,48 +140,34 @@ def _cpu(cpu: Cpu, scheme: str) -> Support:
     return Support("no gain", f"this processor has no instructions for {scheme}")
 
 
-def _nvidia(device: Device, scheme: str, engine: EngineProfile | None) -> Support:
+def _gpu(device: Device, scheme: str, engine: EngineProfile | None) -> Support:
+    """The verdict of a device by NVIDIA or AMD; on AMD's, kernels run whatever the architecture."""
     capability = device.compute_capability
-    if capability is None:
+    if device.kind == "rocm":
+        name = device.architecture or "gfx?"
+        native = name.startswith(AMD_ARCHITECTURES.get(scheme, ()))
+    elif capability is None:
         return Support("no gain", "its compute capability is not known")
-    name = f"compute capability {capability[0]}.{capability[1]}"
-    if capability >= NVIDIA_SINCE.get(scheme, NEVER) and not (scheme == "int8" and capability in NO_INT8):
+    else:
+        name = f"compute capability {capability[0]}.{capability[1]}"
+        native = capability >= NVIDIA_SINCE.get(scheme, NEVER) and not (scheme == "int8" and capability in NO_INT8)
+    if native:
         return Support("native", f"{name} calculates in {scheme}")
     if scheme in ("bf16", "fp16"):
         return Support("no gain", f"{name} has no {scheme}: it is emulated")
-    needed = min((kernel.capability for kernel in _kernels("cuda", scheme, engine)), default=NEVER)
-    if capability >= needed:
+    reason = f"{name} does not calculate in {scheme}"
+    needed = min((kernel.capability for kernel in _kernels(device.kind, scheme, engine)), default=None)
+    if needed is not None and (device.kind == "rocm" or (capability or NEVER) >= needed):
         verdict: Verdict = "native" if scheme in ONLY_UNPACKED else "no gain"
-        return Support(verdict, f"{name} does not calculate in {scheme}: weights are unpacked as they are used")
-    since = "" if needed == NEVER else f" below {needed[0]}.{needed[1]}"
-    return Support(
-        "refused", f"{name} does not calculate in {scheme}, and{_in_engine(engine)} no kernel unpacks it{since}"
-    )
-
-
-def _amd(device: Device, scheme: str, engine: EngineProfile | None) -> Support:
-    architecture = device.architecture or "gfx?"
-    if architecture.startswith(AMD_ARCHITECTURES.get(scheme, ())):
-        return Support("native", f"{architecture} calculates in {scheme}")
-    if scheme in ("bf16", "fp16"):
-        return Support("no gain", f"{architecture} has no {scheme}: it is emulated")
-    if _kernels("rocm", scheme, engine):
-        verdict: Verdict = "native" if scheme in ONLY_UNPACKED else "no gain"
-        return Support(verdict, f"{architecture} does not calculate in {scheme}: weights are unpacked as they are used")
-    return Support(
-        "refused", f"{architecture} does not calculate in {scheme}, and{_in_engine(engine)} no kernel unpacks it"
-    )
-
-
-def _in_engine(engine: EngineProfile | None) -> str:
-    return f" in {engine.name} {engine.version}" if engine else ""
+        return Support(verdict, f"{reason}: weights are unpacked as they are used")
+    within = f" in {engine.name} {engine.version}" if engine else ""
+    since = f" below {needed[0]}.{needed[1]}" if needed else ""
+    return Support("refused", f"{reason}, and{within} no kernel unpacks it{since}")
 
 
 def _kernels(kind: DeviceKind, scheme: str, engine: EngineProfile | None) -> list[Kernel]:
     """The kernels of this engine up to its version, or the usual ones where nothing is known of it."""
     name = engine.name if engine and any(kernel.engine == engine.name for kernel in KERNELS) else ""
     version = tuple(int(part) for part in re.findall(r"\d+", engine.version)) if engine else ()
-    kernels = [
-        kernel for kernel in KERNELS if kernel.engine == name and kind in kernel.kinds and scheme in kernel.schemes
-    ]
-    return [kernel for kernel in kernels if not name or version >= kernel.since]
+    matching = [kernel for kernel in KERNELS if kind in kernel.kinds and scheme in kernel.schemes]
+    return [kernel for kernel in matching if kernel.engine == name and (not name or version >= kernel.since)]

@@ -1,20 +1,21 @@
 """Policies of engines for keys and values: ignoring chunks takes four times the memory for the same model.
 
 Llama 4's local layers see one chunk of 8192 tokens. An engine that knows keeps at most that much for them; one that
-does not keeps everything in every layer. Which it is depends on the engine, its version and its flags. Pure.
+does not keeps everything in every layer. Which it is depends on the engine, its version and its flags:
+``kv_policies.csv`` has one row for each way.
 """
 
 from __future__ import annotations
 
+import csv
+from importlib.resources import files
 from typing import Final
 
 from llama4sdk._text import nearest
 from llama4sdk._values import Value
+from llama4sdk.capacity.contexts import largest_fitting
 from llama4sdk.errors import ConfigurationError
 from llama4sdk.llama4.config import TextConfig
-
-#: Tokens of which llama.cpp's caches are multiples.
-LLAMA_CPP_PAD: Final = 256
 
 
 class KVPolicy(Value):
@@ -55,90 +56,21 @@ class KVPolicy(Value):
 
     def longest_context(self, config: TextConfig, memory: int, *, value_bytes: float = 2) -> int:
         """The longest single sequence that ``memory`` bytes hold, within the model's own limit."""
-        low, high = 0, config.max_context
-        while low < high:
-            middle = (low + high + 1) // 2
-            fits = self.bytes(config, middle, value_bytes=value_bytes) <= memory
-            low, high = (middle, high) if fits else (low, middle - 1)
-        return low
+
+        def fits(context: int) -> bool:
+            return self.bytes(config, context, value_bytes=value_bytes) <= memory
+
+        return largest_fitting(fits, config.max_context)
 
 
-KV_POLICIES: Final = (
-    KVPolicy(
-        name="llama4sdk",
-        engine="llama4sdk-torch",
-        versions="all",
-        chunk_aware=True,
-        switch="always on",
-        source="this project's cache, whose bytes its tests count",
-    ),
-    KVPolicy(
-        name="llama.cpp",
-        engine="llama.cpp",
-        versions="since May 2025",
-        chunk_aware=True,
-        extra_tokens=512,
-        pad=LLAMA_CPP_PAD,
-        switch="--swa-full keeps everything, which shifting a context and reusing caches need",
-        source="reproduced with llama-fit-params, build 11434",
-    ),
-    KVPolicy(
-        name="llama.cpp --swa-full",
-        engine="llama.cpp",
-        versions="all",
-        chunk_aware=False,
-        switch="leave out --swa-full",
-        source="reproduced with llama-fit-params, build 11434",
-    ),
-    KVPolicy(
-        name="vllm",
-        engine="vLLM",
-        versions="0.32 and later",
-        chunk_aware=True,
-        extra_tokens=8192,
-        pad=16,
-        switch="--disable-hybrid-kv-cache-manager keeps everything; EAGLE does so, too",
-        source="vLLM 0.32.0 on a CPU",
-    ),
-    KVPolicy(
-        name="vllm-0.14",
-        engine="vLLM",
-        versions="up to at least 0.14",
-        chunk_aware=False,
-        switch="VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE=1",
-        source="logs of vLLM 0.12.0 and 0.14.0rc1: 196,608 bytes a token",
-    ),
-    KVPolicy(
-        name="sglang",
-        engine="SGLang",
-        versions="with hybrid KV",
-        chunk_aware=True,
-        switch="--hybrid-kvcache-ratio",
-        source="SGLang's documentation of Llama 4",
-    ),
-    KVPolicy(
-        name="sglang-full",
-        engine="SGLang",
-        versions="before hybrid KV",
-        chunk_aware=False,
-        switch="--hybrid-kvcache-ratio",
-        source="SGLang's documentation of Llama 4",
-    ),
-    KVPolicy(
-        name="transformers",
-        engine="transformers and Meta's scripts",
-        versions="all",
-        chunk_aware=False,
-        switch="none that is counted on: memory for the whole context is set aside",
-        source="Meta's reference implementation, whose cache has every layer's whole length",
-    ),
-)
+with files("llama4sdk.capacity").joinpath("kv_policies.csv").open(encoding="utf-8") as _file:
+    KV_POLICIES: Final = tuple(KVPolicy.model_validate(row) for row in csv.DictReader(_file))
 
 
 def find_policy(name: str) -> KVPolicy:
     """The policy of this name. Raises ConfigurationError with the nearest."""
-    for policy in KV_POLICIES:
-        if policy.name == name:
-            return policy
-    hint = nearest(name, [policy.name for policy in KV_POLICIES], "Known engines")
+    policies = {policy.name: policy for policy in KV_POLICIES}
+    if name in policies:
+        return policies[name]
+    hint = nearest(name, policies, "Known engines")
     raise ConfigurationError(f"Nothing is known of how '{name}' keeps its cache.", hint=hint)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
@@ -22,12 +22,6 @@ from llama4sdk.quantization import ModuleClass
 
 #: Bytes of all weights of each class.
 ClassBytes: TypeAlias = Mapping[ModuleClass, int]
-
-#: Of an interval: the cautious end, the hopeful end.
-ENDS: Final[tuple[Literal[0], Literal[1]]] = (0, 1)
-
-#: Requests that an engine answers at once, at most.
-MAX_BATCH: Final = 2048
 
 
 class Interval(Value):
@@ -146,66 +140,31 @@ def decode_speed(
 
     ``value_bytes`` is what a value of the cache takes: 2 for bf16, 1 for fp8.
     """
-    steps = [_step_seconds(config, weights, parts, context, batch, value_bytes, end) for end in ENDS]
-    return Interval(low=batch / steps[0], high=batch / steps[1])
+
+    def step_seconds(end: Literal[0, 1]) -> float:
+        """Seconds for one token of each answer; parts at different sites wait for each other."""
+        seconds = 0.0
+        for part in parts:
+            read = step_bytes(config, weights, part.modules, tokens=batch, experts=part.experts)
+            if "attention" in part.modules:  # beyond its chunk a local layer reads nothing, whatever the engine keeps
+                read += kv_cache_bytes(config, context, value_bytes=1, chunk_aware=True) * value_bytes * batch
+            computed = token_flops(config, part.modules, context, experts=part.experts) * batch
+            reading = read / (part.site.bandwidth * part.calibration.bandwidth[end])
+            computing = computed / (part.site.flops * part.calibration.compute[end])
+            seconds += max(reading, computing) + part.calibration.overhead
+        return seconds
+
+    return Interval(low=batch / step_seconds(0), high=batch / step_seconds(1))
 
 
 def prefill_speed(config: TextConfig, parts: Sequence[NetworkPart], *, tokens: int) -> Interval:
-    """Tokens per second of a prompt of ``tokens`` tokens."""
-    seconds = [_prefill_seconds(config, parts, tokens, end) for end in ENDS]
-    return Interval(low=tokens / seconds[0], high=tokens / seconds[1])
+    """Tokens per second of a prompt of ``tokens`` tokens, which on average attend to half of it."""
 
+    def seconds(end: Literal[0, 1]) -> float:
+        total = 0.0
+        for part in parts:
+            flops = token_flops(config, part.modules, tokens // 2, experts=part.experts)
+            total += tokens * flops / (part.site.flops * part.calibration.compute[end])
+        return total
 
-def served_speed(
-    config: TextConfig,
-    weights: ClassBytes,
-    part: NetworkPart,
-    *,
-    prompt: int,
-    answer: int,
-    batch: int,
-    value_bytes: float = 2,
-) -> Interval:
-    """Tokens per second of all answers together, of a server that always has ``batch`` requests of this size."""
-    speeds = []
-    for end in ENDS:
-        step = _step_seconds(config, weights, [part], prompt + answer // 2, batch, value_bytes, end)
-        seconds = answer * step + batch * _prefill_seconds(config, [part], prompt, end)
-        speeds.append(batch * answer / seconds)
-    return Interval(low=speeds[0], high=speeds[1])
-
-
-def largest_batch(pool: int, request_bytes: int) -> int:
-    """Requests that a cache of ``pool`` bytes holds at once; at least one, at most 2048."""
-    return max(1, min(MAX_BATCH, pool // max(1, request_bytes)))
-
-
-def _step_seconds(
-    config: TextConfig,
-    weights: ClassBytes,
-    parts: Sequence[NetworkPart],
-    context: int,
-    batch: int,
-    value_bytes: float,
-    end: Literal[0, 1],
-) -> float:
-    """Seconds for one token of each answer; parts at different sites wait for each other."""
-    seconds = 0.0
-    for part in parts:
-        read = step_bytes(config, weights, part.modules, tokens=batch, experts=part.experts)
-        if "attention" in part.modules:  # beyond its chunk a local layer reads nothing, whatever the engine keeps
-            read += kv_cache_bytes(config, context, value_bytes=1, chunk_aware=True) * value_bytes * batch
-        computed = token_flops(config, part.modules, context, experts=part.experts) * batch
-        reading = read / (part.site.bandwidth * part.calibration.bandwidth[end])
-        computing = computed / (part.site.flops * part.calibration.compute[end])
-        seconds += max(reading, computing) + part.calibration.overhead
-    return seconds
-
-
-def _prefill_seconds(config: TextConfig, parts: Sequence[NetworkPart], tokens: int, end: Literal[0, 1]) -> float:
-    """Seconds for a prompt; on average its tokens attend to half of it."""
-    seconds = 0.0
-    for part in parts:
-        flops = token_flops(config, part.modules, tokens // 2, experts=part.experts)
-        seconds += tokens * flops / (part.site.flops * part.calibration.compute[end])
-    return seconds
+    return Interval(low=tokens / seconds(0), high=tokens / seconds(1))

@@ -1,11 +1,18 @@
-"""Where the parts of a network lie on a machine, and how fast an engine reads and computes there. Pure."""
+"""Where the parts of a network lie on a machine, and how fast an engine reads and computes there.
+
+``efficiency.csv`` has the shares of specified bandwidth and throughput that engines reach, by kind of machine; the rows
+of an engine's newest version come last. Bandwidth measured on this machine (``llama4sdk.probe.measurements``) replaces
+its specification, and the shares are of that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.resources import files
 from typing import Final
 
-from llama4sdk.capacity.efficiency import calibrations
 from llama4sdk.capacity.engine_profiles import EngineProfile
 from llama4sdk.capacity.layout import Layout, scheme_of
 from llama4sdk.capacity.roofline import Calibration, NetworkPart, Site
@@ -25,6 +32,25 @@ UNMEASURED_FACTOR: Final = 2.0
 
 #: The share of a disk's speed that an engine reaches while it reads experts as they are chosen: a guess.
 DISK_SHARE: Final = (0.4, 0.9)
+
+
+@cache
+def calibrations() -> tuple[Calibration, ...]:
+    """All rows of ``efficiency.csv``."""
+    with files("llama4sdk.capacity").joinpath("efficiency.csv").open(encoding="utf-8") as file:
+        return read_calibrations(file)
+
+
+def read_calibrations(lines: Iterable[str]) -> tuple[Calibration, ...]:
+    """The calibrations of a table's lines. Raises ValidationError for a row that cannot be true."""
+    return tuple(
+        Calibration.model_validate(
+            {column: value for column, value in row.items() if not column.endswith(("_low", "_high"))}
+            | {column: (row[f"{column}_low"], row[f"{column}_high"]) for column in ("bandwidth", "compute")}
+            | {"schemes": tuple(row["schemes"].split())}
+        )
+        for row in csv.DictReader(lines)
+    )
 
 
 def whole_network(machine: Hardware, engine: EngineProfile, device_id: str, scheme: str) -> NetworkPart | None:
@@ -152,5 +178,5 @@ def _calibration(device: Device | None, scheme: str, engine: EngineProfile, mach
 
 def _newest(engine: EngineProfile, site: str, scheme: str) -> Calibration:
     """The newest calibration of the engine on such a site: of weights in this scheme, or of any."""
-    known = [c for c in reversed(calibrations()) if (c.engine, c.site) == (engine.calibration, site)]
+    known = [c for c in reversed(calibrations()) if (c.engine, c.site) == (engine.name, site)]
     return next((c for c in known if scheme in c.schemes), next(c for c in known if not c.schemes))

@@ -111,6 +111,17 @@ def test_llama_cpp_unpacks_its_formats_on_old_cards(gpus: str) -> None:
     assert verdicts["torch"] == "no gain"
 
 
+@pytest.mark.parametrize(
+    ("precision", "bits"),
+    [("bf16", 16), ("nvfp4", 4), ("int8", 8), ("Q5_K_M", 5), ("IQ3_S as stored", 3), ("mixed as stored", 4)],
+)
+def test_the_name_of_a_precision_says_how_many_bits_a_weight_has(precision: str, bits: int) -> None:
+    """Nearly; a name without a number is taken to mean four."""
+    candidate = predicted("none", 122)[0]
+    layout = candidate.layout.model_copy(update={"precision": precision})
+    assert candidate.model_copy(update={"layout": layout}).bits == bits
+
+
 @pytest.mark.parametrize("gpus", ["8xh100", "a100", "v100", "2x3090", "mi300x", "m3-max-64gb", "none"])
 def test_only_what_can_run_is_ranked(gpus: str) -> None:
     """What does not fit, or a device refuses, stays with the rest that explains it."""
