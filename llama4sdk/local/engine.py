@@ -28,8 +28,6 @@ from llama4sdk.progress import Progress
 from llama4sdk.requests import EmbedRequest, Pooling, Request, ScoreRequest
 from llama4sdk.results import Embeddings, Memory, Scores
 
-__all__ = ["MAX_EMBED_TOKENS", "LocalEngine"]
-
 #: Tokens of several texts that go through the network together at most, padding included: as of one prompt.
 MAX_EMBED_TOKENS: Final = PROMPT_BLOCK
 

@@ -20,8 +20,6 @@ from llama4sdk.local.text_source import TextSource
 from llama4sdk.messages import ImagePart
 from llama4sdk.requests import Request
 
-__all__ = ["ImagePrompts", "InputProcessor", "Prompt"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:

@@ -17,8 +17,6 @@ from llama4sdk.results import MEMORY_TOLERANCE, Memory
 if TYPE_CHECKING:
     from llama4sdk.plan import Plan
 
-__all__ = ["MemoryMeter", "own_memory", "require_room"]
-
 logger = logging.getLogger("llama4sdk")
 
 #: Seconds between two measurements while long work is done.

@@ -31,18 +31,6 @@ from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Placement, Preference
 from llama4sdk.quantization import ModuleClass, QuantizationConfig
 
-__all__ = [
-    "LocalModel",
-    "Setup",
-    "describe_fewer_tokens",
-    "fitting_setups",
-    "insufficient_memory",
-    "offer_setup",
-    "unknown_device",
-    "unsupported_context",
-    "unsupported_features",
-]
-
 
 class LocalModel(ABC):
     """A model in one engine of this process. ``capabilities`` are those of the engine with this model."""

@@ -14,8 +14,6 @@ from llama4sdk.llama4.toolcalls import PARSER_TOKENS, ToolCallParser
 from llama4sdk.local.sequence import Token
 from llama4sdk.requests import Request
 
-__all__ = ["Detokenizer", "OutputProcessor", "offered_tools", "prompt_format", "visible_marks"]
-
 
 def offered_tools(request: Request) -> Request:
     """The request with the tools that its prompt describes: none where ``tool_choice`` forbids calls."""

@@ -26,8 +26,6 @@ from typing import Final, Generic, Literal, TypeAlias, TypeVar
 from llama4sdk.errors import StreamClosedError
 from llama4sdk.local.sequence import ModelRunner, Reservation, Sequence, Token
 
-__all__ = ["MAX_UNREAD_TOKENS", "Scheduler", "Work", "closed_error"]
-
 #: Tokens that wait for a reader; with so many its sequence pauses.
 MAX_UNREAD_TOKENS: Final = 64
 

@@ -12,8 +12,6 @@ import numpy.typing as npt
 
 from llama4sdk.local.structured_output import TokenMask
 
-__all__ = ["Draw", "ModelRunner", "Reservation", "Sampler", "Sequence", "Token"]
-
 Cache = TypeVar("Cache")
 Logits = TypeVar("Logits")
 LogitsIn = TypeVar("LogitsIn", contravariant=True)

@@ -18,8 +18,6 @@ from llama4sdk.requests import Request, Tool
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-__all__ = ["Constraints", "TokenMask"]
-
 #: llguidance's message when the grammar goes on, and no token of the vocabulary fits it.
 DEAD_END_MESSAGE: Final = "NoExtensionBias"
 

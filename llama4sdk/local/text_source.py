@@ -10,8 +10,6 @@ from llama4sdk.llama4.prompt_format import Llama4Prompt
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.weights.checkpoint import GenerationDefaults
 
-__all__ = ["TextSource"]
-
 
 class TextSource(Protocol):
     """Everything that an engine needs of a model beside its weights. A ``Checkpoint`` is one."""

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from llama4sdk_torch.engine import TorchEngine
 
-__all__ = ["TorchBackend"]
-
 #: A packed checkpoint is unpacked to float32 when that takes no more bytes than this.
 MAX_UNPACKED_BYTES: Final = 4 * 10**9
 

@@ -16,8 +16,6 @@ from llama4sdk.capacity.torch_memory import PROMPT_BLOCK, cache_room
 from llama4sdk.errors import ContextLengthError
 from llama4sdk.llama4.config import TextConfig
 
-__all__ = ["KVCache", "Slots"]
-
 
 class Slots(NamedTuple):
     """Slots [first, end) of one kind of layers take a sequence's next tokens, each of which sees all up to its own."""

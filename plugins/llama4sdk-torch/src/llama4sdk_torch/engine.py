@@ -26,8 +26,6 @@ from llama4sdk_torch.sampling import Sampler
 from llama4sdk_torch.scoring import score_window
 from llama4sdk_torch.vision import VisionModel
 
-__all__ = ["TorchEngine"]
-
 
 class TorchEngine(LocalEngine):
     """Runs a network with PyTorch on one device."""

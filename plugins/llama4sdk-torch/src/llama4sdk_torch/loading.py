@@ -23,9 +23,6 @@ from llama4sdk_torch.model import Attention, Dense, Layer, Mixture, TextModel, W
 from llama4sdk_torch.quantized import Matrix, Quantized, empty, quantize_into
 from llama4sdk_torch.vision import Affine, VisionLayer, VisionModel, VisionWeights
 
-__all__ = ["DTYPES", "free_memory", "load_model", "load_networks", "load_vision", "memory_errors"]
-
-
 FLOATS: Final = (
     (ml_dtypes.bfloat16, np.int16, torch.bfloat16),
     (ml_dtypes.float8_e4m3fn, np.uint8, torch.float8_e4m3fn),

@@ -20,8 +20,6 @@ from llama4sdk.llama4.config import TextConfig
 from llama4sdk_torch.cache import KVCache, Slots
 from llama4sdk_torch.quantized import Matrix, linear, lookup, pick
 
-__all__ = ["Attention", "Dense", "Layer", "Mixture", "Segment", "TextModel", "Weights"]
-
 #: Positions up to this rotate by the float32 angles of the published code; at 1,000,000 those are off by 0.03 radians.
 MAX_FLOAT32_POSITION = 8192
 

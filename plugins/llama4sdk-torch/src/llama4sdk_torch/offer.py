@@ -25,8 +25,6 @@ from llama4sdk.local.offer import (
 from llama4sdk.quantization import ModuleClass, Quantization, QuantizationConfig
 from llama4sdk_torch import CAPABILITIES
 
-__all__ = ["TorchModel", "make_offer"]
-
 #: What activations may be.
 ACTIVATION_DTYPES: Final = (Quantization.FP32, Quantization.BF16)
 

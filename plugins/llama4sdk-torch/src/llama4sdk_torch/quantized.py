@@ -15,8 +15,6 @@ from torch.nn import functional as F  # noqa: N812  (the name everybody knows it
 
 from llama4sdk.quantization import MatrixFormat, Quantization
 
-__all__ = ["Matrix", "Quantized", "empty", "linear", "lookup", "pick", "quantize_into"]
-
 #: Weights that are quantized or dequantized together: few enough to stay in a processor's cache.
 PIECE_WEIGHTS: Final = 2**18
 

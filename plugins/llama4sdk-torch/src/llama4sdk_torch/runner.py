@@ -18,8 +18,6 @@ from llama4sdk_torch.model import Segment, TextModel
 from llama4sdk_torch.sampling import Draw
 from llama4sdk_torch.vision import VisionModel, replace_patches
 
-__all__ = ["Networks", "TorchRunner", "TorchSequence"]
-
 
 @dataclass(frozen=True, slots=True)
 class Networks:

@@ -13,8 +13,6 @@ from llama4sdk.local.structured_output import TokenMask
 from llama4sdk.requests import SamplingParams
 from llama4sdk.weights.checkpoint import GenerationDefaults
 
-__all__ = ["DeviceMask", "Draw", "Sampler"]
-
 #: Below this temperature only the likeliest token has a chance that float32 can tell from zero.
 MIN_TEMPERATURE: Final = 1e-6
 

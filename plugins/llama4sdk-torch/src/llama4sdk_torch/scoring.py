@@ -11,8 +11,6 @@ from llama4sdk.capacity.torch_memory import PROMPT_BLOCK, scored_rows
 from llama4sdk.local.windows import Scored, Window
 from llama4sdk_torch.model import TextModel
 
-__all__ = ["score_window"]
-
 
 def score_window(
     network: TextModel, token_ids: Sequence[int], window: Window, *, top: int, rows: int | None = None

@@ -14,8 +14,6 @@ from torch.nn import functional as F  # noqa: N812  (the name everybody knows it
 
 from llama4sdk.llama4.vision_config import VisionConfig
 
-__all__ = ["TILES_AT_ONCE", "Affine", "VisionLayer", "VisionModel", "VisionWeights", "replace_patches"]
-
 #: Tiles that are encoded at once: bounds the memory of activations, however many tiles a request has.
 TILES_AT_ONCE = 4
 
