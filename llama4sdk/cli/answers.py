@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
 
 from llama4sdk.cli.console import print_json, write
-
-if TYPE_CHECKING:
-    from llama4sdk.events import Event
-    from llama4sdk.streams import Stream
+from llama4sdk.events import Event, Finish, TextDelta
+from llama4sdk.streams import Stream
 
 
 def print_answer(stream: Stream, *, as_json: bool, live: bool | None) -> None:
@@ -31,7 +28,5 @@ def print_answer(stream: Stream, *, as_json: bool, live: bool | None) -> None:
 
 def _json_line(event: Event) -> str:
     """The event as one line of JSON that names its kind."""
-    from llama4sdk.events import Finish, TextDelta
-
     kind = "text" if isinstance(event, TextDelta) else "finish" if isinstance(event, Finish) else "tool_call"
     return json.dumps({"event": kind, **event.model_dump(mode="json")}, ensure_ascii=False) + "\n"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections import UserDict
-from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -21,29 +20,13 @@ COMMANDS: Final = (
 )
 
 
-class _Commands(UserDict[str, "Command"]):
-    """The commands by name; each is imported when it is first looked up."""
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(COMMANDS)
-
-    def __len__(self) -> int:
-        return len(COMMANDS)
-
-    def __contains__(self, name: object) -> bool:
-        return name in COMMANDS
-
-    def __missing__(self, name: str) -> Command:
-        if name not in COMMANDS:
-            raise KeyError(name)
-        self.data[name] = _load(name)
-        return self.data[name]
-
-
 class _Group(TyperGroup):
     def __init__(self, **attributes: object) -> None:
         super().__init__(**attributes)  # type: ignore[arg-type]  # typer's own keywords, passed on as they are
-        self.commands = _Commands()
+        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]  # names, to list and to suggest
+
+    def get_command(self, ctx: object, cmd_name: str) -> Command | None:
+        return _load(cmd_name) if cmd_name in COMMANDS else None
 
 
 def app() -> typer.Typer:
@@ -73,6 +56,7 @@ def _root(
     """
 
 
+@cache
 def _load(name: str) -> Command:
     command = getattr(importlib.import_module(f"llama4sdk.cli.commands.{name}"), name)
     if isinstance(command, typer.Typer):

@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from llama4sdk import Client, weights
+from llama4sdk.capabilities import Feature
 from llama4sdk.cli.console import ask_key, note
+from llama4sdk.cli.fetching import fetch
+from llama4sdk.cli.options import Target
 from llama4sdk.cli.views.progress_bars import loading_bar
+from llama4sdk.hardware import Hardware
+from llama4sdk.plan import Plan
 from llama4sdk.planning.policy import Policy
-
-if TYPE_CHECKING:
-    from llama4sdk.capabilities import Feature
-    from llama4sdk.cli.options import Target
-    from llama4sdk.hardware import Hardware
-    from llama4sdk.plan import Plan
-    from llama4sdk.registry import Registry
+from llama4sdk.registry import Registry
 
 
 def create_client(
@@ -55,8 +54,6 @@ def open_client(target: Target, *, yes: bool, notices: bool = True, max_cost: fl
     client = create_client(target, max_cost=max_cost)
     plan = None if target.fallback else client.plan()
     if plan is not None and weights.needs_pull(plan):
-        from llama4sdk.cli.fetching import fetch
-
         fetch(plan.model, yes=yes)
         client.close()
         client = create_client(target, max_cost=max_cost)  # plans anew, now that the weights are here

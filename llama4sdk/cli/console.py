@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from getpass import getpass
 from typing import TYPE_CHECKING, Final
 
+from rich.console import Console, RenderableType
+
 from llama4sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from pydantic import JsonValue
-    from rich.console import Console, RenderableType
 
 #: Columns of a terminal that does not say how wide it is.
 DEFAULT_WIDTH: Final = 80
@@ -23,8 +23,6 @@ DEFAULT_WIDTH: Final = 80
 
 def show(*pieces: RenderableType) -> None:
     """Print tables and text on stdout; colour and width follow the terminal, NO_COLOR included."""
-    from rich.console import Console
-
     console = Console(highlight=False, emoji=False, markup=False)  # names may hold brackets
     if console.width < 1:  # COLUMNS=0, as some systems set it, means that nobody knows
         console.width = DEFAULT_WIDTH
@@ -38,8 +36,6 @@ def show(*pieces: RenderableType) -> None:
 
 def stderr() -> Console:
     """A console for messages to people, which programs should not read."""
-    from rich.console import Console
-
     return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 

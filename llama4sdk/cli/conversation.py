@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from llama4sdk.cli.console import note, write
 from llama4sdk.cli.errors import print_error
+from llama4sdk.client import Client
 from llama4sdk.errors import BackendError, ContextLengthError, Llama4Error
 from llama4sdk.messages import Message
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from llama4sdk.client import Client
-    from llama4sdk.plan import Plan
-    from llama4sdk.requests import GenerateOptions
-    from llama4sdk.streams import Stream
+from llama4sdk.plan import Plan
+from llama4sdk.requests import GenerateOptions
+from llama4sdk.streams import Stream
 
 HELP: Final = """\
 /clear  forget the conversation so far

@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import Final
 
 import typer
+from rich.text import Text
 
 from llama4sdk import errors
 from llama4sdk.cli.console import stderr
@@ -50,14 +51,12 @@ def exit_code(error: errors.Llama4Error) -> ExitCode:
 def print_error(error: errors.Llama4Error) -> None:
     """Print the error, the attempts that led to it, and its hint on stderr."""
     console = stderr()
-    console.print("Error:", style="bold red", end=" ")
-    console.print(error.message, markup=False)
+    console.print(Text.assemble(("Error:", "bold red"), f" {error.message}"))
     for attempt in error.attempts if len(error.attempts) > 1 else ():
         where = f"{attempt.model} on {attempt.backend}, {attempt.seconds:.1f} s"
         console.print(f"  tried {where}: {attempt.error or 'it answered'}", style="dim", markup=False)
     if error.hint:
-        console.print("Hint:", style="bold yellow", end=" ")
-        console.print(error.hint, markup=False)
+        console.print(Text.assemble(("Hint:", "bold yellow"), f" {error.hint}"))
 
 
 def exit_on_error(work: Callable[[], None]) -> None:
@@ -75,8 +74,7 @@ def exit_on_error(work: Callable[[], None]) -> None:
         print("\nInterrupted.", file=sys.stderr)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except BrokenPipeError:
-        # 'llama4sdk … | head': the reader has all it wanted
-        _discard_stdout()
+        _discard_stdout()  # 'llama4sdk … | head': the reader has all it wanted
         raise typer.Exit(ExitCode.OK) from None
     except OSError as error:
         if error.errno not in DISK_FULL:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from llama4sdk import settings
+from llama4sdk.catalog.machine_descriptions import describe, parse_size
 from llama4sdk.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from llama4sdk.hardware import Hardware
+from llama4sdk.hardware import Hardware
+from llama4sdk.probe import probe
 
 
 def read_machines(file: Path | None, gpus: Sequence[str] | None, ram: str | None) -> dict[str, Hardware]:
@@ -17,11 +17,6 @@ def read_machines(file: Path | None, gpus: Sequence[str] | None, ram: str | None
 
     Raises ConfigurationError.
     """
-    from llama4sdk import settings
-    from llama4sdk.catalog.machine_descriptions import describe, parse_size
-    from llama4sdk.hardware import Hardware
-    from llama4sdk.probe import probe
-
     if gpus is None and ram is None:
         file = file or settings.hardware_file()
         return {str(file): Hardware.from_file(file)} if file else {"this machine": probe()}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from llama4sdk import weights
+from llama4sdk.capacity.model_facts import ModelFacts
+from llama4sdk.catalog.models import MAVERICK, SCOUT
 from llama4sdk.errors import WeightsNotFoundError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from llama4sdk.capacity.model_facts import ModelFacts
-    from llama4sdk.plan import Preference
+from llama4sdk.plan import Preference
+from llama4sdk.weights.exports import export_format
+from llama4sdk.weights.model_facts import find_model_facts
 
 
 def models_in_question(name: str | None, prefer: Preference = "balanced") -> list[ModelFacts]:
@@ -19,12 +19,6 @@ def models_in_question(name: str | None, prefer: Preference = "balanced") -> lis
     None for what is neither known nor here, nor for an export, which one engine alone runs. Of a checkpoint only
     headers are read. Raises CheckpointError.
     """
-    from llama4sdk import weights
-    from llama4sdk.capacity.model_facts import ModelFacts
-    from llama4sdk.catalog.models import MAVERICK, SCOUT
-    from llama4sdk.weights.exports import export_format
-    from llama4sdk.weights.model_facts import find_model_facts
-
     if name is None:
         order = (MAVERICK, SCOUT) if prefer == "quality" else (SCOUT, MAVERICK)
         return [ModelFacts.from_spec(spec) for spec in order]
@@ -37,8 +31,6 @@ def models_in_question(name: str | None, prefer: Preference = "balanced") -> lis
 
 def find_checkpoint(model: str) -> Path:
     """The file or directory of a model's weights. Raises WeightsNotFoundError."""
-    from llama4sdk import weights
-
     path = weights.locate(model)
     if path is None:
         raise WeightsNotFoundError(

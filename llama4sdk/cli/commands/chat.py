@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llama4sdk.cli.answers import print_answer
+import llama4sdk
 from llama4sdk.cli.inputs import read_words
 from llama4sdk.cli.options import JsonFlag, OutputFormat, Sampling, StreamFlag, Target, YesFlag
 from llama4sdk.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from llama4sdk.messages import ImagePart, Message, VideoPart
     from llama4sdk.requests import GenerateOptions
 
 
@@ -45,14 +42,15 @@ def chat(
 
     Without, on a terminal, a conversation starts: Ctrl-C stops an answer, Ctrl-D leaves.
     """
+    from llama4sdk.cli.answers import print_answer
     from llama4sdk.cli.clients import load_model, open_client
     from llama4sdk.cli.conversation import Conversation
     from llama4sdk.session.validation import chat_request, check_request
 
-    opening = _opening(system)
+    opening = [llama4sdk.Message(role="system", content=system)] if system else []
     schema = output.read_schema()
     options: GenerateOptions = {**sampling.as_options(), **output.as_options()}
-    media: list[ImagePart | VideoPart] = [*map(_image, image or []), *map(_video, video or [])]
+    media: list[llama4sdk.ImagePart | llama4sdk.VideoPart] = [*map(_image, image or []), *map(_video, video or [])]
     if not (message or media or json) and sys.stdin.isatty() and sys.stdout.isatty():
         with open_client(target, yes=yes) as client:
             load_model(client, target)
@@ -65,43 +63,29 @@ def chat(
         print_answer(client.chat(messages, schema=schema, stream=True, **options), as_json=json, live=stream)
 
 
-def _opening(system: str | None) -> list[Message]:
-    from llama4sdk.messages import Message
-
-    return [Message(role="system", content=system)] if system else []
-
-
-def _question(text: str, media: Sequence[ImagePart | VideoPart]) -> Message:
-    from llama4sdk.messages import Message, TextPart
-
+def _question(text: str, media: Sequence[llama4sdk.ImagePart | llama4sdk.VideoPart]) -> llama4sdk.Message:
     if not text.strip() and not media:
         raise InvalidRequestError("The message is empty.", hint="Write something for the model to answer.")
-    if not media:
-        return Message(role="user", content=text)
-    return Message(role="user", content=(*media, TextPart(text=text)))
+    return llama4sdk.Message(role="user", content=(*media, llama4sdk.TextPart(text=text)) if media else text)
 
 
-def _image(source: str) -> ImagePart:
+def _image(source: str) -> llama4sdk.ImagePart:
     """The image of a file or an https URL. Raises InvalidRequestError."""
-    from llama4sdk.messages import ImagePart
-
     scheme, separator, _ = source.partition("://")
     if not separator:
         with _file_errors("image", source):
-            return ImagePart.from_path(source)
+            return llama4sdk.ImagePart.from_path(source)
     if scheme.lower() != "https":
         raise InvalidRequestError(
             f"An image can be fetched by https only, not by {scheme.lower()}.", hint="Save it, and pass the file."
         )
-    return ImagePart(url=source)
+    return llama4sdk.ImagePart(url=source)
 
 
-def _video(path: Path) -> VideoPart:
+def _video(path: Path) -> llama4sdk.VideoPart:
     """Frames of a file. Raises InvalidRequestError."""
-    from llama4sdk.messages import VideoPart
-
     with _file_errors("video", path):
-        return VideoPart.from_path(path)
+        return llama4sdk.VideoPart.from_path(path)
 
 
 @contextmanager

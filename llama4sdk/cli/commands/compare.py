@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
+from pydantic import JsonValue
+from rich.console import RenderableType
 from rich.text import Text
 
+from llama4sdk.capacity.candidates import Candidate, best_of_each, best_or_nearest, candidates, rank
+from llama4sdk.capacity.engine_profiles import find_engine
+from llama4sdk.capacity.model_facts import ModelFacts
+from llama4sdk.capacity.remedies import Remedy, find_remedies, mac_gpu_remedy
+from llama4sdk.catalog import models as catalog
 from llama4sdk.cli.console import note, print_json, show
 from llama4sdk.cli.model_argument import models_in_question
+from llama4sdk.cli.options import Target
+from llama4sdk.cli.views import prices
 from llama4sdk.cli.views.plan_tables import candidate_speed, placement
+from llama4sdk.cli.views.plot import plot as draw_plot
 from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
 from llama4sdk.errors import ConfigurationError, UnknownModelError
+from llama4sdk.hardware import Hardware
+from llama4sdk.plan import Preference
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from typing import TypeAlias
-
-    from pydantic import JsonValue
-    from rich.console import RenderableType
-
-    from llama4sdk.capacity.candidates import Candidate
-    from llama4sdk.capacity.model_facts import ModelFacts
-    from llama4sdk.capacity.remedies import Remedy
-    from llama4sdk.cli.options import Target
-    from llama4sdk.hardware import Hardware
-    from llama4sdk.plan import Preference
-
-    Row: TypeAlias = tuple[Candidate, Sequence[Remedy]]
+#: A layout, and what would make it fit.
+Row: TypeAlias = tuple[Candidate, Sequence[Remedy]]
 
 
-def compare(
+def show_comparison(
     machines: Mapping[str, Hardware],
     target: Target,
     *,
@@ -44,9 +44,6 @@ def compare(
 
     A row is the best layout there is, or the one that lacks least.
     """
-    from llama4sdk.capacity.candidates import best_of_each, candidates
-    from llama4sdk.cli.views import prices
-
     context, models = target.context_length, _models(target.model, target.policy)
     layouts = {
         name: best_of_each(list(candidates(models, machine, context=context, batch=batch)), target.policy)
@@ -70,9 +67,6 @@ def compare(
 
 
 def _with_remedies(rows: Sequence[Candidate], models: Sequence[ModelFacts], machine: Hardware) -> Iterator[Row]:
-    from llama4sdk.capacity.engine_profiles import find_engine
-    from llama4sdk.capacity.remedies import find_remedies, mac_gpu_remedy
-
     models_by_name = {model.name: model for model in models}
     for row in rows:
         arguments = models_by_name[row.layout.model], find_engine(row.layout.engine), machine, row.layout
@@ -85,16 +79,12 @@ def _document(row: Candidate, remedies: Sequence[Remedy]) -> dict[str, JsonValue
 
 def _best(rows: Sequence[Candidate], models: Sequence[ModelFacts], prefer: Preference) -> Iterator[Candidate]:
     """The first choice of each model, or the layout that lacks least."""
-    from llama4sdk.capacity.candidates import best_or_nearest
-
     for model in models:
         yield best_or_nearest([row for row in rows if row.layout.model == model.name], prefer)
 
 
 def _models(name: str | None, prefer: Preference) -> list[ModelFacts]:
     """The models to compare. Raises UnknownModelError for one that nothing is known of."""
-    from llama4sdk.catalog import models as catalog
-
     models = models_in_question(name, prefer)
     if not models:
         if name and (spec := catalog.find(name)) and not spec.released:
@@ -109,9 +99,6 @@ def _draw(
     path: Path, layouts: Mapping[str, Sequence[Candidate]], models: Sequence[ModelFacts], prefer: Preference
 ) -> None:
     """Draw each engine's best layout for the first model that fits the machine. Raises ConfigurationError."""
-    from llama4sdk.capacity.candidates import rank
-    from llama4sdk.cli.views.plot import plot
-
     if len(layouts) > 1:
         raise ConfigurationError("A picture is of one machine.", hint="Name one --gpus, or leave --plot out.")
     (rows,) = layouts.values()
@@ -119,7 +106,7 @@ def _draw(
         ranked = rank([row for row in rows if row.layout.model == model.name], prefer)
         best = list({row.layout.engine: row.layout for row in reversed(ranked)}.values())[::-1]
         if best:
-            plot(path, best, model)
+            draw_plot(path, best, model)
             note(f"Drew {path}.")
             return
     raise ConfigurationError("Nothing fits this machine, so there is nothing to draw.", hint="Leave --plot out.")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
@@ -17,10 +19,6 @@ from llama4sdk.cli.views.status_marks import describe_check, status_mark
 from llama4sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from rich.console import RenderableType
-
     from llama4sdk.diagnostics.machine import Check, Status
     from llama4sdk.diagnostics.report import Report
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
+from rich.console import RenderableType
 from rich.text import Text
 
 from llama4sdk.cli.console import print_json, show
@@ -17,10 +19,6 @@ from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
 from llama4sdk.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rich.console import RenderableType
-
     from llama4sdk.results import Embeddings
 
 #: Numbers of each vector, and columns of each text, that people see.

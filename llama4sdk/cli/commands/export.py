@@ -10,7 +10,6 @@ import typer
 
 from llama4sdk._text import gb
 from llama4sdk.cli.console import note, note_if_interrupted, print_json, show
-from llama4sdk.cli.model_argument import find_checkpoint
 from llama4sdk.cli.options import JsonFlag
 from llama4sdk.cli.views.progress_bars import bytes_bar
 from llama4sdk.cli.views.responsive_table import ResponsiveTable, key_value_table
@@ -36,6 +35,7 @@ def export(
     json: JsonFlag = False,
 ) -> None:
     """Write a checkpoint as a directory that another engine runs: resumable, verified, with everything it needs."""
+    from llama4sdk.cli.model_argument import find_checkpoint
     from llama4sdk.exporter import ExportOptions
     from llama4sdk.registry import Registry
 

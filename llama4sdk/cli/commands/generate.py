@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llama4sdk.cli.answers import print_answer
 from llama4sdk.cli.inputs import read_words
 from llama4sdk.cli.options import JsonFlag, OutputFormat, Sampling, StreamFlag, Target, YesFlag
 
@@ -25,6 +24,7 @@ def generate(
     output: OutputFormat,
 ) -> None:
     """Continue a text, with no chat template around it."""
+    from llama4sdk.cli.answers import print_answer
     from llama4sdk.cli.clients import load_model, open_client
     from llama4sdk.session.validation import check_request, generate_request
 

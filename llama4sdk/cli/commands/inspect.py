@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import RenderableType
 from rich.text import Text
 
 from llama4sdk._text import gb
 from llama4sdk.cli.console import print_json, show
-from llama4sdk.cli.model_argument import find_checkpoint
 from llama4sdk.cli.options import JsonFlag
 from llama4sdk.cli.views.number_format import format_parameters
 from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable, key_value_table
@@ -17,10 +18,6 @@ from llama4sdk.cli.views.status_marks import status_mark
 from llama4sdk.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rich.console import RenderableType
-
     from llama4sdk.llama4.vision_config import VisionConfig
     from llama4sdk.weights.inspection import Inspection
 
@@ -31,6 +28,7 @@ def inspect(
     json: JsonFlag = False,
 ) -> None:
     """Show what a checkpoint is, and whether it can be loaded. Reads its headers only."""
+    from llama4sdk.cli.model_argument import find_checkpoint
     from llama4sdk.weights import inspection
 
     result = inspection.inspect(find_checkpoint(model))

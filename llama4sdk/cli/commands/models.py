@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import RenderableType
 from rich.text import Text
 
+import llama4sdk
+from llama4sdk import weights
 from llama4sdk._text import gb
 from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.options import JsonFlag
@@ -14,10 +18,7 @@ from llama4sdk.cli.views.number_format import format_context, format_parameters
 from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pydantic import JsonValue
-    from rich.console import RenderableType
 
     from llama4sdk.catalog.models import ModelSpec
 
@@ -48,9 +49,6 @@ def models(
 
 
 def _document(spec: ModelSpec) -> dict[str, JsonValue]:
-    from llama4sdk import weights
-    from llama4sdk.plan import Quantization
-
     path = weights.locate(spec.name)
     return {
         "name": spec.name,
@@ -63,7 +61,7 @@ def _document(spec: ModelSpec) -> dict[str, JsonValue]:
         "active_parameters": spec.active_parameters,
         "context_length": spec.context_length,
         "languages": list(spec.languages),
-        "weight_bytes": {quantization.value: spec.weight_bytes(quantization) for quantization in Quantization},
+        "weight_bytes": {size.value: spec.weight_bytes(size) for size in llama4sdk.Quantization},
         "path": str(path) if path else None,
         "notes": spec.notes,
     }
@@ -77,10 +75,7 @@ def _pieces(specs: tuple[ModelSpec, ...]) -> Iterator[RenderableType]:
 
 
 def _table(specs: tuple[ModelSpec, ...]) -> ResponsiveTable:
-    from llama4sdk import weights
-    from llama4sdk.plan import Quantization
-
-    sizes = Quantization.BF16, Quantization.INT8, Quantization.INT4
+    sizes = llama4sdk.Quantization.BF16, llama4sdk.Quantization.INT8, llama4sdk.Quantization.INT4
     headings = "params", "active", "context", *(size.value for size in sizes)
     numbers = [Column(heading=heading, right=True) for heading in headings]
     table = ResponsiveTable(Column(heading="model", style="bold"), *numbers, Column(heading="here"))

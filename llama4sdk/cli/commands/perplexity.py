@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import RenderableType
 from rich.text import Text
 
 from llama4sdk._text import gb
@@ -21,10 +22,7 @@ from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable, key_va
 from llama4sdk.errors import ConfigurationError, InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pydantic import JsonValue
-    from rich.console import RenderableType
 
     from llama4sdk import Client
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from llama4sdk import weights
 from llama4sdk.cli.console import print_json, write
 from llama4sdk.cli.options import JsonFlag, YesFlag
 
@@ -17,7 +18,6 @@ def pull(
     json: JsonFlag = False,
 ) -> None:
     """Fetch a model's weights: verified, and kept in the cache directory."""
-    from llama4sdk import weights
     from llama4sdk.cli.fetching import fetch
 
     path = weights.locate(model)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import platform
 
+import llama4sdk
 from llama4sdk.cli.console import print_json, write
 from llama4sdk.cli.options import JsonFlag
 
 
 def version(*, json: JsonFlag = False) -> None:
     """Show the versions of llama4sdk and Python."""
-    import llama4sdk
-
     if json:
         print_json({"llama4sdk": llama4sdk.__version__, "python": platform.python_version()})
     else:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
 
+from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
 from llama4sdk._text import gb
 from llama4sdk.cli.views.responsive_table import key_value_table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from rich.console import RenderableType
-
-    from llama4sdk.diagnostics.report import Report
-    from llama4sdk.hardware import Device, Hardware
+from llama4sdk.diagnostics.report import Report
+from llama4sdk.hardware import Device, Hardware
 
 
 def detail_pieces(report: Report) -> Iterator[RenderableType]:

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator, Sequence
 from datetime import date
-from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
+from rich.console import RenderableType
 from rich.text import Text
 
+from llama4sdk.catalog.endpoint_tables import Listing
+from llama4sdk.catalog.endpoints import listings as all_listings
 from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.views.number_format import format_dollars, format_tokens
 from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
 
-if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Sequence
-
-    from pydantic import JsonValue
-    from rich.console import RenderableType
-
-    from llama4sdk.catalog.endpoint_tables import Listing
-
 
 def print_listings(models: Container[str], *, json: bool) -> None:
     """Print every listing of these models: first those that are still served and that a backend can use."""
-    from llama4sdk.catalog.endpoints import listings
-
     today = date.today()
-    selected = [listing for listing in listings() if listing.model in models]
+    selected = [listing for listing in all_listings() if listing.model in models]
     selected.sort(key=lambda entry: (entry.model != "scout", entry.model, entry.ended(today), entry.backend is None))
     if json:
         print_json([_document(listing, today) for listing in selected])

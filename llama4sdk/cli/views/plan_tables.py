@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from rich.console import RenderableType
 from rich.text import Text
 
 from llama4sdk._text import gb
+from llama4sdk.capacity.candidates import Candidate
+from llama4sdk.capacity.engine_profiles import LayoutKind, find_engine
+from llama4sdk.capacity.explanation import Explanation, Figure
+from llama4sdk.capacity.layout import Layout
+from llama4sdk.capacity.roofline import Interval
 from llama4sdk.cli.views.number_format import format_number, format_speed
 from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from llama4sdk.capacity.candidates import Candidate
-    from llama4sdk.capacity.engine_profiles import LayoutKind
-    from llama4sdk.capacity.explanation import Explanation, Figure
-    from llama4sdk.capacity.layout import Layout
-    from llama4sdk.plan import Plan, Rejection
+from llama4sdk.plan import Plan, Rejection
 
 PLACEMENTS: Final[dict[LayoutKind, str]] = {
     "single": "one device",
@@ -77,8 +75,6 @@ def rejections_table(rejections: Iterable[Rejection]) -> ResponsiveTable:
 
 def alternatives_table(candidates: Iterable[Candidate]) -> ResponsiveTable:
     """The best layout of engines that are not installed, and how to get them."""
-    from llama4sdk.capacity.engine_profiles import find_engine
-
     table = _three_columns()
     for candidate in candidates:
         layout = candidate.layout
@@ -102,8 +98,6 @@ def figure_pieces(explanation: Explanation) -> Iterator[RenderableType]:
 
 def _value(figure: Figure) -> str:
     """The number or interval with its unit."""
-    from llama4sdk.capacity.roofline import Interval
-
     value, unit = figure.value, figure.unit
     if isinstance(value, Interval):
         if unit == "share":

@@ -9,17 +9,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from llama4sdk.capacity.engine_profiles import find_engine
+from llama4sdk.capacity.layout import DeviceShare, Layout
+from llama4sdk.capacity.layout_builder import total_at
+from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.cli.views.number_format import format_context
 from llama4sdk.errors import ConfigurationError
+from llama4sdk.llama4.sizes import kv_cache_bytes
+from llama4sdk.quantization import ModuleClass
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-    from llama4sdk.capacity.layout import DeviceShare, Layout
-    from llama4sdk.capacity.model_facts import ModelFacts
-    from llama4sdk.quantization import ModuleClass
 
 MODULE_GROUPS: Final[tuple[tuple[str, str, tuple[ModuleClass, ...]], ...]] = (
     ("routed experts", "#08519c", ("experts",)),
@@ -83,15 +85,11 @@ def draw(layouts: Sequence[Layout], model: ModelFacts, form: str) -> bytes:
         left, right = figure.subplots(1, 2)
         _memory(left, bars)
         _contexts(right, layouts, model)
-        _title(figure, layouts, model)
+        names = " · ".join(dict.fromkeys(map(_name, layouts)))
+        figure.suptitle(f"{Path(model.name).name}: {names}", fontsize=12, fontweight="bold")
         target = io.BytesIO()
         figure.savefig(target, format=form, dpi=120, metadata={"Date": None} if form == "svg" else {"Software": None})
     return target.getvalue()
-
-
-def _title(figure: Figure, layouts: Sequence[Layout], model: ModelFacts) -> None:
-    names = " · ".join(dict.fromkeys(_name(layout) for layout in layouts))
-    figure.suptitle(f"{Path(model.name).name}: {names}", fontsize=12, fontweight="bold")
 
 
 def _name(layout: Layout) -> str:
@@ -206,15 +204,10 @@ def _steps(low: int, high: int) -> list[int]:
 
 
 def _fixed_bytes(layout: Layout, holders: Sequence[DeviceShare], model: ModelFacts, context: int) -> int:
-    from llama4sdk.capacity.engine_profiles import find_engine
-    from llama4sdk.capacity.layout_builder import total_at
-
     engine = find_engine(layout.engine)
     return sum(total_at(context, layout, share, model, engine) for share in holders)
 
 
 def _cache_bytes(layout: Layout, model: ModelFacts, context: int, *, chunk_aware: bool) -> float:
-    from llama4sdk.llama4.sizes import kv_cache_bytes
-
     values = kv_cache_bytes(model.config, context, value_bytes=1, chunk_aware=chunk_aware)
     return values * layout.kv_bytes * layout.batch

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Container, Iterator, Mapping, Sequence
+from datetime import date
 
+from rich.console import RenderableType
 from rich.text import Text
 
+from llama4sdk.capacity.candidates import Candidate
+from llama4sdk.catalog.accelerators import rent_of
+from llama4sdk.catalog.endpoint_tables import Listing
+from llama4sdk.catalog.endpoints import listings
 from llama4sdk.cli.views.number_format import format_dollars
 from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
-
-if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping, Sequence
-    from datetime import date
-
-    from rich.console import RenderableType
-
-    from llama4sdk.capacity.candidates import Candidate
-    from llama4sdk.catalog.endpoint_tables import Listing
-    from llama4sdk.hardware import Hardware
+from llama4sdk.hardware import Hardware
 
 
 def priced_listings(models: Container[str], today: date) -> list[Listing]:
     """Endpoints that serve one of these models today at a known price, the cheapest first."""
-    from llama4sdk.catalog.endpoints import listings
-
     priced = [
         listing
         for listing in listings()
@@ -32,14 +27,14 @@ def priced_listings(models: Container[str], today: date) -> list[Listing]:
     return sorted(priced, key=lambda listing: (listing.model, listing.blended, listing.endpoint))
 
 
-def endpoint_pieces(listings: Sequence[Listing], today: date, *, context: int | None) -> Iterator[RenderableType]:
+def endpoint_pieces(priced: Sequence[Listing], today: date, *, context: int | None) -> Iterator[RenderableType]:
     """A table of endpoints, and how current its numbers are."""
-    if not listings:
+    if not priced:
         return
     yield Text("Remote endpoints: prompts leave this machine, and none is chosen unless that is allowed", style="bold")
-    yield _table(listings, context)
+    yield _table(priced, context)
     yield Text("Dollars are for a million tokens of prompt and of answer, as of the day they were seen.", style="dim")
-    if not all(listing.current(today) for listing in listings):
+    if not all(listing.current(today) for listing in priced):
         yield Text("That is too long ago to take them for today's: ask the endpoint.", style="yellow")
 
 
@@ -47,8 +42,6 @@ def describe_rents(
     machines: Mapping[str, Hardware], candidates: Mapping[str, Sequence[Candidate]]
 ) -> Iterator[RenderableType]:
     """For each machine that can be rented, dollars an hour and for a million tokens of its fastest answers."""
-    from llama4sdk.catalog.accelerators import rent_of
-
     for name, machine in machines.items():
         rent = rent_of(machine.devices)
         if rent is None:
@@ -65,11 +58,11 @@ def describe_rents(
         yield Text(f"{text}.", style="dim")
 
 
-def _table(listings: Sequence[Listing], context: int | None) -> ResponsiveTable:
+def _table(priced: Sequence[Listing], context: int | None) -> ResponsiveTable:
     numbers = [Column(heading=heading, right=True) for heading in ("context", "tokens/s", "$ in", "$ out")]
     columns = Column(heading="model"), Column(heading="endpoint"), *numbers, Column(heading="seen"), Column()
     table = ResponsiveTable(*columns, prose=True)
-    for listing in listings:
+    for listing in priced:
         too_short = bool(context and listing.context and listing.context < context)
         table.add_row(
             listing.model,

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Sequence
+from typing import Final
 
+from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
 from llama4sdk._text import gb
 from llama4sdk.cli.views.number_format import format_duration, format_speed, format_tokens
 from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from rich.console import RenderableType
-
-    from llama4sdk.diagnostics.runnable import RunnableModel
+from llama4sdk.diagnostics.runnable import LINK_SPEED, RunnableModel
 
 #: Names of memory other than a GPU's.
 MEMORY_NAMES: Final = {"cpu": "RAM", "disk": "disk"}
@@ -34,11 +30,15 @@ def _table(rows: Sequence[RunnableModel]) -> ResponsiveTable:
     columns = Column(heading="model", style="bold"), Column(heading="bits", right=True), Column(heading="with")
     table = ResponsiveTable(*columns, Column(heading="where"), *numbers, grouped=True)
     for row in rows:
-        engine = row.engine + ("" if row.installed else "*")
+        if row.fits:
+            speed = format_speed(row.decode, guessed=row.label == "guessed")
+            layout = row.engine + ("" if row.installed else "*"), _where(row), _context(row), speed
+        else:
+            layout = "", _lack(row), "", ""
         table.add_row(
             row.model,
             str(row.bits) if row.bits != 2 else "2-3",
-            *((engine, _where(row), _context(row), _speed(row)) if row.fits else ("", _lack(row), "", "")),
+            *layout,
             _download(row),
             "" if row.here else format_duration(row.download_seconds),
             style="" if row.fits else "dim",
@@ -62,10 +62,6 @@ def _context(row: RunnableModel) -> str:
     return format_tokens(row.context) + ("+" if row.kind in ("offload", "disk") else "")
 
 
-def _speed(row: RunnableModel) -> str:
-    return format_speed(row.decode, guessed=row.label == "guessed")
-
-
 def _download(row: RunnableModel) -> Text | str:
     if row.here:
         return Text("here", style="green")
@@ -78,8 +74,6 @@ def _gb(size: int) -> str:
 
 
 def _legend(rows: Sequence[RunnableModel]) -> Iterator[str]:
-    from llama4sdk.diagnostics.runnable import LINK_SPEED
-
     if missing := {row.engine: row.install for row in rows if row.fits and not row.installed}:
         yield "* not installed: " + "; ".join(f"{engine} ({install})" for engine, install in missing.items())
     if any(row.fits and row.kind in ("offload", "disk") for row in rows):
