@@ -135,27 +135,21 @@ def _words(name: str) -> list[str]:
 
 def _accelerator(row: dict[str, str]) -> Accelerator:
     formats = {"bf16": "bf16_tflops", "fp8": "fp8_tflops", "int8": "int8_tops", "fp4": "fp4_tflops"}
+    rent = {"dollars_per_hour": row["rent_usd_per_hour"], "source": row["rent_source"], "looked_up": row["rent_date"]}
+    plain = ("name", "kind", "driver_name", "memory_is", "capability", "links", "confidence")
     return Accelerator.model_validate(
         {
-            **{key: row[key] for key in ("name", "kind", "driver_name", "memory_is", "capability", "links")},
-            "confidence": row["confidence"],
+            **{column: row[column] for column in plain},
             "memory": int(row["memory_mib"]) * MIB,
             "unified": bool(row["memory_kind"]),
             "bandwidth": _giga(row["bandwidth_gbs"]),
             "flops": {name: float(row[column]) * 1e12 for name, column in formats.items() if row[column]},
             "link_bandwidth": _giga(row["link_gbs"]),
             "host_bandwidth": _giga(row["host_gbs"]),
-            "watts": float(row["watts"]) if row["watts"] else None,
-            "rent": _rent(row),
+            "watts": row["watts"] or None,
+            "rent": rent if row["rent_usd_per_hour"] else None,
         }
     )
-
-
-def _rent(row: dict[str, str]) -> Rent | None:
-    if not row["rent_usd_per_hour"]:
-        return None
-    day = date.fromisoformat(row["rent_date"])
-    return Rent(dollars_per_hour=float(row["rent_usd_per_hour"]), source=row["rent_source"], looked_up=day)
 
 
 def _giga(text: str) -> int | None:
@@ -164,9 +158,9 @@ def _giga(text: str) -> int | None:
 
 def rent_of(devices: Sequence[Device]) -> Rent | None:
     """The rent of all devices together; ``None`` where one has no known price, or there are none."""
-    rents = [accelerator.rent if (accelerator := accelerator_of(device)) else None for device in devices]
-    known = [rent for rent in rents if rent is not None]
-    if not known or len(known) < len(rents):
+    products = map(accelerator_of, devices)
+    known = [product.rent for product in products if product is not None and product.rent is not None]
+    if not known or len(known) < len(devices):
         return None
     return Rent(
         dollars_per_hour=sum(rent.dollars_per_hour for rent in known),

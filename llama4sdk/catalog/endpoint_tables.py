@@ -63,8 +63,8 @@ class Listing(Value):
     #: In one request.
     max_images: Tokens | None = None
     max_temperature: Annotated[float, Field(gt=0)] | None = None
+    #: Of one answer.
     tokens_per_second: Annotated[float, Field(gt=0)] | None = None
-    """Of one answer."""
     speed_seen: str = ""
     #: ``documented``: by whoever runs it. ``reported``: by others. ``unverified``: nobody to quote.
     confidence: Literal["documented", "reported", "unverified"] = "reported"
@@ -112,8 +112,11 @@ class Listing(Value):
         return f"until {self.ends}" if self.ends else "active"
 
 
-def read_listings() -> tuple[Listing, ...]:
-    """All rows as listings. Raises ConfigurationError for a user's file with a mistake."""
+def listings() -> tuple[Listing, ...]:
+    """All that are known, those that ended included, by endpoint.
+
+    Raises ConfigurationError for a user's file that cannot be read, with the line and the column at fault.
+    """
     path = settings.endpoints_file()
     if path is None:
         return _merged_listings(None, 0)
@@ -161,9 +164,8 @@ def _rows(lines: Iterable[str], name: str) -> Iterator[tuple[int, Row]]:
         heading = [cell.strip() for cell in next(reader, [])]
         for column in heading:
             if column not in Listing.model_fields:
-                raise _fault(
-                    name, 1, column, "there is no such column", hint=nearest(column, Listing.model_fields, "Columns")
-                )
+                hint = nearest(column, Listing.model_fields, "Columns")
+                raise _fault(name, 1, column, "there is no such column", hint=hint)
         for column in KEY_COLUMNS:
             if heading.count(column) != 1:
                 raise _fault(name, 1, column, "it must be there, once")

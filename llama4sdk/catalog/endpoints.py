@@ -10,36 +10,28 @@ from collections.abc import Callable
 from datetime import date
 
 from llama4sdk.catalog import models
-from llama4sdk.catalog.endpoint_tables import MAX_NAMED_ALTERNATIVES, Listing, read_listings
+from llama4sdk.catalog.endpoint_tables import MAX_NAMED_ALTERNATIVES, Listing, listings
 from llama4sdk.errors import ModelRetiredError
 from llama4sdk.events import Usage
 
 
-def listings() -> tuple[Listing, ...]:
-    """All that are known, those that ended included, by endpoint.
-
-    Raises ConfigurationError for a user's file that cannot be read, with the line and the column at fault.
-    """
-    return read_listings()
-
-
 def find(endpoint: str, model: str) -> Listing | None:
     """The listing of a model, by the SDK's or the endpoint's name for it, at an endpoint named in any case."""
-    lower_name, name = endpoint.lower(), _sdk_name(model)
-    for listing in listings():
-        if lower_name in (listing.endpoint.lower(), listing.backend) and (
-            listing.model == name or model in listing.ids
-        ):
-            return listing
-    return None
+    lower_name = endpoint.lower()
+    there = (listing for listing in _listings_of(model) if lower_name in (listing.endpoint.lower(), listing.backend))
+    return next(there, None)
 
 
 def serving(model: str, *, today: date | None = None) -> tuple[Listing, ...]:
     """Who serves it today by the token: first what a backend speaks to, the cheapest first."""
-    name, day = _sdk_name(model), today or date.today()
-    current = (listing for listing in listings() if not listing.ended(day))
-    matching = [listing for listing in current if listing.model == name or model in listing.ids]
-    return tuple(sorted(matching, key=_preference))
+    day = today or date.today()
+    return tuple(sorted((listing for listing in _listings_of(model) if not listing.ended(day)), key=_preference))
+
+
+def _listings_of(model: str) -> list[Listing]:
+    spec = models.find(model)
+    name = spec.name if spec else model
+    return [listing for listing in listings() if listing.model == name or model in listing.ids]
 
 
 def id_for(backend: str, model: str) -> str | None:
@@ -102,10 +94,8 @@ def describe_end(backend: str, model: str) -> str:
         return f"'{backend}' no longer serves '{model}'."
     since = f" since {listing.ends}" if listing.ends else ""
     if listing.status == "dedicated":
-        return (
-            f"{listing.endpoint} serves '{listing.model}' no longer by the token{since}, only on machines rented for "
-            "oneself, by the name of that deployment."
-        )
+        only = "only on machines rented for oneself, by the name of that deployment"
+        return f"{listing.endpoint} serves '{listing.model}' no longer by the token{since}, {only}."
     return f"{listing.endpoint} no longer serves '{listing.model}'{since}."
 
 
@@ -119,8 +109,3 @@ def _preference(listing: Listing) -> tuple[bool, bool, bool, float, str]:
     price = listing.blended
     doubtful = listing.confidence == "unverified"
     return listing.backend is None, doubtful, price is None, price or 0.0, listing.endpoint
-
-
-def _sdk_name(model: str) -> str:
-    spec = models.find(model)
-    return spec.name if spec else model

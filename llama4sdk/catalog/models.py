@@ -17,24 +17,12 @@ from llama4sdk.llama4 import sizes
 from llama4sdk.llama4.config import RopeScaling, TextConfig
 from llama4sdk.quantization import Quantization, QuantizationConfig
 
-LLAMA4_LICENSE: Final = "Llama 4 Community License"
-
 LLAMA4_VOCAB_SIZE: Final = 202_048
 
 #: The languages that Meta supports; pretraining covered 200.
 LANGUAGES: Final = (
-    "Arabic",
-    "English",
-    "French",
-    "German",
-    "Hindi",
-    "Indonesian",
-    "Italian",
-    "Portuguese",
-    "Spanish",
-    "Tagalog",
-    "Thai",
-    "Vietnamese",
+    *("Arabic", "English", "French", "German", "Hindi", "Indonesian"),
+    *("Italian", "Portuguese", "Spanish", "Tagalog", "Thai", "Vietnamese"),
 )
 
 #: Encoder, adapter and projector; the same in Scout and Maverick.
@@ -49,10 +37,10 @@ class ModelSpec(Value):
     aliases: tuple[str, ...] = ()
     #: The Hugging Face repository of the weights.
     repository: str | None = None
-    license: str
+    license: str = "Llama 4 Community License"
     released: bool = True
     #: Stated window in tokens.
-    context_length: int | None
+    context_length: int | None = None
     config: TextConfig | None = None
     vision_parameters: int = 0
     #: The languages its maker supports, by their English names.
@@ -81,10 +69,14 @@ class ModelSpec(Value):
         return sizes.weight_bytes(self.config, quantization, other_parameters=self.vision_parameters)
 
 
-def _llama4(*, experts: int, moe_step: int, context: int, scaling: RopeScaling | None, qk_norm: bool) -> TextConfig:
-    layers = range(48)
+def _released(
+    name: str, *, experts: int, moe_step: int, context: int, scaling: RopeScaling | None, qk_norm: bool
+) -> ModelSpec:
+    """One of the two that Meta released: their networks differ in these values alone."""
+    title = f"Llama 4 {name.title()} 17B-{experts}E Instruct"
+    slug = title.replace(" ", "-")
     nope = frozenset(range(3, 48, 4))
-    return TextConfig(
+    config = TextConfig(
         vocab_size=LLAMA4_VOCAB_SIZE,
         hidden_size=5120,
         num_layers=48,
@@ -97,7 +89,7 @@ def _llama4(*, experts: int, moe_step: int, context: int, scaling: RopeScaling |
         experts_per_token=1,
         moe_layers=frozenset(range(moe_step - 1, 48, moe_step)),
         nope_layers=nope,
-        chunked_layers=frozenset(layers) - nope,
+        chunked_layers=frozenset(range(48)) - nope,
         chunk_size=8192,
         rope_theta=500_000.0,
         rope_scaling=scaling,
@@ -106,45 +98,34 @@ def _llama4(*, experts: int, moe_step: int, context: int, scaling: RopeScaling |
         norm_eps=1e-5,
         max_context=context,
     )
+    return ModelSpec(
+        name=name,
+        title=title,
+        aliases=(f"llama4-{name}", f"llama-4-{name}", slug.lower()),
+        repository=f"meta-llama/{slug}",
+        context_length=context,
+        config=config,
+        vision_parameters=VISION_PARAMETERS,
+        languages=LANGUAGES,
+    )
 
 
-SCOUT: Final = ModelSpec(
-    name="scout",
-    title="Llama 4 Scout 17B-16E Instruct",
-    aliases=("llama4-scout", "llama-4-scout", "llama-4-scout-17b-16e-instruct"),
-    repository="meta-llama/Llama-4-Scout-17B-16E-Instruct",
-    license=LLAMA4_LICENSE,
-    context_length=10_485_760,
-    config=_llama4(
-        experts=16,
-        moe_step=1,
-        context=10_485_760,
-        scaling=RopeScaling(factor=16.0, low_freq_factor=1.0, high_freq_factor=1.0, original_context=8192),
-        qk_norm=True,
-    ),
-    vision_parameters=VISION_PARAMETERS,
-    languages=LANGUAGES,
+SCOUT: Final = _released(
+    "scout",
+    experts=16,
+    moe_step=1,
+    context=10_485_760,
+    scaling=RopeScaling(factor=16.0, low_freq_factor=1.0, high_freq_factor=1.0, original_context=8192),
+    qk_norm=True,
 )
 
-MAVERICK: Final = ModelSpec(
-    name="maverick",
-    title="Llama 4 Maverick 17B-128E Instruct",
-    aliases=("llama4-maverick", "llama-4-maverick", "llama-4-maverick-17b-128e-instruct"),
-    repository="meta-llama/Llama-4-Maverick-17B-128E-Instruct",
-    license=LLAMA4_LICENSE,
-    context_length=1_048_576,
-    config=_llama4(experts=128, moe_step=2, context=1_048_576, scaling=None, qk_norm=False),
-    vision_parameters=VISION_PARAMETERS,
-    languages=LANGUAGES,
-)
+MAVERICK: Final = _released("maverick", experts=128, moe_step=2, context=1_048_576, scaling=None, qk_norm=False)
 
 BEHEMOTH: Final = ModelSpec(
     name="behemoth",
     title="Llama 4 Behemoth",
     aliases=("llama4-behemoth", "llama-4-behemoth"),
-    license=LLAMA4_LICENSE,
     released=False,
-    context_length=None,
     notes="It was announced in April 2025 (288B active of about 2T parameters) and never released; "
     "Maverick, which learned from it, comes nearest.",
 )
@@ -153,9 +134,7 @@ REASONING: Final = ModelSpec(
     name="llama-4-reasoning",
     title="Llama 4 Reasoning",
     aliases=("llama4-reasoning", "reasoning"),
-    license=LLAMA4_LICENSE,
     released=False,
-    context_length=None,
     notes="It was announced as coming soon in April 2025 and never released; Maverick comes nearest.",
 )
 

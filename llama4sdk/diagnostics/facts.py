@@ -14,7 +14,7 @@ from llama4sdk import __version__, settings, weights
 from llama4sdk._values import Value
 from llama4sdk.backend import Need
 from llama4sdk.catalog import models as catalog
-from llama4sdk.catalog.endpoints import listings
+from llama4sdk.catalog.endpoint_tables import listings
 from llama4sdk.client import Client
 from llama4sdk.errors import Llama4Error
 from llama4sdk.hardware import Hardware

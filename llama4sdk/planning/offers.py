@@ -6,7 +6,8 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
-from typing import Final, NamedTuple, TypeAlias
+from contextlib import suppress
+from typing import Final, NamedTuple
 
 from llama4sdk._text import error_text
 from llama4sdk._values import Value
@@ -37,10 +38,6 @@ class _Question(NamedTuple):
     backend: str
 
 
-Results: TypeAlias = dict[_Question, Offer | Unavailable]
-Inbox: TypeAlias = queue.SimpleQueue[tuple[_Question, Offer | Unavailable]]
-
-
 def remote_not_allowed(backend: str) -> Unavailable:
     """The answer for a remote backend that the policy does not allow."""
     return Unavailable(
@@ -69,19 +66,28 @@ def collect(
         for name in names
         if registry.info(name).knows(need.model)
     ]
-    barred = {name for name in names if registry.info(name).capabilities.remote and not remote}
-    inbox: Inbox = queue.SimpleQueue()
-    allowed = [question for question in questions if question.backend not in barred]
-    for name in dict.fromkeys(question.backend for question in allowed):
-        to_backend = [question for question in allowed if question.backend == name]
-        work = (registry, to_backend, needs, hardware, inbox)
-        threading.Thread(target=_ask, args=work, name=f"llama4sdk-offer-{name}", daemon=True).start()
-    results = _receive(inbox, len(allowed), time.monotonic() + deadline)
+    inbox: queue.SimpleQueue[tuple[_Question, Offer | Unavailable]] = queue.SimpleQueue()
+
+    def ask(backend: str) -> None:
+        for question in questions:
+            if question.backend == backend:
+                inbox.put((question, _offer(registry, backend, needs[question.need_number], hardware)))
+
+    results: dict[_Question, Offer | Unavailable] = {}
+    for name in dict.fromkeys(question.backend for question in questions):
+        if registry.info(name).capabilities.remote and not remote:
+            results |= {question: remote_not_allowed(name) for question in questions if question.backend == name}
+        else:
+            threading.Thread(target=ask, args=[name], name=f"llama4sdk-offer-{name}", daemon=True).start()
+    until = time.monotonic() + deadline
+    with suppress(queue.Empty):
+        while len(results) < len(questions):
+            question, result = inbox.get(timeout=max(0.0, until - time.monotonic()))
+            results[question] = result
     late = Fault(
         reason=f"it did not answer within {deadline:g} s.",
         fix="Report it to its author, or set LLAMA4SDK_DISABLE_PLUGINS to the plugin's name.",
     )
-    results |= {question: remote_not_allowed(question.backend) for question in questions if question.backend in barred}
     return tuple(
         Answer(
             info=registry.info(question.backend),
@@ -90,25 +96,6 @@ def collect(
         )
         for question in questions
     )
-
-
-def _receive(inbox: Inbox, count: int, until: float) -> Results:
-    """The results that arrive before the time ``until``."""
-    results: Results = {}
-    while len(results) < count:
-        try:
-            question, result = inbox.get(timeout=max(0.0, until - time.monotonic()))
-        except queue.Empty:
-            break
-        results[question] = result
-    return results
-
-
-def _ask(
-    registry: Registry, questions: Sequence[_Question], needs: Sequence[Need], hardware: Hardware, inbox: Inbox
-) -> None:
-    for question in questions:
-        inbox.put((question, _offer(registry, question.backend, needs[question.need_number], hardware)))
 
 
 def _offer(registry: Registry, name: str, need: Need, hardware: Hardware) -> Offer | Unavailable:
@@ -124,8 +111,6 @@ def _offer(registry: Registry, name: str, need: Need, hardware: Hardware) -> Off
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's code; the cause is shown, not hidden
         return Fault(reason=f"its offer() raised {error_text(error)}", fix=REPORT_IT)
     if not isinstance(result, (Offer, Unavailable)):
-        return Fault(
-            reason=f"its offer() returned {type(result).__name__!r}, neither Offer nor Unavailable.",
-            fix=REPORT_IT,
-        )
+        reason = f"its offer() returned {type(result).__name__!r}, neither Offer nor Unavailable."
+        return Fault(reason=reason, fix=REPORT_IT)
     return result

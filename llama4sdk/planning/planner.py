@@ -13,7 +13,7 @@ from llama4sdk.planning.criteria import Bid, advantage, rank
 from llama4sdk.planning.offers import Answer
 from llama4sdk.planning.policy import Policy
 from llama4sdk.planning.rejections import describe_batch, no_backend_error, reject_answer, reject_loser
-from llama4sdk.quantization import Quantization, QuantizationConfig
+from llama4sdk.quantization import Quantization
 
 
 def needs(need: Need, policy: Policy, *, backend: str | None) -> tuple[Need, ...]:
@@ -65,18 +65,17 @@ def _plan(
     named: bool,
     explicit: str | None,
 ) -> Plan:
-    winner = ranked[0]
-    offer, need = winner.offer, winner.need
-    info = next(a.info for a in answers if a.info.name == winner.backend)
+    backend, need, offer = ranked[0]
+    info = next(answer.info for answer in answers if answer.info.name == backend)
     placed = {name: getattr(offer, name) for name in PlacedModel.model_fields}
     return Plan(
         **placed,
-        backend=winner.backend,
+        backend=backend,
         capabilities=offer.capabilities or info.capabilities,
         notice=_notice(offer.model, hardware),
         decisions=(
             Decision(what="model", value=offer.model, reason=_model_reason(need, named=named)),
-            Decision(what="backend", value=winner.backend, reason=_backend_reason(ranked, explicit)),
+            Decision(what="backend", value=backend, reason=_backend_reason(ranked, explicit)),
             *_offer_decisions(offer, need),
         ),
         rejections=tuple(rejections),
@@ -105,25 +104,21 @@ def _backend_reason(ranked: Sequence[Bid], explicit: str | None) -> str:
 def _offer_decisions(offer: Offer, need: Need) -> tuple[Decision, ...]:
     decisions = [Decision(what="placement", value=str(offer.placement), reason=offer.reason)]
     if offer.quantization is not None:
-        own_reason = offer.quantization_reason or _precision_reason(offer.quantization)
-        reason = "it was asked for" if need.quantization else own_reason
+        usual = f"full precision {'fits' if offer.quantization.full_precision else 'does not fit'}"
+        reason = "it was asked for" if need.quantization else offer.quantization_reason or usual
         decisions.append(Decision(what="quantization", value=str(offer.quantization), reason=reason))
-    is_remote = offer.placement.kind == "remote"
-    usual = "it is what is accepted there" if is_remote else "it is what the model and the memory allow by default"
+    usual = "it is what the model and the memory allow by default"
+    if offer.placement.kind == "remote":
+        usual = "it is what is accepted there"
     reason = "it was asked for" if need.context_length else usual
     decisions.append(Decision(what="context", value=f"{offer.context_length} tokens", reason=reason))
     if requirements := [*sorted(need.features), *sorted(need.languages)]:
-        decisions.append(
-            Decision(what="needs", value=", ".join(requirements), reason="they were asked for, and are supported")
-        )
+        reason = "they were asked for, and are supported"
+        decisions.append(Decision(what="needs", value=", ".join(requirements), reason=reason))
     if need.batch > 1:
         reason = "it was asked for; each has that context for itself"
         decisions.append(Decision(what="batch", value=describe_batch(need.batch), reason=reason))
     return tuple(decisions)
-
-
-def _precision_reason(quantization: Quantization | QuantizationConfig) -> str:
-    return "full precision fits" if quantization.full_precision else "full precision does not fit"
 
 
 def _notice(model: str, hardware: Hardware) -> str | None:

@@ -21,34 +21,34 @@ MAX_LISTED_REMOTES: Final = 2
 
 def reject_answer(answer: Answer, policy: Policy, *, explicit: str | None) -> Rejection | None:
     """Why an answer is no candidate; ``None`` for an offer that is one. ``explicit`` is the backend asked for."""
-    name, model, result = answer.info.name, answer.need.model, answer.result
-    if wrong := _reject_languages(answer):
-        return wrong
+    refusal = _unsupported_languages(answer) or _refusal(answer, policy, explicit)
+    if refusal is None:
+        return None
+    return Rejection(backend=answer.info.name, model=answer.need.model, reason=refusal.reason, fix=refusal.fix)
+
+
+def _refusal(answer: Answer, policy: Policy, explicit: str | None) -> Unavailable | None:
+    name, result = answer.info.name, answer.result
     if isinstance(result, Unavailable):
-        return Rejection(backend=name, model=model, reason=result.reason, fix=result.fix)
+        return result
     if result.placement.kind == "remote" and not policy.allow_remote and explicit != name:
-        barred = remote_not_allowed(name)
-        return Rejection(backend=name, model=model, reason=barred.reason, fix=barred.fix)
+        return remote_not_allowed(name)
     if lacking := answer.need.features - (result.capabilities or answer.info.capabilities).features:
-        return Rejection(
-            backend=name,
-            model=model,
+        return Unavailable(
             reason=f"it does not support {_listed(lacking)} with '{result.model}'.",
             fix="Choose another model or backend: 'llama4sdk backends' lists what each can do.",
         )
     batch = result.batch or (1 if result.memory else answer.need.batch)
     if batch < answer.need.batch:
-        return Rejection(
-            backend=name,
-            model=model,
+        return Unavailable(
             reason=f"it has room for {describe_batch(batch)}; {answer.need.batch} were asked for.",
             fix=f"Ask for a batch of {batch}.",
         )
     return None
 
 
-def _reject_languages(answer: Answer) -> Rejection | None:
-    """The rejection of a model whose maker does not list a language that is needed."""
+def _unsupported_languages(answer: Answer) -> Unavailable | None:
+    """The refusal of a model whose maker does not list a language that is needed."""
     languages = answer.need.languages
     model = answer.need.model or (answer.result.model if isinstance(answer.result, Offer) else None)
     if not languages or model is None:
@@ -56,15 +56,12 @@ def _reject_languages(answer: Answer) -> Rejection | None:
     spec = catalog.find(model)
     if spec is not None and languages <= set(spec.languages):
         return None
-    able = " or ".join(
-        f"'{known.name}'" for known in catalog.MODELS if known.released and languages <= set(known.languages)
-    )
+    able = [f"'{known.name}'" for known in catalog.MODELS if known.released and languages <= set(known.languages)]
     reason = f"which languages '{model}' was made for is not known."
     if spec is not None:
-        reason = (
-            f"'{spec.name}' was made for {_listed(spec.languages)}, not {_listed(languages - set(spec.languages))}."
-        )
-    return Rejection(backend=answer.info.name, model=answer.need.model, reason=reason, fix=f"Choose {able}.")
+        lacking = _listed(languages - set(spec.languages))
+        reason = f"'{spec.name}' was made for {_listed(spec.languages)}, not {lacking}."
+    return Unavailable(reason=reason, fix=f"Choose {' or '.join(able)}.")
 
 
 def describe_batch(count: int) -> str:
@@ -93,15 +90,11 @@ def merge_remote(rejections: Sequence[Rejection], remote: frozenset[str]) -> lis
     if len(names) <= MAX_LISTED_REMOTES:
         return list(rejections)
     barred = any(rejection.reason == remote_not_allowed(rejection.backend).reason for rejection in elsewhere)
-    lack = "they need a key or an address, or have no such model"
-    merged = Rejection(
-        backend=f"{len(names)} remote ones",
-        model=None,
-        reason=f"{lack}, or prompts would leave this machine, and the policy keeps them here."
-        if barred
-        else f"{lack}.",
-        fix=f"'llama4sdk backends' says what each needs{'; --backend or --remote allows it' if barred else ''}.",
-    )
+    reason, fix = "they need a key or an address, or have no such model", "'llama4sdk backends' says what each needs"
+    if barred:
+        reason += ", or prompts would leave this machine, and the policy keeps them here"
+        fix += "; --backend or --remote allows it"
+    merged = Rejection(backend=f"{len(names)} remote ones", model=None, reason=f"{reason}.", fix=f"{fix}.")
     return [*(rejection for rejection in rejections if rejection.backend not in remote), merged]
 
 
@@ -120,10 +113,9 @@ def no_backend_error(answers: Sequence[Answer], rejections: Sequence[Rejection])
     reasons = "; ".join(dict.fromkeys(f"{rejection.backend}: {rejection.reason.rstrip('.')}" for rejection in merged))
     message = f"No backend can run {' or '.join(models) or 'any model'} here: {reasons}."
     hint = " ".join(dict.fromkeys(rejection.fix for rejection in merged if rejection.fix)) or None
-    short = [refusal for refusal in refusals if refusal.need_memory is not None]
+    short = [(refusal.need_memory, refusal.have_memory or 0) for refusal in refusals if refusal.need_memory is not None]
     if short:
-        smallest = min(short, key=lambda refusal: refusal.need_memory or 0)
-        need, free = smallest.need_memory or 0, smallest.have_memory or 0
+        need, free = min(short, key=lambda sizes: sizes[0])
         return InsufficientMemoryError(message, need=need, have=free, rejections=rejections, hint=hint)
     return NoBackendError(message, rejections=rejections, hint=hint)
 

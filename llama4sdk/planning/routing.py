@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from pydantic import Field
 
 from llama4sdk._text import error_text
 from llama4sdk._values import Value
 from llama4sdk.catalog import models
+from llama4sdk.catalog.endpoint_tables import Listing
 from llama4sdk.errors import ConfigurationError, ContextLengthError
 
-if TYPE_CHECKING:
-    from llama4sdk.catalog.endpoint_tables import Listing
-
 Difficulty: TypeAlias = Literal["easy", "usual", "hard"]
-MODELS: Final = (models.SCOUT.name, models.MAVERICK.name)
 
 
 class RequestProfile(Value):
@@ -44,6 +41,11 @@ class RoutingRule(Value):
     hard_images: int = Field(default=5, ge=1)
     #: ``max_tokens`` from which on it does: an early mistake in a long answer is carried to its end.
     long_answer: int = Field(default=4096, ge=1)
+
+    @property
+    def contexts(self) -> dict[str, int]:
+        """The context of each model."""
+        return {models.SCOUT.name: self.scout_context, models.MAVERICK.name: self.maverick_context}
 
 
 class Route(Value):
@@ -81,25 +83,30 @@ def route(request: RequestProfile, rule: RoutingRule | None = None) -> Route:
     Raises ContextLengthError when neither has the context.
     """
     rule = rule or RoutingRule()
-    candidates = _models_with_context(request, rule)
+    length = request.prompt_tokens + request.max_tokens
+    candidates = [model for model, context in rule.contexts.items() if length <= context]
     if not candidates:
         raise ContextLengthError(
-            f"{request.prompt_tokens + request.max_tokens:,} tokens are more than Scout or Maverick take here.",
-            limit=max(rule.scout_context, rule.maverick_context),
-            requested=request.prompt_tokens + request.max_tokens,
+            f"{length:,} tokens are more than Scout or Maverick take here.",
+            limit=max(rule.contexts.values()),
+            requested=length,
             hint="Shorten the prompt, or lower max_tokens.",
         )
     if len(candidates) == 1:
         return Route(model=candidates[0], reason=f"only {candidates[0]} has a context of that length")
-    if request.difficulty == "hard":
-        return Route(model=models.MAVERICK.name, reason="it was said to be hard")
-    if request.difficulty == "usual" and request.tools >= rule.hard_tools:
-        return Route(model=models.MAVERICK.name, reason=f"it has {request.tools} tools to choose from")
-    if request.difficulty == "usual" and request.images >= rule.hard_images:
-        return Route(model=models.MAVERICK.name, reason=f"it has {request.images} images")
-    if request.difficulty == "usual" and request.max_tokens >= rule.long_answer:
-        return Route(model=models.MAVERICK.name, reason=f"its answer may be {request.max_tokens:,} tokens long")
+    if reason := _hard_reason(request, rule):
+        return Route(model=models.MAVERICK.name, reason=reason)
     return Route(model=models.SCOUT.name, reason="nothing about it is hard, and scout costs less")
+
+
+def _hard_reason(request: RequestProfile, rule: RoutingRule) -> str | None:
+    if request.difficulty != "usual":
+        return "it was said to be hard" if request.difficulty == "hard" else None
+    if request.tools >= rule.hard_tools:
+        return f"it has {request.tools} tools to choose from"
+    if request.images >= rule.hard_images:
+        return f"it has {request.images} images"
+    return f"its answer may be {request.max_tokens:,} tokens long" if request.max_tokens >= rule.long_answer else None
 
 
 def choose(request: RequestProfile, rule: RouteRule, contexts: Mapping[str, int]) -> Route:
@@ -112,13 +119,12 @@ def choose(request: RequestProfile, rule: RouteRule, contexts: Mapping[str, int]
     if callable(rule):
         return Route(model=_call_route_function(rule, request), reason="the client's route function chose it")
     rule = rule if isinstance(rule, RoutingRule) else RoutingRule()
-    limits = dict(zip(MODELS, (rule.scout_context, rule.maverick_context), strict=True))
-    limits = {model: min(limit, contexts.get(model, limit)) for model, limit in limits.items()}
-    scout, maverick = limits.values()
+    limits = {f"{name}_context": min(limit, contexts.get(name, limit)) for name, limit in rule.contexts.items()}
+    rule = rule.model_copy(update=limits)
     try:
-        return route(request, rule.model_copy(update={"scout_context": scout, "maverick_context": maverick}))
+        return route(request, rule)
     except ContextLengthError:
-        longest = max(MODELS, key=lambda model: limits[model])
+        longest = max(rule.contexts, key=rule.contexts.__getitem__)
         return Route(model=longest, reason="the prompt may be very long, and its context is the longest")
 
 
@@ -135,14 +141,14 @@ def projected_cost(
     Raises ConfigurationError for a model without a price, ContextLengthError for a request that neither takes.
     """
     rule = rule or RoutingRule()
-    counts = dict.fromkeys(MODELS, 0)
+    counts = dict.fromkeys(rule.contexts, 0)
     dollars = 0.0
     for part in workload:
         model = route(part.ask, rule).model
         counts[model] += part.requests
         dollars += part.requests * _cost(part.ask, model, prices)
-    costs = {model: _cost_with_one(model, workload, prices, rule) for model in MODELS}
-    return ProjectedCost(dollars=dollars, requests=counts, all_scout=costs[MODELS[0]], all_maverick=costs[MODELS[1]])
+    scout, maverick = (_cost_with_one(model, workload, prices, rule) for model in rule.contexts)
+    return ProjectedCost(dollars=dollars, requests=counts, all_scout=scout, all_maverick=maverick)
 
 
 def _call_route_function(function: Callable[[RequestProfile], str], request: RequestProfile) -> str:
@@ -159,15 +165,10 @@ def _call_route_function(function: Callable[[RequestProfile], str], request: Req
     return name
 
 
-def _models_with_context(request: RequestProfile, rule: RoutingRule) -> list[str]:
-    contexts = zip(MODELS, (rule.scout_context, rule.maverick_context), strict=True)
-    return [model for model, context in contexts if request.prompt_tokens + request.max_tokens <= context]
-
-
 def _cost_with_one(
     model: str, workload: Sequence[Workload], prices: Mapping[str, Listing], rule: RoutingRule
 ) -> float | None:
-    if not all(model in _models_with_context(part.ask, rule) for part in workload):
+    if any(part.ask.prompt_tokens + part.ask.max_tokens > rule.contexts[model] for part in workload):
         return None
     return sum(part.requests * _cost(part.ask, model, prices) for part in workload)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llama4sdk.catalog import endpoints
-from llama4sdk.catalog.endpoint_tables import CURRENT_FOR, Listing
+from llama4sdk.catalog.endpoint_tables import CURRENT_FOR, Listing, listings
 from llama4sdk.errors import ConfigurationError, ModelRetiredError
 from llama4sdk.events import Usage
 from llama4sdk.remote.dialect import Head
@@ -34,7 +34,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_listing_has_a_source_and_a_day() -> None:
     """One for each endpoint and model; Llama 4 alone; what a backend speaks to has a name there."""
-    known = endpoints.listings()
+    known = listings()
     assert len({(one.endpoint, one.model) for one in known}) == len(known)
     for one in known:
         assert one.model in ("scout", "maverick")
@@ -48,7 +48,7 @@ def test_every_listing_has_a_source_and_a_day() -> None:
 
 def test_one_backend_has_one_listing_of_a_model() -> None:
     """Otherwise it could not be said which is meant."""
-    named = [(one.backend, one.model) for one in endpoints.listings() if one.backend]
+    named = [(one.backend, one.model) for one in listings() if one.backend]
     assert len(set(named)) == len(named)
 
 
@@ -182,14 +182,14 @@ def test_a_mistake_in_it_is_told_with_its_place(own: Path, text: str, told: str)
     """Line and column, whatever it is."""
     own.write_text(text)
     with pytest.raises(ConfigurationError, match=told.replace("(", r"\(")) as caught:
-        endpoints.listings()
+        listings()
     assert caught.value.hint
 
 
 def test_a_file_that_is_not_there_or_is_none_is_told(own: Path) -> None:
     """With the variable's name, or with what a table is."""
     with pytest.raises(ConfigurationError, match="LLAMA4SDK_ENDPOINTS"):
-        endpoints.listings()
+        listings()
     own.write_bytes(b"endpoint,model\n\xff\xfe,scout\n")
     with pytest.raises(ConfigurationError, match="no table"):
-        endpoints.listings()
+        listings()

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from llama4sdk.catalog.endpoint_tables import Listing
-from llama4sdk.catalog.endpoints import listings as all_listings
+from llama4sdk.catalog.endpoint_tables import listings as all_listings
 from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.views.number_format import format_dollars, format_tokens
 from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable

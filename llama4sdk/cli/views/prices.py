@@ -10,8 +10,7 @@ from rich.text import Text
 
 from llama4sdk.capacity.candidates import Candidate
 from llama4sdk.catalog.accelerators import rent_of
-from llama4sdk.catalog.endpoint_tables import Listing
-from llama4sdk.catalog.endpoints import listings
+from llama4sdk.catalog.endpoint_tables import Listing, listings
 from llama4sdk.cli.views.number_format import format_dollars
 from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
 from llama4sdk.hardware import Hardware
