@@ -8,8 +8,6 @@ from typing import Protocol
 from llama4sdk._values import Value
 from llama4sdk.events import Attempt, FinishReason, TokenLogprob, Usage
 
-__all__ = ["BatchItemView", "CompletionView", "MessageView", "Rejection", "ToolCallView"]
-
 
 class Rejection(Value):
     """The reason why a backend could not make an offer, and what would change that."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterable
 
-__all__ = ["missing"]
-
 
 def missing(modules: Iterable[str]) -> tuple[str, ...]:
     """The modules among these that are not installed."""

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-__all__ = ["dollars", "error_text", "gb", "in_words", "nearest"]
-
 
 def nearest(name: str, known: Iterable[str], label: str) -> str:
     """A hint with the most similar known name, if one is similar, and the list of all."""

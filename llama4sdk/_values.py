@@ -4,8 +4,6 @@ from typing import Annotated, Final, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-__all__ = ["Label", "Value"]
-
 MAX_LABEL_LENGTH: Final = 500
 
 

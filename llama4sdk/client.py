@@ -52,7 +52,7 @@ class GenerateArguments(GenerateOptions, Generic[T], total=False):
 
 
 class ChatArguments(ChatOptions, GenerateArguments[T], total=False):
-    """Those of ``chat``."""
+    """The keyword arguments of ``chat``."""
 
     tools: Sequence[ToolLike]
 

@@ -9,40 +9,12 @@ from typing import Final
 
 from llama4sdk.errors import ConfigurationError
 
-__all__ = [
-    "disabled_plugins",
-    "enabled_plugins",
-    "endpoints_file",
-    "hardware_file",
-    "home",
-    "hub_cache",
-    "hub_token_file",
-    "in_use",
-    "offer_deadline",
-    "private_image_urls",
-]
-
-
 #: Where keys to endpoints are, beside AWS', Google's and Hugging Face's.
 KEYS: Final = (
-    "OPENAI_API_KEY",
-    "TOGETHER_API_KEY",
-    "TOGETHERAI_API_KEY",
-    "VLLM_API_KEY",
-    "SGLANG_API_KEY",
-    "LLAMA_API_KEY",
-    "LM_API_TOKEN",
-    "TGI_API_KEY",
-    "AZURE_AI_CHAT_KEY",
-    "AZURE_INFERENCE_CREDENTIAL",
-    "AZURE_AI_API_KEY",
-    "FIREWORKS_API_KEY",
-    "DEEPINFRA_API_KEY",
-    "DEEPINFRA_TOKEN",
-    "OPENROUTER_API_KEY",
-    "GROQ_API_KEY",
-    "ANYSCALE_API_KEY",
-    "OLLAMA_API_KEY",
+    *("OPENAI_API_KEY", "TOGETHER_API_KEY", "TOGETHERAI_API_KEY", "VLLM_API_KEY", "SGLANG_API_KEY", "LLAMA_API_KEY"),
+    *("LM_API_TOKEN", "TGI_API_KEY", "AZURE_AI_CHAT_KEY", "AZURE_INFERENCE_CREDENTIAL", "AZURE_AI_API_KEY"),
+    *("FIREWORKS_API_KEY", "DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN", "OPENROUTER_API_KEY", "GROQ_API_KEY"),
+    *("ANYSCALE_API_KEY", "OLLAMA_API_KEY"),
 )
 
 #: Where endpoints are, and how they are reached; beside all of AWS' variables.
@@ -69,23 +41,19 @@ OTHERS: Final = frozenset(
 
 def home() -> Path:
     """Where weights are kept: ``LLAMA4SDK_HOME``, or the user's cache directory."""
-    if value := os.environ.get("LLAMA4SDK_HOME"):
-        return Path(value).expanduser()
     from platformdirs import user_cache_path
 
-    return user_cache_path("llama4sdk")
+    return _path("LLAMA4SDK_HOME") or user_cache_path("llama4sdk")
 
 
 def hardware_file() -> Path | None:
     """``LLAMA4SDK_HARDWARE``: plan for the machine in this file instead of this one."""
-    value = os.environ.get("LLAMA4SDK_HARDWARE")
-    return Path(value).expanduser() if value else None
+    return _path("LLAMA4SDK_HARDWARE")
 
 
 def endpoints_file() -> Path | None:
     """``LLAMA4SDK_ENDPOINTS``: a CSV file that overrides what is known of endpoints, row by row."""
-    value = os.environ.get("LLAMA4SDK_ENDPOINTS")
-    return Path(value).expanduser() if value else None
+    return _path("LLAMA4SDK_ENDPOINTS")
 
 
 def enabled_plugins() -> frozenset[str] | None:
@@ -121,26 +89,27 @@ def private_image_urls() -> bool:
 
 def hub_cache() -> Path:
     """Where Hugging Face tools keep models: ``HF_HUB_CACHE``, ``HF_HOME``/hub, or the user's cache directory."""
-    if value := os.environ.get("HF_HUB_CACHE"):
-        return Path(value).expanduser()
-    if value := os.environ.get("HF_HOME"):
-        return Path(value).expanduser() / "hub"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface" / "hub"
+    return _path("HF_HUB_CACHE") or _hugging_face_home() / "hub"
 
 
 def hub_token_file() -> Path:
     """Where Hugging Face tools keep the token: ``HF_TOKEN_PATH``, ``HF_HOME``/token, or the user's cache directory."""
-    if value := os.environ.get("HF_TOKEN_PATH"):
-        return Path(value).expanduser()
-    if value := os.environ.get("HF_HOME"):
-        return Path(value).expanduser() / "token"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface" / "token"
+    return _path("HF_TOKEN_PATH") or _hugging_face_home() / "token"
 
 
 def in_use() -> dict[str, str]:
     """The variables that are set and change what runs here, with their values; a secret's value is never among them."""
     names = sorted(name for name in os.environ if name.startswith(("LLAMA4SDK_", "AWS_")) or name.upper() in OTHERS)
     return {name: "(set)" if _secret(name) else _public(os.environ[name]) for name in names}
+
+
+def _hugging_face_home() -> Path:
+    return _path("HF_HOME") or (_path("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
+
+
+def _path(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value).expanduser() if value else None
 
 
 def _secret(name: str) -> bool:
