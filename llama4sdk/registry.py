@@ -19,30 +19,29 @@ from llama4sdk.exporter import Exporter, ExporterInfo
 __all__ = ["PluginFailure", "Registered", "RegisteredExporter", "Registry"]
 
 
-class Registered(Value):
-    """A backend and the distribution that brings it."""
+class _Plugin(Value):
+    """A plugin and the distribution that brings it."""
+
+    plugin: str
+    distribution: str
+    version: str
+
+
+class Registered(_Plugin):
+    """A backend and the plugin that brings it."""
 
     info: BackendInfo
-    plugin: str
-    distribution: str
-    version: str
 
 
-class RegisteredExporter(Value):
-    """An exporter and the distribution that brings it."""
+class RegisteredExporter(_Plugin):
+    """An exporter and the plugin that brings it."""
 
     info: ExporterInfo
-    plugin: str
-    distribution: str
-    version: str
 
 
-class PluginFailure(Value):
+class PluginFailure(_Plugin):
     """A plugin, or one of its backends or exporters, that cannot be used, with the reason."""
 
-    plugin: str
-    distribution: str
-    version: str
     reason: str
 
 
@@ -95,10 +94,8 @@ class Registry:
             if entry.info.name == name:
                 return entry.info
         self._raise_if_broken(name, UnknownBackendError)
-        raise UnknownBackendError(
-            f"There is no backend '{name}'.",
-            hint=nearest(name, self.names, "Installed backends"),
-        )
+        hint = nearest(name, self.names, "Installed backends")
+        raise UnknownBackendError(f"There is no backend '{name}'.", hint=hint)
 
     def backend(self, name: str) -> Backend:
         """The backend itself, whose class is imported on first use.
@@ -161,7 +158,8 @@ def _load(point: EntryPoint) -> Iterator[Registered | RegisteredExporter | Plugi
         return
     for kind, info in infos:
         if not isinstance(info, kind):
-            yield _failure(point, f"its hook returned {type(info).__name__!r} where {_with_article(kind)} belongs")
+            expected = "a BackendInfo" if kind is BackendInfo else "an ExporterInfo"
+            yield _failure(point, f"its hook returned {type(info).__name__!r} where {expected} belongs")
         elif info.contract != CONTRACT_VERSION:
             noun = "backend" if isinstance(info, BackendInfo) else "exporter"
             yield _failure(
@@ -169,13 +167,10 @@ def _load(point: EntryPoint) -> Iterator[Registered | RegisteredExporter | Plugi
                 f"{noun} '{info.name}' was written for contract {info.contract}, this core speaks {CONTRACT_VERSION}; "
                 f"install a version of {_distribution(point)} that fits",
             )
+        elif isinstance(info, BackendInfo):
+            yield Registered(info=info, **_origin(point))
         else:
-            yield _register(point, info)
-
-
-def _register(point: EntryPoint, info: BackendInfo | ExporterInfo) -> Registered | RegisteredExporter:
-    origin = {"plugin": point.name, "distribution": _distribution(point), "version": _version(point)}
-    return Registered(info=info, **origin) if isinstance(info, BackendInfo) else RegisteredExporter(info=info, **origin)
+            yield RegisteredExporter(info=info, **_origin(point))
 
 
 def _call_hooks(point: EntryPoint) -> Iterator[tuple[type[BackendInfo | ExporterInfo], object]]:
@@ -202,10 +197,6 @@ def _call_hooks(point: EntryPoint) -> Iterator[tuple[type[BackendInfo | Exporter
             yield from ((kind, info) for info in result)
 
 
-def _with_article(kind: type[object]) -> str:
-    return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
-
-
 def _instantiate(label: str, path: str, install: str | None) -> object:
     """An instance of the class at ``path``, written ``package.module:Class``. Raises PluginLoadError."""
     module, _, name = path.partition(":")
@@ -222,12 +213,13 @@ def _extra_hint(name: str) -> str:
 
 
 def _failure(point: EntryPoint, reason: str) -> PluginFailure:
-    return PluginFailure(plugin=point.name, distribution=_distribution(point), version=_version(point), reason=reason)
+    return PluginFailure(reason=reason, **_origin(point))
+
+
+def _origin(point: EntryPoint) -> dict[str, str]:
+    version = point.dist.version if point.dist else "unknown"
+    return {"plugin": point.name, "distribution": _distribution(point), "version": version}
 
 
 def _distribution(point: EntryPoint) -> str:
     return point.dist.name if point.dist else "unknown"
-
-
-def _version(point: EntryPoint) -> str:
-    return point.dist.version if point.dist else "unknown"

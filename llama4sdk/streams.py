@@ -39,8 +39,7 @@ def closing_events(events: Iterator[Event]) -> Iterator[Iterator[Event]]:
     try:
         yield events
     finally:
-        close = getattr(events, "close", None)
-        if close is not None:
+        if (close := getattr(events, "close", None)) is not None:
             close()
 
 
@@ -50,8 +49,7 @@ async def aclosing_events(events: AsyncIterator[Event]) -> AsyncIterator[AsyncIt
     try:
         yield events
     finally:
-        aclose = getattr(events, "aclose", None)
-        if aclose is not None:
+        if (aclose := getattr(events, "aclose", None)) is not None:
             await aclose()
 
 
@@ -78,14 +76,8 @@ class _EventLog(Generic[Parsed]):
     @property
     def partial(self) -> Completion[Parsed]:
         """The answer so far; its ``finish_reason`` is ``None`` until the stream has ended."""
-        origin = self._origin
-        whole = fold(
-            self._events_read,
-            model=origin.model,
-            backend=origin.backend,
-            route=origin.route,
-            constraint=self._constraint,
-        )
+        route, constraint = self._origin.route, self._constraint
+        whole = fold(self._events_read, model=self.model, backend=self.backend, route=route, constraint=constraint)
         return cast("Completion[Parsed]", whole)
 
     def _may_continue(self) -> bool:

@@ -6,19 +6,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from llama4sdk.batch.bodies import arguments_from_body
-from llama4sdk.errors import ConfigurationError, InvalidRequestError
-from llama4sdk.requests import Request
+from llama4sdk.capabilities import Feature
+from llama4sdk.errors import ConfigurationError, InvalidRequestError, Llama4Error
+from llama4sdk.planning.routing import Difficulty
+from llama4sdk.requests import ChatOptions, Request
+from llama4sdk.results import Completion
 from llama4sdk.session.validation import MessagesInput, chat_request, generate_request, read_difficulty
-
-if TYPE_CHECKING:
-    from llama4sdk.capabilities import Feature
-    from llama4sdk.errors import Llama4Error
-    from llama4sdk.planning.routing import Difficulty
-    from llama4sdk.requests import ChatOptions
-    from llama4sdk.results import Completion
 
 #: Messages as ``chat`` takes them; a dict of the arguments of ``chat`` (with ``messages``) or ``generate`` (with
 #: ``prompt``); a dict with ``custom_id`` and ``body``, as in OpenAI's batch files; or a ``Request``.

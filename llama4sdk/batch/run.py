@@ -7,16 +7,14 @@ import queue
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from llama4sdk.batch.items import BatchItem, BatchRequest, Job, as_jobs
 from llama4sdk.batch.journal import Journal
 from llama4sdk.errors import InvalidRequestError, Llama4Error
-
-if TYPE_CHECKING:
-    from llama4sdk.progress import Progress
-    from llama4sdk.results import Completion
-    from llama4sdk.streams import AsyncStream, Stream
+from llama4sdk.progress import Progress
+from llama4sdk.results import Completion
+from llama4sdk.streams import AsyncStream, Stream
 
 Outcome: TypeAlias = "tuple[Job, Completion[Any] | BaseException]"
 

@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -41,13 +41,10 @@ async def bridge(source: Callable[[], Iterator[T]], *, capacity: int = QUEUE_CAP
         pump.stop()
 
 
-class _Batch(Generic[T]):
-    __slots__ = ("end", "error", "items")
-
-    def __init__(self, items: list[T], *, end: bool, error: BaseException | None) -> None:
-        self.items = items
-        self.end = end
-        self.error = error
+class _Batch(NamedTuple, Generic[T]):
+    items: list[T]
+    end: bool
+    error: BaseException | None
 
 
 class _Pump(Generic[T]):
@@ -89,8 +86,7 @@ class _Pump(Generic[T]):
                 if wake:
                     self._notify(self._ready.set)
         finally:
-            close = getattr(items, "close", None)
-            if close is not None:
+            if (close := getattr(items, "close", None)) is not None:
                 close()
 
     def _notify(self, callback: Callable[[], None]) -> None:
@@ -113,7 +109,7 @@ class _Pump(Generic[T]):
             if not end:
                 self._ready.clear()
                 self._signalled = False
-        return _Batch(items, end=end, error=error)
+        return _Batch(items, end, error)
 
     def stop(self) -> None:
         """Let the thread end at its current item."""

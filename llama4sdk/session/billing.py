@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, Self
+from types import TracebackType
+from typing import Final, Self
 
 from llama4sdk.errors import APITimeoutError, ConfigurationError
 from llama4sdk.events import Attempt, Event, Finish, Usage
-from llama4sdk.requests import Request
+from llama4sdk.plan import Plan
+from llama4sdk.planning.policy import Policy
+from llama4sdk.requests import EmbedRequest, Request
+from llama4sdk.results import Embeddings
+from llama4sdk.session.budget import Budget, Reservation
 from llama4sdk.session.pricing import price_of
 from llama4sdk.session.token_bounds import max_prompt_tokens
 from llama4sdk.streams import aclosing_events, closing_events
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from llama4sdk.plan import Plan
-    from llama4sdk.planning.policy import Policy
-    from llama4sdk.requests import EmbedRequest
-    from llama4sdk.results import Embeddings
-    from llama4sdk.session.budget import Budget, Reservation
 
 UNKNOWN_PRICE_HINT: Final = (
     "Say what you pay: Policy(rates={'%s': (dollars a million tokens of prompt, of answer)}), (0, 0) for a server of "

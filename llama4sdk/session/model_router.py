@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from llama4sdk.errors import Llama4Error, NoBackendError
 from llama4sdk.planning import routing
+from llama4sdk.planning.routing import Difficulty, RequestProfile, Route, RoutingRule
+from llama4sdk.requests import Request
+from llama4sdk.session.deployment import DeploymentPool
 from llama4sdk.session.token_bounds import request_profile
 from llama4sdk.session.validation import check_request
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from llama4sdk.planning.routing import Difficulty, RequestProfile, Route, RoutingRule
-    from llama4sdk.requests import Request
-    from llama4sdk.session.deployment import DeploymentPool
 
 
 class ModelRouter:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from llama4sdk._values import Value
-
-if TYPE_CHECKING:
-    from llama4sdk.events import Usage
-    from llama4sdk.plan import Plan
-    from llama4sdk.planning.policy import Policy
+from llama4sdk.events import Usage
+from llama4sdk.plan import Plan
+from llama4sdk.planning.policy import Policy
 
 
 class Price(Value):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from llama4sdk.registry import Registry
     from llama4sdk.requests import EmbedRequest, Request, ScoreRequest
     from llama4sdk.results import Embeddings, Memory, Scores
+    from llama4sdk.session.deployment import Deployment
     from llama4sdk.session.model_router import ModelRouter
 
 AnyStream = TypeVar("AnyStream", bound="Stream[Any] | AsyncStream[Any]")
@@ -68,17 +69,18 @@ class Session:
             raise ConfigurationError(
                 "This client has one plan.", hint="Only with Policy(route=...) are there several; call plan()."
             )
-        return self._pool.get(self._default_model if model in (None, self.model) else model)[0].plan()
+        deployments = self._default_deployments if model in (None, self.model) else self._pool.get(model)
+        return deployments[0].plan()
 
     def engine(self, progress: Progress | None = None) -> Engine:
         """The engine of that plan, loaded on first use; ``progress`` is called while it loads."""
-        return self._pool.get(self._default_model)[0].load(progress).engine
+        return self._default_deployments[0].load(progress).engine
 
     def preload(self, models: Iterable[str | None]) -> None:
         """Load what requests for these models need, so that a batch fails once; not where a fallback could help."""
         if not self._policy.fallback:
             for model in {None if self.model else model for model in models}:
-                self._pool.get(model or self._default_model)[0].load()
+                (self._pool.get(model) if model else self._default_deployments)[0].load()
 
     def stream(
         self, request: Request, feature: Feature, difficulty: Difficulty | None = None, model: str | None = None
@@ -113,15 +115,15 @@ class Session:
 
     def embed(self, request: EmbedRequest) -> Embeddings:
         """Embed texts."""
-        return self._dispatch_default("embed").embed(request)
+        return Dispatch(self._default_deployments, "embed", self._policy, self.budget).embed(request)
 
     def count_tokens(self, request: Request) -> int:
         """Count the tokens of a request's prompt."""
-        return self._dispatch_default("count_tokens").count_tokens(request)
+        return Dispatch(self._default_deployments, "count_tokens", self._policy, self.budget).count_tokens(request)
 
     def score(self, request: ScoreRequest, progress: Progress | None) -> Scores:
         """Score a text. No fallback is asked: scores are comparable for one model only."""
-        deployment = self._pool.get(self._default_model)[0]
+        deployment = self._default_deployments[0]
         check_score(request, deployment.plan())
         plan, engine = deployment.load()
         with backend_errors(plan.backend, "scoring"):
@@ -129,7 +131,7 @@ class Session:
 
     def memory(self) -> Memory:
         """The memory the engine takes, beside the plan's; loads the engine if necessary."""
-        plan, engine = self._pool.get(self._default_model)[0].load()
+        plan, engine = self._default_deployments[0].load()
         with backend_errors(plan.backend, "measuring its memory"):
             memory = engine.memory()
         return memory.model_copy(update={"predicted": plan.memory})
@@ -172,8 +174,8 @@ class Session:
         return stream
 
     @property
-    def _default_model(self) -> str | None:
-        return self._router.default_model if self._router else None
+    def _default_deployments(self) -> tuple[Deployment, ...]:
+        return self._pool.get(self._router.default_model if self._router else None)
 
     def _dispatch(
         self, request: Request, feature: Feature, difficulty: Difficulty | None, model: str | None
@@ -186,11 +188,8 @@ class Session:
             raise InvalidRequestError(
                 "Nothing is chosen by a request's difficulty here.", hint="Make the client with Policy(route='hybrid')."
             )
-        model = None if self.model else model
-        if model is not None or self._router is None:
-            return Dispatch(self._pool.get(model), feature, self._policy, self.budget)
-        route = self._router.choose(request, difficulty or "usual")
-        return Dispatch(self._pool.get(route.model), feature, self._policy, self.budget, route=route.reason)
-
-    def _dispatch_default(self, feature: Feature) -> Dispatch:
-        return Dispatch(self._pool.get(self._default_model), feature, self._policy, self.budget)
+        model, reason = None if self.model else model, None
+        if model is None and self._router is not None:
+            route = self._router.choose(request, difficulty or "usual")
+            model, reason = route.model, route.reason
+        return Dispatch(self._pool.get(model), feature, self._policy, self.budget, route=reason)

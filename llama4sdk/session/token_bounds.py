@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from llama4sdk.messages import MAX_TILES, ImagePart
+from llama4sdk.messages import MAX_TILES, ImagePart, Message
 from llama4sdk.planning.routing import Difficulty, RequestProfile
 from llama4sdk.requests import EmbedRequest, Request
-
-if TYPE_CHECKING:
-    from llama4sdk.messages import Message
 
 #: Tokens around a message at most: its role and control tokens.
 MESSAGE_OVERHEAD_TOKENS: Final = 16
