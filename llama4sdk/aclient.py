@@ -18,7 +18,7 @@ from llama4sdk.constraints import SchemaLike
 from llama4sdk.errors import StreamClosedError
 from llama4sdk.plan import Plan
 from llama4sdk.progress import Progress
-from llama4sdk.remote.calling_loop import run_in_thread
+from llama4sdk.remote.loop_thread import run_in_thread
 from llama4sdk.requests import ChatOptions, GenerateOptions, Pooling, SamplingOptions
 from llama4sdk.results import Completion, Embeddings, Memory, Scores
 from llama4sdk.session.validation import (

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 
+from llama4sdk.backend import Unavailable
 from llama4sdk.catalog import models
 from llama4sdk.catalog.endpoint_tables import MAX_NAMED_ALTERNATIVES, Listing, listings
 from llama4sdk.errors import ModelRetiredError
@@ -85,6 +86,18 @@ def retired_error(
         request_id=request_id,
         hint=alternatives(model, besides=backend, today=today),
     )
+
+
+def find_retirement(backend: str, model: str, *, today: date | None = None) -> Unavailable | None:
+    """The refusal of a model that the endpoint no longer serves; ``None`` for other models.
+
+    A user's own deployment of such a model has another name, and is not refused.
+    """
+    listing = find(backend, model)
+    if listing is None or not listing.ended(today or date.today()):
+        return None
+    fix = alternatives(model, besides=backend, today=today)
+    return Unavailable(reason=describe_end(backend, model).rstrip("."), fix=fix)
 
 
 def describe_end(backend: str, model: str) -> str:

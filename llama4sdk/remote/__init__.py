@@ -5,18 +5,15 @@
     attempts           one request's attempts: what happened, and whether it is sent again
     retry              when a failure is worth another attempt: delays, a token bucket, a circuit breaker; pure
     transport          calls out, replies in, over httpx, in one event loop
-    body               a response's body, read ahead: what arrives together is handed over together
+    body               a response's body: read ahead, and decompressed in pieces of bounded size
     clients            the httpx clients that calls are sent with
     deadlines          how long may still be waited: to connect, for the first byte, between two, in all
-    loop_thread        the event loop in which synchronous calls run
+    loop_thread        the event loops in which synchronous calls run
     tls_and_proxy      trusted certificates, proxies of the environment
-    decompression      compressed bodies, in pieces of bounded size; pure
     sse                bytes as lines or server-sent events, whatever they are cut into; pure
     connection_errors  what breaks on the way, in the SDK's own errors; pure
     status_errors      HTTP errors as the SDK's own; pure
     redaction          no secret in any error; pure
-    data_urls          images as bytes that travel; pure
-    retired            offers for models that an endpoint no longer serves
 
 What dialects and backends share: chat_messages, tool_call_fragments, logprobs, vectors, json_fields, discovery.
 

@@ -1,7 +1,8 @@
-"""Conversations and tools as OpenAI's protocol writes them, and the names and counts of its answers. Pure."""
+"""Conversations, images and tools as OpenAI's protocol writes them, and the names and counts of its answers. Pure."""
 
 from __future__ import annotations
 
+import base64
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -11,7 +12,6 @@ from pydantic import JsonValue
 from llama4sdk.errors import InvalidRequestError, UnsupportedFeatureError
 from llama4sdk.events import FinishReason, Usage
 from llama4sdk.messages import ImagePart, Message
-from llama4sdk.remote.data_urls import data_url
 from llama4sdk.remote.json_fields import as_object, token_count
 from llama4sdk.requests import Tool
 
@@ -47,6 +47,17 @@ def function_tool(tool: Tool) -> Body:
     if tool.description:
         function["description"] = tool.description
     return {"type": "function", "function": function}
+
+
+def image_format(data: bytes) -> str | None:
+    """Return ``png``, ``jpeg``, ``gif`` or ``webp`` by the first bytes, else ``None``."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "gif"
+    return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
 
 
 def parse_usage(usage: Mapping[str, Any]) -> Usage:
@@ -97,7 +108,7 @@ def _answered_call(message: Message, pending_calls: deque[str]) -> str:
 
 def _image_url(image: ImagePart, backend: str, *, allowed: bool) -> str:
     if image.url is None:
-        return data_url(image)
+        return _data_url(image)
     if not allowed:
         raise InvalidRequestError(
             f"The image has a url, and '{backend}' takes images as bytes.", hint="Fetch it yourself and pass data=."
@@ -108,3 +119,15 @@ def _image_url(image: ImagePart, backend: str, *, allowed: bool) -> str:
             hint="Pass http(s):// or data: urls, or ImagePart.from_path.",
         )
     return image.url
+
+
+def _data_url(part: ImagePart) -> str:
+    """Return an image's bytes as a ``data:`` URL. Raises InvalidRequestError where its format is not known."""
+    data = part.data or b""
+    kind = image_format(data)
+    media_type = part.media_type or (f"image/{kind}" if kind else None)
+    if media_type is None:
+        raise InvalidRequestError(
+            "An image is neither PNG, JPEG, GIF nor WebP.", hint="Convert it, or say what it is with media_type=."
+        )
+    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"

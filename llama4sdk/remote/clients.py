@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
 
 import httpx
 
 from llama4sdk.endpoint import Endpoint, Timeouts, is_async_client
 from llama4sdk.errors import ConfigurationError
+from llama4sdk.remote.dialect import Call
 from llama4sdk.remote.threaded_client import ThreadedClient
 from llama4sdk.remote.tls_and_proxy import TrustStore, proxy_for
 
@@ -32,25 +34,11 @@ LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=Non
 Origin: TypeAlias = tuple[str, str, int | None]
 
 
-class HttpSender(Protocol):
-    """The methods that are used of an ``httpx.AsyncClient``."""
+class Sender(Protocol):
+    """Sends calls with one httpx client."""
 
-    def build_request(
-        self,
-        method: str,
-        url: httpx.URL | str,
-        *,
-        headers: dict[str, str],
-        content: bytes,
-        timeout: None,
-        extensions: dict[str, Any],
-    ) -> httpx.Request:
-        """A request with what the client adds to each."""
-
-    def send(
-        self, request: httpx.Request, *, stream: bool, follow_redirects: bool
-    ) -> Coroutine[Any, Any, httpx.Response]:
-        """Send it, and read the response's head."""
+    async def send(self, call: Call, headers: dict[str, str], trace: object) -> httpx.Response:
+        """Send a call with these headers, and read the response's head; ``trace`` is the extension of that name."""
 
 
 @dataclass(eq=False, slots=True)
@@ -69,7 +57,7 @@ class Clients:
         self._shards: dict[Origin, list[_Shard]] = {}
 
     @asynccontextmanager
-    async def use(self, url: httpx.URL) -> AsyncIterator[HttpSender]:
+    async def use(self, url: httpx.URL) -> AsyncIterator[Sender]:
         """The client for one request to this server: the user's, or our first that is not full.
 
         Later clients fall idle first. Raises ConfigurationError for a client that the user has closed.
@@ -98,13 +86,13 @@ class Clients:
             await shard.client.aclose()
 
 
-def _users_client(http_client: HttpClient, timeouts: Timeouts) -> HttpSender:
+def _users_client(http_client: HttpClient, timeouts: Timeouts) -> Sender:
     if http_client.is_closed:
         raise ConfigurationError(
             "The http_client was closed.", hint="Keep it open for as long as the client that it was given to."
         )
     if is_async_client(http_client):
-        return cast("httpx.AsyncClient", http_client)
+        return _UsersAsyncClient(cast("httpx.AsyncClient", http_client))
     return ThreadedClient(cast("httpx.Client", http_client), timeouts)
 
 
@@ -115,29 +103,37 @@ async def _close_idle(shards: list[_Shard]) -> None:
 
 
 class _PlainClient(httpx.AsyncHTTPTransport):
-    """A transport of httpx with a client's methods: no redirects, no cookies, nothing from the environment.
+    """A transport of httpx by itself: no redirects, no cookies, nothing from the environment.
 
     ``httpx.AsyncClient`` around it would prepare for these for every request, which takes a third of its time.
     """
 
-    def build_request(
-        self,
-        method: str,
-        url: httpx.URL | str,
-        *,
-        headers: dict[str, str],
-        content: bytes,
-        timeout: None,
-        extensions: dict[str, Any],
-    ) -> httpx.Request:
-        """The request as it is; without a timeout in it, the transport has none."""
-        del timeout
-        return httpx.Request(method, url, headers=headers, content=content, extensions=extensions)
-
-    async def send(self, request: httpx.Request, *, stream: bool, follow_redirects: bool) -> httpx.Response:
-        """Send it. Responses are always streamed, and redirects are never followed."""
-        del stream, follow_redirects
+    async def send(self, call: Call, headers: dict[str, str], trace: object) -> httpx.Response:
+        """Send the call as it is; a request without timeouts in it has none."""
+        url, extensions = parse_url(call.url), {"trace": trace}
+        request = httpx.Request(call.method, url, headers=headers, content=call.content, extensions=extensions)
         return await self.handle_async_request(request)
+
+
+@dataclass(frozen=True)
+class _UsersAsyncClient:
+    client: httpx.AsyncClient
+
+    async def send(self, call: Call, headers: dict[str, str], trace: object) -> httpx.Response:
+        request = self.client.build_request(
+            call.method, call.url, headers=headers, content=call.content, timeout=None, extensions={"trace": trace}
+        )
+        return await self.client.send(request, stream=True, follow_redirects=False)
+
+
+@lru_cache(maxsize=256)
+def parse_url(url: str) -> httpx.URL:
+    """Parse an address. Raises one of ``transport_errors`` where it is none of a server's."""
+    parsed = httpx.URL(url)
+    if parsed.scheme not in ("http", "https"):
+        raise httpx.UnsupportedProtocol("neither http nor https")
+    parsed.host.encode("idna")  # raises UnicodeError for what can be no name, which resolvers report as an unknown one
+    return parsed
 
 
 def _new_client(url: httpx.URL, trust_store: TrustStore) -> _PlainClient:

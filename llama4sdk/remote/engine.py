@@ -12,12 +12,11 @@ from typing import Any, Final
 
 from llama4sdk.backend import Engine
 from llama4sdk.endpoint import Endpoint, is_async_client
-from llama4sdk.errors import APIError, ConfigurationError, Llama4Error, StreamClosedError
+from llama4sdk.errors import APIError, ConfigurationError, Llama4Error
 from llama4sdk.events import Attempt, Event, Finish, Usage
 from llama4sdk.remote.attempts import AttemptLoop, EndpointHealth
-from llama4sdk.remote.calling_loop import calling_loop
 from llama4sdk.remote.dialect import Call, Dialect, Head, Reader
-from llama4sdk.remote.loop_thread import LoopThread, Mailbox
+from llama4sdk.remote.loop_thread import LoopThread, Mailbox, calling_loop, closed_error
 from llama4sdk.remote.tls_and_proxy import TrustStore
 from llama4sdk.remote.transport import Reply, Transport
 from llama4sdk.requests import EmbedRequest, Request
@@ -165,9 +164,7 @@ class RemoteEngine(Engine):
 
     def _ensure_open(self) -> None:
         if self._closed.is_set():
-            raise StreamClosedError(
-                "The client was closed while it was answering.", hint="Keep it open until the answer ends."
-            )
+            raise closed_error()
 
     def _attempt_loop(self, mailbox: Mailbox[Any] | None) -> AttemptLoop:
         self._ensure_open()

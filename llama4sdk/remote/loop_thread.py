@@ -1,4 +1,4 @@
-"""An event loop in a background thread, in which synchronous callers run asynchronous code."""
+"""Event loops in which synchronous callers run asynchronous code: a thread's own, or the one that waits for them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing, suppress
+from contextvars import ContextVar
 from queue import SimpleQueue
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, ParamSpec, TypeAlias, TypeVar
 
 from llama4sdk.errors import StreamClosedError
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 Closer: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
@@ -22,6 +24,22 @@ MAX_WAITING_BATCHES: Final = 16
 
 #: Seconds that ``close`` waits for the thread's end.
 MAX_CLOSE_SECONDS: Final = 5.0
+
+_CALLING_LOOP: Final[ContextVar[asyncio.AbstractEventLoop | None]] = ContextVar("calling_loop", default=None)
+
+
+def calling_loop() -> asyncio.AbstractEventLoop | None:
+    """The running event loop that waits for this thread, by ``run_in_thread``; ``None`` where there is none."""
+    return _CALLING_LOOP.get()
+
+
+async def run_in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a function in a thread, as ``asyncio.to_thread`` does; it can learn which event loop waits for it."""
+    token = _CALLING_LOOP.set(asyncio.get_running_loop())
+    try:
+        return await asyncio.to_thread(function, *args, **kwargs)
+    finally:
+        _CALLING_LOOP.reset(token)
 
 
 class Mailbox(Generic[T]):
@@ -133,7 +151,7 @@ class LoopThread:
     ) -> tuple[Mailbox[Any], concurrent.futures.Future[T]]:
         with self._lock:
             if self._closed:
-                raise _closed()
+                raise closed_error()
             loop = self._running_loop()
             mailbox: Mailbox[Any] = Mailbox(loop)
             future = asyncio.run_coroutine_threadsafe(work(mailbox), loop)
@@ -180,10 +198,11 @@ def _result(future: concurrent.futures.Future[T]) -> T:
     try:
         return future.result()
     except concurrent.futures.CancelledError:
-        raise _closed() from None
+        raise closed_error() from None
 
 
-def _closed() -> StreamClosedError:
+def closed_error() -> StreamClosedError:
+    """Return the error of a call whose client was closed."""
     return StreamClosedError(
         "The client was closed while it was answering.", hint="Keep it open until the answer ends."
     )

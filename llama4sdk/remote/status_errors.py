@@ -31,7 +31,6 @@ from llama4sdk.errors import (
     RateLimitError,
 )
 from llama4sdk.remote.dialect import Head
-from llama4sdk.remote.retired import find_retirement
 
 #: Characters of a server's message that an error repeats.
 MAX_MESSAGE_LENGTH: Final = 500
@@ -175,7 +174,9 @@ class _Rule(NamedTuple):
 
 
 def _find_rule(status: int, code: str, text: str, backend: str, model: str) -> _Rule:
-    if status in (400, 404, 410) and (RETIRED.search(text) or (status != 400 and find_retirement(backend, model))):
+    if status in (400, 404, 410) and (
+        RETIRED.search(text) or (status != 400 and endpoints.find_retirement(backend, model))
+    ):
         return _Rule(ModelRetiredError, hint=endpoints.alternatives(model, besides=backend))
     if status == 401:
         return _Rule(AuthenticationError, hint="Check the API key: api_key=, or its variable.")

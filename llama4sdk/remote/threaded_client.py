@@ -16,6 +16,7 @@ import httpx
 
 from llama4sdk.endpoint import Timeouts
 from llama4sdk.remote.connection_errors import status_response
+from llama4sdk.remote.dialect import Call
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ PROGRESS_EVENTS: Final = ("connect_tcp.started", "send_request_headers.started")
 
 
 class ThreadedClient:
-    """Builds and sends requests as an ``httpx.AsyncClient`` does. The client's own hooks, auth and transport are used.
+    """Sends calls with the client's own hooks, auth and transport.
 
     A thread that is blocked in a read cannot be cancelled. Its socket is shut down where it is known; a request on a
     connection that had been idle, of which nothing came back yet, lives on until httpx's own timeout, which is the
@@ -39,26 +40,18 @@ class ThreadedClient:
         read = None if None in phases else max(phase for phase in phases if phase is not None)
         self._timeout = (timeouts.connect, read, read, None)
 
-    def build_request(
-        self,
-        method: str,
-        url: httpx.URL | str,
-        *,
-        headers: dict[str, str],
-        content: bytes,
-        timeout: None,
-        extensions: dict[str, Any],
-    ) -> httpx.Request:
-        """The request, with what the client adds to each."""
-        del timeout  # the event loop bounds every wait; the thread's own bound only ends it later
-        return self._client.build_request(
-            method, str(url), headers=headers, content=content, timeout=self._timeout, extensions=extensions
+    async def send(self, call: Call, headers: dict[str, str], trace: object) -> httpx.Response:
+        """Send a call, and read the response's head; its body is read in the same thread."""
+        request = self._client.build_request(
+            call.method,
+            call.url,
+            headers=headers,
+            content=call.content,
+            timeout=self._timeout,  # the event loop bounds every wait; the thread's own bound only ends it later
+            extensions={"trace": trace},
         )
-
-    async def send(self, request: httpx.Request, *, stream: bool, follow_redirects: bool) -> httpx.Response:
-        """Send it; the response's body is read in the same thread."""
         exchange = _Exchange(request)
-        send = partial(self._client.send, request, stream=stream, follow_redirects=follow_redirects)
+        send = partial(self._client.send, request, stream=True, follow_redirects=False)
         try:
             response = await exchange.send(send)
         except BaseException:

@@ -16,8 +16,8 @@ import httpx
 
 from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import APIError, Llama4Error, StreamClosedError
-from llama4sdk.remote.body import Body
-from llama4sdk.remote.clients import Clients, HttpSender
+from llama4sdk.remote.body import Body, Decompressor
+from llama4sdk.remote.clients import Clients, Sender, parse_url
 from llama4sdk.remote.connection_errors import (
     connection_error,
     is_disconnect,
@@ -25,7 +25,6 @@ from llama4sdk.remote.connection_errors import (
     transport_errors,
 )
 from llama4sdk.remote.deadlines import Deadlines, Wait, WaitGroup
-from llama4sdk.remote.decompression import Decompressor
 from llama4sdk.remote.dialect import Call, Head
 from llama4sdk.remote.threaded_client import raw_body
 from llama4sdk.remote.tls_and_proxy import TrustStore
@@ -102,7 +101,6 @@ class Transport:
         self._clients = Clients(trust_store, endpoint)
         self._keeper: AsyncGenerator[None] | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._foreign = endpoint.http_client is not None  # and of httpx2, perhaps, which takes no URL of httpx's
 
     @asynccontextmanager
     async def open(self, call: Call, deadlines: Deadlines, backend: str) -> AsyncIterator[Reply]:
@@ -111,7 +109,7 @@ class Transport:
         if self.waits.closed:
             raise StreamClosedError("The client is closed.", hint="Make a new one.")
         try:
-            url = _parsed(call.url)
+            url = parse_url(call.url)
         except transport_errors() as error:
             raise connection_error(error, backend, "connect") from None
         async with self._clients.use(url) as client:
@@ -151,7 +149,7 @@ class Transport:
         self.waits.close()
         await self._clients.close()
 
-    async def _send(self, client: HttpSender, call: Call, deadlines: Deadlines, backend: str) -> httpx.Response:
+    async def _send(self, client: Sender, call: Call, deadlines: Deadlines, backend: str) -> httpx.Response:
         trace = _Trace(deadlines)
         try:
             try:
@@ -167,18 +165,10 @@ class Transport:
             failure = connection_error(error, backend, deadlines.expired_phase(connecting=trace.connecting))
             raise failure from failure.__cause__
 
-    async def _send_once(self, client: HttpSender, call: Call, trace: _Trace) -> httpx.Response:
-        request = client.build_request(
-            call.method,
-            call.url if self._foreign else _parsed(call.url),
-            headers=_headers(call),
-            content=call.content,
-            timeout=None,
-            extensions={"trace": trace},
-        )
+    async def _send_once(self, client: Sender, call: Call, trace: _Trace) -> httpx.Response:
         try:
             async with self.waits.until(trace.deadlines.read_end()) as trace.wait:
-                return await client.send(request, stream=True, follow_redirects=False)
+                return await client.send(call, _headers(call), trace)
         except BaseException:
             await trace.close_connection()
             raise
@@ -230,15 +220,6 @@ def _headers(call: Call) -> dict[str, str]:
     """The call's headers, and ours where it has none of that name."""
     names = {name.lower() for name in call.headers}
     return {**{name: value for name, value in _default_headers() if name.lower() not in names}, **call.headers}
-
-
-@lru_cache(maxsize=256)
-def _parsed(url: str) -> httpx.URL:
-    parsed = httpx.URL(url)
-    if parsed.scheme not in ("http", "https"):
-        raise httpx.UnsupportedProtocol("neither http nor https")
-    parsed.host.encode("idna")  # raises UnicodeError for what can be no name, which resolvers report as an unknown one
-    return parsed
 
 
 @lru_cache(maxsize=1)

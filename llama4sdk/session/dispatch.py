@@ -200,7 +200,7 @@ class Dispatch:
 
     async def aevents(self, request: Request) -> AsyncIterator[Event]:
         """The same, awaited where the engine is asynchronous and otherwise read in a thread."""
-        from llama4sdk.remote.calling_loop import run_in_thread
+        from llama4sdk.remote.loop_thread import run_in_thread
 
         while True:
             try:

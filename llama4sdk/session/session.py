@@ -99,7 +99,7 @@ class Session:
         self, request: Request, feature: Feature, difficulty: Difficulty | None = None, model: str | None = None
     ) -> AsyncStream[Any]:
         """The same for asyncio; planning and loading run in a thread."""
-        from llama4sdk.remote.calling_loop import run_in_thread
+        from llama4sdk.remote.loop_thread import run_in_thread
 
         def prepare() -> Dispatch:
             dispatch = self._dispatch(request, feature, difficulty, model)
@@ -143,7 +143,7 @@ class Session:
 
     async def aclose(self) -> None:
         """The same in an event loop."""
-        from llama4sdk.remote.calling_loop import run_in_thread
+        from llama4sdk.remote.loop_thread import run_in_thread
 
         for stream in self._open_streams():
             if isinstance(stream, AsyncStream):

@@ -12,7 +12,6 @@ from llama4sdk.catalog.endpoint_tables import CURRENT_FOR, Listing, listings
 from llama4sdk.errors import ConfigurationError, ModelRetiredError
 from llama4sdk.events import Usage
 from llama4sdk.remote.dialect import Head
-from llama4sdk.remote.retired import find_retirement
 from llama4sdk.remote.status_errors import status_error
 
 TODAY = date(2026, 11, 21)
@@ -119,13 +118,13 @@ def test_what_ended_says_what_serves_it_instead() -> None:
     assert error.message == "Groq no longer serves 'scout' since 2026-07-17."
     assert error.hint is not None
     assert "DeepInfra 0.10/0.30 (backend='deepinfra')" in error.hint
-    refusal = find_retirement("together", "llama4-scout", today=TODAY)
+    refusal = endpoints.find_retirement("together", "llama4-scout", today=TODAY)
     assert refusal is not None
     assert "machines rented for oneself" in refusal.reason
     assert "together" not in (refusal.fix or "")
-    assert find_retirement("bedrock", "scout", today=TODAY) is None
-    assert find_retirement("together", "my-endpoint", today=TODAY) is None
-    assert find_retirement("vllm-server", "scout", today=TODAY) is None
+    assert endpoints.find_retirement("bedrock", "scout", today=TODAY) is None
+    assert endpoints.find_retirement("together", "my-endpoint", today=TODAY) is None
+    assert endpoints.find_retirement("vllm-server", "scout", today=TODAY) is None
 
 
 @pytest.mark.parametrize(

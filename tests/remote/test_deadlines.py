@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from llama4sdk.endpoint import Timeouts
 from llama4sdk.errors import APIError, AuthenticationError, RateLimitError
 from llama4sdk.remote import deadlines
+from llama4sdk.remote.body import MAX_PIECE_BYTES, Decompressor
 from llama4sdk.remote.deadlines import LINGER_SECONDS, UNLIMITED_SECONDS, Deadlines, WaitGroup
-from llama4sdk.remote.decompression import MAX_PIECE_BYTES, Decompressor
 from llama4sdk.remote.dialect import Head
 from llama4sdk.remote.retry import TokenBucket
 from tests.remote.conftest import Ask

@@ -25,7 +25,7 @@ from llama4sdk.errors import (
     ConfigurationError,
     StreamClosedError,
 )
-from llama4sdk.remote.calling_loop import run_in_thread
+from llama4sdk.remote.loop_thread import run_in_thread
 from llama4sdk.requests import EmbedRequest, Request
 from tests.remote.backend import registry
 from tests.remote.conftest import hides

@@ -12,7 +12,6 @@ from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Placement, Plan
 from llama4sdk.progress import Progress
 from llama4sdk.remote.endpoint_options import parse_endpoint_options
-from llama4sdk.remote.retired import find_retirement
 from llama4sdk_aws import BEDROCK, models
 from llama4sdk_aws.client import make_authorizer, resolve_target
 from llama4sdk_aws.environment import Service
@@ -36,7 +35,7 @@ class BedrockBackend(Backend):
         if need.device is not None or need.quantization is not None:
             return Unavailable(reason="AWS decides on the devices and the quantization of its models.")
         name = need.model or DEFAULT_MODEL
-        if (retirement := find_retirement(self.name, name)) is not None:
+        if (retirement := endpoints.find_retirement(self.name, name)) is not None:
             return retirement
         model = models.find_model(name)
         if model.id is None or not models.is_model_id(model.id):

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from llama4sdk.errors import InvalidRequestError
 from llama4sdk.messages import ImagePart
-from llama4sdk.remote.data_urls import image_format
+from llama4sdk.remote.chat_messages import image_format
 
 MAX_IMAGE_BYTES: Final = int(3.75 * 2**20)
 MAX_SIDE_PIXELS: Final = 8000

@@ -14,7 +14,6 @@ from llama4sdk.plan import Placement, Plan
 from llama4sdk.progress import Progress
 from llama4sdk.remote.discovery import RecentAnswers
 from llama4sdk.remote.redaction import conceal
-from llama4sdk.remote.retired import find_retirement
 from llama4sdk_openai.credentials import ResolvedEndpoint, resolve_endpoint
 from llama4sdk_openai.discovery import ServerModels, discover_models
 from llama4sdk_openai.options import Options, parse_options
@@ -106,7 +105,7 @@ class OpenAIProtocolBackend(Backend):
 
     def _find_model(self, model: str | None, endpoint: Endpoint) -> ServedModel | Unavailable:
         options = parse_options(self.profile, endpoint.options)
-        if model is not None and (retirement := find_retirement(self.name, model)):  # no key would help
+        if model is not None and (retirement := endpoints.find_retirement(self.name, model)):  # no key would help
             return retirement
         target = resolve_endpoint(self.profile, endpoint, options)
         if isinstance(target, Unavailable):
