@@ -174,9 +174,8 @@ class _Rule(NamedTuple):
 
 
 def _find_rule(status: int, code: str, text: str, backend: str, model: str) -> _Rule:
-    if status in (400, 404, 410) and (
-        RETIRED.search(text) or (status != 400 and endpoints.find_retirement(backend, model))
-    ):
+    is_listed_retired = status in (404, 410) and endpoints.find_retirement(backend, model) is not None
+    if is_listed_retired or (status in (400, 404, 410) and RETIRED.search(text)):
         return _Rule(ModelRetiredError, hint=endpoints.alternatives(model, besides=backend))
     if status == 401:
         return _Rule(AuthenticationError, hint="Check the API key: api_key=, or its variable.")

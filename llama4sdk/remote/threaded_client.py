@@ -57,12 +57,12 @@ class ThreadedClient:
         except BaseException:
             exchange.abort()
             raise
-        headers = [  # what a hook has read is decompressed already
+        raw_headers = [  # what a hook has read is decompressed already
             (name, value)
             for name, value in response.headers.raw
             if not (response.is_closed and name.lower() == b"content-encoding")
         ]
-        return httpx.Response(response.status_code, headers=headers, stream=_Body(exchange, response))
+        return httpx.Response(response.status_code, headers=raw_headers, stream=_Body(exchange, response))
 
 
 class _Exchange:
