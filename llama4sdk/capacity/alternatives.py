@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import get_args
+from collections import Counter
+from collections.abc import Collection, Sequence
 
 from llama4sdk.capacity.candidates import Candidate, candidates, rank, timed
 from llama4sdk.capacity.engine_profiles import ENGINES, PROFILES, EngineProfile, LayoutKind
-from llama4sdk.capacity.layout import DeviceShare, Layout
+from llama4sdk.capacity.layout import DeviceShare, Layout, weight_parts
 from llama4sdk.capacity.layouts import layouts
 from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.capacity.ranking import RankKey, rank_key
@@ -69,7 +69,7 @@ def as_candidate(plan: Plan, model: ModelFacts, machine: Hardware) -> Candidate 
         shares=tuple(
             DeviceShare(
                 device=device,
-                weights=_weights(parts),
+                weights=weight_parts(parts),
                 kv=parts.get("kv_cache", 0),
                 workspace=parts.get("workspace", 0),
                 runtime=parts.get("runtime", 0),
@@ -88,15 +88,10 @@ def as_candidate(plan: Plan, model: ModelFacts, machine: Hardware) -> Candidate 
 
 def plan_weight_bytes(plan: Plan) -> dict[ModuleClass, int]:
     """A plan's weights by class of modules, on all its devices, as its backend breaks them down."""
-    sizes: dict[ModuleClass, int] = {}
+    sizes: Counter[ModuleClass] = Counter()
     for parts in plan.breakdown.values():
-        for module, size in _weights(parts).items():
-            sizes[module] = sizes.get(module, 0) + size
-    return sizes
-
-
-def _weights(parts: Mapping[str, int]) -> dict[ModuleClass, int]:
-    return {module: parts[module] for module in get_args(ModuleClass) if module in parts}
+        sizes.update(weight_parts(parts))
+    return dict(sizes)
 
 
 def _plan_rank(

@@ -80,66 +80,50 @@ def explain(plan: Plan, model: ModelFacts | None, machine: Hardware, *, imagined
     return Explanation(sections=tuple(sections))
 
 
-def _bytes(name: str, value: int, label: Label, note: str = "") -> Figure:
-    return Figure(what=name, value=value, unit="bytes", label=label, note=note)
+def _bytes(what: str, value: int, label: Label, note: str = "") -> Figure:
+    return Figure(what=what, value=value, unit="bytes", label=label, note=note)
 
 
 def _memory(share: DeviceShare, plan: Plan, machine: Hardware, *, imagined: bool) -> Section:
     weights = sorted(share.weights.items(), key=lambda item: -item[1])
-    free = machine.free(share.device)
+    free, total = machine.free(share.device), machine.total_memory
+    total = next((device.total_memory for device in machine.devices if device.id == share.device), total)
+    free_note = f"of {total / 1e9:.1f} GB{', if nothing else runs there' if imagined else ''}"
     spare = free - share.total
+    workspace_note = "activations of a block of the prompt, and what is unpacked"
     return Section(
         title=f"Memory on {share.device}",
         figures=(
             *(_bytes(MODULE_NAMES.get(module, module), size, "exact") for module, size in weights if size),
             _bytes("all weights", sum(share.weights.values()), "exact", f"{plan.quantization}"),
-            _bytes("keys and values", share.kv, "exact", f"of {_batch_prefix(plan)}{plan.context_length:,} tokens"),
-            _bytes(
-                "work space", share.workspace, "modelled", "activations of a block of the prompt, and what is unpacked"
-            ),
+            _bytes("keys and values", share.kv, "exact", f"of {_cached_tokens(plan)}"),
+            _bytes("work space", share.workspace, "modelled", workspace_note),
             _bytes("runtime", share.runtime, "modelled", "the engine's libraries, or the device's context"),
             _bytes("in all", share.total, "modelled"),
-            _bytes("free", free, *_free(share, machine, imagined=imagined)),
+            _bytes("free", free, "guessed" if imagined else "measured", free_note),
             _bytes("left", max(0, spare), "modelled", "" if spare >= 0 else "more is needed than is free"),
         ),
     )
 
 
-def _batch_prefix(plan: Plan) -> str:
-    """``4 x`` before the tokens of one conversation where there are several."""
-    return f"{plan.batch} x " if (plan.batch or 1) > 1 else ""
-
-
-def _free(share: DeviceShare, machine: Hardware, *, imagined: bool) -> tuple[Label, str]:
-    total = next((d.total_memory for d in machine.devices if d.id == share.device), machine.total_memory)
-    note = f"of {total / 1e9:.1f} GB"
-    return ("guessed", f"{note}, if nothing else runs there") if imagined else ("measured", note)
+def _cached_tokens(plan: Plan) -> str:
+    """``8,192 tokens``, or ``4 x`` as many for four conversations."""
+    return f"{f'{plan.batch} x ' if (plan.batch or 1) > 1 else ''}{plan.context_length:,} tokens"
 
 
 def _cache(plan: Plan, model: ModelFacts, engine: EngineProfile) -> Section:
     config, value_bytes = model.config, _value_bytes(plan)
     per_layer = 2 * config.num_kv_heads * config.head_dim * value_bytes
     local = len(config.chunked_layers)
-    policy = engine.kv_policy
-    behaviour = "keep one chunk" if policy.chunk_aware else "keep everything"
-    figures = [
-        _bytes(
-            f"a token in {config.num_layers - local} global layers", per_layer * (config.num_layers - local), "exact"
-        )
-    ]
+    everywhere, policy = config.num_layers - local, engine.kv_policy
+    figures = [_bytes(f"a token in {everywhere} global layers", per_layer * everywhere, "exact")]
     if local:
-        note = (
-            f"for {config.chunk_size:,} tokens at most: these layers {behaviour}"
-            if policy.chunk_aware
-            else f"they {behaviour}"
-        )
+        note = "they keep everything"
+        if policy.chunk_aware:
+            note = f"for {config.chunk_size:,} tokens at most: these layers keep one chunk"
         figures.append(_bytes(f"a token in {local} local layers", per_layer * local, "exact", note))
     size = policy.bytes(config, plan.context_length, value_bytes=value_bytes, sequences=plan.batch or 1)
-    figures.append(
-        _bytes(
-            f"{_batch_prefix(plan)}{plan.context_length:,} tokens", size, "exact", f"{policy.engine}, {policy.versions}"
-        )
-    )
+    figures.append(_bytes(_cached_tokens(plan), size, "exact", f"{policy.engine}, {policy.versions}"))
     return Section(title="Keys and values", figures=tuple(figures))
 
 
@@ -148,9 +132,8 @@ def _other_caches(plan: Plan, model: ModelFacts, engine: EngineProfile) -> Itera
     config, value_bytes = model.config, _value_bytes(plan)
     if not config.chunked_layers:
         return
-    for context in dict.fromkeys(
-        (plan.context_length, min(max(plan.context_length, LONG_CONTEXT), config.max_context))
-    ):
+    longer = min(max(plan.context_length, LONG_CONTEXT), config.max_context)
+    for context in dict.fromkeys((plan.context_length, longer)):
         figures = tuple(
             _bytes(
                 f"{policy.engine}, {policy.versions}",
@@ -169,19 +152,14 @@ def _speed(plan: Plan, model: ModelFacts, engine: EngineProfile, candidate: Cand
     if parts is None or candidate.decode is None or candidate.prefill is None:
         unknown = Figure(what="bandwidth", value=0, unit="bytes/s", label="guessed", note="nothing is known of it")
         return Section(title="Speed", figures=(unknown,))
-    note = f"{_describe_answers(plan)} behind {SHORT_PROMPT} tokens"
+    batch = plan.batch or 1
+    answers = "one answer" if batch == 1 else f"{batch} answers together, in steps that they share,"
+    note = f"{answers} behind {SHORT_PROMPT} tokens"
     figures = [figure for part in parts for figure in _part(part, plan, model, engine, machine, alone=len(parts) == 1)]
     figures.append(Figure(what="answering", value=candidate.decode, unit="tokens/s", label=candidate.label, note=note))
     note = f"a prompt of {SHORT_PROMPT} tokens"
     figures.append(Figure(what="reading", value=candidate.prefill, unit="tokens/s", label=candidate.label, note=note))
     return Section(title="Speed", figures=tuple(figures))
-
-
-def _describe_answers(plan: Plan) -> str:
-    batch = plan.batch or 1
-    if batch == 1:
-        return "one answer"
-    return f"{batch} answers together, in steps that they share,"
 
 
 def _part(
@@ -191,36 +169,24 @@ def _part(
     where = "" if alone else f", {site.name}"
     batch = plan.batch or 1
     read_bytes = step_bytes(config, plan_weight_bytes(plan), part.modules, tokens=batch, experts=part.experts)
-    note = (
-        f"{config.experts_per_token} of {config.num_experts} routed experts in each mixture"
-        if config.num_experts
-        else ""
-    )
+    chosen = f"{config.experts_per_token} of {config.num_experts} routed experts in each mixture"
     step = "a token" if batch == 1 else f"a token of {batch} answers"
-    yield _bytes(f"weights read for {step}{where}", int(read_bytes), "exact", note)
+    yield _bytes(f"weights read for {step}{where}", int(read_bytes), "exact", chosen if config.num_experts else "")
     if "attention" in part.modules:
-        cache = kv_cache_bytes(
-            config, min(plan.context_length, SHORT_PROMPT), value_bytes=_value_bytes(plan), chunk_aware=True
-        )
+        context = min(plan.context_length, SHORT_PROMPT)
+        cache = kv_cache_bytes(config, context, value_bytes=_value_bytes(plan), chunk_aware=True)
         yield _bytes(f"cache read for {step}{where}", cache * batch, "exact", f"behind {SHORT_PROMPT} tokens")
     label, source = _bandwidth(part, machine)
     low, high = calibration.bandwidth
-    source_note = f"{calibration.engine} {calibration.version}: {calibration.source}"
+    note, reached_note = f"{site.name}: {source}", f"{calibration.engine} {calibration.version}: {calibration.source}"
     if label == "guessed":  # a share of an unknown bandwidth says nothing
+        what, note = f"bandwidth reached{where}", f"{note}; {reached_note}"
         value = Interval(low=low * site.bandwidth, high=high * site.bandwidth)
-        note = f"{site.name}: {source}; {source_note}"
-        yield Figure(what=f"bandwidth reached{where}", value=value, unit="bytes/s", label=label, note=note)
+        yield Figure(what=what, value=value, unit="bytes/s", label=label, note=note)
         return
-    yield Figure(
-        what=f"bandwidth{where}", value=site.bandwidth, unit="bytes/s", label=label, note=f"{site.name}: {source}"
-    )
-    yield Figure(
-        what=f"of which is reached{where}",
-        value=Interval(low=low, high=high),
-        unit="share",
-        label=calibration.label,
-        note=source_note,
-    )
+    yield Figure(what=f"bandwidth{where}", value=site.bandwidth, unit="bytes/s", label=label, note=note)
+    what, value = f"of which is reached{where}", Interval(low=low, high=high)
+    yield Figure(what=what, value=value, unit="share", label=calibration.label, note=reached_note)
 
 
 def _bandwidth(part: NetworkPart, machine: Hardware) -> tuple[Label, str]:

@@ -7,6 +7,7 @@ formats by tensor (Unsloth's ``UD-…``) make other sizes under similar names.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -58,6 +59,9 @@ GGUF_MIXES: Final = {
     "Q2_K": "Q2_K",
 }
 
+#: The format of attention's output in mixes where it is another.
+ATTENTION_OUTPUT_FORMATS: Final = {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K", "IQ3_M": "Q4_K"}
+
 
 class _Tensor(NamedTuple):
     """``size`` values, by the name llama.cpp knows the tensor by; ``layer`` counts from 0."""
@@ -77,11 +81,11 @@ def gguf_bytes(config: TextConfig, mix: str) -> int:
 
 def gguf_class_bytes(config: TextConfig, mix: str) -> dict[ModuleClass, int]:
     """Bytes of all tensors of the text network by class of modules."""
-    sizes: dict[ModuleClass, int] = {}
+    sizes: Counter[ModuleClass] = Counter()
     for tensor in _tensors(config):
-        module = _module_class(tensor.name)
-        sizes[module] = sizes.get(module, 0) + _bytes(tensor, _format(tensor, mix, config))
-    return sizes
+        values, size = BLOCKS[_format(tensor, mix, config)]
+        sizes[_module_class(tensor.name)] += tensor.size * size // values
+    return dict(sizes)
 
 
 def _module_class(name: str) -> ModuleClass:
@@ -95,11 +99,6 @@ def _module_class(name: str) -> ModuleClass:
     }
     suffixes: dict[str, ModuleClass] = {"exps": "experts", "shexp": "shared_expert"}
     return names.get(name) or suffixes.get(name.rpartition("_")[2], "dense")
-
-
-def _bytes(tensor: _Tensor, name: str) -> int:
-    values, size = BLOCKS[name]
-    return tensor.size * size // values
 
 
 def _tensors(c: TextConfig) -> Iterator[_Tensor]:
@@ -137,10 +136,14 @@ def _format(tensor: _Tensor, mix: str, c: TextConfig) -> str:
         return "MXFP4" if tensor.name.endswith("_exps") else "Q8_0"
     if tensor.name == "output":
         return "Q6_K"
-    rule = {"attn_v": _value_format, "attn_output": _attention_output_format}.get(tensor.name)
-    if tensor.name.startswith("ffn_down"):
-        rule = _down_format
-    return (rule(tensor, mix, c) if rule else None) or base
+    special = None
+    if tensor.name == "attn_v":
+        special = _value_format(tensor, mix, c)
+    elif tensor.name == "attn_output":
+        special = ATTENTION_OUTPUT_FORMATS.get(mix)
+    elif tensor.name.startswith("ffn_down"):
+        special = _down_format(tensor, mix, c)
+    return special or base
 
 
 def _value_format(tensor: _Tensor, mix: str, c: TextConfig) -> str | None:
@@ -159,21 +162,15 @@ def _value_format(tensor: _Tensor, mix: str, c: TextConfig) -> str | None:
     return {"Q3_K_L": "Q5_K", "IQ3_M": "Q4_K"}.get(mix)
 
 
-def _attention_output_format(tensor: _Tensor, mix: str, c: TextConfig) -> str | None:
-    return {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K", "IQ3_M": "Q4_K"}.get(mix)
-
-
 def _down_format(tensor: _Tensor, mix: str, c: TextConfig) -> str | None:
     """The matrix that writes into the residual stream; the first layers' matter most."""
-    early = tensor.layer < c.num_layers // 8
     if mix in ("Q4_K_M", "Q5_K_M"):
         return "Q6_K" if _gets_more_bits(tensor.layer, c.num_layers) else None
     if mix == "Q3_K_M":
         return "Q5_K" if tensor.layer < c.num_layers // 16 else "Q4_K"
-    if mix in ("Q4_K_S", "IQ4_NL", "IQ4_XS"):
-        return "Q5_K" if early else None
-    if mix == "IQ3_M":
-        return "Q4_K" if early else None
+    if mix in ("Q4_K_S", "IQ4_NL", "IQ4_XS", "IQ3_M"):
+        better = "Q4_K" if mix == "IQ3_M" else "Q5_K"
+        return better if tensor.layer < c.num_layers // 8 else None
     return {"Q2_K": "Q3_K", "Q3_K_L": "Q5_K"}.get(mix)
 
 

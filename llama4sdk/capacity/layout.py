@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, get_args
 
 from llama4sdk._text import gb
 from llama4sdk._values import Value
@@ -131,6 +132,11 @@ def class_bytes(model: ModelFacts, precision: str) -> dict[ModuleClass, int]:
         scheme = scheme or QuantizationConfig.of(precision)
         sizes, width = exact.class_bytes(model.config, scheme), scheme.dtype.bits // 8
     return {**sizes, "vision": width * model.vision_parameters} if model.vision_parameters else sizes
+
+
+def weight_parts(parts: Mapping[str, int]) -> dict[ModuleClass, int]:
+    """The bytes of the weights, by class, of a breakdown of memory."""
+    return {module: parts[module] for module in get_args(ModuleClass) if module in parts}
 
 
 def config_of(precision: str) -> QuantizationConfig | None:

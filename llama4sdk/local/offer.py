@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 from llama4sdk._text import gb
 from llama4sdk.backend import Capabilities, Need, Offer, Unavailable
@@ -22,6 +22,7 @@ from llama4sdk.capacity.contexts import (
 )
 from llama4sdk.capacity.device_room import DeviceRoom
 from llama4sdk.capacity.engine_profiles import EngineProfile
+from llama4sdk.capacity.layout import weight_parts
 from llama4sdk.capacity.model_facts import ModelFacts, Precision
 from llama4sdk.capacity.ranking import Option, best_first
 from llama4sdk.capacity.roofline import decode_speed
@@ -103,7 +104,7 @@ def offer_setup(
     precision, room, context = setup
     facts = model.facts
     parts = model.memory_breakdown(precision, context, need.batch, room.memory_kind)
-    size = sum(parts.values())
+    size, weights = sum(parts.values()), weight_parts(parts)
     return Offer(
         model=facts.name,
         source=None if facts.source is None else str(facts.source),
@@ -114,8 +115,8 @@ def offer_setup(
         batch=need.batch,
         memory={room.device: size},
         breakdown={room.device: parts},
-        weight_bytes=sum(_weights(parts).values()),
-        tokens_per_second=_speed(model, setup, _weights(parts), hardware, batch=need.batch),
+        weight_bytes=sum(weights.values()),
+        tokens_per_second=_speed(model, setup, weights, hardware, batch=need.batch),
         capabilities=model.capabilities,
         reason=f"{label} with {describe_context(context, need.batch)} takes {gb(size)} of {gb(room.free)} "
         f"on {room.device}",
@@ -177,11 +178,6 @@ def describe_fewer_tokens(model: LocalModel, precision: Precision, need: Need, r
     if fewer := largest_fitting(fits, need.batch - 1):
         advice.append(f"a batch of {fewer}")
     return f"Ask for {' or '.join(advice)}." if advice else None
-
-
-def _weights(parts: dict[str, int]) -> dict[ModuleClass, int]:
-    """The bytes of the weights by class."""
-    return {module: parts[module] for module in get_args(ModuleClass) if module in parts}
 
 
 def _speed(
