@@ -8,16 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from llama4sdk import settings
-from llama4sdk.hardware import Hardware
+from llama4sdk.hardware import Device, Hardware, Runtime
 from llama4sdk.probe import amd, apple, cpu, disk, measurements, memory, nvidia, software
 from llama4sdk.probe.bounded_read import Reader
-from llama4sdk.probe.sanity import (
-    plausible_cpu,
-    plausible_devices,
-    plausible_disk,
-    plausible_links,
-    plausible_memory,
-)
+from llama4sdk.probe.gpus import Gpus
+from llama4sdk.probe.sanity import plausible_cpu, plausible_devices, plausible_disk, plausible_links, plausible_memory
 
 __all__ = ["free_memory", "probe", "timed_probe"]
 
@@ -80,13 +75,13 @@ class _Readers:
     """All readers, started; ``all`` lists them in the order of their problems."""
 
     def __init__(self, until: float) -> None:
-        self.nvidia = Reader("GPUs through NVML", nvidia.read, nvidia.NVIDIA_ABSENT)
-        self.amd = Reader("AMD GPUs", amd.read, amd.AMD_ABSENT)
+        self.nvidia = Reader("GPUs through NVML", nvidia.read, Gpus())
+        self.amd = Reader("AMD GPUs", amd.read, Gpus())
         self.memory = Reader("memory", memory.read, memory.Memory())
         self.cpu = Reader("the processor", cpu.read, cpu.unknown())
-        self.apple = Reader("Apple's GPU", lambda: apple.read(self.memory.result(until).free), apple.APPLE_ABSENT)
-        self.disk = Reader("the disk", lambda: disk.read(settings.home()), disk.DISK_UNKNOWN)
-        self.runtimes = Reader("installed libraries", software.runtimes, software.NO_RUNTIMES)
-        self.credentials = Reader("credentials", software.credentials, software.NO_CREDENTIALS)
+        self.apple = Reader("Apple's GPU", lambda: apple.read(self.memory.result(until).free), tuple[Device, ...]())
+        self.disk = Reader("the disk", lambda: disk.read(settings.home()), disk.Disk())
+        self.runtimes = Reader("installed libraries", lambda: tuple(software.runtimes()), tuple[Runtime, ...]())
+        self.credentials = Reader("credentials", software.credentials, tuple[str, ...]())
         self.measured = Reader("what was measured", lambda: measurements.load(settings.home()), None)
         self.all: Sequence[Reader[Any]] = tuple(vars(self).values())

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from llama4sdk.catalog.speeds import GPU_MEMORY_TRANSFERS
 from llama4sdk.hardware import Device, Link
-from llama4sdk.probe.visible_devices import visible_indices
+from llama4sdk.probe.gpus import Gpu, Gpus, visible_gpus
 
 SYSFS: Final = Path("/sys/class")
 #: GPUs that share all memory with the processor, with none set aside (MI300A).
@@ -19,40 +19,21 @@ SHARED_MEMORY_ARCHITECTURES: Final = ("gfx942",)
 XGMI_LINK: Final = "11"
 
 
-class Amd(NamedTuple):
-    """Devices this process may use, their links, and the names of hidden devices."""
-
-    devices: tuple[Device, ...] = ()
-    links: tuple[Link, ...] = ()
-    hidden: tuple[str, ...] = ()
-
-
-AMD_ABSENT: Final = Amd()
-
-
-class _Gpu(NamedTuple):
-    node: Path
-    device: Device
-
-
-def read(root: Path = SYSFS, environment: Mapping[str, str] = os.environ) -> Amd:
-    """Read the GPUs under ``root``; ``AMD_ABSENT`` without any."""
+def read(root: Path = SYSFS, environment: Mapping[str, str] = os.environ) -> Gpus:
+    """Read the GPUs under ``root``."""
     nodes = root / "kfd" / "kfd" / "topology" / "nodes"
     if not nodes.is_dir():
-        return AMD_ABSENT
+        return Gpus()
     gpus = [
         gpu for node in sorted(nodes.iterdir(), key=lambda node: int(node.name)) for gpu in _gpu(node, root / "drm")
     ]
-    visible = gpus
-    for variable in ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):  # the second counts what the first leaves
-        indices = visible_indices([gpu.device for gpu in visible], environment.get(variable))
-        visible = [visible[index] for index in indices]
-    hidden = tuple(gpu.device.name for gpu in gpus if gpu not in visible)
-    visible = [gpu._replace(device=gpu.device.model_copy(update={"index": i})) for i, gpu in enumerate(visible)]
-    return Amd(devices=tuple(gpu.device for gpu in visible), links=tuple(_links(visible)), hidden=hidden)
+    visible, hidden = visible_gpus(
+        gpus, environment.get("ROCR_VISIBLE_DEVICES"), environment.get("HIP_VISIBLE_DEVICES")
+    )
+    return Gpus(devices=tuple(gpu.device for gpu in visible), links=tuple(_links(visible)), hidden=hidden)
 
 
-def _gpu(node: Path, drm: Path) -> Iterator[_Gpu]:
+def _gpu(node: Path, drm: Path) -> Iterator[Gpu]:
     """The GPU of a topology node; none for a node that is a processor."""
     facts = _properties(node / "properties")
     if not int(facts.get("simd_count", 0)):
@@ -66,7 +47,7 @@ def _gpu(node: Path, drm: Path) -> Iterator[_Gpu]:
     total, used, pool = max(sizes)  # an APU uses its reserved memory, or borrows more of the machine's
     gfx = _architecture(int(facts["gfx_target_version"]))
     name = files / "product_name"
-    yield _Gpu(
+    yield Gpu(
         node,
         Device(
             kind="rocm",
@@ -92,11 +73,11 @@ def _bandwidth(node: Path, gfx: str) -> int | None:
     return int(facts.get("width", 0)) * int(facts.get("mem_clk_max", 0)) * 1_000_000 * bits_per_cycle // 8 or None
 
 
-def _links(gpus: list[_Gpu]) -> Iterator[Link]:
+def _links(gpus: list[Gpu]) -> Iterator[Link]:
     """The xGMI links between these GPUs, each pair once."""
-    ids = {gpu.node.name: gpu.device.id for gpu in gpus}
+    ids = {gpu.handle.name: gpu.device.id for gpu in gpus}
     for gpu in gpus:
-        for file in sorted((gpu.node / "io_links").glob("*/properties")):
+        for file in sorted((gpu.handle / "io_links").glob("*/properties")):
             facts = _properties(file)
             other = ids.get(facts.get("node_to", ""))
             if facts.get("type") == XGMI_LINK and other is not None and gpu.device.id < other:

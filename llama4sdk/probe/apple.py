@@ -10,8 +10,6 @@ from typing import Final
 from llama4sdk.catalog.unified_memory import usual_gpu_memory
 from llama4sdk.hardware import Device
 
-APPLE_ABSENT: Final[tuple[Device, ...]] = ()
-
 MIB: Final = 2**20
 
 
@@ -22,7 +20,7 @@ def read(free: int, sysctl: Callable[[str], int | str | None] | None = None) -> 
     """
     if sysctl is None:
         if (platform.system(), platform.machine()) != ("Darwin", "arm64"):
-            return APPLE_ABSENT
+            return ()
         sysctl = _sysctl
     total = int(sysctl("hw.memsize") or 0)
     gpu_memory = int(sysctl("iogpu.wired_limit_mb") or 0) * MIB or usual_gpu_memory(total)

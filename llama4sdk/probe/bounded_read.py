@@ -36,12 +36,9 @@ class Reader(Generic[T]):
         self.result(until)
         if self._values:
             return None
-        return f"Could not read {self.name}: {self._cause()}."
-
-    def _cause(self) -> str:
-        if isinstance(self._error, Llama4Error):
-            return self._error.message
-        return f"{type(self._error).__name__}: {self._error}" if self._error else "it did not answer in time"
+        error = self._error
+        cause = f"{type(error).__name__}: {error}" if error else "it did not answer in time"
+        return f"Could not read {self.name}: {error.message if isinstance(error, Llama4Error) else cause}."
 
     def _run(self) -> None:
         start = time.monotonic()

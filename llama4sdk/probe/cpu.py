@@ -24,10 +24,10 @@ FEATURES: Final = (
 
 def read() -> Cpu:
     """Read the processor of this machine."""
-    if CPUINFO.exists():
-        cpu = parse_cpuinfo(CPUINFO.read_text(errors="replace"), cores=_cores())
-        return cpu.model_copy(update={"numa_nodes": len(list(NODES.glob("node[0-9]*"))) or 1})
-    return unknown()
+    if not CPUINFO.exists():
+        return unknown()
+    cpu = parse_cpuinfo(CPUINFO.read_text(errors="replace"), cores=_cores())
+    return cpu.model_copy(update={"numa_nodes": len(list(NODES.glob("node[0-9]*"))) or 1})
 
 
 def unknown() -> Cpu:

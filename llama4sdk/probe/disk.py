@@ -21,9 +21,6 @@ class Disk(NamedTuple):
     kind: DiskKind | None = None
 
 
-DISK_UNKNOWN: Final = Disk()
-
-
 def read(path: Path) -> Disk:
     """The disk under ``path``, which need not exist yet."""
     while not path.exists():

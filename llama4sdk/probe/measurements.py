@@ -42,17 +42,12 @@ def machine_id() -> str:
     return f"{platform.node()} {platform.machine()} {os.cpu_count()}"
 
 
-def measurements_file(home: Path) -> Path:
-    """The path of the file under the home directory."""
-    return home / NAME
-
-
 def load(home: Path) -> Measured | None:
     """Read the measurements of this machine; ``None`` without any, or with another machine's.
 
     Raises CheckpointError for a file that cannot be read.
     """
-    file = measurements_file(home)
+    file = home / NAME
     try:
         measured = Measured.model_validate_json(file.read_bytes())
     except FileNotFoundError:
@@ -66,7 +61,7 @@ def load(home: Path) -> Measured | None:
 
 def save(home: Path, measured: Measured) -> Path:
     """Write the measurements atomically and return the file. Raises ConfigurationError when it cannot be written."""
-    target = measurements_file(home)
+    target = home / NAME
     try:
         home.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=home, prefix=NAME)

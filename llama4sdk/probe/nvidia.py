@@ -9,14 +9,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import pynvml
 
 from llama4sdk.catalog.speeds import NVLINK_BANDWIDTH, PCIE_LANE_BANDWIDTH
 from llama4sdk.hardware import Device, Link
 from llama4sdk.probe import memory
-from llama4sdk.probe.visible_devices import visible_indices
+from llama4sdk.probe.gpus import Gpu, Gpus, visible_gpus
 
 T = TypeVar("T")
 
@@ -35,52 +35,29 @@ MAX_CARDS: Final = 256
 MAX_NVLINKS: Final = 18
 
 
-class Nvidia(NamedTuple):
-    """Driver and CUDA version, devices this process may use, their links, names of hidden devices, and problems."""
-
-    driver: str | None = None
-    cuda: tuple[int, int] | None = None
-    devices: tuple[Device, ...] = ()
-    links: tuple[Link, ...] = ()
-    hidden: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
-
-
-NVIDIA_ABSENT: Final = Nvidia()
-
-
-class _Gpu(NamedTuple):
-    handle: Any
-    device: Device
-
-
-def read(environment: Mapping[str, str] = os.environ, driver_files: Sequence[Path] = DRIVER_FILES) -> Nvidia:
-    """Read all GPUs; ``NVIDIA_ABSENT`` without a driver."""
+def read(environment: Mapping[str, str] = os.environ, driver_files: Sequence[Path] = DRIVER_FILES) -> Gpus:
+    """Read all GPUs; none without a driver."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError_LibraryNotFound:
-        return Nvidia(problems=(LIBRARY_MISSING,)) if any(file.exists() for file in driver_files) else NVIDIA_ABSENT
+        return Gpus(problems=(LIBRARY_MISSING,) if any(file.exists() for file in driver_files) else ())
     except pynvml.NVMLError_DriverNotLoaded:
-        return NVIDIA_ABSENT
+        return Gpus()
     try:
-        gpus: list[_Gpu] = []
+        gpus: list[Gpu] = []
         problems: list[str] = []
         for index in range(_count(problems)):
             try:
                 gpus += _usable_gpus(index)
             except pynvml.NVMLError as error:  # one lost card leaves the others
                 problems.append(f"Could not read GPU {index}: {error}.")
-        indices = visible_indices([gpu.device for gpu in gpus], environment.get("CUDA_VISIBLE_DEVICES"))
-        visible = [
-            gpu._replace(device=gpu.device.model_copy(update={"index": index}))
-            for index, gpu in enumerate(gpus[number] for number in indices)
-        ]
-        return Nvidia(
-            driver=_text(pynvml.nvmlSystemGetDriverVersion()),
+        visible, hidden = visible_gpus(gpus, environment.get("CUDA_VISIBLE_DEVICES"))
+        return Gpus(
+            driver=pynvml.nvmlSystemGetDriverVersion(),
             cuda=_query(_cuda_version),
             devices=tuple(gpu.device for gpu in visible),
             links=tuple(_links(visible)),
-            hidden=tuple(gpu.device.name for number, gpu in enumerate(gpus) if number not in indices),
+            hidden=hidden,
             problems=tuple(problems),
         )
     finally:
@@ -96,17 +73,17 @@ def _count(problems: list[str]) -> int:
     return 0
 
 
-def _usable_gpus(index: int) -> Iterator[_Gpu]:
+def _usable_gpus(index: int) -> Iterator[Gpu]:
     """The card, or its MIG slices where it is divided: a divided card itself runs nothing."""
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
     mig_mode, _ = _query(pynvml.nvmlDeviceGetMigMode, handle) or (0, 0)
     if not mig_mode:
-        yield _Gpu(handle, _device(handle, handle))
+        yield Gpu(handle, _device(handle, handle))
         return
     for number in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
         slice_handle = _query(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, number)
         if slice_handle is not None:  # numbers may have gaps
-            yield _Gpu(slice_handle, _device(slice_handle, handle, slice=True))
+            yield Gpu(slice_handle, _device(slice_handle, handle, slice=True))
 
 
 def _device(handle: Any, card: Any, *, slice: bool = False) -> Device:  # noqa: A002 - the field's name
@@ -121,36 +98,19 @@ def _device(handle: Any, card: Any, *, slice: bool = False) -> Device:  # noqa: 
     return Device(
         kind="cuda",
         index=0,
-        name=_text(pynvml.nvmlDeviceGetName(handle)),
+        name=pynvml.nvmlDeviceGetName(handle),
         total_memory=sizes.total,
         free_memory=sizes.free,
-        compute_capability=_query(_capability, card),
-        uuid=_query(_uuid, handle),
+        compute_capability=_query(pynvml.nvmlDeviceGetCudaComputeCapability, card),
+        uuid=_query(pynvml.nvmlDeviceGetUUID, handle),
         slice=slice,
         unified=info is None,
         processes=_query(_other_processes, handle) or 0,
         memory_bandwidth=None if bandwidth is None else int(bandwidth * fraction),
         host_bandwidth=_query(_pcie_bandwidth, card),
-        power_limit=_query(_power_limit, card),
-        ecc=_query(_ecc, card),
+        power_limit=_query(lambda: pynvml.nvmlDeviceGetPowerManagementLimit(card) / 1000),
+        ecc=_query(lambda: bool(pynvml.nvmlDeviceGetEccMode(card)[0])),
     )
-
-
-def _uuid(handle: Any) -> str:
-    return _text(pynvml.nvmlDeviceGetUUID(handle))
-
-
-def _capability(card: Any) -> tuple[int, int]:
-    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(card)
-    return int(major), int(minor)
-
-
-def _power_limit(card: Any) -> float:
-    return float(pynvml.nvmlDeviceGetPowerManagementLimit(card) / 1000)
-
-
-def _ecc(card: Any) -> bool:
-    return bool(pynvml.nvmlDeviceGetEccMode(card)[0])
 
 
 def _other_processes(handle: Any) -> int:
@@ -180,7 +140,7 @@ def _pcie_bandwidth(card: Any) -> int:
     return int(lanes * PCIE_LANE_BANDWIDTH[pynvml.nvmlDeviceGetMaxPcieLinkGeneration(card)])
 
 
-def _links(gpus: Sequence[_Gpu]) -> Iterator[Link]:
+def _links(gpus: Sequence[Gpu]) -> Iterator[Link]:
     """The pairs of devices with direct access to each other; slices have none."""
     for first, second in combinations([gpu for gpu in gpus if not gpu.device.slice], 2):
         pair = (first.device.id, second.device.id)
@@ -193,7 +153,7 @@ def _links(gpus: Sequence[_Gpu]) -> Iterator[Link]:
             )
 
 
-def _can_access(first: _Gpu, second: _Gpu, capability: int) -> bool:
+def _can_access(first: Gpu, second: Gpu, capability: int) -> bool:
     status = _query(pynvml.nvmlDeviceGetP2PStatus, first.handle, second.handle, capability)
     return bool(status == pynvml.NVML_P2P_STATUS_OK)
 
@@ -215,7 +175,3 @@ def _query(function: Callable[..., T], *arguments: Any) -> T | None:
         return function(*arguments)
     except (pynvml.NVMLError, KeyError):
         return None
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

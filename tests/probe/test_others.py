@@ -10,6 +10,7 @@ from llama4sdk import settings
 from llama4sdk.catalog.accelerators import find_accelerator
 from llama4sdk.hardware import Link, Runtime
 from llama4sdk.probe import amd, apple, cpu, disk, memory, software
+from llama4sdk.probe.gpus import Gpus
 
 GIB = 2**30
 
@@ -46,7 +47,7 @@ def instincts(tmp_path: Path) -> Path:
 
 def test_no_compute_driver_is_no_gpu(tmp_path: Path) -> None:
     """Without AMD's compute driver there are no GPUs."""
-    assert amd.read(tmp_path, {}) == amd.AMD_ABSENT
+    assert amd.read(tmp_path, {}) == Gpus()
 
 
 def test_amd_gpus_are_described(instincts: Path) -> None:
