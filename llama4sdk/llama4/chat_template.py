@@ -54,13 +54,14 @@ class ChatTemplate:
         Raises InvalidRequestError when the template refuses the messages, CheckpointError when it fails.
         """
         entries = [_message(message) for message in messages]
+        functions: list[JsonValue] = [{"type": "function", "function": tool.model_dump(mode="json")} for tool in tools]
         tools_in_system = bool(tools) and self._loses_images(entries)
         if tools_in_system and entries[0]["role"] != "system":
             entries.insert(0, {"role": "system", "content": ""})
         try:
             return self._template.render(
                 messages=[_escape_strings(message, escape) for message in entries],
-                tools=[_escape_strings(_tool(tool), escape) for tool in tools] or None,
+                tools=[_escape_strings(tool, escape) for tool in functions] or None,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
                 **self.special_tokens,
@@ -145,10 +146,6 @@ def _arguments(text: str) -> JsonValue:
     except ValueError:
         return text
     return value
-
-
-def _tool(tool: Tool) -> dict[str, JsonValue]:
-    return {"type": "function", "function": tool.model_dump(mode="json")}
 
 
 def _escape_strings(value: JsonValue, escape: Callable[[str], str]) -> JsonValue:

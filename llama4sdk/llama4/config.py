@@ -6,7 +6,8 @@ Per-layer facts (which layers rotate, which are mixtures) are derived here once,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Final
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError, model_validator
@@ -101,16 +102,20 @@ class TextConfig(Value):
                 f"The checkpoint's architecture is {config.get('model_type')!r}, not 'llama4' or 'llama4_text'.",
                 hint="Only Llama 4 networks, and Llama networks in GGUF form, can be loaded.",
             )
-        try:
+        with config_errors("config.json does not describe a Llama 4 text network"):
             return _read_hf(text)
-        except (ValidationError, KeyError, TypeError, ValueError, ArithmeticError) as error:
-            raise CheckpointError(
-                f"config.json does not describe a Llama 4 text network: {config_problem(error)}."
-            ) from error
 
 
-def config_problem(error: Exception) -> str:
-    """Describe an error in reading a configuration; a KeyError is a missing field."""
+@contextmanager
+def config_errors(problem: str) -> Iterator[None]:
+    """Raise errors in reading a configuration as CheckpointError with ``problem``; a KeyError is a missing field."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise CheckpointError(f"{problem}: {_cause(error)}.") from error
+
+
+def _cause(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return in_words(error)
     if isinstance(error, ArithmeticError):

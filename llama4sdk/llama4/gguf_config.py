@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.config import RopeScaling, TextConfig, layer_count, number
@@ -35,24 +35,25 @@ def config_from_gguf(
         )
     prefix = f"{architecture}."
     fields = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
-    read = _read_llama4 if architecture == "llama4" else _read_llama
     try:
-        return read(fields, rope_factors, tied=tied_embeddings)
-    except (ValidationError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+        if architecture == "llama" and fields.get("expert_count"):
+            raise ValueError("it is a mixture of experts of another kind (Mixtral)")
+        common = _common_config(fields, rope_factors, tied=tied_embeddings)
+        return common if architecture == "llama" else _llama4_config(fields, common)
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         missing = f"{prefix}{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(f"The GGUF metadata do not describe a {architecture} network: {missing}.") from error
 
 
-def _read_llama4(f: Mapping[str, JsonValue], rope_factors: Sequence[float], *, tied: bool) -> TextConfig:
+def _llama4_config(f: Mapping[str, JsonValue], common: TextConfig) -> TextConfig:
     """Facts that the format omits (chunk size, NoPE interval, QK norm by expert count) follow llama.cpp."""
     experts = int(number(f, "expert_count"))
     layers = layer_count(f, "block_count")
     step = int(number(f, "interleave_moe_layer_step"))
     full_attention = f.get("attention.sliding_window") == 0
     nope = frozenset() if full_attention else frozenset(range(3, layers, 4))
-    common = _common_config(f, rope_factors, tied=tied).model_dump()
     return TextConfig.model_validate(
-        common
+        common.model_dump()
         | {
             "expert_size": int(number(f, "expert_feed_forward_length")),
             "num_experts": experts,
@@ -65,12 +66,6 @@ def _read_llama4(f: Mapping[str, JsonValue], rope_factors: Sequence[float], *, t
             "temperature_tuning": not full_attention,
         }
     )
-
-
-def _read_llama(f: Mapping[str, JsonValue], rope_factors: Sequence[float], *, tied: bool) -> TextConfig:
-    if f.get("expert_count"):
-        raise ValueError("it is a mixture of experts of another kind (Mixtral)")
-    return _common_config(f, rope_factors, tied=tied)
 
 
 def _common_config(f: Mapping[str, JsonValue], rope_factors: Sequence[float], *, tied: bool) -> TextConfig:

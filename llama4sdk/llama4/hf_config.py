@@ -31,14 +31,11 @@ def hf_config(
 
     ``control`` maps control tokens to ids; the image tokens among them are written as well.
     """
+    control = control or {}
     eos_token_ids: JsonValue = [*sorted(stop_ids)]
-    text_config = _text(text) | {
-        "bos_token_id": (control or {}).get("<|begin_of_text|>"),
-        "eos_token_id": eos_token_ids,
-    }
+    text_config = _text(text) | {"bos_token_id": control.get("<|begin_of_text|>"), "eos_token_id": eos_token_ids}
     if vision is None:
         return {"architectures": ["Llama4ForCausalLM"], **text_config}
-    image_tokens = {key: (control or {})[name] for key, name in IMAGE_TOKENS.items() if name in (control or {})}
     return {
         "architectures": ["Llama4ForConditionalGeneration"],
         "model_type": "llama4",
@@ -46,7 +43,7 @@ def hf_config(
         "vision_config": _vision(vision),
         "tie_word_embeddings": text.tied_embeddings,
         "eos_token_id": eos_token_ids,
-        **image_tokens,
+        **{key: control[name] for key, name in IMAGE_TOKENS.items() if name in control},
     }
 
 

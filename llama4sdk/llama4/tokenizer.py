@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -51,15 +51,15 @@ SPLITTERS: Final = {
 
 
 class Tokenizer:
-    """A byte-level BPE tokenizer. ``control`` maps the control tokens to their ids."""
+    """A byte-level BPE tokenizer. ``control`` maps the control tokens to their ids; ``prefix`` begins every text."""
 
     def __init__(
         self, encoder: Encoder, control: Mapping[str, int], *, prefix: Sequence[int] = (), verbatim: Iterable[int] = ()
     ) -> None:
-        """``encoder`` has no control tokens; ``prefix`` begins every text; ``verbatim`` ids are plain text."""
+        """``encoder`` has no control tokens; ``verbatim`` ids are plain text."""
         self.control = dict(control)
+        self.prefix = tuple(prefix)
         self._encoder = encoder
-        self._prefix = list(prefix)
         self._verbatim = frozenset(verbatim)
         self.is_llama4 = vocabulary.is_llama4(control)
         self._controls = re.compile("|".join(re.escape(t) for t in sorted(control, key=len, reverse=True)) or r"(?!)")
@@ -131,17 +131,12 @@ class Tokenizer:
 
     def to_json(self) -> str:
         """The content of a ``tokenizer.json`` from which ``from_json`` builds the same tokenizer."""
-        return tokenizer_json(self._encoder.to_str(), self.control, self._prefix)
+        return tokenizer_json(self._encoder.to_str(), self.control, self.prefix)
 
     @property
     def size(self) -> int:
         """The highest id plus one."""
         return max((*self._spellings, *self._control_names), default=-1) + 1
-
-    @property
-    def prefix(self) -> tuple[int, ...]:
-        """Ids that begin every text."""
-        return tuple(self._prefix)
 
     @property
     def turn_ends(self) -> frozenset[int]:
@@ -150,7 +145,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Encode plain text, with the prefix."""
-        return self._prefix + self._encode_text(text)
+        return [*self.prefix, *self._encode_text(text)]
 
     def encode_chat(
         self,
@@ -195,13 +190,10 @@ class Tokenizer:
         """A token as text for display: control tokens by name, a partial character as U+FFFD."""
         return self._control_names.get(token) or self.token_bytes(token).decode("utf-8", errors="replace")
 
-    def detokenizer(self) -> Detokenizer:
-        """Create an incremental decoder."""
-        return Detokenizer(self)
-
-    def count(self, text: str) -> int:
-        """Number of tokens of plain text, with the prefix."""
-        return len(self.encode(text))
+    def detokenizer(self) -> Callable[[int], str]:
+        """A function that decodes ids one by one, keeping the bytes of an incomplete character until the rest comes."""
+        decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+        return lambda token: decode(self.token_bytes(token))
 
     @cached_property
     def _spellings(self) -> dict[int, str]:
@@ -233,18 +225,6 @@ class Tokenizer:
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         parts = vocabulary.segments(text) if self.is_llama4 else (text,)
         return [token for part in parts for token in self._encoder.encode(part, add_special_tokens=False).ids]
-
-
-class Detokenizer:
-    """Decodes ids one by one, keeping the bytes of an incomplete character until the rest arrives."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def push(self, token: int) -> str:
-        """Add a token; return the text that it completes, which may be empty."""
-        return self._decoder.decode(self._tokenizer.token_bytes(token))
 
 
 class _AddedToken(BaseModel, extra="allow"):

@@ -14,18 +14,15 @@ def tokenizer_json(encoder: str, control: Mapping[str, int], prefix: Sequence[in
     Control tokens are in the vocabulary as well: otherwise readers would renumber them.
     """
     data = json.loads(encoder)
-    added = [*data["added_tokens"], *(_special(name, number) for name, number in control.items())]
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    special = ({"id": number, "content": name, "special": True, **flags} for name, number in control.items())
+    added = [*data["added_tokens"], *special]
     data["added_tokens"] = sorted(added, key=lambda token: int(token["id"]))
     vocabulary = {**data["model"]["vocab"], **control}
     data["model"]["vocab"] = dict(sorted(vocabulary.items(), key=lambda item: item[1]))
     names = {number: name for name, number in vocabulary.items()}
     data["post_processor"] = _prefix_template([names[number] for number in prefix], vocabulary)
     return json.dumps(data, ensure_ascii=False)
-
-
-def _special(name: str, number: int) -> dict[str, JsonValue]:
-    flags: dict[str, JsonValue] = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    return {"id": number, "content": name, "special": True, **flags}
 
 
 def _prefix_template(prefix: Sequence[str], vocabulary: Mapping[str, int]) -> dict[str, JsonValue] | None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
 
-from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic import JsonValue, model_validator
 
 from llama4sdk._values import Value
-from llama4sdk.errors import CheckpointError
-from llama4sdk.llama4.config import config_problem, number
-
-Positive = Annotated[int, Field(ge=1)]
+from llama4sdk.llama4.config import Positive, config_errors, number
 
 
 class VisionConfig(Value):
@@ -62,14 +58,10 @@ class VisionConfig(Value):
         vision = config.get("vision_config")
         if vision is None:
             return None
-        try:
+        with config_errors("config.json does not describe a Llama 4 vision network"):
             if not isinstance(vision, Mapping):
                 raise TypeError("vision_config is no object")
             return _read_hf(vision)
-        except (ValidationError, KeyError, TypeError, ValueError, ArithmeticError) as error:
-            raise CheckpointError(
-                f"config.json does not describe a Llama 4 vision network: {config_problem(error)}."
-            ) from error
 
 
 def _read_hf(c: Mapping[str, JsonValue]) -> VisionConfig:

@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from llama4sdk.errors import InvalidRequestError, UnsupportedFeatureError
-from llama4sdk.llama4.images.canvas import MAX_TILES
+from llama4sdk.llama4.images.canvas import MAX_TILES, place_images
 from llama4sdk.llama4.images.fetching import read_image
-from llama4sdk.llama4.images.placement import place_images
 from llama4sdk.llama4.images.tiling import cut_tiles
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.llama4.vision_config import VisionConfig

@@ -47,7 +47,7 @@ class Detokenizer:
         self.count = 0
         self.finished: FinishReason | None = None
         self._tokenizer = tokenizer
-        self._detokenizer = tokenizer.detokenizer()
+        self._decode = tokenizer.detokenizer()
         self._stop_ids = stop_ids
         self._stops = stops
         self._marks = marks
@@ -73,7 +73,7 @@ class Detokenizer:
         return self._delta(self._pending)
 
     def _token_text(self, token: int) -> str:
-        return self._detokenizer.push(token) + self._marks.get(token, "")
+        return self._decode(token) + self._marks.get(token, "")
 
     def _delta(self, text: str) -> TextDelta | None:
         """Log-probabilities wait for the text they belong to, or for the end."""

@@ -76,8 +76,5 @@ def cgroup_limit(group: Path, limit: str, usage: str) -> tuple[int, int] | None:
 
 
 def _inactive_file(group: Path) -> int:
-    for line in (group / "memory.stat").read_text().splitlines():
-        key, _, value = line.partition(" ")
-        if key in ("inactive_file", "total_inactive_file"):
-            return int(value)
-    return 0
+    fields = dict(line.split(maxsplit=1) for line in (group / "memory.stat").read_text().splitlines())
+    return int(fields.get("inactive_file") or fields.get("total_inactive_file") or 0)

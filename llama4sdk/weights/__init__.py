@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llama4sdk.weights.store import incomplete_model, locate, stored_models
+from llama4sdk.errors import DownloadError
+from llama4sdk.progress import Progress
+from llama4sdk.weights.store import DEMO, incomplete_model, locate, model_dir, stored_models
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from llama4sdk.catalog.models import ModelSpec
     from llama4sdk.plan import Plan
-    from llama4sdk.progress import Progress
 
 __all__ = ["can_pull", "incomplete_model", "locate", "needs_pull", "pull", "stored_models"]
 
@@ -34,39 +33,32 @@ def pull(model: str, *, progress: Progress | None = None) -> Path:
     An interrupted call leaves nothing broken, and the next one starts again. Raises DownloadError when the weights
     cannot be fetched (the hint says how to get them), UnknownModelError for an unknown name.
     """
-    from llama4sdk.weights import demo, store
+    from llama4sdk.weights import demo
 
     if path := locate(model):
         return path
     if not can_pull(model):
         raise _cannot_pull(model)
-    return demo.fetch(demo.DEMO_MODEL, store.model_dir(store.DEMO), progress=progress)
+    return demo.fetch(demo.DEMO_MODEL, model_dir(DEMO), progress=progress)
 
 
 def _cannot_pull(model: str) -> Exception:
     from llama4sdk.catalog import models
-    from llama4sdk.errors import DownloadError
 
     spec = models.find(model)
-    if spec is not None:
-        return DownloadError(_reason(spec), hint=_instructions(spec))
-    if model.count("/") == 1:
+    if spec is None and model.count("/") == 1:
         return DownloadError(
             f"'{model}' is not fetched by llama4sdk.", hint=f"Run 'hf download {model}', then use it by that name."
         )
-    return models.unknown_model(model)
-
-
-def _reason(spec: ModelSpec) -> str:
+    if spec is None:
+        return models.unknown_model(model)
+    reason = f"The weights of {spec.title} are gated: Meta gives them to those who accept the {spec.license}."
     if not spec.released:
-        return f"{spec.title} was never released, so there are no weights to fetch."
-    return f"The weights of {spec.title} are gated: Meta gives them to those who accept the {spec.license}."
-
-
-def _instructions(spec: ModelSpec) -> str | None:
+        reason = f"{spec.title} was never released, so there are no weights to fetch."
     if spec.repository is None:
-        return None
-    return (
-        f"Accept the licence at https://huggingface.co/{spec.repository}, run 'hf auth login' and "
-        f"'hf download {spec.repository}'; llama4sdk then finds it as '{spec.name}'."
+        return DownloadError(reason)
+    return DownloadError(
+        reason,
+        hint=f"Accept the licence at https://huggingface.co/{spec.repository}, run 'hf auth login' and "
+        f"'hf download {spec.repository}'; llama4sdk then finds it as '{spec.name}'.",
     )

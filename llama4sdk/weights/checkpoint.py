@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from llama4sdk.llama4.tokenizer import Tokenizer
     from llama4sdk.quantization import MatrixFormat
     from llama4sdk.weights.formats.quantized import QuantizedTensor
+
+#: The stored dtypes of values that are not quantized.
+FULL_PRECISION: Final = ("F32", "BF16", "F16")
 
 #: Names of vision tensors, which are ignored when the configuration describes no vision network.
 VISION_TENSORS: Final = re.compile(r"(vision_model|multi_modal_projector|vision_tower)\.")
@@ -61,11 +65,40 @@ class GenerationDefaults:
     top_p: float = 0.9
 
 
-class Checkpoint(ABC):
-    """An open checkpoint, of which only headers have been read.
+class TextFormats(ABC):
+    """The tokenizer and the prompt format of a model."""
 
-    ``dtype`` is the format of most weights: ``F32``, ``BF16``, ``F16`` or a GGUF quantization such as ``Q4_1``.
-    """
+    @abstractmethod
+    def tokenizer(self) -> Tokenizer:
+        """Build the tokenizer, which takes seconds. Raises CheckpointError without one of a known kind."""
+
+    @abstractmethod
+    def chat_template(self) -> ChatTemplate | None:
+        """The model's own chat template; ``None`` without one. Raises CheckpointError for a damaged one."""
+
+    @property
+    @abstractmethod
+    def has_llama4_vocabulary(self) -> bool:
+        """Whether its tokenizer is Llama 4's, so that the model understands Llama 4's prompt format.
+
+        Every offer needs it: it must not build the tokenizer.
+        """
+
+    def prompt_format(self) -> ChatTemplate | Llama4Prompt | None:
+        """The model's own chat template, or else Llama 4's prompt format if the vocabulary is Llama 4's."""
+        from llama4sdk.llama4.prompt_format import Llama4Prompt
+
+        return self.chat_template() or (Llama4Prompt() if self.has_llama4_vocabulary else None)
+
+    @property
+    def calls_tools(self) -> bool:
+        """Whether its prompt format can describe tools, and its answers contain calls that can be parsed."""
+        template = self.chat_template()
+        return self.has_llama4_vocabulary and (template is None or template.takes_tools)
+
+
+class Checkpoint(TextFormats):
+    """An open checkpoint, of which only headers have been read."""
 
     #: Name of the format for users.
     format: ClassVar[str]
@@ -74,9 +107,16 @@ class Checkpoint(ABC):
     config: TextConfig
     #: The vision network; ``None`` when the checkpoint has no weights for one.
     vision: VisionConfig | None = None
-    dtype: str
     tensors: Mapping[str, TensorInfo]
-    generation_defaults: GenerationDefaults
+    generation_defaults: GenerationDefaults = GenerationDefaults()
+
+    @cached_property
+    def dtype(self) -> str:
+        """The format of most bytes: ``F32``, ``BF16``, ``F16`` or a GGUF quantization such as ``Q4_1``."""
+        sizes = Counter[str]()
+        for info in self.tensors.values():
+            sizes[info.dtype] += info.nbytes
+        return max(sizes, key=sizes.__getitem__, default="F32")
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -103,36 +143,8 @@ class Checkpoint(ABC):
         """Read the stored codes and scales of a matrix that has a ``stored_form``."""
         raise KeyError(name)
 
-    def release(self) -> None:  # noqa: B027 - a checkpoint that maps no file has no memory to release
+    def release(self) -> None:
         """Release the memory of file pages that were read; arrays stay valid, and everything can be read again."""
-
-    @abstractmethod
-    def tokenizer(self) -> Tokenizer:
-        """Build the tokenizer, which takes seconds. Raises CheckpointError without one of a known kind."""
-
-    @abstractmethod
-    def chat_template(self) -> ChatTemplate | None:
-        """The checkpoint's own chat template; ``None`` without one."""
-
-    @property
-    @abstractmethod
-    def has_llama4_vocabulary(self) -> bool:
-        """Whether its tokenizer is Llama 4's, so that the model understands Llama 4's prompt format.
-
-        Every offer needs it: it must not build the tokenizer.
-        """
-
-    def prompt_format(self) -> ChatTemplate | Llama4Prompt | None:
-        """The checkpoint's own chat template, or else Llama 4's prompt format if the vocabulary is Llama 4's."""
-        from llama4sdk.llama4.prompt_format import Llama4Prompt
-
-        return self.chat_template() or (Llama4Prompt() if self.has_llama4_vocabulary else None)
-
-    @property
-    def calls_tools(self) -> bool:
-        """Whether its prompt format can describe tools, and its answers contain calls that can be parsed."""
-        template = self.chat_template()
-        return self.has_llama4_vocabulary and (template is None or template.takes_tools)
 
     def verify(self) -> None:
         """Check that every tensor of the network exists in its right shape, and that there are no others.
@@ -145,11 +157,9 @@ class Checkpoint(ABC):
             expected.add(name)
             info = self.tensors.get(name)
             if info is None:
-                raise CheckpointError(f"{self.path} has no tensor '{name}', which should be {_format_shape(shape)}.")
+                raise CheckpointError(f"{self.path} has no tensor '{name}', which should be {list(shape)}.")
             if info.shape != shape:
-                raise CheckpointError(
-                    f"Tensor '{name}' of {self.path} is {_format_shape(info.shape)}, not {_format_shape(shape)}."
-                )
+                raise CheckpointError(f"Tensor '{name}' of {self.path} is {list(info.shape)}, not {list(shape)}.")
         for name in self.tensors.keys() - expected:
             if not (
                 (self.vision is None and VISION_TENSORS.match(name)) or (name == HEAD and self.config.tied_embeddings)
@@ -166,15 +176,3 @@ class Checkpoint(ABC):
     def fused_experts(self, layer: int) -> bool:
         """Whether a layer's routed experts are one tensor; layers differ in partly quantized checkpoints."""
         return f"model.layers.{layer}.feed_forward.experts.gate_up_proj" in self.tensors
-
-
-def commonest_dtype(tensors: Mapping[str, TensorInfo]) -> str:
-    """The dtype that most bytes are stored in."""
-    sizes = Counter[str]()
-    for info in tensors.values():
-        sizes[info.dtype] += info.nbytes
-    return sizes.most_common(1)[0][0] if sizes else "F32"
-
-
-def _format_shape(shape: tuple[int, ...]) -> str:
-    return f"[{', '.join(map(str, shape))}]"

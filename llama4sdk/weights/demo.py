@@ -17,7 +17,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,7 +25,7 @@ from typing import Final
 from llama4sdk.errors import DownloadError
 from llama4sdk.progress import Progress
 from llama4sdk.weights.disk import failed_write, lock, require_space
-from llama4sdk.weights.store import DEMO_FILE, DEMO_SIZE, is_whole
+from llama4sdk.weights.store import DEMO_FILE, DEMO_SIZE, files, is_whole
 
 POLL_SECONDS: Final = 0.1
 STAGING_PREFIX: Final = "fetching-"
@@ -192,10 +192,4 @@ def _remove_staging(parent: Path) -> None:
 
 def _staged_bytes(parent: Path) -> int:
     """Bytes that have arrived in staging directories, which other processes are writing."""
-    total = 0
-    for staging in parent.glob(f"{STAGING_PREFIX}*"):
-        for folder, _, names in os.walk(staging):
-            for name in names:
-                with suppress(FileNotFoundError):  # moved or removed meanwhile
-                    total += Path(folder, name).lstat().st_size
-    return total
+    return sum(size for staging in parent.glob(f"{STAGING_PREFIX}*") for _, size in files(staging))

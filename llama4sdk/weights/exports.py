@@ -25,11 +25,8 @@ def export_format(path: Path) -> str | None:
                 header = json.load(file) if name == MANIFEST else json.loads(file.readline())
         except (OSError, ValueError, RecursionError):  # absent, or another program's
             continue
-        if (
-            isinstance(header, dict)
-            and isinstance(kind := header.get("format"), str)
-            and kind.startswith(FORMAT_PREFIX)
-        ):
+        kind = header.get("format") if isinstance(header, dict) else None
+        if isinstance(kind, str) and kind.startswith(FORMAT_PREFIX):
             return kind
     return None
 

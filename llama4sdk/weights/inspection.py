@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from llama4sdk._values import Value
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.vision_config import VisionConfig
-from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.checkpoint import Checkpoint, TensorInfo
 from llama4sdk.weights.opening import open_checkpoint
-
-MODULE_PATTERNS: Final = (
-    ("vision", re.compile(r"(model\.)?(vision_model|multi_modal_projector|vision_tower)\.")),
-    ("embeddings", re.compile(r"model\.embed_tokens\.")),
-    ("head", re.compile(r"lm_head\.")),
-    ("norms", re.compile(r".*norm\.weight$")),
-    ("attention", re.compile(r".*\.self_attn\.")),
-    ("router", re.compile(r".*\.router\.")),
-    ("shared experts", re.compile(r".*\.shared_expert\.")),
-    ("routed experts", re.compile(r".*\.experts\.")),
-    ("dense layers", re.compile(r".*\.feed_forward\.")),
-    ("other", re.compile(r"")),
-)
+from llama4sdk.weights.tensor_names import MODULES, module_kind
 
 
 class Part(Value):
@@ -92,16 +78,14 @@ def _vision_note(checkpoint_parts: tuple[Part, ...]) -> str:
 
 def parts(checkpoint: Checkpoint) -> Iterator[Part]:
     """The parts of a checkpoint by class of modules and stored format, from the headers alone."""
-    count, parameters, sizes = Counter[tuple[str, str]](), Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    groups: defaultdict[tuple[str, str], list[TensorInfo]] = defaultdict(list)
     for name, info in checkpoint.tensors.items():
-        key = (next(module for module, pattern in MODULE_PATTERNS if pattern.match(name)), info.dtype)
-        count[key] += 1
-        parameters[key] += info.size
-        sizes[key] += info.nbytes
-    order = [module for module, _ in MODULE_PATTERNS]
-    for module, dtype in sorted(count, key=lambda key: (order.index(key[0]), key[1])):
-        key = (module, dtype)
-        yield Part(module=module, dtype=dtype, tensors=count[key], parameters=parameters[key], nbytes=sizes[key])
+        groups[module_kind(name), info.dtype].append(info)
+    order = list(MODULES)
+    for module, dtype in sorted(groups, key=lambda key: (order.index(key[0]), key[1])):
+        group = groups[module, dtype]
+        parameters, nbytes = sum(info.size for info in group), sum(info.nbytes for info in group)
+        yield Part(module=module, dtype=dtype, tensors=len(group), parameters=parameters, nbytes=nbytes)
 
 
 def _tensor_problems(checkpoint: Checkpoint) -> Iterator[str]:

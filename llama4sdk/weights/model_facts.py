@@ -8,34 +8,23 @@ from typing import Final
 from llama4sdk.capacity.model_facts import ModelFacts, StoredWeights
 from llama4sdk.catalog import models
 from llama4sdk.catalog.models import LLAMA4_VOCAB_SIZE
+from llama4sdk.llama4.config import TextConfig
+from llama4sdk.llama4.vision_config import VisionConfig
 from llama4sdk.quantization import ModuleClass, Quantization
 from llama4sdk.weights.checkpoint import Checkpoint
-from llama4sdk.weights.config_only import read_config
+from llama4sdk.weights.exports import refuse_export
+from llama4sdk.weights.formats.tokenizer_files import read_json
 from llama4sdk.weights.inspection import parts
 from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk.weights.quantization_plan import stored_quantization
 from llama4sdk.weights.store import locate
-from llama4sdk.weights.tensor_names import vision_parameters
+from llama4sdk.weights.tensor_names import MODULES, vision_parameters
 
 #: Schemes by the names that checkpoints have for them; formats of GGUF keep their own.
 SCHEMES: Final = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F8_E4M3": "fp8", "I8": "int8", "I4": "int4"}
 
 #: The full precision in which engines of ours hold weights that are stored so.
 FULL_PRECISION: Final = {"F32": Quantization.FP32, "BF16": Quantization.BF16, "F16": Quantization.BF16}
-
-#: Classes of modules by the names that an inspection shows.
-MODULE_CLASSES: Final[dict[str, ModuleClass]] = {
-    "vision": "vision",
-    "embeddings": "embedding",
-    "head": "head",
-    "norms": "norms",
-    "attention": "attention",
-    "router": "router",
-    "shared experts": "shared_expert",
-    "routed experts": "experts",
-    "dense layers": "dense",
-    "other": "norms",
-}
 
 #: The engine profiles that load a kind of checkpoint without converting it.
 READERS: Final = {"GGUF": ("llama.cpp",), "Hugging Face": ("torch", "vLLM"), "Meta": ("torch",)}
@@ -54,16 +43,22 @@ def find_model_facts(name: str) -> ModelFacts | None:
 
 
 def config_facts(name: str, path: Path) -> ModelFacts | None:
-    """The facts of a ``config.json`` that has no weights beside it; ``None`` for anything else.
+    """The facts of a ``config.json``, given or in a directory, without weights beside it; ``None`` for anything else.
 
-    Raises CheckpointError for a damaged one.
+    Raises CheckpointError for a damaged file, and ModelLoadError for an export's.
     """
-    networks = read_config(path)
-    if networks is None:
+    file = path / "config.json" if path.is_dir() else path
+    if file.suffix != ".json" or not file.is_file() or (path.is_dir() and any(path.glob("*.safetensors*"))):
         return None
-    config, vision = networks
-    tools = config.vocab_size == LLAMA4_VOCAB_SIZE
-    return ModelFacts(name=name, config=config, vision_parameters=vision, calls_tools=tools)
+    refuse_export(path)
+    fields = read_json(file, needed=True)
+    config, vision = TextConfig.from_hf(fields), VisionConfig.from_hf(fields)
+    return ModelFacts(
+        name=name,
+        config=config,
+        vision_parameters=vision_parameters(vision, config.hidden_size) if vision else 0,
+        calls_tools=config.vocab_size == LLAMA4_VOCAB_SIZE,
+    )
 
 
 def checkpoint_facts(name: str, checkpoint: Checkpoint) -> ModelFacts:
@@ -85,7 +80,7 @@ def checkpoint_facts(name: str, checkpoint: Checkpoint) -> ModelFacts:
 def _stored_weights(checkpoint: Checkpoint) -> StoredWeights:
     sizes: dict[ModuleClass, int] = {}
     for part in parts(checkpoint):
-        module = MODULE_CLASSES[part.module]
+        module = MODULES[part.module][0]
         sizes[module] = sizes.get(module, 0) + part.nbytes
     form = SCHEMES.get(checkpoint.dtype, checkpoint.dtype)
     return StoredWeights(form=form, class_bytes=sizes, engines=READERS[checkpoint.format])

@@ -8,15 +8,18 @@ are read.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Final, NamedTuple
 
 from llama4sdk.quantization import LINEAR, MatrixFormat, ModuleClass, Quantization, QuantizationConfig
-from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.checkpoint import FULL_PRECISION, Checkpoint
+from llama4sdk.weights.tensor_names import MODULES, module_kind
 
-FULL_PRECISION: Final = ("F32", "BF16", "F16")
+#: The parts of their names in which tensors differ that become one matrix or one stack of experts.
+STACKED: Final = re.compile(r"(?<=self_attn\.)[qkv](?=_proj)|(gate|up)(?=_proj\.weight)|(?<=experts\.)\d+")
 
 #: Temporary bytes for each code of a matrix whose codes are kept: packed, in halves, packed again.
 KEEP_CODES_BYTES: Final = 3
@@ -76,7 +79,8 @@ class QuantizationPlan:
             form, keep_codes = self.matrix_plan(module, names)
             tensors = [self._checkpoint.tensors[name] for name in names]
             loaded += sum(_bytes(form, tensor.shape) for tensor in tensors)
-            code_counts = [_count_per_read(tensor.shape) for tensor in tensors if tensor.dtype not in FULL_PRECISION]
+            # Of fused experts, one is read at a time.
+            code_counts = [math.prod(tensor.shape[-2:]) for tensor in tensors if tensor.dtype not in FULL_PRECISION]
             unpack_bytes = UNPACK_BYTES.get(self._checkpoint.format, max(UNPACK_BYTES.values()))
             code_bytes = KEEP_CODES_BYTES if keep_codes else unpack_bytes
             peak = max(peak, loaded + code_bytes * max(code_counts, default=0))
@@ -119,11 +123,6 @@ def _stored_schemes(checkpoint: Checkpoint) -> dict[ModuleClass, Counter[Quantiz
     return counts
 
 
-def _count_per_read(shape: tuple[int, ...]) -> int:
-    """Values that are read at once: of fused experts, those of one expert."""
-    return math.prod(shape[1:] if len(shape) == 3 else shape)
-
-
 def _bytes(form: MatrixFormat, shape: tuple[int, ...]) -> int:
     if len(shape) == 1:
         return form.bytes(1, shape[0])
@@ -133,32 +132,8 @@ def _bytes(form: MatrixFormat, shape: tuple[int, ...]) -> int:
 
 
 def _stacks(checkpoint: Checkpoint) -> Iterator[tuple[ModuleClass, list[str]]]:
-    """Groups of tensor names that become one matrix, one stack of experts or one norm in memory."""
-    c = checkpoint.config
-    yield "embedding", ["model.embed_tokens.weight"]
-    yield "norms", ["model.norm.weight"]
-    if not c.tied_embeddings:
-        yield "head", ["lm_head.weight"]
-    for layer in range(c.num_layers):
-        prefix = f"model.layers.{layer}."
-        yield "norms", [f"{prefix}input_layernorm.weight"]
-        yield "norms", [f"{prefix}post_attention_layernorm.weight"]
-        yield "attention", [f"{prefix}self_attn.{part}_proj.weight" for part in "qkv"]
-        yield "attention", [f"{prefix}self_attn.o_proj.weight"]
-        prefix += "feed_forward."
-        if layer not in c.moe_layers:
-            yield from _dense("dense", prefix)
-            continue
-        yield "router", [f"{prefix}router.weight"]
-        yield from _dense("shared_expert", f"{prefix}shared_expert.")
-        if checkpoint.fused_experts(layer):
-            yield "experts", [f"{prefix}experts.gate_up_proj"]
-            yield "experts", [f"{prefix}experts.down_proj"]
-        else:
-            yield "experts", expert_names(prefix, c.num_experts, ("gate", "up"))
-            yield "experts", expert_names(prefix, c.num_experts, ("down",))
-
-
-def _dense(module: ModuleClass, prefix: str) -> Iterator[tuple[ModuleClass, list[str]]]:
-    yield module, [f"{prefix}gate_proj.weight", f"{prefix}up_proj.weight"]
-    yield module, [f"{prefix}down_proj.weight"]
+    """Groups of tensor names that become one matrix, one stack of experts or one norm in memory, in their order."""
+    stacks: defaultdict[str, list[str]] = defaultdict(list)
+    for name in checkpoint.text_tensor_names():
+        stacks[STACKED.sub("*", name)].append(name)
+    return ((MODULES[module_kind(names[0])][0], names) for names in stacks.values())

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
 
 from llama4sdk import settings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 DEMO: Final = "demo"
 DEMO_FILE: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -47,7 +46,10 @@ def locate(model: str) -> Path | None:
         return path if is_whole(path, DEMO_SIZE) else None
     if not model or "\0" in model:
         return None
-    return _locate_in_catalogue(model) or _existing_path(model) or _locate_in_hub_cache(model)
+    if checkpoint := _locate_in_catalogue(model):
+        return checkpoint
+    path = Path(os.path.expanduser(model))  # noqa: PTH111  (Path.expanduser raises for an unknown ~user)
+    return path if path.exists() else _locate_in_hub_cache(model)
 
 
 def incomplete_model(name: str) -> tuple[Path, int] | None:
@@ -57,7 +59,7 @@ def incomplete_model(name: str) -> tuple[Path, int] | None:
     spec = models.find(name)
     repository = (spec.repository if spec else None) or "none/none"
     for folder in (model_dir(name), _cached_repository(repository)):
-        nbytes = sum(size for path, size in _files(folder) if path.suffix in WEIGHT_SUFFIXES)
+        nbytes = sum(size for path, size in files(folder) if path.suffix in WEIGHT_SUFFIXES)
         if nbytes >= MIN_WEIGHT_BYTES:
             return folder, nbytes
     return None
@@ -66,17 +68,17 @@ def incomplete_model(name: str) -> tuple[Path, int] | None:
 def stored_models() -> list[tuple[Path, int]]:
     """All models in the SDK's directory and in the Hugging Face cache, complete or not, with their bytes."""
     folders = [*sorted((settings.home() / "models").glob("*")), *sorted(settings.hub_cache().glob("models--*"))]
-    sizes = ((folder, sum(size for _, size in _files(folder))) for folder in folders)
+    sizes = ((folder, sum(size for _, size in files(folder))) for folder in folders)
     return [(folder, size) for folder, size in sizes if size]
 
 
-def _files(directory: Path) -> Iterator[tuple[Path, int]]:
+def files(directory: Path) -> Iterator[tuple[Path, int]]:
     """Real files and their bytes: in the Hugging Face cache, ``snapshots`` contains only links."""
     for folder, _, names in os.walk(directory):
-        for name in names:
-            path = directory.__class__(folder, name)
-            if not path.is_symlink():
-                yield path, path.stat().st_size
+        for path in (Path(folder, name) for name in names):
+            with suppress(FileNotFoundError):  # moved or removed meanwhile
+                if not path.is_symlink():
+                    yield path, path.stat().st_size
 
 
 def is_whole(path: Path, size: int) -> bool:
@@ -95,26 +97,16 @@ def _locate_in_catalogue(model: str) -> Path | None:
     spec = models.find(model)
     if spec is None:
         return None
-    if spec.name == DEMO:
+    if spec is models.DEMO:
         return locate(DEMO)
     return _checkpoint(model_dir(spec.name)) or _locate_in_hub_cache(spec.repository)
-
-
-def _existing_path(model: str) -> Path | None:
-    from pathlib import Path
-
-    path = Path(os.path.expanduser(model))  # noqa: PTH111  (Path.expanduser raises for an unknown ~user)
-    return path if path.exists() else None
 
 
 def _locate_in_hub_cache(repository: str | None) -> Path | None:
     """The complete checkpoint of the main revision, or else of the newest one."""
     if repository is None or repository.count("/") != 1:
         return None
-    for snapshot in _snapshots(_cached_repository(repository)):
-        if checkpoint := _checkpoint(snapshot):
-            return checkpoint
-    return None
+    return next(filter(None, map(_checkpoint, _snapshots(_cached_repository(repository)))), None)
 
 
 def _cached_repository(name: str) -> Path:

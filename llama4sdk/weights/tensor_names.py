@@ -1,13 +1,36 @@
-"""Names and shapes of the tensors of text and vision networks, in Hugging Face's naming."""
+"""Names, shapes and modules of the tensors of text and vision networks, in Hugging Face's naming."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.vision_config import VisionConfig
+from llama4sdk.quantization import ModuleClass
+
+HEAD: Final = "lm_head.weight"
+
+#: Names of kinds of modules in the order shown: their class, and the pattern of their tensors' names. The first counts.
+MODULES: Final[Mapping[str, tuple[ModuleClass, re.Pattern[str]]]] = {
+    "vision": ("vision", re.compile(r"(model\.)?(vision_model|multi_modal_projector|vision_tower)\.")),
+    "embeddings": ("embedding", re.compile(r"model\.embed_tokens\.")),
+    "head": ("head", re.compile(r"lm_head\.")),
+    "norms": ("norms", re.compile(r".*norm\.weight$")),
+    "attention": ("attention", re.compile(r".*\.self_attn\.")),
+    "router": ("router", re.compile(r".*\.router\.")),
+    "shared experts": ("shared_expert", re.compile(r".*\.shared_expert\.")),
+    "routed experts": ("experts", re.compile(r".*\.experts\.")),
+    "dense layers": ("dense", re.compile(r".*\.feed_forward\.")),
+    "other": ("norms", re.compile(r"")),
+}
+
+
+def module_kind(name: str) -> str:
+    """The kind of module that a tensor is of: a key of ``MODULES``."""
+    return next(kind for kind, (_, pattern) in MODULES.items() if pattern.match(name))
 
 
 def vision_tensors(c: VisionConfig, text_hidden: int) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -41,49 +64,40 @@ def _affine(name: str, *shape: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield f"{name}.bias", shape[:1]
 
 
-HEAD: Final = "lm_head.weight"
-
-
 def text_tensors(c: TextConfig, fused: Callable[[int], bool]) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and shapes of the text network; ``fused(layer)`` tells whether the layer's experts are one tensor."""
+    queries, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
     yield "model.embed_tokens.weight", (c.vocab_size, c.hidden_size)
     yield "model.norm.weight", (c.hidden_size,)
     if not c.tied_embeddings:
         yield HEAD, (c.vocab_size, c.hidden_size)
     for layer in range(c.num_layers):
         prefix = f"model.layers.{layer}."
-        for name, shape in _attention(c):
-            yield prefix + name, shape
-        for name, shape in (
-            _experts(c, fused=fused(layer)) if layer in c.moe_layers else _swiglu(c.hidden_size, c.dense_size)
-        ):
-            yield f"{prefix}feed_forward.{name}", shape
+        yield f"{prefix}input_layernorm.weight", (c.hidden_size,)
+        yield f"{prefix}post_attention_layernorm.weight", (c.hidden_size,)
+        yield f"{prefix}self_attn.q_proj.weight", (queries, c.hidden_size)
+        yield f"{prefix}self_attn.k_proj.weight", (keys, c.hidden_size)
+        yield f"{prefix}self_attn.v_proj.weight", (keys, c.hidden_size)
+        yield f"{prefix}self_attn.o_proj.weight", (c.hidden_size, queries)
+        prefix += "feed_forward."
+        if layer in c.moe_layers:
+            yield from _experts(c, prefix, fused=fused(layer))
+        else:
+            yield from _swiglu(prefix, c.hidden_size, c.dense_size)
 
 
-def _attention(c: TextConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    queries, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
-    yield "input_layernorm.weight", (c.hidden_size,)
-    yield "post_attention_layernorm.weight", (c.hidden_size,)
-    yield "self_attn.q_proj.weight", (queries, c.hidden_size)
-    yield "self_attn.k_proj.weight", (keys, c.hidden_size)
-    yield "self_attn.v_proj.weight", (keys, c.hidden_size)
-    yield "self_attn.o_proj.weight", (c.hidden_size, queries)
-
-
-def _experts(c: TextConfig, *, fused: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield "router.weight", (c.num_experts, c.hidden_size)
-    for name, shape in _swiglu(c.hidden_size, c.expert_size):
-        yield f"shared_expert.{name}", shape
+def _experts(c: TextConfig, prefix: str, *, fused: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{prefix}router.weight", (c.num_experts, c.hidden_size)
+    yield from _swiglu(f"{prefix}shared_expert.", c.hidden_size, c.expert_size)
     if fused:
-        yield "experts.gate_up_proj", (c.num_experts, c.hidden_size, 2 * c.expert_size)
-        yield "experts.down_proj", (c.num_experts, c.expert_size, c.hidden_size)
+        yield f"{prefix}experts.gate_up_proj", (c.num_experts, c.hidden_size, 2 * c.expert_size)
+        yield f"{prefix}experts.down_proj", (c.num_experts, c.expert_size, c.hidden_size)
         return
     for expert in range(c.num_experts):
-        for name, shape in _swiglu(c.hidden_size, c.expert_size):
-            yield f"experts.{expert}.{name}", shape
+        yield from _swiglu(f"{prefix}experts.{expert}.", c.hidden_size, c.expert_size)
 
 
-def _swiglu(hidden: int, inner: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield "gate_proj.weight", (inner, hidden)
-    yield "up_proj.weight", (inner, hidden)
-    yield "down_proj.weight", (hidden, inner)
+def _swiglu(prefix: str, hidden: int, inner: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{prefix}gate_proj.weight", (inner, hidden)
+    yield f"{prefix}up_proj.weight", (inner, hidden)
+    yield f"{prefix}down_proj.weight", (hidden, inner)

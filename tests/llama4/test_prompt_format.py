@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from llama4sdk.errors import CheckpointError
-from llama4sdk.llama4.images.canvas import choose_canvas
+from llama4sdk.llama4.images.canvas import choose_canvas, place_images
 from llama4sdk.llama4.images.fetching import read_image
-from llama4sdk.llama4.images.placement import place_images
 from llama4sdk.llama4.prompt_format import Control, Llama4Prompt, ToolStyle
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.messages import ImagePart, Message, TextPart, ToolCall

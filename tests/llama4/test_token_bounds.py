@@ -6,8 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llama4sdk.llama4.images.canvas import choose_canvas
-from llama4sdk.llama4.images.placement import place_images
+from llama4sdk.llama4.images.canvas import choose_canvas, place_images
 from llama4sdk.llama4.prompt_format import Llama4Prompt
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.messages import ImagePart, Message, TextPart

@@ -80,8 +80,8 @@ def test_content_cannot_say_control_tokens(tokenizer: Tokenizer, content: str) -
 def test_characters_are_shown_whole(tokenizer: Tokenizer) -> None:
     """An emoji of several tokens is returned with its last byte, never in part."""
     text = "a🦙é日👩\u200d🚀"
-    detokenizer = tokenizer.detokenizer()
-    pieces = [detokenizer.push(token) for token in tokenizer.encode(text)]
+    decode = tokenizer.detokenizer()
+    pieces = [decode(token) for token in tokenizer.encode(text)]
     assert "".join(pieces) == text
     assert "\ufffd" not in "".join(pieces)
     assert len([piece for piece in pieces if not piece]) > 5
@@ -109,8 +109,8 @@ def test_no_sequence_of_ids_shows_a_broken_character(
     some = st.integers(0, 299) | st.integers(0, tokenizer.size + 2)
     text = st.text(alphabet="a🦙é日👩🚀", max_size=3).map(lambda words: tokenizer.encode(words)[-6:])
     ids = [token for part in data.draw(st.lists(some.map(lambda token: [token]) | text, max_size=12)) for token in part]
-    detokenizer = tokenizer.detokenizer()
-    pieces = [detokenizer.push(token) for token in ids]
+    decode = tokenizer.detokenizer()
+    pieces = [decode(token) for token in ids]
     streamed, decoded = "".join(pieces), tokenizer.decode(ids)
     assert decoded in (streamed, f"{streamed}\ufffd")
     if decoded != streamed:  # the ids end within a character
@@ -128,9 +128,9 @@ def _begins_a_character(tail: bytes) -> bool:
 def test_broken_bytes_do_not_stop_the_text(tokenizer: Tokenizer) -> None:
     """Invalid bytes become U+FFFD once that is certain, and the following text is returned."""
     llama = tokenizer.encode("🦙")[1:]
-    detokenizer = tokenizer.detokenizer()
+    decode = tokenizer.detokenizer()
     ids = [*llama[:2], *tokenizer.encode("ok")[1:]]
-    assert "".join(detokenizer.push(token) for token in ids) == "\ufffdok"
+    assert "".join(decode(token) for token in ids) == "\ufffdok"
 
 
 def test_pieces_name_tokens(tokenizer: Tokenizer) -> None:

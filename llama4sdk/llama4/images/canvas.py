@@ -1,10 +1,13 @@
-"""The grid of tiles that an image is scaled to, and its tokens. Pure."""
+"""The grid of tiles that an image is scaled to, and its tokens in a prompt. Pure."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from llama4sdk.errors import CheckpointError, InvalidRequestError
 
 #: Side of a tile in pixels, in every published Llama 4.
 TILE_PIXELS: Final = 336
@@ -79,3 +82,32 @@ def image_tokens(canvas: Canvas, patches: int) -> tuple[str, ...]:
     row = (*tile, *(NEXT_COLUMN, *tile) * (canvas.columns - 1), NEXT_ROW)
     grid = row * canvas.rows if canvas.tiles > 1 else ()
     return (START, *grid, IMAGE, *tile, END)
+
+
+def place_images(
+    ids: Sequence[int], canvases: Sequence[Canvas], control: Mapping[str, int], *, patches: int
+) -> list[int]:
+    """Replace each ``<|image|>`` that the chat template wrote by the tokens of an image, in order.
+
+    ``control`` maps control tokens to their ids; ``patches`` is the number of features of a tile. Raises
+    InvalidRequestError when the numbers of ``<|image|>`` and of images differ, CheckpointError when the tokenizer has
+    no image tokens.
+    """
+    count = list(ids).count(control.get(IMAGE, -1))
+    if count != len(canvases):
+        raise InvalidRequestError(
+            f"The model's chat template shows {count} of {len(canvases)} images.", hint="Put images into user messages."
+        )
+    remaining = iter(canvases)
+    return [
+        token
+        for token_id in ids
+        for token in (_image_ids(next(remaining), control, patches) if token_id == control[IMAGE] else (token_id,))
+    ]
+
+
+def _image_ids(canvas: Canvas, control: Mapping[str, int], patches: int) -> Iterator[int]:
+    try:
+        yield from [control[name] for name in image_tokens(canvas, patches)]
+    except KeyError as error:
+        raise CheckpointError(f"The tokenizer has no control token {error}, which images are written with.") from error

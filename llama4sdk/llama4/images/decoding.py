@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -26,20 +28,26 @@ def decode(data: bytes) -> Image.Image:
     Raises InvalidRequestError for data that is no image, damaged, truncated or too large.
     """
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        check_size(image)
-        return to_rgb(image)
-    except InvalidRequestError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(str(error)) from error
+        with decoding_errors("image", _too_large):
+            return to_rgb(Image.open(io.BytesIO(data), formats=FORMATS))
     except UnidentifiedImageError as error:
         raise InvalidRequestError(
             f"The {len(data)} bytes given as an image are none.", hint=f"Known formats: {', '.join(FORMATS)}."
         ) from error
+
+
+@contextmanager
+def decoding_errors(kind: str, too_large: Callable[[str], InvalidRequestError]) -> Iterator[None]:
+    """Raise decoders' errors as InvalidRequestError, but for UnidentifiedImageError: the file is of no known format."""
+    try:
+        yield
+    except (InvalidRequestError, UnidentifiedImageError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise too_large(str(error)) from error
     except Exception as error:  # decoders raise errors of any type for damaged files
         raise InvalidRequestError(
-            f"The image cannot be decoded: {error}.", hint="The file is damaged or truncated; save or send it again."
+            f"The {kind} cannot be decoded: {error}.", hint="The file is damaged or truncated; save or send it again."
         ) from error
 
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 import io
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import accumulate
 from typing import BinaryIO, Final
 
 from PIL import Image, UnidentifiedImageError
 
-from llama4sdk.errors import InvalidRequestError
-from llama4sdk.llama4.images.decoding import FORMATS, check_size, to_rgb, video_too_long
+from llama4sdk.llama4.images.decoding import FORMATS, check_size, decoding_errors, to_rgb, video_too_long
 
 #: Frames are scaled down to this many pixels a side: four tiles, more than a single tile shows.
 MAX_SIDE: Final = 1344
@@ -41,13 +39,13 @@ def read_frames(file: BinaryIO | bytes, count: int) -> Iterator[Image.Image]:
     file.seek(0)
     formats = [name for name in FORMATS if size <= MAX_WHOLE_FILE_BYTES or name not in WHOLE_FILE_FORMATS]
     try:
-        with _decoding_errors("animation"), Image.open(file, formats=formats) as image:
+        with decoding_errors("animation", video_too_long), Image.open(file, formats=formats) as image:
             yield from _animation_frames(image, count)
     except UnidentifiedImageError:
         from llama4sdk.llama4.images.video_av import clip_frames
 
         file.seek(0)
-        with _decoding_errors("video"):
+        with decoding_errors("video", video_too_long):
             yield from map(_scale_down, clip_frames(file, count))
 
 
@@ -93,17 +91,3 @@ def _decode_frames(image: Image.Image, *, until: int | None) -> Iterator[int]:
         image.load()
         yield number
         number += 1
-
-
-@contextmanager
-def _decoding_errors(kind: str) -> Iterator[None]:
-    try:
-        yield
-    except (InvalidRequestError, UnidentifiedImageError):
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise video_too_long(str(error)) from error
-    except Exception as error:  # decoders raise errors of any type for damaged files
-        raise InvalidRequestError(
-            f"The {kind} cannot be decoded: {error}.", hint="The file is damaged or truncated; save or send it again."
-        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from PIL import Image
@@ -50,12 +51,12 @@ def clip_frames(file: BinaryIO, count: int) -> Iterator[Image.Image]:
         yield from _Clip(container, container.streams.video[0]).sample(count)
 
 
+@dataclass
 class _Clip:
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
-        self._container = container
-        self._stream = stream
-        self._frames = 0
-        self._pixels = 0
+    _container: InputContainer
+    _stream: VideoStream
+    _frames: int = 0
+    _pixels: int = 0
 
     def sample(self, count: int) -> Iterator[Image.Image]:
         """See ``clip_frames``."""

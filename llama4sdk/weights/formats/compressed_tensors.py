@@ -27,11 +27,7 @@ from llama4sdk.weights.formats.quantized import QuantizedTensor
 FORMATS: Final = ("dense", "float-quantized", "naive-quantized", "int-quantized", "pack-quantized", "mixed-precision")
 COMPANIONS: Final = ("packed", "scale", "shape", "zero_point", "g_idx")
 ACTIVATION_SCALES: Final = re.compile(r".*\.(input_(scale|zero_point|global_scale)|[qkv]_scale)$")
-SCHEMES: Final = {
-    "F8_E4M3": Quantization.FP8,
-    "I8": Quantization.INT8,
-    "I4": Quantization.INT4,
-}
+SCHEMES: Final = {"F8_E4M3": Quantization.FP8, "I8": Quantization.INT8, "I4": Quantization.INT4}
 FLOATS: Final = {"F32": Quantization.FP32, "BF16": Quantization.BF16, "F16": Quantization.FP16}
 #: Width of the integers that narrower ones are packed into.
 WORD_BITS: Final = 32
@@ -76,7 +72,11 @@ class CompressedTensors:
     def dequantize(self, name: str) -> Floats:
         """The values of a quantized weight. Raises CheckpointError when its parts do not fit together."""
         scale = self._read(f"{name}_scale").astype(np.float32)
-        values = self._unpack(name) if self._has(name, "packed") else self._read(name).astype(np.float32)
+        if self._has(name, "packed"):
+            columns = self._shape(name)[1]
+            values = _unpack(self._packed(name), columns, self._bits(name, columns))
+        else:
+            values = self._read(name).astype(np.float32)
         zero = self._zero_point(name, values.shape) if self._has(name, "zero_point") else None
         order = self._read(f"{name}_g_idx") if self._has(name, "g_idx") else None
         try:
@@ -153,10 +153,6 @@ class CompressedTensors:
         if len(packed) != rows:
             raise CheckpointError(f"'{name}_packed' has {len(packed)} rows, but '{name}_shape' says {rows}.")
         return np.ascontiguousarray(packed)
-
-    def _unpack(self, name: str) -> Floats:
-        columns = self._shape(name)[1]
-        return _unpack(self._packed(name), columns, self._bits(name, columns))
 
     def _zero_point(self, name: str, shape: tuple[int, ...]) -> Floats:
         """Zero points in the shape of the scale; those of packed weights are packed along the output channels."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Final
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
-from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 from pydantic import JsonValue
 
@@ -22,10 +21,11 @@ from llama4sdk.llama4.gguf_config import config_from_gguf
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.llama4.vocabulary import is_llama4
 from llama4sdk.quantization import MatrixFormat
-from llama4sdk.weights.checkpoint import Checkpoint, GenerationDefaults, TensorInfo, commonest_dtype
+from llama4sdk.weights.checkpoint import FULL_PRECISION, Checkpoint, TensorInfo
 from llama4sdk.weights.disk import release_memory
 from llama4sdk.weights.formats.gguf_header import Tensor, read_parts
 from llama4sdk.weights.formats.quantized import GGUF_FORMATS, QuantizedTensor, from_gguf
+from llama4sdk.weights.formats.safetensors import DTYPES
 
 ROPE_FACTORS: Final = "rope_freqs.weight"
 #: No head has more rotated pairs.
@@ -33,17 +33,12 @@ MAX_ROTATED_PAIRS: Final = 4096
 #: The token types control, user-defined and unused; tokens of all other types are text.
 NON_TEXT_TYPES: Final = (3, 4, 5)
 
-FULL_PRECISION: Final = {
-    GGMLQuantizationType.F32: np.dtype(np.float32),
-    GGMLQuantizationType.F16: np.dtype(np.float16),
-    GGMLQuantizationType.BF16: np.dtype(ml_dtypes.bfloat16),
-}
-
 GLOBAL_NAMES: Final = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output_norm.weight": "model.norm.weight",
     "output.weight": "lm_head.weight",
 }
+LAYER_TENSOR: Final = re.compile(r"blk\.([^.]*)\.(\w+)\.weight")
 LAYER_NAMES: Final = {
     "attn_norm": "input_layernorm",
     "ffn_norm": "post_attention_layernorm",
@@ -90,8 +85,6 @@ class GGUFCheckpoint(Checkpoint):
         self.name = str(self._metadata.get("general.name") or path.stem)
         self._sources = {name: source for tensor in stored.values() for name, source in _named_sources(tensor)}
         self.tensors = {name: _info(*source) for name, source in self._sources.items()}
-        self.dtype = commonest_dtype(self.tensors)
-        self.generation_defaults = GenerationDefaults()
 
     def read(self, name: str, index: int | None = None) -> npt.NDArray[np.generic]:
         """Read a tensor; quantized values are dequantized."""
@@ -152,8 +145,8 @@ class GGUFCheckpoint(Checkpoint):
         raw = self._part_of[tensor.name].raw(tensor)
         raw = raw if expert is None else raw[expert]
         raw = raw if index is None else raw[index]
-        if dtype := FULL_PRECISION.get(tensor.kind):
-            return raw.view(dtype)
+        if tensor.kind.name in FULL_PRECISION:
+            return raw.view(DTYPES[tensor.kind.name])
         try:
             with np.errstate(invalid="ignore", over="ignore"):  # loading checks for values that are not finite
                 return dequantize(raw, tensor.kind)
@@ -205,22 +198,15 @@ class GGUFCheckpoint(Checkpoint):
 
 def _named_sources(tensor: Tensor) -> Iterator[tuple[str, tuple[Tensor, int | None]]]:
     """The common names of a stored tensor, with the expert's index where it stacks experts."""
-    if tensor.name in GLOBAL_NAMES:
-        yield GLOBAL_NAMES[tensor.name], (tensor, None)
-        return
-    block, _, inner = tensor.name.partition(".")
-    layer, _, part = inner.partition(".")
-    kind, suffix = part.removesuffix(".weight"), part.endswith(".weight")
-    prefix = f"model.layers.{layer}."
-    if block == "blk" and suffix and kind in LAYER_NAMES:
+    match = LAYER_TENSOR.fullmatch(tensor.name)
+    prefix, kind = (f"model.layers.{match[1]}.", match[2]) if match else ("", "")
+    if kind in LAYER_NAMES:
         yield f"{prefix}{LAYER_NAMES[kind]}.weight", (tensor, None)
-    elif (
-        block == "blk" and suffix and kind in EXPERT_NAMES and len(tensor.shape) == 3 and tensor.shape[0] <= MAX_MODULES
-    ):
+    elif kind in EXPERT_NAMES and len(tensor.shape) == 3 and tensor.shape[0] <= MAX_MODULES:
         for expert in range(tensor.shape[0]):
             yield f"{prefix}feed_forward.experts.{expert}.{EXPERT_NAMES[kind]}.weight", (tensor, expert)
     else:
-        yield tensor.name, (tensor, None)
+        yield GLOBAL_NAMES.get(tensor.name, tensor.name), (tensor, None)
 
 
 def _info(tensor: Tensor, expert: int | None) -> TensorInfo:

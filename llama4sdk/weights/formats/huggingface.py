@@ -16,17 +16,15 @@ from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk.llama4.vision_config import VisionConfig
 from llama4sdk.quantization import MatrixFormat
-from llama4sdk.weights.checkpoint import GenerationDefaults, TensorInfo, commonest_dtype
+from llama4sdk.weights.checkpoint import FULL_PRECISION, Checkpoint, GenerationDefaults, TensorInfo
 from llama4sdk.weights.formats.compressed_tensors import CompressedTensors, check_scheme
 from llama4sdk.weights.formats.quantized import QuantizedTensor
 from llama4sdk.weights.formats.safetensors import SafetensorsFile
-from llama4sdk.weights.formats.tokenizer_files import DirectoryCheckpoint, read_json
+from llama4sdk.weights.formats.tokenizer_files import TokenizerFiles, read_json
 from llama4sdk.weights.store import is_plain_name
 
 SINGLE_FILE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
-#: Stored dtypes that are returned as they are.
-READABLE_DTYPES: Final = ("F32", "F16", "BF16")
 
 #: Prefixes of tensor names in multimodal checkpoints.
 _PREFIX: Final = re.compile(r"^(language_model\.|model\.(?=vision_|multi_modal_))")
@@ -34,7 +32,7 @@ _PREFIX: Final = re.compile(r"^(language_model\.|model\.(?=vision_|multi_modal_)
 _SHARDS: Final = TypeAdapter(dict[str, str])
 
 
-class HuggingFaceCheckpoint(DirectoryCheckpoint):
+class HuggingFaceCheckpoint(TokenizerFiles, Checkpoint):
     """A directory as ``save_pretrained`` writes it, with memory-mapped files."""
 
     format: ClassVar[str] = "Hugging Face"
@@ -50,7 +48,6 @@ class HuggingFaceCheckpoint(DirectoryCheckpoint):
         if any(name.startswith("vision_model.") for name in self.tensors):
             self.vision = VisionConfig.from_hf(self._config)
         self.name = path.resolve().name
-        self.dtype = commonest_dtype(self.tensors)
         self._generation = read_json(path / "generation_config.json")
         self.generation_defaults = _generation_defaults(self._generation)
 
@@ -58,7 +55,7 @@ class HuggingFaceCheckpoint(DirectoryCheckpoint):
         """Read a tensor; quantized values are dequantized."""
         if name in self._compressed.quantized:
             values: npt.NDArray[np.generic] = self._compressed.dequantize(name)
-        elif self.tensors[name].dtype in READABLE_DTYPES:
+        elif self.tensors[name].dtype in FULL_PRECISION:
             values = self._values(name)
         else:
             raise CheckpointError(
@@ -129,9 +126,5 @@ def _shards(path: Path) -> list[Path]:
 
 
 def _generation_defaults(generation: Mapping[str, JsonValue]) -> GenerationDefaults:
-    published = GenerationDefaults()
-    temperature, top_p = generation.get("temperature"), generation.get("top_p")
-    return GenerationDefaults(
-        temperature=float(temperature) if isinstance(temperature, (int, float)) else published.temperature,
-        top_p=float(top_p) if isinstance(top_p, (int, float)) else published.top_p,
-    )
+    values = {key: generation.get(key) for key in ("temperature", "top_p")}
+    return GenerationDefaults(**{key: float(value) for key, value in values.items() if isinstance(value, (int, float))})

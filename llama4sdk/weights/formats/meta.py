@@ -8,19 +8,17 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
-from llama4sdk.errors import CheckpointError
-from llama4sdk.llama4.config import config_problem
+from llama4sdk.llama4.config import config_errors
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.llama4.vocabulary import TURN_ENDS
-from llama4sdk.weights.checkpoint import GenerationDefaults, commonest_dtype
+from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk.weights.formats.meta_params import BASE_CONTEXT, head_counts, text_config, vision_config
 from llama4sdk.weights.formats.meta_shards import MetaShards
-from llama4sdk.weights.formats.tokenizer_files import DirectoryCheckpoint, read_json
+from llama4sdk.weights.formats.tokenizer_files import TokenizerFiles, read_json
 
 
-class MetaCheckpoint(DirectoryCheckpoint):
+class MetaCheckpoint(TokenizerFiles, Checkpoint):
     """A directory as ``llama download`` writes it, with bf16 or FP8 experts and memory-mapped files.
 
     It does not state its context length: the longest that Meta published for such a network is assumed.
@@ -33,18 +31,12 @@ class MetaCheckpoint(DirectoryCheckpoint):
         self.name = path.resolve().name
         params = read_json(path / "params.json", needed=True)
         params = inner if isinstance(inner := params.get("model"), dict) else params
-        try:
+        with config_errors(f"{path} does not hold a Llama 4 network in Meta's form"):
             self._shards = MetaShards(path, head_counts(params))
             self.tensors = self._shards.tensors
             self.config = text_config(params, {name: info.shape for name, info in self.tensors.items()})
             if any(name.startswith("vision_model.") for name in self.tensors):
                 self.vision = vision_config(params)
-        except (ValidationError, KeyError, TypeError, ValueError, ArithmeticError) as error:
-            raise CheckpointError(
-                f"{path} does not hold a Llama 4 network in Meta's form: {config_problem(error)}."
-            ) from error
-        self.dtype = commonest_dtype(self.tensors)
-        self.generation_defaults = GenerationDefaults()
 
     def read(self, name: str, index: int | None = None) -> npt.NDArray[np.generic]:
         """Read a tensor, assembled from the ranks and dequantized."""

@@ -94,7 +94,8 @@ class MetaShards:
         if missing := sorted(set(names) - present):
             raise ValueError(f"{missing[0]} is missing")
         self._files = [TorchFile(folder / name) for name in names]
-        self._scales = [self._open_scales(rank) for rank in range(len(self._files))]
+        scales = [folder / f"fp8_scales_{rank}.pt" for rank in range(len(names))]
+        self._scales = [TorchFile(path) if path.is_file() else None for path in scales]
         self._readers = dict(self._tensor_readers())
         self.tensors = {name: info for name, (info, _) in self._readers.items()}
 
@@ -106,10 +107,6 @@ class MetaShards:
         """Release the memory of all files."""
         for file in filter(None, (*self._files, *self._scales)):
             file.release()
-
-    def _open_scales(self, rank: int) -> TorchFile | None:
-        path = self._folder / f"fp8_scales_{rank}.pt"
-        return TorchFile(path) if path.is_file() else None
 
     def _tensor_readers(self) -> Iterator[tuple[str, _Entry]]:
         """Every tensor by its common name, with a function that reads it."""

@@ -16,27 +16,27 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
 from llama4sdk.errors import CheckpointError
 from llama4sdk.weights.checkpoint import TensorInfo
 from llama4sdk.weights.disk import release_memory
+from llama4sdk.weights.formats.safetensors import DTYPES
 
 #: The name of 8-bit floats, as in safetensors.
 FLOAT8: Final = "F8_E4M3"
-#: By the name of a storage class, or of a dtype that is too new to have one.
-DTYPES: Final[Mapping[str, tuple[str, np.dtype[np.generic]]]] = {
-    "BFloat16Storage": ("BF16", np.dtype(ml_dtypes.bfloat16)),
-    "HalfStorage": ("F16", np.dtype(np.float16)),
-    "FloatStorage": ("F32", np.dtype(np.float32)),
-    "DoubleStorage": ("F64", np.dtype(np.float64)),
-    "LongStorage": ("I64", np.dtype(np.int64)),
-    "IntStorage": ("I32", np.dtype(np.int32)),
-    "ByteStorage": ("U8", np.dtype(np.uint8)),
-    "BoolStorage": ("BOOL", np.dtype(np.bool_)),
-    "float8_e4m3fn": (FLOAT8, np.dtype(ml_dtypes.float8_e4m3fn)),
+#: Stored dtypes by the name of a storage class, or of a dtype that is too new to have one.
+STORAGES: Final = {
+    "BFloat16Storage": "BF16",
+    "HalfStorage": "F16",
+    "FloatStorage": "F32",
+    "DoubleStorage": "F64",
+    "LongStorage": "I64",
+    "IntStorage": "I32",
+    "ByteStorage": "U8",
+    "BoolStorage": "BOOL",
+    "float8_e4m3fn": FLOAT8,
 }
 TENSOR_V2: Final = "torch._utils _rebuild_tensor_v2"
 TENSOR_V3: Final = "torch._utils _rebuild_tensor_v3"
@@ -44,14 +44,15 @@ UNTYPED: Final = "torch.storage UntypedStorage"
 PARAMETER: Final = "torch._utils _rebuild_parameter"
 #: Other names in torch's files: containers of settings, which are read as empty dictionaries.
 IGNORED_CONTAINERS: Final = ("collections OrderedDict", "_io BytesIO", "_codecs encode")
-ALLOWED_NAMES: Final = {
-    TENSOR_V2,
-    TENSOR_V3,
-    UNTYPED,
-    PARAMETER,
-    *IGNORED_CONTAINERS,
-    *(f"torch {name}" for name in DTYPES),
-}
+ALLOWED_NAMES: Final = (
+    *(TENSOR_V2, TENSOR_V3, UNTYPED, PARAMETER, *IGNORED_CONTAINERS),
+    *(f"torch {name}" for name in STORAGES),
+)
+#: Errors of reading a damaged file, the last two of them of an archive.
+DAMAGE_ERRORS: Final = (
+    *(ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError, EOFError),
+    *(struct.error, zipfile.BadZipFile),
+)
 #: Signature and lengths of the name and of the extra field, which precede the data.
 LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
 
@@ -88,10 +89,10 @@ class TorchFile:
             tensors = content.items() if isinstance(content, dict) else ()
             self._tensors = {name: tensor for name, tensor in tensors if isinstance(tensor, _Tensor)}
             self.tensors = {name: self._info(tensor) for name, tensor in self._tensors.items()}
-        except (zipfile.BadZipFile, NotImplementedError, struct.error, RuntimeError, EOFError) as error:
-            raise _damaged_error(path, error) from error
-        except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-            raise _damaged_error(path, error) from error
+        except DAMAGE_ERRORS as error:
+            raise CheckpointError(
+                f"{path} is no file of tensors, or damaged: {error}.", hint="Fetch the file again."
+            ) from error
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
 
@@ -99,7 +100,7 @@ class TorchFile:
         """The values of a tensor: a read-only view of the file."""
         tensor = self._tensors[name]
         start, _ = self._storages[tensor.key]
-        dtype = DTYPES[tensor.kind][1]
+        dtype = DTYPES[STORAGES[tensor.kind]]
         return np.ndarray(
             tensor.shape,
             dtype,
@@ -113,7 +114,8 @@ class TorchFile:
         release_memory(self._data)
 
     def _info(self, tensor: _Tensor) -> TensorInfo:
-        label, dtype = DTYPES[tensor.kind]
+        label = STORAGES[tensor.kind]
+        dtype = DTYPES[label]
         size = math.prod(tensor.shape)
         last = tensor.offset + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.strides, strict=True))
         capacity = self._storages[tensor.key][1] // dtype.itemsize
@@ -121,10 +123,6 @@ class TorchFile:
         if not is_valid or (size and (last >= capacity or size > capacity)):
             raise ValueError(f"a tensor of {list(tensor.shape)} does not lie within its {capacity} values")
         return TensorInfo(tensor.shape, label, size * dtype.itemsize)
-
-
-def _damaged_error(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{path} is no file of tensors, or damaged: {error}.", hint="Fetch the file again.")
 
 
 def _archive(file: object, data: mmap.mmap) -> tuple[dict[str, tuple[int, int]], bytes]:
@@ -224,18 +222,9 @@ class _PickleParser:
         return self._pop(len(self._stack) - mark) if (mark := self._marks.pop()) < len(self._stack) else []
 
 
-_LITERALS: Final = frozenset(
-    {
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "LONG1",
-        "BINFLOAT",
-        "BINUNICODE",
-        "SHORT_BINUNICODE",
-        "BINBYTES",
-        "SHORT_BINBYTES",
-    }
+_LITERALS: Final = (
+    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"),
 )
 _CONSTANTS: Final[Mapping[str, Callable[[], object]]] = {
     "EMPTY_DICT": dict,

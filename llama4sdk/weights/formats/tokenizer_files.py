@@ -13,59 +13,41 @@ from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.chat_template import ChatTemplate
 from llama4sdk.llama4.tokenizer import Tokenizer
 from llama4sdk.llama4.vocabulary import LLAMA4_TOKENS, is_llama4
-from llama4sdk.weights.checkpoint import Checkpoint
+from llama4sdk.weights.checkpoint import TextFormats
 
 _OBJECT: Final = TypeAdapter(dict[str, JsonValue])
 
 
-class DirectoryCheckpoint(Checkpoint):
-    """A checkpoint whose tokenizer and chat template are files of its directory."""
+class TokenizerFiles(TextFormats):
+    """A model whose tokenizer and chat template are files of its directory."""
+
+    path: Path
 
     def tokenizer(self) -> Tokenizer:
         """Build the tokenizer of ``tokenizer.json``, or else of Meta's ``tokenizer.model``."""
-        return read_tokenizer(self.path)
-
-    @property
-    def has_llama4_vocabulary(self) -> bool:
-        """Whether the tokenizer files are Llama 4's, found without building the tokenizer."""
-        return has_llama4_tokenizer(self.path)
+        if (file := self.path / "tokenizer.json").is_file():
+            return Tokenizer.from_json(_read_text(file))
+        if (file := self.path / "tokenizer.model").is_file():
+            return Tokenizer.from_tiktoken(file)
+        raise CheckpointError(
+            f"{self.path} has neither tokenizer.json nor tokenizer.model.",
+            hint="Fetch the checkpoint's tokenizer files.",
+        )
 
     def chat_template(self) -> ChatTemplate | None:
         """Read ``chat_template.jinja``, or else the template in ``tokenizer_config.json``."""
-        return read_chat_template(self.path)
+        settings = read_json(self.path / "tokenizer_config.json")
+        file = self.path / "chat_template.jinja"
+        source = _read_text(file) if file.is_file() else _default_template(settings.get("chat_template"))
+        return None if source is None else ChatTemplate(source, _special_tokens(settings))
 
-
-def read_tokenizer(folder: Path) -> Tokenizer:
-    """Build the tokenizer of a directory. Raises CheckpointError when it is missing or damaged."""
-    if (file := folder / "tokenizer.json").is_file():
-        return Tokenizer.from_json(_read_text(file))
-    if (file := folder / "tokenizer.model").is_file():
-        return Tokenizer.from_tiktoken(file)
-    raise CheckpointError(
-        f"{folder} has neither tokenizer.json nor tokenizer.model.", hint="Fetch the checkpoint's tokenizer files."
-    )
-
-
-def read_chat_template(folder: Path) -> ChatTemplate | None:
-    """Read ``chat_template.jinja``, or else the template in ``tokenizer_config.json``; ``None`` without either.
-
-    Raises CheckpointError for a damaged template.
-    """
-    settings = read_json(folder / "tokenizer_config.json")
-    file = folder / "chat_template.jinja"
-    source = _read_text(file) if file.is_file() else _default_template(settings.get("chat_template"))
-    return None if source is None else ChatTemplate(source, _special_tokens(settings))
-
-
-def has_llama4_tokenizer(folder: Path) -> bool:
-    """Whether the directory's tokenizer is Llama 4's, without building it, which takes seconds.
-
-    A ``tokenizer.model`` always is. Raises CheckpointError when ``tokenizer.json`` cannot be read.
-    """
-    if not (file := folder / "tokenizer.json").is_file():
-        return (folder / "tokenizer.model").is_file()
-    text = _read_text(file)
-    return is_llama4({name: 0 for name in LLAMA4_TOKENS if json.dumps(name) in text})
+    @property
+    def has_llama4_vocabulary(self) -> bool:
+        """Whether the tokenizer is Llama 4's; a ``tokenizer.model`` always is."""
+        if not (file := self.path / "tokenizer.json").is_file():
+            return (self.path / "tokenizer.model").is_file()
+        text = _read_text(file)
+        return is_llama4({name: 0 for name in LLAMA4_TOKENS if json.dumps(name) in text})
 
 
 def _read_text(file: Path) -> str:
