@@ -18,7 +18,8 @@ from llama4sdk_aws.environment import Service
 from llama4sdk_aws.models import LLAMA4_REGIONS
 from llama4sdk_aws.options import BedrockOptions
 
-SERVICE: Final = Service("bedrock", "BEDROCK_RUNTIME", *["bedrock-runtime{fips}.{region}"] * 2)
+HOSTNAME: Final = "bedrock-runtime{fips}.{region}"
+SERVICE: Final = Service("bedrock", "BEDROCK_RUNTIME", HOSTNAME, HOSTNAME, takes_api_keys=True)
 DEFAULT_MODEL: Final = "scout"
 
 #: Tokens that are assumed for a model that is not listed.
@@ -50,7 +51,7 @@ class BedrockBackend(Backend):
             )
         endpoint = need.endpoint or Endpoint()
         try:
-            target = resolve_target(SERVICE, endpoint, _options(endpoint), takes_api_keys=True)
+            target = resolve_target(SERVICE, endpoint, _options(endpoint))
         except ConfigurationError as error:
             return Unavailable(reason=error.message, fix=error.hint)
         if isinstance(target, Unavailable):
@@ -81,7 +82,7 @@ class BedrockBackend(Backend):
 
         endpoint = need.endpoint or Endpoint()
         options = _options(endpoint)
-        target = resolve_target(SERVICE, endpoint, options, takes_api_keys=True)
+        target = resolve_target(SERVICE, endpoint, options)
         if isinstance(target, Unavailable):
             raise ConfigurationError(f"Bedrock cannot be asked: {target.reason}", hint=target.fix)
         authorizer = make_authorizer(SERVICE, self.name, target, endpoint, options)

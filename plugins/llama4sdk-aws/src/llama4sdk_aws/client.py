@@ -23,9 +23,7 @@ class AwsTarget(NamedTuple):
     uses_api_key: bool
 
 
-def resolve_target(
-    service: Service, endpoint: Endpoint, options: AwsOptions, *, takes_api_keys: bool
-) -> AwsTarget | Unavailable:
+def resolve_target(service: Service, endpoint: Endpoint, options: AwsOptions) -> AwsTarget | Unavailable:
     """Return where to send requests, or what is missing. Opens no connection."""
     profile = environment.profile_name(options.profile)
     custom_url = endpoint.url or environment.configured_url(service, profile)
@@ -40,8 +38,8 @@ def resolve_target(
             reason="an address of one's own is neither FIPS nor dual-stack.", fix="Leave out the address or the option."
         )
     url = custom_url or environment.default_url(service, region, fips=options.fips, dualstack=options.dualstack)
-    target = AwsTarget(url.rstrip("/"), region, takes_api_keys and _has_api_key(endpoint))
-    return _check_credentials(target, endpoint, profile, takes_api_keys=takes_api_keys) or target
+    target = AwsTarget(url.rstrip("/"), region, service.takes_api_keys and _has_api_key(endpoint))
+    return _check_credentials(service, target, endpoint, profile) or target
 
 
 def make_authorizer(
@@ -63,9 +61,7 @@ def _has_api_key(endpoint: Endpoint) -> bool:
     return bool(os.environ.get(API_KEY_VARIABLE, "").strip())
 
 
-def _check_credentials(
-    target: AwsTarget, endpoint: Endpoint, profile: str, *, takes_api_keys: bool
-) -> Unavailable | None:
+def _check_credentials(service: Service, target: AwsTarget, endpoint: Endpoint, profile: str) -> Unavailable | None:
     if target.uses_api_key:
         if target.url.startswith("https://") or is_loopback(target.url):
             return None
@@ -81,7 +77,7 @@ def _check_credentials(
         )
     if environment.has_credentials(profile):
         return None
-    api_key = f", or {API_KEY_VARIABLE}" if takes_api_keys else ""
+    api_key = f", or {API_KEY_VARIABLE}" if service.takes_api_keys else ""
     return Unavailable(
         reason="there are no AWS credentials here.",
         fix=f"Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE{api_key}, or pass api_key.",

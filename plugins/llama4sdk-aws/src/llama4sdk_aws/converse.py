@@ -28,28 +28,15 @@ def converse_body(request: Request, options: BedrockOptions, *, stream: bool, st
 
     Raises InvalidRequestError for what Bedrock would refuse.
     """
-    body = _conversation(request)
-    if config := _inference_config(request, stops=stops):
-        body["inferenceConfig"] = config
-    if options.guardrail_id is not None:
-        guardrail: Block = {
-            "guardrailIdentifier": options.guardrail_id,
-            "guardrailVersion": options.guardrail_version,
-        }
-        if options.trace is not None:
-            guardrail["trace"] = options.trace
-        if stream and options.guardrail_stream is not None:
-            guardrail["streamProcessingMode"] = options.guardrail_stream
-        body["guardrailConfig"] = guardrail
-    if options.additional_fields:
-        body["additionalModelRequestFields"] = options.additional_fields
-    if options.request_metadata:
-        body["requestMetadata"] = dict(options.request_metadata)
-    if options.latency is not None:
-        body["performanceConfig"] = {"latency": options.latency}
-    if options.service_tier is not None:
-        body["serviceTier"] = {"type": options.service_tier}
-    return body
+    fields: Block = {
+        "inferenceConfig": _inference_config(request, stops=stops),
+        "guardrailConfig": _guardrail_config(options, stream=stream),
+        "additionalModelRequestFields": options.additional_fields,
+        "requestMetadata": dict(options.request_metadata),
+        "performanceConfig": options.latency and {"latency": options.latency},
+        "serviceTier": options.service_tier and {"type": options.service_tier},
+    }
+    return _conversation(request) | {name: value for name, value in fields.items() if value}
 
 
 def counting_body(request: Request) -> dict[str, JsonValue]:
@@ -73,16 +60,26 @@ def check_sampling(request: Request) -> None:
 
 def _inference_config(request: Request, *, stops: bool) -> Block:
     check_sampling(request)
-    sampling, config = request.sampling, Block()
-    if sampling.max_tokens is not None:
-        config["maxTokens"] = sampling.max_tokens
-    if sampling.temperature is not None:
-        config["temperature"] = sampling.temperature
-    if sampling.top_p is not None:
-        config["topP"] = sampling.top_p
-    if stops and sampling.stop:
-        config["stopSequences"] = list(sampling.stop)
-    return config
+    sampling = request.sampling
+    config: Block = {
+        "maxTokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "topP": sampling.top_p,
+        "stopSequences": list(sampling.stop) if stops and sampling.stop else None,
+    }
+    return {name: value for name, value in config.items() if value is not None}
+
+
+def _guardrail_config(options: BedrockOptions, *, stream: bool) -> Block:
+    if options.guardrail_id is None:
+        return {}
+    config: Block = {
+        "guardrailIdentifier": options.guardrail_id,
+        "guardrailVersion": options.guardrail_version,
+        "trace": options.trace,
+        "streamProcessingMode": options.guardrail_stream if stream else None,
+    }
+    return {name: value for name, value in config.items() if value is not None}
 
 
 def _conversation(request: Request) -> dict[str, JsonValue]:

@@ -31,7 +31,7 @@ BOARD_VENDOR: Final = Path("/sys/class/dmi/id/board_vendor")
 
 
 class Service(NamedTuple):
-    """The names of an AWS service: for signatures, for settings (``AWS_ENDPOINT_URL_…``), and of its servers.
+    """An AWS service: its names for signatures, for settings (``AWS_ENDPOINT_URL_…``), and of its servers.
 
     Hostnames have ``{fips}`` and ``{region}``; ``fips_only_region`` is a region whose only address is FIPS already.
     """
@@ -41,6 +41,7 @@ class Service(NamedTuple):
     hostname: str
     dualstack_hostname: str
     fips_only_region: str = ""
+    takes_api_keys: bool = False
 
 
 def profile_name(chosen: str | None) -> str:

@@ -44,7 +44,7 @@ class SageMakerBackend(Backend):
         endpoint = need.endpoint or Endpoint()
         try:
             options = _options(endpoint)
-            target = resolve_target(SERVICE, endpoint, options, takes_api_keys=False)
+            target = resolve_target(SERVICE, endpoint, options)
         except ConfigurationError as error:
             return Unavailable(reason=error.message, fix=error.hint)
         name = options.endpoint_name or need.model
@@ -77,7 +77,7 @@ class SageMakerBackend(Backend):
 
         endpoint = need.endpoint or Endpoint()
         options = _options(endpoint)
-        target = resolve_target(SERVICE, endpoint, options, takes_api_keys=False)
+        target = resolve_target(SERVICE, endpoint, options)
         if isinstance(target, Unavailable):
             raise ConfigurationError(f"SageMaker cannot be asked: {target.reason}", hint=target.fix)
         authorizer = make_authorizer(SERVICE, self.name, target, endpoint, options)

@@ -1,8 +1,7 @@
 """Ollama as a backend, by its native API: its ``/v1`` ignores the context length that is asked for.
 
     address        the server's address and headers, by the rules of ``OLLAMA_HOST``; ``Endpoint.options``
-    http_calls     calls and errors of the API
-    server         lists a server's models and shows one, within a second
+    server         calls and errors of the API; lists a server's models and shows one, within a second
     model_names    matches the SDK's model names to the server's
     backend        offers, and engines
     dialect        requests to bytes

@@ -17,9 +17,8 @@ from llama4sdk.remote.discovery import RecentAnswers
 from llama4sdk.remote.engine import RemoteEngine
 from llama4sdk_ollama.address import BACKEND, parse_options, server_headers, server_url
 from llama4sdk_ollama.dialect import OllamaDialect
-from llama4sdk_ollama.http_calls import api_engine
 from llama4sdk_ollama.model_names import find_model, library_tag, pull_hint
-from llama4sdk_ollama.server import ModelDetails, ServerModel, ServerState, inspect_server, show_model
+from llama4sdk_ollama.server import ModelDetails, ServerModel, ServerState, api_engine, inspect_server, show_model
 
 #: Tokens of context where nothing says more.
 DEFAULT_CONTEXT_LENGTH: Final = 8192

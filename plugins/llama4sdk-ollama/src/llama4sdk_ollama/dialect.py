@@ -31,20 +31,13 @@ from llama4sdk.remote.vectors import checked_embeddings, embedding_error
 from llama4sdk.requests import EmbedRequest, Request, SamplingParams
 from llama4sdk.results import Embeddings
 from llama4sdk_ollama.address import BACKEND, parse_options
-from llama4sdk_ollama.http_calls import OllamaApi
 from llama4sdk_ollama.model_names import pull_hint
 from llama4sdk_ollama.reader import OllamaReader
+from llama4sdk_ollama.server import OllamaApi
 from llama4sdk_ollama.token_bounds import min_prompt_tokens, min_text_tokens
 
-#: The SDK's names of sampling options and Ollama's.
-OPTION_NAMES: Final = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "min_p": "min_p",
-    "repetition_penalty": "repeat_penalty",
-    "seed": "seed",
-}
+#: Sampling options that have the same name there.
+SAMPLING_OPTIONS: Final = ("temperature", "top_p", "top_k", "min_p", "seed")
 
 MODEL_MISSING: Final = re.compile(r"model .*not found|try pulling", re.IGNORECASE)
 FEATURE_REFUSED: Final = re.compile(r"does not support (\w+)", re.IGNORECASE)
@@ -149,10 +142,9 @@ class OllamaDialect(OllamaApi):
 
 def _sampling_options(sampling: SamplingParams, max_tokens: int) -> dict[str, JsonValue]:
     options: dict[str, JsonValue] = {"num_predict": max_tokens}
-    for name, ollama_name in OPTION_NAMES.items():
-        if (value := getattr(sampling, name)) is not None:
-            options[ollama_name] = value
+    options |= {name: value for name in SAMPLING_OPTIONS if (value := getattr(sampling, name)) is not None}
     if sampling.repetition_penalty is not None:
+        options["repeat_penalty"] = sampling.repetition_penalty
         options["repeat_last_n"] = -1  # all of prompt and answer, not the last 64 tokens
     if sampling.stop:
         options["stop"] = list(sampling.stop)

@@ -12,9 +12,9 @@ from llama4sdk.progress import Progress
 from llama4sdk.remote.dialect import Call, Reader
 from llama4sdk.remote.sse import LineDecoder
 from llama4sdk.requests import Request
-from llama4sdk_ollama.http_calls import OllamaApi, api_engine
 from llama4sdk_ollama.model_names import library_tag
 from llama4sdk_ollama.reader import decode_line
+from llama4sdk_ollama.server import OllamaApi, api_engine
 
 RESUME_HINT: Final = "Pull again: what was fetched is kept by the server."
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from pydantic import ValidationError
 
 from llama4sdk.backend import Unavailable
 from llama4sdk.endpoint import Endpoint
+from llama4sdk.errors import AuthenticationError
 from llama4sdk_openai.options import Options
 from llama4sdk_openai.profiles import Profile
 
 #: The region of Vertex AI that serves Llama 4.
 DEFAULT_VERTEX_LOCATION: Final = "us-east5"
+
+GOOGLE_SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 
 #: Azure's hosts that have their models at the root.
 AZURE_SERVERLESS_HOSTS: Final = ("models.ai.azure.com", "inference.ai.azure.com")
@@ -59,6 +63,53 @@ def resolve_endpoint(profile: Profile, endpoint: Endpoint, options: Options) -> 
     query = f"?api-version={quote(options.api_version)}" if needs_version else ""
     secrets = tuple(filter(None, (key, *custom_headers.values())))
     return ResolvedEndpoint(base_url, query, headers | custom_headers, secrets)
+
+
+class GoogleTokens:
+    """Access tokens of the application's default credentials, refreshed before they expire."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._credentials: Any = None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the next token has to be fetched."""
+        return self._credentials is None or not self._credentials.valid
+
+    def token(self) -> str:
+        """Return a valid token. Raises AuthenticationError where there are no credentials, or no longer."""
+        with self._lock:
+            if self.is_stale:
+                self._refresh()
+            return str(self._credentials.token)
+
+    def forget(self) -> None:
+        """Drop the token after it was refused, so that the next is a new one."""
+        with self._lock:
+            self._credentials = None
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the token in use, if there is one."""
+        credentials = self._credentials
+        return (str(credentials.token),) if credentials is not None and credentials.token else ()
+
+    def _refresh(self) -> None:
+        import google.auth
+        from google.auth.exceptions import GoogleAuthError
+        from google.auth.transport.requests import Request
+
+        try:
+            if self._credentials is None:
+                self._credentials, _ = google.auth.default(scopes=[GOOGLE_SCOPE])
+            self._credentials.refresh(Request())
+        except GoogleAuthError as error:
+            self._credentials = None
+            raise AuthenticationError(
+                f"Google's credentials give no token: {error}.",
+                backend="vertex",
+                hint="Run: gcloud auth application-default login; or pass a token as api_key.",
+            ) from error
 
 
 def _missing_key(profile: Profile) -> Unavailable | None:

@@ -17,9 +17,8 @@ from llama4sdk.remote.json_fields import decode_object, encode_json
 from llama4sdk.remote.status_errors import status_error
 from llama4sdk.requests import EmbedRequest, Request
 from llama4sdk.results import Embeddings
-from llama4sdk_openai.credentials import ResolvedEndpoint
+from llama4sdk_openai.credentials import GoogleTokens, ResolvedEndpoint
 from llama4sdk_openai.embedding import embed_bodies, parse_embeddings
-from llama4sdk_openai.google import GoogleTokens
 from llama4sdk_openai.options import Options
 from llama4sdk_openai.profiles import Profile
 from llama4sdk_openai.requests import Target, chat_body, completion_body, message_fields, tool_fields

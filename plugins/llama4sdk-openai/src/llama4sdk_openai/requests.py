@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+import json
+from typing import Final, NamedTuple, assert_never
 
 from pydantic import JsonValue
 
 from llama4sdk.catalog.endpoint_tables import Listing
-from llama4sdk.constraints import JsonSchema
+from llama4sdk.constraints import Constraint, Grammar, JsonSchema, Regex
 from llama4sdk.errors import ContextLengthError, InvalidRequestError, UnsupportedFeatureError
 from llama4sdk.messages import ImagePart
 from llama4sdk.remote.chat_messages import chat_messages, function_tool
 from llama4sdk.requests import Request, SamplingParams, Tool
 from llama4sdk_openai.options import Options
-from llama4sdk_openai.profiles import Profile
-from llama4sdk_openai.structured_output import constraint_fields
+from llama4sdk_openai.profiles import ConstraintField, Profile
 
 Body = dict[str, JsonValue]
 
@@ -45,7 +45,7 @@ def chat_body(request: Request, target: Target) -> Body:
     if request.tools:
         body |= tool_fields(request, profile)
     if request.constraint is not None:
-        body |= constraint_fields(request.constraint, profile, chat=True)
+        body |= _constraint_fields(request.constraint, profile, chat=True)
     return body | profile.chat_fields | _provider_fields(target) | target.options.extra_body
 
 
@@ -61,7 +61,7 @@ def completion_body(request: Request, target: Target) -> Body:
             raise UnsupportedFeatureError(profile.name, "logprobs of raw text", hint="Use chat.")
         body["logprobs"] = max(1, _checked_logprobs(request.sampling.logprobs, profile))
     if request.constraint is not None:
-        body |= constraint_fields(request.constraint, profile, chat=False)
+        body |= _constraint_fields(request.constraint, profile, chat=False)
     return body | profile.completion_fields | _provider_fields(target) | target.options.extra_body
 
 
@@ -83,12 +83,54 @@ def tool_fields(request: Request, profile: Profile) -> Body:
     definitions: list[JsonValue] = [function_tool(tool) for tool in tools]
     if request.forced_calls and not profile.enforces_tool_choice:
         schema = JsonSchema(definition={"anyOf": [_call_schema(tool) for tool in request.forced_calls]})
-        return {"tools": definitions, "tool_choice": "none", **constraint_fields(schema, profile, chat=True)}
+        return {"tools": definitions, "tool_choice": "none", **_constraint_fields(schema, profile, chat=True)}
     if not is_named:
         return {"tools": definitions, "tool_choice": choice}
     if not profile.named_tool_choice:
         return {"tools": definitions, "tool_choice": "required"}
     return {"tools": definitions, "tool_choice": {"type": "function", "function": {"name": choice}}}
+
+
+def _constraint_fields(constraint: Constraint, profile: Profile, *, chat: bool) -> Body:
+    """Return the fields for ``/chat/completions``, or for ``/completions`` without ``chat``.
+
+    Raises UnsupportedFeatureError for a kind of constraint that the server does not take, or takes in chats only.
+    """
+    field = profile.constraints.get(constraint.kind)
+    if field is None:
+        raise UnsupportedFeatureError(profile.name, constraint.kind, hint="Use schema=, a JSON schema or a type.")
+    if not chat and field in ("response_format", "tgi"):
+        raise UnsupportedFeatureError(profile.name, "raw text of a given shape", hint="Use chat.")
+    match constraint:
+        case JsonSchema():
+            return _schema_fields(constraint.definition, field, chat=chat)
+        case Regex():
+            return _regex_fields(constraint.pattern, field)
+        case Grammar():
+            return {"structured_outputs": {"grammar": constraint.lark}}
+        case _:
+            assert_never(constraint)
+
+
+def _schema_fields(schema: dict[str, JsonValue], field: ConstraintField, *, chat: bool) -> Body:
+    if field == "structured_outputs":
+        return {"structured_outputs": {"json": schema}}
+    if field == "json_schema":
+        return {"json_schema": schema}
+    if field == "tgi":
+        return {"response_format": {"type": "json", "value": schema}}
+    if field == "sglang" and not chat:
+        return {"json_schema": json.dumps(schema)}
+    named_schema: Body = {"name": "answer", "schema": schema, "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": named_schema}}
+
+
+def _regex_fields(pattern: str, field: ConstraintField) -> Body:
+    if field == "structured_outputs":
+        return {"structured_outputs": {"regex": pattern}}
+    if field == "tgi":
+        return {"response_format": {"type": "regex", "value": pattern}}
+    return {"regex": pattern}
 
 
 def _provider_fields(target: Target) -> Body:
