@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Final
 
 from llama4sdk._text import gb
@@ -34,15 +35,17 @@ class LayoutBuilder:
         machine: Hardware,
         precision: str,
         *,
+        context: int | None,
         batch: int,
         kv_bytes: float,
     ) -> None:
         self.model, self.engine, self.machine, self.precision = model, engine, machine, precision
-        self.batch, self.scheme = batch, config_of(precision)
+        self.context, self.batch, self.scheme = context, batch, config_of(precision)
         in_fp32 = self.scheme is not None and self.scheme.dtype.bits == FP32_BITS
         self.kv_bytes = FP32_BITS / 8 if in_fp32 else kv_bytes  # a cache is kept in what is calculated in
         self.weights = class_bytes(model, precision)
         self.max_context = model.config.max_context
+        self.usual_context = context or min(USUAL_CONTEXT, self.max_context)
 
     def usable_memory(self, device: Device | None) -> int:
         """Bytes that the engine may take of a device, or of the machine's memory (``None``)."""
@@ -52,9 +55,9 @@ class LayoutBuilder:
         self,
         kind: LayoutKind,
         shares_for: Callable[[int], list[DeviceShare]],
-        context: int | None,
         devices: Sequence[Device],
         *,
+        context: int | None = None,
         tensor: int = 1,
     ) -> Layout:
         """The layout with the longest context that fits, unless one is asked for; with the shortest if none does."""
@@ -62,7 +65,7 @@ class LayoutBuilder:
         def fits(tokens: int) -> bool:
             return all(not share.missing for share in shares_for(tokens))
 
-        tokens = context or largest_fitting(fits, self.max_context)
+        tokens = context or self.context or largest_fitting(fits, self.max_context)
         verdict = self.support(devices)
         return Layout(
             model=self.model.name,
@@ -131,17 +134,16 @@ class LayoutBuilder:
 
     def by_layers(self, devices: Sequence[Device], context: int) -> list[DeviceShare]:
         """Consecutive layers on each device, in proportion to its usable memory."""
-        num_layers, usable = self.model.config.num_layers, [self.usable_memory(device) for device in devices]
-        ends = [round(sum(usable[: number + 1]) / sum(usable) * num_layers) for number in range(len(devices))]
-        shares, start = [], 0
-        for number, (device, end) in enumerate(zip(devices, ends, strict=True)):
-            layers = range(start, end)
+        usable = [0, *accumulate(self.usable_memory(device) for device in devices)]
+        ends = [round(memory / usable[-1] * self.model.config.num_layers) for memory in usable]
+        shares = []
+        for number, device in enumerate(devices):
+            layers = range(ends[number], ends[number + 1])
             weights = self._weights_of(layers, first=number == 0, last=number == len(devices) - 1)
             shares.append(self._share(device, weights, self._kv(context, layers), context))
-            start = end
         return shares
 
-    def offloaded(self, devices: Sequence[Device], context: int | None) -> Layout:
+    def offloaded(self, devices: Sequence[Device]) -> Layout:
         """Experts in the machine's memory, but for those of as many layers as devices have room for.
 
         All else lies on the first device.
@@ -151,7 +153,7 @@ class LayoutBuilder:
         on_host: dict[ModuleClass, int] = {}
         if self.engine.embedding_on_host:
             on_host["embedding"] = resident.pop("embedding")
-        tokens = context or min(USUAL_CONTEXT, self.max_context)
+        tokens = self.usual_context
         expert_layers: list[tuple[Device, int]] = []
         for device in devices:
             first = not expert_layers
@@ -169,7 +171,7 @@ class LayoutBuilder:
                 shares.append(self._share(device, weights, 0 if number else self._kv(tokens), tokens))
             return [*shares, self._share(None, {**on_host, "experts": layer_bytes * host_layers}, 0, 0)]
 
-        layout = self.layout("offload", shares_for, tokens, [device for device, _ in expert_layers])
+        layout = self.layout("offload", shares_for, [device for device, _ in expert_layers], context=tokens)
         return layout.model_copy(update={"experts_on_device": sum(layers for _, layers in expert_layers)})
 
     def on_disk(self, context: int) -> list[DeviceShare]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
-from llama4sdk.capacity.contexts import USUAL_CONTEXT
 from llama4sdk.capacity.engine_profiles import EngineProfile, LayoutKind
 from llama4sdk.capacity.layout import Layout
 from llama4sdk.capacity.layout_builder import LayoutBuilder
@@ -42,32 +41,28 @@ def layouts(
     """
     if kv_bytes not in engine.kv_bytes:
         return
-    builder = LayoutBuilder(model, engine, machine, precision, batch=batch, kv_bytes=kv_bytes)
+    builder = LayoutBuilder(model, engine, machine, precision, context=context, batch=batch, kv_bytes=kv_bytes)
     devices = [device for device in machine.devices if device.kind in engine.kinds]
     for kind in engine.layouts:
-        yield from GENERATORS[kind](builder, devices, context)
+        yield from GENERATORS[kind](builder, devices)
 
 
-LayoutGenerator: TypeAlias = Callable[[LayoutBuilder, Sequence[Device], int | None], Iterator[Layout]]
-
-
-def _single(builder: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
+def _single(builder: LayoutBuilder, devices: Sequence[Device]) -> Iterator[Layout]:
     if devices:
         device = max(devices, key=builder.usable_memory)
-        yield builder.layout("single", partial(builder.on_one_device, device), context, [device])
+        yield builder.layout("single", partial(builder.on_one_device, device), [device])
 
 
-def _tensor(builder: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
+def _tensor(builder: LayoutBuilder, devices: Sequence[Device]) -> Iterator[Layout]:
     """Two, four or eight equal devices, where heads can be divided among them."""
     for count in TENSOR_SIZES:
         for group in _equal_devices(devices, builder):
             if len(group) >= count and _tensor_size(builder.model.config, count) == count:
-                yield builder.layout(
-                    "tensor", partial(builder.split, group[:count]), context, group[:count], tensor=count
-                )
+                members = group[:count]
+                yield builder.layout("tensor", partial(builder.split, members), members, tensor=count)
 
 
-def _pipeline(builder: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
+def _pipeline(builder: LayoutBuilder, devices: Sequence[Device]) -> Iterator[Layout]:
     """Equal devices, where a matrix cannot be split over so many: in stages.
 
     All of them one after the other, which leaves the most room; and as many of them as let stages split their matrices
@@ -84,47 +79,43 @@ def _pipeline(builder: LayoutBuilder, devices: Sequence[Device], context: int | 
         for count, tensor in sizes:
             if tensor < count:
                 stages = group[: min(count, config.num_layers * tensor)]
-                yield builder.layout(
-                    "pipeline", partial(builder.in_stages, stages, tensor), context, stages, tensor=tensor
-                )
+                yield builder.layout("pipeline", partial(builder.in_stages, stages, tensor), stages, tensor=tensor)
 
 
-def _expert(builder: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
+def _expert(builder: LayoutBuilder, devices: Sequence[Device]) -> Iterator[Layout]:
     """Equal devices that experts can be dealt out to evenly."""
     config = builder.model.config
     for count in EXPERT_GROUP_SIZES:
         for group in _equal_devices(devices, builder):
             if config.moe_layers and config.num_experts % count == 0 and len(group) >= count:
                 members, tensor = group[:count], _tensor_size(config, count)
-                yield builder.layout(
-                    "expert", partial(builder.by_experts, members, tensor), context, members, tensor=tensor
-                )
+                yield builder.layout("expert", partial(builder.by_experts, members, tensor), members, tensor=tensor)
 
 
-def _layers(builder: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
+def _layers(builder: LayoutBuilder, devices: Sequence[Device]) -> Iterator[Layout]:
     if len(devices) > 1 and not any(device.slice for device in devices):  # a process has one slice
         largest = _largest(devices, builder, builder.model.config.num_layers)
-        yield builder.layout("layers", partial(builder.by_layers, largest), context, largest)
+        yield builder.layout("layers", partial(builder.by_layers, largest), largest)
 
 
-def _offload(builder: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
+def _offload(builder: LayoutBuilder, devices: Sequence[Device]) -> Iterator[Layout]:
     separate = [device for device in devices if not device.unified]
     if separate and builder.model.config.moe_layers:
         largest = sorted(_largest(separate, builder), key=lambda device: -builder.usable_memory(device))
-        yield builder.offloaded(largest[:1] if largest[0].slice else largest, context)  # a process has one slice
+        yield builder.offloaded(largest[:1] if largest[0].slice else largest)  # a process has one slice
 
 
-def _cpu(builder: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
-    yield builder.layout("cpu", partial(builder.on_one_device, None), context, [])
+def _cpu(builder: LayoutBuilder, devices: Sequence[Device]) -> Iterator[Layout]:
+    yield builder.layout("cpu", partial(builder.on_one_device, None), [])
 
 
-def _disk(builder: LayoutBuilder, devices: Sequence[Device], context: int | None) -> Iterator[Layout]:
+def _disk(builder: LayoutBuilder, devices: Sequence[Device]) -> Iterator[Layout]:
     if builder.model.config.moe_layers:
-        yield builder.layout("disk", builder.on_disk, context or min(USUAL_CONTEXT, builder.max_context), [])
+        yield builder.layout("disk", builder.on_disk, [], context=builder.usual_context)
 
 
-#: For each kind, its layouts over these devices for a context, if any.
-GENERATORS: Final[dict[LayoutKind, LayoutGenerator]] = {
+#: For each kind, its layouts over these devices, if any.
+GENERATORS: Final[dict[LayoutKind, Callable[[LayoutBuilder, Sequence[Device]], Iterator[Layout]]]] = {
     "single": _single,
     "tensor": _tensor,
     "pipeline": _pipeline,

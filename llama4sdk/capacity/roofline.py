@@ -96,14 +96,11 @@ def step_bytes(
 
     Of the routed experts those are read that some token chose; every expert is taken to be as likely.
     """
-    read = 0.0
-    for module, size in weights.items():
-        if module not in modules or module in ("embedding", "vision"):
-            continue  # of an embedding one row is read; vision has no part in decoding
-        share = 1.0
-        if module == "experts" and config.num_experts:
-            share = (1 - (1 - config.experts_per_token / config.num_experts) ** tokens) * experts
-        read += size * share
+    chosen = 1.0
+    if config.num_experts:
+        chosen = (1 - (1 - config.experts_per_token / config.num_experts) ** tokens) * experts
+    counted = modules - {"embedding", "vision"}  # of an embedding one row is read; vision has no part in decoding
+    read = sum(size * (chosen if module == "experts" else 1.0) for module, size in weights.items() if module in counted)
     if config.tied_embeddings and "head" in modules and "head" not in weights:
         read += weights.get("embedding", 0)
     return read
@@ -111,14 +108,11 @@ def step_bytes(
 
 def token_flops(config: TextConfig, modules: frozenset[ModuleClass], context: int, *, experts: float = 1.0) -> float:
     """Operations of one token behind ``context`` others: two for each weight it passes through, and attention."""
+    chosen = config.experts_per_token / config.num_experts * experts if config.num_experts else 1.0
     flops = 0.0
     for linear in linears(config):
-        if linear.module not in modules or linear.module == "embedding":
-            continue
-        share = 1.0
-        if linear.module == "experts" and config.num_experts:
-            share = config.experts_per_token / config.num_experts * experts
-        flops += 2 * linear.parameters * share
+        if linear.module in modules and linear.module != "embedding":
+            flops += 2 * linear.parameters * (chosen if linear.module == "experts" else 1.0)
     if "attention" in modules:
         local = min(context, config.chunk_size or context)
         chunked = len(config.chunked_layers)

@@ -11,7 +11,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Final
+from typing import Final, get_args
 
 from llama4sdk.capacity.engine_profiles import EngineProfile
 from llama4sdk.capacity.layout import Layout, scheme_of
@@ -21,11 +21,9 @@ from llama4sdk.catalog.speeds import CORE_FLOPS, DISK_BANDWIDTH, HOST_MEMORY_BAN
 from llama4sdk.hardware import Cpu, Device, Hardware
 from llama4sdk.quantization import ModuleClass
 
+EVERYTHING: Final[frozenset[ModuleClass]] = frozenset(get_args(ModuleClass))
 EXPERTS: Final[frozenset[ModuleClass]] = frozenset({"experts"})
-ALL_BUT_EXPERTS: Final[frozenset[ModuleClass]] = frozenset(
-    {"attention", "shared_expert", "dense", "router", "norms", "embedding", "head", "vision"}
-)
-EVERYTHING: Final = ALL_BUT_EXPERTS | EXPERTS
+ALL_BUT_EXPERTS: Final = EVERYTHING - EXPERTS
 
 #: How much wider, each way, the interval of a speed is that rests on memory nobody has measured.
 UNMEASURED_FACTOR: Final = 2.0
@@ -84,12 +82,13 @@ def network_parts(layout: Layout, engine: EngineProfile, machine: Hardware) -> l
             NetworkPart(modules=ALL_BUT_EXPERTS, site=site, calibration=calibration),
             NetworkPart(modules=EXPERTS, site=alone, calibration=calibration),
         ]
+    whole = NetworkPart(modules=EVERYTHING, site=site, calibration=calibration)
     if layout.kind != "offload" or host is None:
-        return [NetworkPart(modules=EVERYTHING, site=site, calibration=calibration)]
+        return [whole]
     experts = [share.weights.get("experts", 0) for share in layout.shares]
     on_host = experts[-1] / sum(experts)
     return [
-        NetworkPart(modules=EVERYTHING, site=site, calibration=calibration, experts=1 - on_host),
+        whole.model_copy(update={"experts": 1 - on_host}),
         host.model_copy(update={"modules": EXPERTS, "experts": on_host}),
     ]
 
