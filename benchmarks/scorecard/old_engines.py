@@ -17,8 +17,7 @@ VLLM_0_14: Final = VLLM.model_copy(
         "version": "0.14",
         "kv": "vllm-0.14",
         "utilization": 0.9,
-        "overhead": "measured",
-        "source": "log of 0.14.0rc1 on one RTX PRO 6000; several devices as in 0.12",
+        "source": "measured: log of 0.14.0rc1 on one RTX PRO 6000; several devices as in 0.12",
     }
 )
 
@@ -27,7 +26,7 @@ VLLM_0_12: Final = VLLM_0_14.model_copy(
         "version": "0.12",
         "workspace_together": 5_300_000_000,
         "workspace_per_position": 256,  # sines and cosines of 64 pairs in bf16, on every device
-        "source": "log of 0.12.0 on eight H200: 89.71 GiB are left for the cache",
+        "source": "measured: log of 0.12.0 on eight H200: 89.71 GiB are left for the cache",
     }
 )
 
@@ -35,16 +34,14 @@ VLLM_0_8: Final = VLLM_0_12.model_copy(
     update={
         "version": "0.8.3",
         "workspace_together": 9_800_000_000,
-        "overhead": "fitted",
-        "source": "the longest contexts vLLM's authors published of eight H100; the cache of a log of theirs agrees",
+        "source": "fitted: the longest contexts its authors published of eight H100; a log of theirs agrees",
     }
 )
 
 VLLM_0_22: Final = VLLM_0_14.model_copy(
     update={
         "version": "0.22",
-        "overhead": "guessed",
-        "source": "as 0.14; since when its cache knows chunks is not said",
+        "source": "guessed: as 0.14; since when its cache knows chunks is not said",
     }
 )
 
@@ -56,8 +53,7 @@ KTRANSFORMERS: Final = LLAMA_CPP.model_copy(
         "version": "2025",
         "layouts": ("offload",),
         "margin": 0.02,
-        "overhead": "guessed",
-        "source": "as llama.cpp",
+        "source": "guessed: as llama.cpp",
     }
 )
 
@@ -72,8 +68,7 @@ META: Final = EngineProfile(
     kv="transformers",
     runtime=800_000_000,
     workspace=2_000_000_000,
-    overhead="guessed",
-    source="its README names the devices it was run on",
+    source="guessed: its README names the devices it was run on",
 )
 
 TRANSFORMERS: Final = META.model_copy(
@@ -83,7 +78,7 @@ TRANSFORMERS: Final = META.model_copy(
         "install": "pip install transformers",
         "layouts": ("single", "layers", "cpu"),
         "precisions": ("bf16", "bnb-4bit"),
-        "source": "as Meta's scripts",
+        "source": "guessed: as Meta's scripts",
     }
 )
 

@@ -37,8 +37,7 @@ class Work(Value):
     #: Requests at once, each with that context.
     batch: int = 1
     vision: bool = False
-    #: Whether the processor computes, in the machine's memory.
-    on_host: bool = False
+    memory_kind: torch_memory.MemoryKind = "accelerator"
     #: Devices that share every matrix, this one included.
     devices: int = 1
     #: Bytes of the whole device.
@@ -87,8 +86,7 @@ class EngineProfile(Value):
     margin: float = 0.02
     #: Whether the embedding stays in the machine's memory where experts do.
     embedding_on_host: bool = False
-    #: How the sizes above are known: from a run's log, from a published longest context, or from another version.
-    overhead: Literal["measured", "fitted", "guessed"]
+    #: Whether the sizes are measured, fitted to published longest contexts, or guessed; and from what.
     source: str
 
     @property
@@ -126,16 +124,12 @@ class TorchProfile(EngineProfile):
         """Bytes beside weights, cache and runtime, as in its offers."""
         scheme = work.precision or QuantizationConfig.of("bf16")
         return torch_memory.workspace_bytes(
-            work.config, scheme, work.context, batch=work.batch, memory_kind=_memory_kind(work), vision=work.vision
+            work.config, scheme, work.context, batch=work.batch, memory_kind=work.memory_kind, vision=work.vision
         )
 
     def runtime_for(self, work: Work) -> int:
         """Bytes of torch or of the device's context, as in its offers."""
-        return torch_memory.runtime_bytes(work.config, _memory_kind(work))
-
-
-def _memory_kind(work: Work) -> torch_memory.MemoryKind:
-    return "cpu" if work.on_host else "accelerator"
+        return torch_memory.runtime_bytes(work.config, work.memory_kind)
 
 
 TORCH: Final = TorchProfile(
@@ -149,8 +143,7 @@ TORCH: Final = TorchProfile(
     kv="llama4sdk",
     runtime=torch_memory.RUNTIME_BYTES["accelerator"],
     workspace=0,
-    overhead="measured",
-    source="benchmarks/memory.py on processors; accelerators are computed in the same way",
+    source="measured: benchmarks/memory.py on processors; accelerators are computed in the same way",
 )
 
 ONNX_RUNTIME: Final = EngineProfile(
@@ -165,8 +158,7 @@ ONNX_RUNTIME: Final = EngineProfile(
     kv_bytes=(4, 2),
     runtime=46 * 10**6,
     workspace=100 * 10**6,
-    overhead="measured",
-    source="exports of the demo model and of a scaled-down Scout on a processor",
+    source="measured: exports of the demo model and of a scaled-down Scout on a processor",
 )
 
 VLLM: Final = EngineProfile(
@@ -183,8 +175,7 @@ VLLM: Final = EngineProfile(
     workspace=1_900_000_000,
     workspace_together=8_000_000_000,
     utilization=0.92,
-    overhead="guessed",
-    source="the cache as 0.32.0 keeps it; its other needs as logs of 0.12.0 and 0.14.0rc1 show them",
+    source="guessed: the cache as 0.32.0 keeps it; its other needs as logs of 0.12.0 and 0.14.0rc1 show them",
 )
 
 SGLANG: Final = EngineProfile(
@@ -203,8 +194,7 @@ SGLANG: Final = EngineProfile(
     table_rows=2048,
     static=((1, 0.88), (2, 0.87), (4, 0.85), (8, 0.81)),
     margin=0.0,
-    overhead="fitted",
-    source="the longest contexts its documentation gives for eight H100 and H200 without hybrid cache",
+    source="fitted: the longest contexts its documentation gives for eight H100 and H200 without hybrid cache",
 )
 
 LLAMA_CPP: Final = EngineProfile(
@@ -223,8 +213,7 @@ LLAMA_CPP: Final = EngineProfile(
     workspace_per_token=2 * 512,  # the mask of a block of 512 tokens, in fp16
     margin=0.08,
     embedding_on_host=True,
-    overhead="measured",
-    source="llama-fit-params; cards filled to 92 % have been seen to spill",
+    source="measured: llama-fit-params; cards filled to 92 % have been seen to spill",
 )
 
 #: The engines that a plan is compared with, ours first.

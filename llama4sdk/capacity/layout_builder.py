@@ -195,7 +195,7 @@ class LayoutBuilder:
             context=context,
             batch=self.batch,
             vision=self.model.sees,
-            on_host=device is None,
+            memory_kind="cpu" if device is None else "accelerator",
             devices=sharing,
             memory=device.total_memory if device else 0,
         )
@@ -252,7 +252,7 @@ def total_at(context: int, layout: Layout, share: DeviceShare, model: ModelFacts
         context=layout.context,
         batch=layout.batch,
         vision=model.sees,
-        on_host=share.device == "cpu",
+        memory_kind="cpu" if share.device == "cpu" else "accelerator",
     )
     more = engine.workspace_for(work.model_copy(update={"context": context})) - engine.workspace_for(work)
     return share.total - share.kv + more

@@ -49,7 +49,6 @@ SCORING_BYTES: Final = 24
 #: Activations of the tiles that are encoded at once, in the published network and float32.
 VISION_WORKSPACE_BYTES: Final = 512 * 2**20
 
-
 #: The least number of tokens by which a cache grows.
 CACHE_GRAIN: Final = 64
 
@@ -109,9 +108,8 @@ def workspace_bytes(
     width = scheme.dtype.bits // 8
     block = min(PROMPT_BLOCK, context)
     growing = kv_cache_bytes(config, context, value_bytes=width) // config.num_layers
-    request = (
-        _activation_bytes(config, block, width) + _mask_bytes(config, block, context, width, memory_kind) + growing
-    )
+    masks = _mask_bytes(config, block, context, width, memory_kind)
+    request = _activation_bytes(config, block, width) + masks + growing
     request += _unpacked_bytes(config, scheme) + SAMPLING_BYTES * config.vocab_size + ALLOCATOR_SLACK_BYTES
     logits = LOGIT_BYTES * config.vocab_size * (batch - 1)
     return max(request, VISION_WORKSPACE_BYTES if vision else 0) + logits

@@ -116,10 +116,9 @@ def find_accelerator(name: str) -> Accelerator:
     matches = [accelerator for accelerator in accelerators() if _matches(accelerator.name, words)]
     if not matches:
         names = {accelerator.name.lower(): accelerator.name for accelerator in accelerators()}
-        near = [names[key] for key in get_close_matches(name.lower(), names, n=5, cutoff=0.3)]
-        raise ConfigurationError(
-            f"No accelerator is known as '{name}'.", hint=f"Near it: {', '.join(near)}." if near else HOW_TO_DESCRIBE
-        )
+        near = ", ".join(names[key] for key in get_close_matches(name.lower(), names, n=5, cutoff=0.3))
+        hint = f"Near it: {near}." if near else HOW_TO_DESCRIBE
+        raise ConfigurationError(f"No accelerator is known as '{name}'.", hint=hint)
     return max(matches, key=lambda accelerator: len({*words} & {*_words(accelerator.name)}))  # the first of the best
 
 

@@ -87,10 +87,6 @@ class Listing(Value):
             return None
         return (self.input * prompt + self.output * answer) / 1e6
 
-    def can(self, ability: Ability) -> bool | None:
-        """Whether an ability works there; ``None`` where nobody has said."""
-        return True if ability in self.features else False if ability in self.lacks else None
-
     def ended(self, today: date) -> bool:
         """Whether the model is no longer served there by the token."""
         return self.status != "active" or (self.ends is not None and self.ends <= today)
@@ -106,9 +102,9 @@ class Listing(Value):
     def state(self, today: date) -> str:
         """``active``, ``until 2027-03-30``, ``ended 2026-07-17`` or ``dedicated``."""
         if self.status == "dedicated":
-            return "dedicated"
+            return self.status
         if self.ended(today):
-            return f"ended {self.ends}" if self.ends else "ended"
+            return f"ended {self.ends or ''}".rstrip()
         return f"until {self.ends}" if self.ends else "active"
 
 

@@ -43,15 +43,13 @@ def describe(gpus: str, *, ram: int | None = None) -> Hardware:
     if members and not all(groups):
         raise ConfigurationError(f"'{gpus}' has accelerators and has none.", hint=HOW_TO_DESCRIBE)
     if len({accelerator.kind for accelerator in members}) > 1:
-        raise ConfigurationError(
-            f"One machine has accelerators of one maker, not '{gpus}'.", hint="Describe two, with --compare."
-        )
+        message = f"One machine has accelerators of one maker, not '{gpus}'."
+        raise ConfigurationError(message, hint="Describe two, with --compare.")
     try:
         return _idle_machine(members, ram)
     except ValidationError as error:
-        raise ConfigurationError(
-            f"There is no machine with '{gpus}' and that memory: {in_words(error)}.", hint=HOW_TO_DESCRIBE
-        ) from error
+        message = f"There is no machine with '{gpus}' and that memory: {in_words(error)}."
+        raise ConfigurationError(message, hint=HOW_TO_DESCRIBE) from error
 
 
 def _idle_machine(members: Sequence[Accelerator], ram: int | None) -> Hardware:
@@ -59,17 +57,16 @@ def _idle_machine(members: Sequence[Accelerator], ram: int | None) -> Hardware:
     shared = sum(accelerator.memory for accelerator in members if accelerator.unified)
     total = shared or ram or max(16 * GIB, 2 * device_memory)
     devices = tuple(_device(accelerator, index) for index, accelerator in enumerate(members))
-    nvidia = any(device.kind == "cuda" for device in devices)
-    apple = any(device.kind == "mps" for device in devices)
+    kinds = {device.kind for device in devices}
     return Hardware(
-        system="Darwin arm64" if apple else "Linux x86_64",
+        system="Darwin arm64" if "mps" in kinds else "Linux x86_64",
         cpu=Cpu(name="unknown", cores=16),
         total_memory=total,
         free_memory=_idle_free_memory(total),
         devices=devices,
         links=tuple(_links(members, devices)),
-        driver=DRIVER if nvidia else None,
-        cuda=(13, 0) if nvidia else None,
+        driver=DRIVER if "cuda" in kinds else None,
+        cuda=(13, 0) if "cuda" in kinds else None,
     )
 
 
@@ -88,10 +85,8 @@ def _parse_groups(gpus: str) -> Iterator[list[Accelerator]]:
             continue
         match = re.fullmatch(r"\s*(?:(\d+)(?:[xX*]\s*|\s+[xX*]\s+))?(.*?\S)\s*", part)
         if not match or not 1 <= int(match[1] or 1) <= MAX_ACCELERATORS or re.search(r"[-_]{2}|^[-_]|[-_]$", match[2]):
-            raise ConfigurationError(
-                f"'{part.strip()}' describes no accelerators.",
-                hint=f"{HOW_TO_DESCRIBE} At most {MAX_ACCELERATORS} of a kind.",
-            )
+            hint = f"{HOW_TO_DESCRIBE} At most {MAX_ACCELERATORS} of a kind."
+            raise ConfigurationError(f"'{part.strip()}' describes no accelerators.", hint=hint)
         yield [_find_sized(match[2])] * int(match[1] or 1)
 
 

@@ -169,10 +169,8 @@ MODELS: Final = (SCOUT, MAVERICK, BEHEMOTH, REASONING, DEMO)
 
 def find(name: str) -> ModelSpec | None:
     """The model of this name, alias, title or repository, in any case; ``None`` when there is none."""
-    lower_name = name.lower()
     for spec in MODELS:
-        names = (spec.name, *spec.aliases, spec.title.lower(), (spec.repository or spec.name).lower())
-        if lower_name in names:
+        if name.lower() in (spec.name, *spec.aliases, spec.title.lower(), (spec.repository or spec.name).lower()):
             return spec
     return None
 
@@ -199,10 +197,8 @@ def ensure_known(model: str, others: Sequence[str]) -> None:
 
     Raises UnknownModelError with the nearest name, or WeightsNotFoundError for a path where nothing is.
     """
-    if model in others or find(model) is not None:
-        return
     path = Path(model).expanduser()
-    if path.exists():
+    if model in others or find(model) is not None or path.exists():
         return
     if path.suffix == ".gguf" or model.startswith((".", "~")) or path.is_absolute():
         raise WeightsNotFoundError(f"There is no file or directory '{model}'.", hint="Check the path.")

@@ -155,14 +155,12 @@ def _call_route_function(function: Callable[[RequestProfile], str], request: Req
     try:
         name: object = function(request)
     except Exception as error:
-        raise ConfigurationError(
-            f"The route function raised {error_text(error)}.", hint=f"It was given {request!r}."
-        ) from error
-    if not isinstance(name, str) or not name:
-        raise ConfigurationError(
-            f"The route function gave {name!r}.", hint="It gives a model's name: 'scout', 'maverick' or another."
-        )
-    return name
+        message = f"The route function raised {error_text(error)}."
+        raise ConfigurationError(message, hint=f"It was given {request!r}.") from error
+    if isinstance(name, str) and name:
+        return name
+    hint = "It gives a model's name: 'scout', 'maverick' or another."
+    raise ConfigurationError(f"The route function gave {name!r}.", hint=hint)
 
 
 def _cost_with_one(
@@ -176,7 +174,6 @@ def _cost_with_one(
 def _cost(request: RequestProfile, model: str, prices: Mapping[str, Listing]) -> float:
     cost = prices[model].cost(request.prompt_tokens, request.max_tokens) if model in prices else None
     if cost is None:
-        raise ConfigurationError(
-            f"There is no price of '{model}'.", hint="Pass one: llama4sdk.catalog.endpoint_tables.Listing."
-        )
+        hint = "Pass one: llama4sdk.catalog.endpoint_tables.Listing."
+        raise ConfigurationError(f"There is no price of '{model}'.", hint=hint)
     return cost

@@ -70,9 +70,9 @@ def test_names_become_the_endpoints_own() -> None:
 def test_what_works_where() -> None:
     """Known to work, known not to, or unknown."""
     bedrock = listing("bedrock", "scout")
-    assert bedrock.can("tools") is True
-    assert bedrock.can("stream_tools") is False
-    assert bedrock.can("json_schema") is None
+    assert "tools" in bedrock.features
+    assert "stream_tools" in bedrock.lacks
+    assert "json_schema" not in bedrock.features | bedrock.lacks
 
 
 def test_a_listing_ages_and_an_endpoint_ends() -> None:
