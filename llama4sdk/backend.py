@@ -43,17 +43,14 @@ __all__ = [
 CONTRACT_VERSION: Final = 1
 
 
-class BackendInfo(Value):
-    """A backend's description, by which it is found. Constructing one must import nothing heavy."""
+class PluginClass(Value):
+    """The description of a class that a plugin brings. Constructing one must import nothing heavy."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     summary: str
-    #: Where the ``Backend`` subclass is: ``package.module:Class``.
+    #: Where the class is: ``package.module:Class``. It is imported on first use.
     cls: str = Field(pattern=r"^[\w.]+:\w+$")
-    capabilities: Capabilities = Capabilities()
-    #: The only models it serves, when it brings its own; empty for a backend that takes any.
-    models: tuple[str, ...] = ()
-    #: Modules that must be installed for an offer.
+    #: Modules that must be installed to use it.
     requires: tuple[str, ...] = ()
     #: The command that installs what ``requires`` names.
     install: str | None = None
@@ -62,6 +59,14 @@ class BackendInfo(Value):
     def missing_modules(self) -> tuple[str, ...]:
         """The modules of ``requires`` that are not installed. Imports none of them."""
         return missing(self.requires)
+
+
+class BackendInfo(PluginClass):
+    """The description of a ``Backend`` subclass, by which it is found."""
+
+    capabilities: Capabilities = Capabilities()
+    #: The only models it serves, when it brings its own; empty for a backend that takes any.
+    models: tuple[str, ...] = ()
 
     def knows(self, model: str | None) -> bool:
         """Whether it makes sense to ask for this model; ``None`` leaves the model to the backend."""

@@ -11,11 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
-from pydantic import Field
-
-from llama4sdk._installed import missing
 from llama4sdk._values import Value
-from llama4sdk.backend import CONTRACT_VERSION
+from llama4sdk.backend import PluginClass
 from llama4sdk.progress import Progress
 
 __all__ = ["ExportOptions", "ExportReport", "Exporter", "ExporterInfo", "Notice"]
@@ -24,22 +21,8 @@ __all__ = ["ExportOptions", "ExportReport", "Exporter", "ExporterInfo", "Notice"
 Notice: TypeAlias = Callable[[str], None]
 
 
-class ExporterInfo(Value):
-    """The description of an exporter. Building one must import nothing heavy."""
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
-    summary: str
-    #: Dotted path of the ``Exporter`` subclass: ``package.module:Class``.
-    cls: str = Field(pattern=r"^[\w.]+:\w+$")
-    #: Modules that must be installed to export.
-    requires: tuple[str, ...] = ()
-    #: The command that installs what ``requires`` names.
-    install: str | None = None
-    contract: int = CONTRACT_VERSION
-
-    def missing_modules(self) -> tuple[str, ...]:
-        """The modules in ``requires`` that are not installed. Imports none of them."""
-        return missing(self.requires)
+class ExporterInfo(PluginClass):
+    """The description of an ``Exporter`` subclass."""
 
 
 class ExportOptions(Value):

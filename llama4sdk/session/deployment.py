@@ -32,12 +32,17 @@ logger = logging.getLogger("llama4sdk")
 
 
 class Environment:
-    """The installed backends and this machine, each discovered on first use and shared by a client's deployments.
+    """A client's policy, the installed backends and this machine, which its deployments share.
 
-    ``probed`` says whether the hardware is that of this machine rather than a description of another.
+    Backends and machine are discovered on first use. ``download`` allows to fetch missing weights. ``probed`` says
+    whether the hardware is that of this machine rather than a description of another.
     """
 
-    def __init__(self, registry: Registry | None, hardware: Hardware | None) -> None:
+    def __init__(
+        self, policy: Policy, registry: Registry | None = None, hardware: Hardware | None = None, *, download: bool
+    ) -> None:
+        self.policy = policy
+        self.download = download
         self._registry = registry
         self._hardware = hardware
         self._lock = threading.RLock()
@@ -82,15 +87,11 @@ class LoadedModel(NamedTuple):
 class Deployment:
     """A plan for what a client needs, and the engine that is loaded by it."""
 
-    def __init__(
-        self, need: Need, backend: str | None, policy: Policy, environment: Environment, *, download: bool
-    ) -> None:
-        """``backend`` is ``None`` where the planner chooses; ``download`` allows to fetch missing weights."""
+    def __init__(self, need: Need, backend: str | None, environment: Environment) -> None:
+        """``backend`` is ``None`` where the planner chooses."""
         self._need = need
         self._backend = backend
-        self._policy = policy
         self._environment = environment
-        self._download = download
         self._lock = threading.Lock()
         self._plan: Plan | None = None
         self._model: LoadedModel | None = None
@@ -150,13 +151,13 @@ class Deployment:
         from llama4sdk.planning import planner
         from llama4sdk.planning.offers import collect
 
-        registry = self._environment.registry
+        registry, policy = self._environment.registry, self._environment.policy
         names = self._candidates(registry)
-        needs = planner.needs(self._need, self._policy, backend=self._backend)
-        remote = self._policy.allow_remote or self._backend is not None
+        needs = planner.needs(self._need, policy, backend=self._backend)
+        remote = policy.allow_remote or self._backend is not None
         answers = collect(registry, names, needs, hardware, deadline=settings.offer_deadline(), remote=remote)
         try:
-            return planner.choose(answers, hardware, self._policy, backend=self._backend)
+            return planner.choose(answers, hardware, policy, backend=self._backend)
         except NoBackendError as error:
             if broken := "; ".join(f"{failure.distribution}: {failure.reason}" for failure in registry.failures):
                 error.hint = f"{error.hint or ''} A plugin that might help is broken: {broken}.".lstrip()
@@ -184,7 +185,7 @@ class Deployment:
         """Download what is missing and load; once more by a new plan where memory was taken since the first."""
         from llama4sdk import weights
 
-        if self._download and weights.needs_pull(plan):
+        if self._environment.download and weights.needs_pull(plan):
             logger.warning("Downloading the weights of '%s'.", plan.model)
             weights.pull(plan.model, progress=progress)
             plan = self._plan = self._make_plan(self._environment.hardware)
@@ -218,17 +219,13 @@ class Deployment:
 class DeploymentPool:
     """Creates deployments on first use; each plans and loads when a request needs it. Thread-safe."""
 
-    def __init__(
-        self, need: Need, backend: str | None, policy: Policy, environment: Environment, *, download: bool
-    ) -> None:
+    def __init__(self, need: Need, backend: str | None, environment: Environment) -> None:
         """Raises ConfigurationError for an address or key that no backend is named for."""
         if backend is None:
             _refuse_endpoint(need, "no backend is named that speaks to it")
         self._need = need
         self._backend = backend
-        self._policy = policy
         self._environment = environment
-        self._download = download
         self._lock = threading.Lock()
         self._deployments: dict[str | None, tuple[Deployment, ...]] = {}
         self._closed = False
@@ -268,13 +265,10 @@ class DeploymentPool:
         if self._backend is not None and not registry.info(self._backend).capabilities.remote:
             _refuse_endpoint(need, f"'{self._backend}' runs on this machine")
         needs = [(need, self._backend)]
-        for fallback in self._policy.places:
+        for fallback in self._environment.policy.places:
             remote = registry.info(fallback.backend).capabilities.remote
             needs.append((self._fallback_need(fallback, need, remote=remote), fallback.backend))
-        return tuple(
-            Deployment(need, backend, self._policy, self._environment, download=self._download)
-            for need, backend in needs
-        )
+        return tuple(Deployment(need, backend, self._environment) for need, backend in needs)
 
     def _fallback_need(self, fallback: Place, need: Need, *, remote: bool) -> Need:
         """The client's need with the fallback's own address and key; timeouts and retries are the client's."""

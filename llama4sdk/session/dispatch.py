@@ -9,23 +9,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from llama4sdk import errors
 from llama4sdk._text import error_text
-from llama4sdk.errors import (
-    APIConnectionError,
-    APIError,
-    APITimeoutError,
-    AuthenticationError,
-    BackendError,
-    ClientClosedError,
-    DownloadError,
-    Llama4Error,
-    ModelRetiredError,
-    NoBackendError,
-    OverloadedError,
-    PermissionDeniedError,
-    RateLimitError,
-    StreamInterruptedError,
-)
+from llama4sdk.errors import Llama4Error
 from llama4sdk.events import Attempt, Event, Finish
 from llama4sdk.session.deployment import backend_errors
 from llama4sdk.session.validation import check_request
@@ -47,22 +33,22 @@ T = TypeVar("T")
 logger = logging.getLogger("llama4sdk")
 
 DEPLOYMENT_ERRORS: Final = (
-    APIConnectionError,
-    APITimeoutError,
-    OverloadedError,
-    RateLimitError,
-    ModelRetiredError,
-    NoBackendError,
-    BackendError,
-    DownloadError,
-    StreamInterruptedError,
+    errors.APIConnectionError,
+    errors.APITimeoutError,
+    errors.OverloadedError,
+    errors.RateLimitError,
+    errors.ModelRetiredError,
+    errors.NoBackendError,
+    errors.BackendError,
+    errors.DownloadError,
+    errors.StreamInterruptedError,
 )
-CREDENTIAL_ERRORS: Final = (AuthenticationError, PermissionDeniedError)
+CREDENTIAL_ERRORS: Final = (errors.AuthenticationError, errors.PermissionDeniedError)
 
 
 def may_succeed_elsewhere(error: Llama4Error) -> bool:
     """Whether the deployment is at fault rather than the request. A wrong key is neither: it must be corrected."""
-    if isinstance(error, APIError) and not isinstance(error, CREDENTIAL_ERRORS):
+    if isinstance(error, errors.APIError) and not isinstance(error, CREDENTIAL_ERRORS):
         return isinstance(error, DEPLOYMENT_ERRORS) or error.retryable or (error.status or 0) >= 500
     return isinstance(error, DEPLOYMENT_ERRORS)
 
@@ -121,7 +107,7 @@ class Failover:
 
     def _may_continue(self, error: Llama4Error) -> bool:
         """Whether to ask the next one; a fallback to which the request could not even be sent is passed over."""
-        passed_over = self._index > 0 and not self._sent and not isinstance(error, ClientClosedError)
+        passed_over = self._index > 0 and not self._sent and not isinstance(error, errors.ClientClosedError)
         return passed_over or may_succeed_elsewhere(error)
 
     def _attempt(self, error: Llama4Error | None = None) -> Attempt:
@@ -284,6 +270,6 @@ class Dispatch:
     def _require_answer(self) -> None:
         """Raise StreamInterruptedError for a stream without any event; one without ``Finish`` is for its reader."""
         if not self._failover.answered:
-            raise StreamInterruptedError(
+            raise errors.StreamInterruptedError(
                 f"The stream from '{self.origin.backend}' ended without its finish marker.", hint="Ask again."
             )

@@ -53,7 +53,7 @@ class Session:
         self.model = need.model
         self.budget = Budget(policy.max_cost)
         self._policy = policy
-        self._pool = DeploymentPool(need, backend, policy, Environment(registry, hardware), download=download)
+        self._pool = DeploymentPool(need, backend, Environment(policy, registry, hardware, download=download))
         self._router: ModelRouter | None = None
         if policy.route is not None:
             from llama4sdk.session.model_router import ModelRouter

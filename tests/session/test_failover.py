@@ -24,8 +24,8 @@ OVERLOADED = OverloadedError("full")
 
 def failover_among(*backends: str) -> Failover:
     """A request that these backends may answer."""
-    need, environment = Need(model="scout"), Environment(None, None)
-    return Failover([Deployment(need, backend, Policy(), environment, download=False) for backend in backends])
+    need, environment = Need(model="scout"), Environment(Policy(), download=False)
+    return Failover([Deployment(need, backend, environment) for backend in backends])
 
 
 def at_the_second() -> Failover:

@@ -10,8 +10,7 @@ import pytest
 
 from llama4sdk.backend import Capabilities, Engine
 from llama4sdk.requests import EmbedRequest
-from llama4sdk.testing.conformance.asserts import assert_that
-from llama4sdk.testing.conformance.ground import Ground, require_feature
+from llama4sdk.testing.conformance.ground import Ground, assert_that, require_feature
 
 #: Largest Euclidean distance between vectors of length 1 that count as the same.
 TOLERANCE: Final = 1e-3

@@ -8,8 +8,7 @@ import pytest
 
 from llama4sdk.errors import BackendError
 from llama4sdk.plan import Plan
-from llama4sdk.testing.conformance.asserts import assert_sentence, assert_that
-from llama4sdk.testing.conformance.ground import Ground
+from llama4sdk.testing.conformance.ground import Ground, assert_sentence, assert_that
 
 
 class Errors(Ground):

@@ -1,4 +1,4 @@
-"""Settings of the conformance kit that a subclass may change, and the fixtures made from them."""
+"""Settings of the conformance kit that a subclass may change, the fixtures made from them, and assertions."""
 
 from __future__ import annotations
 
@@ -172,3 +172,20 @@ def require_option(can: Capabilities, option: str) -> None:
     """Skip the test, saying why, unless the sampling option is declared."""
     if option not in can.sampling:
         pytest.skip(f"the backend does not declare the sampling option '{option}'")
+
+
+def assert_that(ok: bool, problem: str, *, fix: str) -> None:  # noqa: FBT001 - reads as the sentence it is
+    """Fail with the problem and its fix unless ``ok``."""
+    __tracebackhide__ = True
+    if not ok:
+        raise AssertionError(f"{problem}\nFix: {fix}")
+
+
+def assert_sentence(text: str, owner: str) -> None:
+    """Fail unless ``text`` says something a person can use: three words at least."""
+    __tracebackhide__ = True
+    assert_that(
+        len(text.split()) >= 3,
+        f"{owner} is {text!r}, which explains nothing.",
+        fix="write one sentence with the values that led to it, such as 'it needs 61 GB, 24 GB are free'.",
+    )

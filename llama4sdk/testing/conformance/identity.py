@@ -8,8 +8,7 @@ from typing import Final
 from llama4sdk.backend import CONTRACT_VERSION, BackendInfo
 from llama4sdk.registry import Registered
 from llama4sdk.testing.child import imports_of
-from llama4sdk.testing.conformance.asserts import assert_sentence, assert_that
-from llama4sdk.testing.conformance.ground import Ground
+from llama4sdk.testing.conformance.ground import Ground, assert_sentence, assert_that
 
 #: Modules that take long to import, whoever uses them.
 HEAVY: Final = frozenset(

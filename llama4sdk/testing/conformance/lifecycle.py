@@ -9,8 +9,7 @@ from typing import Final
 from llama4sdk.backend import Capabilities, Engine
 from llama4sdk.errors import Llama4Error, StreamClosedError
 from llama4sdk.plan import Plan
-from llama4sdk.testing.conformance.asserts import assert_that
-from llama4sdk.testing.conformance.ground import EngineMaker, Ground
+from llama4sdk.testing.conformance.ground import EngineMaker, Ground, assert_that
 from llama4sdk.testing.conformance.outcome import Outcome, answer, attempt, close_stream
 
 ABANDONED: Final = 8

@@ -14,8 +14,7 @@ from llama4sdk.hardware import Hardware
 from llama4sdk.quantization import Quantization, QuantizationConfig
 from llama4sdk.registry import Registered
 from llama4sdk.testing.child import Question, offer_report
-from llama4sdk.testing.conformance.asserts import assert_sentence, assert_that
-from llama4sdk.testing.conformance.ground import Ground
+from llama4sdk.testing.conformance.ground import Ground, assert_sentence, assert_that
 from llama4sdk.testing.machines import LAPTOP, MACHINES
 
 NOBODYS_MODEL: Final = "no-such-org/no-such-model-7f3a"

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Final
 
+import pytest
+
 from llama4sdk.backend import Engine
 from llama4sdk.events import Event, Finish, TextDelta
 from llama4sdk.requests import Request
 from llama4sdk.results import Completion, fold
-from llama4sdk.testing.conformance.asserts import assert_that
+from llama4sdk.testing.conformance.ground import assert_that
 
 #: Events after which a stream counts as endless.
 MAX_EVENTS: Final = 10_000
@@ -63,6 +65,13 @@ async def attempt_async(events: AsyncIterator[Event]) -> Outcome:
     except Exception as error:  # noqa: BLE001
         return Outcome(tuple(seen), error)
     return Outcome(tuple(seen))
+
+
+def require_finish(outcome: Outcome) -> Finish:
+    """The ``Finish`` of an answer. Skips the test where there is none."""
+    if outcome.finish is None:
+        pytest.skip("there is no Finish to look at; see test_a_stream_ends_with_finish")
+    return outcome.finish
 
 
 def answer(engine: Engine, request: Request) -> Outcome:

@@ -15,8 +15,7 @@ from llama4sdk.events import Event
 from llama4sdk.requests import Request, SamplingOptions
 from llama4sdk.session.async_bridge import bridge
 from llama4sdk.streams import AsyncStream, Stream
-from llama4sdk.testing.conformance.asserts import assert_that
-from llama4sdk.testing.conformance.ground import Ground
+from llama4sdk.testing.conformance.ground import Ground, assert_that
 from llama4sdk.testing.conformance.outcome import Outcome, answer, attempt, attempt_async
 
 PATIENCE_SECONDS: Final = 60.0

@@ -12,8 +12,7 @@ from llama4sdk.backend import Capabilities, Engine
 from llama4sdk.errors import ContextLengthError
 from llama4sdk.requests import ScoreRequest
 from llama4sdk.results import Scores
-from llama4sdk.testing.conformance.asserts import assert_that
-from llama4sdk.testing.conformance.ground import Ground, require_feature
+from llama4sdk.testing.conformance.ground import Ground, assert_that, require_feature
 
 #: Largest difference between log-probabilities that count as the same: half precision rounds with the batch.
 TOLERANCE: Final = 1e-2

@@ -9,9 +9,8 @@ import pytest
 from llama4sdk.backend import Capabilities, Engine
 from llama4sdk.events import Finish, TextDelta, ToolCallDelta
 from llama4sdk.requests import Request
-from llama4sdk.testing.conformance.asserts import assert_that
-from llama4sdk.testing.conformance.ground import Ground, chat, require_feature, require_option
-from llama4sdk.testing.conformance.outcome import Outcome, answer
+from llama4sdk.testing.conformance.ground import Ground, assert_that, chat, require_feature, require_option
+from llama4sdk.testing.conformance.outcome import Outcome, answer, require_finish
 
 COUNT_FIX = "count the tokens the model really read and wrote, template and begin-of-text included."
 
@@ -109,10 +108,7 @@ class Streams(Ground):
     def _finished(self, engine: Engine, request: Request) -> Finish:
         if not self.reports_usage:
             pytest.skip("the test class says that this backend reports no usage")
-        finish = answer(engine, request).finish
-        if finish is None:
-            pytest.skip("there is no Finish to look at; see test_a_stream_ends_with_finish")
-        return finish
+        return require_finish(answer(engine, request))
 
     def _assert_same(self, one: Outcome, other: Outcome, given: str, fix: str) -> None:
         __tracebackhide__ = True

@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final, Literal
 
-import pytest
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from llama4sdk.backend import Capabilities, Engine
 from llama4sdk.constraints import Constraint, Grammar, JsonSchema, Regex
 from llama4sdk.requests import Request, Tool
-from llama4sdk.testing.conformance.asserts import assert_that
-from llama4sdk.testing.conformance.ground import Ground, require_feature
-from llama4sdk.testing.conformance.outcome import Outcome, answer
+from llama4sdk.testing.conformance.ground import Ground, assert_that, require_feature
+from llama4sdk.testing.conformance.outcome import Outcome, answer, require_finish
 
 #: Tokens in which each of the answers fits, blanks included.
 MAX_ANSWER_TOKENS: Final = 64
@@ -85,6 +83,5 @@ class StructuredOutput(Ground):
     def _constrained(self, engine: Engine, can: Capabilities, prompt: str, constraint: Constraint) -> Outcome:
         plain: Request = self.request(can, prompt, max_tokens=MAX_ANSWER_TOKENS)
         outcome = answer(engine, plain.model_copy(update={"constraint": constraint}))
-        if outcome.finish is None:
-            pytest.skip("there is no Finish to look at; see test_a_stream_ends_with_finish")
+        require_finish(outcome)
         return outcome
