@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from itertools import count
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
-from llama4sdk_onnx.export.weights.weight_file import StoredTensor, WeightFile
+from llama4sdk_onnx.export.weights.weight_file import WeightFile
+
+#: The first version of the file format that has the operator sets we write, and 4-bit numbers.
+IR_VERSION: Final = 10
 
 #: The domain of ONNX Runtime's own operators.
 MICROSOFT: Final = "com.microsoft"
@@ -33,14 +36,6 @@ MICROSOFT_OPERATORS: Final = frozenset(
 
 Attribute: TypeAlias = int | float | str | Sequence[int] | ir.Graph
 
-NO_ATTRIBUTES: Final[Mapping[str, Attribute]] = {}
-
-
-class _Location(NamedTuple):
-    path: str
-    offset: int
-    stored: StoredTensor
-
 
 class GraphBuilder:
     """Adds nodes in the order of its calls; initializers come from the files ``weights``."""
@@ -51,7 +46,7 @@ class GraphBuilder:
         self.opset = opset
         self._tape = Tape()
         self._locations = {
-            stored.name: _Location(file.path, offset, stored) for file in weights for stored, offset in file.offsets()
+            stored.name: (file.path, offset, stored) for file in weights for stored, offset in file.offsets()
         }
         self._initializers: dict[object, ir.Value] = {}
         self._shared: dict[object, ir.Value] = {}
@@ -62,18 +57,14 @@ class GraphBuilder:
         """The nodes added so far."""
         return self._tape.nodes
 
-    @property
-    def initializers(self) -> list[ir.Value]:
-        """The initializers that some node takes."""
-        return list(self._initializers.values())
-
     def __contains__(self, name: str) -> bool:
         """Whether there are weights of this name."""
         return name in self._locations
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of these weights as they are stored."""
-        return self._locations[name].stored.shape
+        *_, stored = self._locations[name]
+        return stored.shape
 
     def weight(self, name: str, shape: Sequence[int] | None = None, dtype: ir.DataType | None = None) -> ir.Value:
         """Weights, which stay in their file; ``shape`` and ``dtype`` reinterpret their bytes."""
@@ -88,8 +79,7 @@ class GraphBuilder:
                 shape=ir.Shape(stored.shape if shape is None else shape),
                 name=name if shape is None else f"{name}.{'x'.join(map(str, shape))}",
             )
-            self._initializers[key] = ir.Value(name=tensor.name, type=ir.TensorType(tensor.dtype), const_value=tensor)
-            self._initializers[key].shape = tensor.shape
+            self._initializers[key] = _initializer(tensor)
         return self._initializers[key]
 
     def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike = np.int64) -> ir.Value:
@@ -97,11 +87,7 @@ class GraphBuilder:
         array = np.array(values, dtype)
         key = (array.tobytes(), array.dtype.str, array.shape)
         if key not in self._initializers:
-            name = f"constant.{len(self._initializers)}"
-            tensor = ir.Tensor(array, name=name)
-            value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), const_value=tensor)
-            value.shape = tensor.shape
-            self._initializers[key] = value
+            self._initializers[key] = _initializer(ir.Tensor(array, name=f"constant.{len(self._initializers)}"))
         return self._initializers[key]
 
     def bits(self, name: str) -> int | None:
@@ -119,20 +105,27 @@ class GraphBuilder:
         """The nodes as a graph within another, which has the initializers."""
         return ir.Graph(inputs, outputs, nodes=self.nodes, name="inner")
 
+    def model(self, name: str, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value]) -> ir.Model:
+        """The nodes as a graph of its own, with the initializers that some node takes."""
+        versions = {"": self.opset, MICROSOFT: 1}
+        domains = {"", *(node.domain for node in self.nodes)}
+        graph = ir.Graph(
+            inputs,
+            outputs,
+            nodes=self.nodes,
+            initializers=list(self._initializers.values()),
+            opset_imports={domain: version for domain, version in versions.items() if domain in domains},
+            name=name,
+        )
+        return ir.Model(graph, ir_version=IR_VERSION, producer_name="llama4sdk")
+
     def op(self, kind: str, *inputs: ir.Value | None, **attributes: Attribute) -> ir.Value:
         """A node with one output."""
-        return self.ops(kind, inputs, 1, attributes)[0]
+        return self.ops(kind, *inputs, outputs=1, **attributes)[0]
 
-    def ops(
-        self,
-        kind: str,
-        inputs: Sequence[ir.Value | None],
-        outputs: int,
-        attributes: Mapping[str, Attribute] = NO_ATTRIBUTES,
-        unused: Sequence[int] = (),
-    ) -> Sequence[ir.Value]:
-        """A node with several outputs, of which some may be ``unused``."""
-        values = [ir.Value(name="" if number in unused else self._name()) for number in range(outputs)]
+    def ops(self, kind: str, *inputs: ir.Value | None, outputs: int, **attributes: Attribute) -> Sequence[ir.Value]:
+        """A node with several outputs; one that is not wanted can be named ``""``."""
+        values = [ir.Value(name=self._name()) for _ in range(outputs)]
         domain = MICROSOFT if kind in MICROSOFT_OPERATORS else ""
         self._tape.op_multi_out(kind, inputs, attributes, outputs=values, domain=domain)
         return values
@@ -154,7 +147,7 @@ class GraphBuilder:
 
     def split(self, x: ir.Value, sizes: Sequence[int], axis: int = -1) -> Sequence[ir.Value]:
         """Split along an axis, by default the last."""
-        return self.ops("Split", [x, self.constant(sizes)], len(sizes), {"axis": axis})
+        return self.ops("Split", x, self.constant(sizes), outputs=len(sizes), axis=axis)
 
     def reshape(self, x: ir.Value, shape: Sequence[int]) -> ir.Value:
         """Reshape; 0 keeps the size of an axis, -1 takes what is left."""
@@ -167,4 +160,16 @@ class GraphBuilder:
 
 def graph_value(name: str, dtype: npt.DTypeLike, *shape: int | str) -> ir.Value:
     """A named value with a type and a shape: an input or output of a graph."""
-    return ir.Value(name=name, type=ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype))), shape=ir.Shape(shape))
+    return name_output(ir.Value(), name, dtype, *shape)
+
+
+def name_output(value: ir.Value, name: str, dtype: npt.DTypeLike, *shape: int | str) -> ir.Value:
+    """Give a value the name, the type and the shape of a graph's output."""
+    value.name, value.shape = name, ir.Shape(shape)
+    value.type = ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype)))
+    return value
+
+
+def _initializer(tensor: ir.TensorProtocol) -> ir.Value:
+    kind, shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape)
+    return ir.Value(name=tensor.name, type=kind, shape=shape, const_value=tensor)

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk_onnx import interface
-from llama4sdk_onnx.export.graphs.builder import Attribute, GraphBuilder, graph_value
+from llama4sdk_onnx.export.graphs.builder import Attribute, GraphBuilder, graph_value, name_output
 from llama4sdk_onnx.export.graphs.fast_operators import linear, norm
 
 
@@ -17,18 +17,22 @@ class FastAttention:
     def __init__(self, b: GraphBuilder, config: TextConfig, positions: ir.Value) -> None:
         self._b = b
         self._config = config
-        self._last = {"global": graph_value(interface.GLOBAL_LAST, np.int32, "batch")}
-        self._total = {"global": graph_value(interface.GLOBAL_TOTAL, np.int32, 1)}
+        names = {"global": (interface.GLOBAL_LAST, interface.GLOBAL_TOTAL)}
         if config.chunked_layers:
-            self._last["local"] = graph_value(interface.LOCAL_LAST, np.int32, "batch")
-            self._total["local"] = graph_value(interface.LOCAL_TOTAL, np.int32, 1)
-        self.inputs = [value for reach in self._last for value in (self._last[reach], self._total[reach])]
+            names["local"] = (interface.LOCAL_LAST, interface.LOCAL_TOTAL)
+        self._counts = {
+            reach: (graph_value(last, np.int32, "batch"), graph_value(total, np.int32, 1))
+            for reach, (last, total) in names.items()
+        }
+        self.inputs = [value for counts in self._counts.values() for value in counts]
         self.outputs: list[ir.Value] = []
         self._positions = {"global": positions}
         if config.chunked_layers and config.chunk_size is not None:
             self._positions["local"] = b.op("Mod", positions, b.constant(config.chunk_size))
-        tuned = config.temperature_tuning and config.nope_layers
-        self._temperature = self._with_score_scale(query_temperature(b, config, positions)) if tuned else None
+        self._temperature: ir.Value | None = None
+        if config.temperature_tuning and config.nope_layers:  # with the scale of scores
+            temperature = query_temperature(b, config, positions)
+            self._temperature = b.op("Mul", temperature, b.constant(config.head_dim**-0.5, b.dtype))
 
     def __call__(self, h: ir.Value, layer: int) -> ir.Value:
         """[batch, tokens, hidden] -> the same shape."""
@@ -48,10 +52,6 @@ class FastAttention:
         out = self._attend(heads, layer, scaled=scaled)
         return linear(b, out, f"layers.{layer}.attention.output", queries)
 
-    def _with_score_scale(self, factor: ir.Value) -> ir.Value:
-        """A factor of queries times the scale of scores, so that the products with keys are the scores."""
-        return self._b.op("Mul", factor, self._b.constant(self._config.head_dim**-0.5, self._b.dtype))
-
     def _head_norms(self, x: ir.Value) -> ir.Value:
         """Norm each head: before its rotation, which keeps the norm, as well as after.
 
@@ -69,29 +69,23 @@ class FastAttention:
         slots = (c.num_kv_heads, f"{reach}_slots", c.head_dim)
         past = [graph_value(name, b.dtype, "batch", *slots) for name in interface.past(layer)]
         self.inputs += past
-        rotated = layer not in c.nope_layers
+        attributes: dict[str, Attribute] = {"num_heads": c.num_heads, "kv_num_heads": c.num_kv_heads}
         rotary: list[ir.Value | None] = [None, None, None]
-        if rotated:
+        if layer not in c.nope_layers:
             rotary = [*(b.weight(f"rotary.{reach}.{part}") for part in ("cos", "sin")), self._positions[reach]]
-        sink = self._sink()
-        sinks = [] if sink is None else [None, sink]  # behind an absent bias of scores
-        inputs = [*heads, *past, self._last[reach], self._total[reach], *rotary, *sinks]
-        out, *present = b.ops("GroupQueryAttention", inputs, 3, self._attributes(rotated=rotated, scaled=scaled))
-        for value, name, like in zip(present, interface.present(layer), past, strict=True):
-            value.name, value.type, value.shape = name, like.type, like.shape
+            attributes |= {"do_rotary": 1, "rotary_interleaved": 1}
+        if scaled:
+            attributes["scale"] = 1.0
+        inputs = [*heads, *past, *self._counts[reach], *rotary]
+        if b.dtype == np.float32:
+            # A sink that gets no attention, behind an absent bias of scores: with one, processors choose a kernel that
+            # is twice as fast.
+            inputs += [None, b.constant(np.full(c.num_heads, -np.inf), b.dtype)]
+        out, *present = b.ops("GroupQueryAttention", *inputs, outputs=3, **attributes)
+        for value, name in zip(present, interface.present(layer), strict=True):
+            name_output(value, name, b.dtype, "batch", *slots)
         self.outputs += present
         return out
-
-    def _sink(self) -> ir.Value | None:
-        """An attention sink that gets no attention: with one, processors choose a kernel that is twice as fast."""
-        if self._b.dtype != np.float32:
-            return None
-        return self._b.constant(np.full(self._config.num_heads, -np.inf), self._b.dtype)
-
-    def _attributes(self, *, rotated: bool, scaled: bool) -> dict[str, Attribute]:
-        heads: dict[str, Attribute] = {"num_heads": self._config.num_heads, "kv_num_heads": self._config.num_kv_heads}
-        rotary: dict[str, Attribute] = {"do_rotary": 1, "rotary_interleaved": 1} if rotated else {}
-        return heads | rotary | ({"scale": 1.0} if scaled else {})
 
 
 def query_temperature(b: GraphBuilder, config: TextConfig, positions: ir.Value) -> ir.Value:

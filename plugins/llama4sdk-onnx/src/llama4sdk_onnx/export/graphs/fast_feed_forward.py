@@ -42,14 +42,13 @@ def _chosen_experts(b: GraphBuilder, config: TextConfig, logits: ir.Value) -> li
     if k == 1:
         scores = b.op("ReduceMax", logits, b.constant([-1]), keepdims=1)
         return [(scores, b.reshape(logits, [-1, experts]))]
-    best, indices = b.ops("TopK", [logits, b.constant([k])], 2)
+    best, indices = b.ops("TopK", logits, b.constant([k]), outputs=2)
     best_scores, best_indices = b.split(best, [1] * k), b.split(b.reshape(indices, [-1, k]), [1] * k)
     off_on = b.constant([0, 1], b.dtype)
-    choices = []
-    for scores, index in zip(best_scores, best_indices, strict=True):
-        flat = b.reshape(index, [-1])
-        choices.append((scores, b.op("OneHot", flat, b.constant(experts), off_on, axis=-1)))
-    return choices
+    return [
+        (scores, b.op("OneHot", b.reshape(index, [-1]), b.constant(experts), off_on, axis=-1))
+        for scores, index in zip(best_scores, best_indices, strict=True)
+    ]
 
 
 def _expert(b: GraphBuilder, x: ir.Value, choice: ir.Value, name: str) -> ir.Value:

@@ -12,7 +12,6 @@ from llama4sdk_onnx.export.graphs.builder import Attribute, GraphBuilder
 #: ONNX Runtime's ``accuracy_level`` of products with codes: activations are rounded to int8, block by block.
 ACCURACY_LEVEL: Final = 4
 
-
 #: The step of a block of zeros; fp16 has a number for it, too.
 MIN_STEP: Final = 1e-7
 
@@ -24,19 +23,13 @@ def linear(b: GraphBuilder, x: ir.Value, name: str, inputs: int) -> ir.Value:
         return b.op("FusedMatMul", x, b.weight(f"{name}.weight"), transB=1)
     rows, _, width = b.shape(f"{name}.int{bits}")
     block = width * 8 // bits
-    attributes: dict[str, Attribute] = {"K": inputs, "N": rows, "bits": bits, "block_size": block}
     minima = f"{name}.minima" in b
     # GPUs do not round activations.
     precise = (bits == 8 or minima) and b.dtype == np.float32 and inputs % block == 0
     rows_in = _int8_and_rest(b, x, inputs, block) if precise else x
-    y = b.op(
-        "MatMulNBits",
-        rows_in,
-        b.weight(f"{name}.int{bits}"),
-        b.weight(f"{name}.scales"),
-        **attributes,
-        accuracy_level=ACCURACY_LEVEL,
-    )
+    codes, scales = b.weight(f"{name}.int{bits}"), b.weight(f"{name}.scales")
+    attributes: dict[str, Attribute] = {"K": inputs, "N": rows, "bits": bits, "block_size": block}
+    y = b.op("MatMulNBits", rows_in, codes, scales, **attributes, accuracy_level=ACCURACY_LEVEL)
     if precise:
         y = b.op("ReduceSum", y, b.constant([0]), keepdims=0)
     if not minima:
@@ -72,8 +65,9 @@ def embedding_rows(b: GraphBuilder, ids: ir.Value, name: str, inputs: int) -> ir
     rows, blocks, width = b.shape(f"{name}.int{bits}")
     block = width * 8 // (bits or 8)
     data, scales = b.weight(f"{name}.int{bits}", (rows, blocks * width)), b.weight(f"{name}.scales")
-    attributes: dict[str, Attribute] = {"bits": bits or 8, "block_size": block, "gather_axis": 0, "quantize_axis": 1}
-    values = b.op("GatherBlockQuantized", data, ids, scales, **attributes)
+    values = b.op(
+        "GatherBlockQuantized", data, ids, scales, bits=bits or 8, block_size=block, gather_axis=0, quantize_axis=1
+    )
     if f"{name}.minima" in b:
         minima = b.op("Unsqueeze", b.op("Gather", b.weight(f"{name}.minima"), ids, axis=1), b.constant([-1]))
         moved = b.op("Transpose", minima, perm=[1, 2, 0, 3])  # [batch, tokens, blocks, 1]
@@ -92,9 +86,10 @@ def skip_norm(
     b: GraphBuilder, x: ir.Value, residual: ir.Value, weight: ir.Value, eps: float
 ) -> tuple[ir.Value, ir.Value]:
     """The norm of the sum of both, and the sum."""
-    normed, *_, total = b.ops(
-        "SkipSimplifiedLayerNormalization", [x, residual, weight], 4, {"epsilon": eps}, unused=(1, 2)
+    normed, mean, deviation, total = b.ops(
+        "SkipSimplifiedLayerNormalization", x, residual, weight, outputs=4, epsilon=eps
     )
+    mean.name = deviation.name = ""
     return normed, total
 
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from llama4sdk.llama4.config import TextConfig
 from llama4sdk_onnx import interface
-from llama4sdk_onnx.export.graphs.builder import GraphBuilder, graph_value
+from llama4sdk_onnx.export.graphs.builder import GraphBuilder, graph_value, name_output
 from llama4sdk_onnx.export.graphs.fast_attention import query_temperature
 from llama4sdk_onnx.export.graphs.standard_operators import linear, norm, swiglu
 
@@ -72,8 +72,7 @@ class PortableAttention:
         for name, present_name, new in zip(interface.past(layer), interface.present(layer), (k, v), strict=True):
             past = graph_value(name, b.dtype, 1, c.num_kv_heads, f"{reach}_past", c.head_dim)
             present = b.op("Concat", past, b.op("Unsqueeze", new, b.constant([0])), axis=2)
-            present.name, present.type = present_name, past.type
-            present.shape = ir.Shape([1, c.num_kv_heads, f"{reach}_present", c.head_dim])
+            name_output(present, present_name, b.dtype, 1, c.num_kv_heads, f"{reach}_present", c.head_dim)
             self.inputs.append(past)
             self.outputs.append(present)
             caches.append(b.op("Transpose", present, perm=[1, 0, 2, 3]))  # [kv_heads, 1, slots, dim]
@@ -117,11 +116,11 @@ def portable_feed_forward(b: GraphBuilder, config: TextConfig, x: ir.Value, laye
     """[tokens, hidden] -> the same shape."""
     name = f"layers.{layer}.feed_forward."
     if layer not in config.moe_layers:
-        return swiglu(b, x, f"{name}", config.hidden_size, config.dense_size)
+        return swiglu(b, x, name, config.hidden_size, config.dense_size)
     k, hidden = config.experts_per_token, config.hidden_size
     shared = swiglu(b, x, f"{name}shared.", hidden, config.expert_size)
     logits = linear(b, x, f"{name}router", hidden)  # [tokens, experts]
-    best, experts = b.ops("TopK", [logits, b.constant([k])], 2)
+    best, experts = b.ops("TopK", logits, b.constant([k]), outputs=2)
     # The score scales what goes into the expert, not what comes out of it.
     scores = b.op("Unsqueeze", b.op("Sigmoid", best), b.constant([-1]))
     inputs = b.op("Mul", b.op("Unsqueeze", x, b.constant([1])), scores)  # [tokens, k, hidden]

@@ -13,7 +13,7 @@ from llama4sdk.llama4.config import TextConfig
 from llama4sdk.quantization import QuantizationConfig
 from llama4sdk_onnx import interface
 from llama4sdk_onnx.export.graphs import standard_operators
-from llama4sdk_onnx.export.graphs.builder import MICROSOFT, GraphBuilder, graph_value
+from llama4sdk_onnx.export.graphs.builder import GraphBuilder, graph_value, name_output
 from llama4sdk_onnx.export.graphs.fast_attention import FastAttention
 from llama4sdk_onnx.export.graphs.fast_feed_forward import fast_feed_forward
 from llama4sdk_onnx.export.graphs.fast_operators import embedding_rows, linear, norm, skip_norm
@@ -26,9 +26,6 @@ from llama4sdk_onnx.manifest import Kind
 OPSETS: Final = range(18, 24)
 
 DEFAULT_OPSET: Final = 21
-
-#: The first version of the file format that has these operator sets and 4-bit numbers.
-IR_VERSION: Final = 10
 
 
 def check_opset(opset: int) -> None:
@@ -53,9 +50,8 @@ def text_graph(
     """The network over ``weights``, which are the ``text_weight_files`` of the same kind and quantization.
 
     ``patch_token`` is the token that image features replace, in a network that ``sees``. Weights stay in their files,
-    named from the export directory. Raises ConfigurationError for an unsupported opset.
+    named from the export directory.
     """
-    check_opset(opset)
     dtype = DTYPES[quantization.dtype]
     b = GraphBuilder(weights, dtype, opset)
     ids, positions = (graph_value(name, np.int64, "batch", "tokens") for name in (interface.IDS, interface.POSITIONS))
@@ -70,19 +66,9 @@ def text_graph(
     hidden, cache_inputs, present = network(b, config, x, positions)
     states = b.op("Gather", b.reshape(hidden, [-1, config.hidden_size]), logits_at, axis=0)
     logits = _logits(b, config, states, kind)
-    hidden.name, hidden.shape = interface.HIDDEN, ir.Shape(["batch", "tokens", config.hidden_size])
-    hidden.type = ir.TensorType(ir.DataType.from_numpy(dtype))
-    logits.name, logits.shape = interface.LOGITS, ir.Shape(["rows", config.vocab_size])
-    logits.type = ir.TensorType(ir.DataType.FLOAT)
-    graph = ir.Graph(
-        [*inputs, *cache_inputs],
-        [logits, hidden, *present],
-        nodes=b.nodes,
-        initializers=b.initializers,
-        opset_imports={"": opset, **({MICROSOFT: 1} if kind == "fast" else {})},
-        name="llama4_text",
-    )
-    return ir.Model(graph, ir_version=IR_VERSION, producer_name="llama4sdk")
+    name_output(hidden, interface.HIDDEN, dtype, "batch", "tokens", config.hidden_size)
+    name_output(logits, interface.LOGITS, np.float32, "rows", config.vocab_size)
+    return b.model("llama4_text", [*inputs, *cache_inputs], [logits, hidden, *present])
 
 
 def _embedded(b: GraphBuilder, config: TextConfig, ids: ir.Value, kind: Kind) -> ir.Value:

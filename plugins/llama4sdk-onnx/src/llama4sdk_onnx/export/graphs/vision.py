@@ -16,8 +16,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from llama4sdk.llama4.vision_config import VisionConfig
-from llama4sdk_onnx.export.graphs.builder import MICROSOFT, GraphBuilder, graph_value
-from llama4sdk_onnx.export.graphs.text import IR_VERSION
+from llama4sdk_onnx.export.graphs.builder import GraphBuilder, graph_value, name_output
 from llama4sdk_onnx.export.weights.vision_weights import (
     ADAPTER,
     FIRST_NORM,
@@ -50,17 +49,8 @@ def vision_graph(
     b = GraphBuilder(weights, dtype, opset)
     pixels = graph_value(PIXELS, np.uint8, "tiles", config.channels, config.tile_size, config.tile_size)
     features = _Tower(b, config, kind).features(pixels)
-    features.name, features.shape = FEATURES, ir.Shape(["features", hidden])
-    features.type = ir.TensorType(ir.DataType.from_numpy(dtype))
-    graph = ir.Graph(
-        [pixels],
-        [features],
-        nodes=b.nodes,
-        initializers=b.initializers,
-        opset_imports={"": opset, **({MICROSOFT: 1} if kind == "fast" else {})},
-        name="llama4_vision",
-    )
-    return ir.Model(graph, ir_version=IR_VERSION, producer_name="llama4sdk")
+    name_output(features, FEATURES, dtype, "features", hidden)
+    return b.model("llama4_vision", [pixels], [features])
 
 
 class _Tower:
@@ -133,7 +123,7 @@ class _Tower:
         across = b.op("Sub", b.op("Mul", real, self._cos), b.op("Mul", imaginary, self._sin))
         along = b.op("Add", b.op("Mul", real, self._sin), b.op("Mul", imaginary, self._cos))
         rotated = b.op("Concat", across, along, axis=-1)
-        return b.ops("Split", [rotated, b.constant([heads, heads])], 2, {"axis": 2})
+        return b.split(rotated, [heads, heads], axis=2)
 
     def _shuffled(self, x: ir.Value) -> ir.Value:
         """Join squares of neighbouring patches, without the class token: [tiles * tokens, hidden * 4].
