@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from copy import copy
 from itertools import count
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -170,6 +170,5 @@ def name_output(value: ir.Value, name: str, dtype: npt.DTypeLike, *shape: int | 
     return value
 
 
-def _initializer(tensor: ir.TensorProtocol) -> ir.Value:
-    kind, shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape)
-    return ir.Value(name=tensor.name, type=kind, shape=shape, const_value=tensor)
+def _initializer(tensor: ir.ExternalTensor | ir.Tensor[Any]) -> ir.Value:
+    return ir.Value(name=tensor.name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)

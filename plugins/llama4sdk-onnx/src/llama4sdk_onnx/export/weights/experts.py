@@ -46,40 +46,27 @@ class Experts:
         quantized = not first.form.scheme.full_precision
         block = self._common_block(first, second) if quantized and self.kind == "fast" else 1
         inner = -(-c.expert_size // block) * block
-        sides = (first, 2 * inner, c.hidden_size, self._gate_up), (second, c.hidden_size, inner, self._down)
-        groups = []
-        for part, (matrix_plan, rows, inputs, source) in zip(("gate_up", "down"), sides, strict=True):
-            layout = MatrixLayout(
-                name=f"{name}{part}",
-                kind=self.kind,
-                form=matrix_plan.form,
-                dtype=self.dtype,
-                rows=rows,
-                inputs=inputs,
-                block=block if block > 1 else block_size(matrix_plan.form, inputs) or 1,
-                experts=c.num_experts,
-            )
-            groups.append(source(layout, keep_codes=matrix_plan.keep_codes))
-        return groups
+        return [
+            self._group(f"{name}gate_up", ("gate", "up"), first, (2 * inner, c.hidden_size), block),
+            self._group(f"{name}down", ("down",), second, (c.hidden_size, inner), block),
+        ]
 
-    def _matrix_plans(self) -> tuple[MatrixPlan, MatrixPlan]:
+    def _matrix_plans(self) -> list[MatrixPlan]:
         """The plans of both matrices: none in codes, or both, without minima and in groups that a block divides."""
-        c = self.config
-        names = self._names(("gate", "up")), self._names(("down",))
-        first, second = (self.plan.matrix_plan("experts", each) for each in names)
+        plans = [self.plan.matrix_plan("experts", self._names(parts)) for parts in (("gate", "up"), ("down",))]
         default = MatrixPlan(self.plan.config.format("experts"), keep_codes=False)
         if default.form.scheme.full_precision:
-            return first, second
-        sides = (first, c.hidden_size), (second, c.expert_size)
-        plans = [
-            matrix_plan
-            if not matrix_plan.form.scheme.full_precision
-            and not matrix_plan.form.minimum
-            and block_size(matrix_plan.form, inputs)
-            else default
-            for matrix_plan, inputs in sides
+            return plans
+        forms = ((plan.form, inputs) for plan, inputs in zip(plans, self._inputs, strict=True))
+        fits = [
+            not form.scheme.full_precision and not form.minimum and block_size(form, inputs) for form, inputs in forms
         ]
-        return plans[0], plans[1]
+        return [plan if fit else default for plan, fit in zip(plans, fits, strict=True)]
+
+    @property
+    def _inputs(self) -> tuple[int, int]:
+        """The inputs of both matrices."""
+        return self.config.hidden_size, self.config.expert_size
 
     def _names(self, parts: Sequence[str]) -> list[str]:
         if self.fused:
@@ -87,46 +74,43 @@ class Experts:
         return expert_names(self.prefix, self.config.num_experts, parts)
 
     def _common_block(self, first: MatrixPlan, second: MatrixPlan) -> int:
-        c = self.config
-        sizes = (block_size(first.form, c.hidden_size), block_size(second.form, c.expert_size))
+        hidden, inner = self._inputs
+        sizes = (block_size(first.form, hidden), block_size(second.form, inner))
         limit = min(size for size in sizes if size is not None)
-        block = next((block for block in BLOCK_SIZES if block <= limit and c.hidden_size % block == 0), None)
+        block = next((block for block in BLOCK_SIZES if block <= limit and hidden % block == 0), None)
         if block is None:
             raise UnsupportedFeatureError(
                 "onnx",
-                f"quantized experts of hidden size {c.hidden_size} in a fast graph: it is no multiple of "
-                f"{BLOCK_SIZES[-1]}",
+                f"quantized experts of hidden size {hidden} in a fast graph: it is no multiple of {BLOCK_SIZES[-1]}",
                 hint="Export it with --portable, or without quantizing its experts.",
             )
         return block
 
-    def _gate_up(self, layout: MatrixLayout, *, keep_codes: bool) -> TensorGroup:
-        experts = range(self.config.num_experts)
+    def _group(
+        self, name: str, parts: tuple[str, ...], plan: MatrixPlan, shape: tuple[int, int], block: int
+    ) -> TensorGroup:
+        """The stacked matrices of all experts, each of some of the three ``parts``."""
+        layout = MatrixLayout(
+            name=name,
+            kind=self.kind,
+            form=plan.form,
+            dtype=self.dtype,
+            rows=shape[0],
+            inputs=shape[1],
+            block=block if block > 1 else block_size(plan.form, shape[1]) or 1,
+            experts=self.config.num_experts,
+        )
+        experts = [[self._source(part, expert) for part in parts] for expert in range(self.config.num_experts)]
 
         def values(pool: ThreadPoolExecutor) -> Iterator[Array]:
-            if layout.form.scheme.full_precision:
-                for expert in experts:
-                    gate, up = (self._full(self._source(part, expert), layout) for part in ("gate", "up"))
-                    yield self._joined(gate, up, layout, 0)
+            if plan.form.scheme.full_precision:
+                for sources in experts:
+                    yield self._joined([self._full(source) for source in sources], layout, 0)
             else:
-                yield from code_arrays(
-                    layout, (self._gate_up_codes(expert, layout, pool, keep_codes=keep_codes) for expert in experts)
-                )
+                yield from code_arrays(layout, (self._joined_codes(sources, plan, layout, pool) for sources in experts))
 
-        return TensorGroup(layout.tensors, values, self._bytes("gate", "up"))
-
-    def _down(self, layout: MatrixLayout, *, keep_codes: bool) -> TensorGroup:
-        def values(pool: ThreadPoolExecutor) -> Iterator[Array]:
-            sources = [self._source("down", expert) for expert in range(self.config.num_experts)]
-            if layout.form.scheme.full_precision:
-                for source in sources:
-                    yield self._full(source, layout)
-            else:
-                yield from code_arrays(
-                    layout, (self._codes(source, layout, pool, keep_codes=keep_codes) for source in sources)
-                )
-
-        return TensorGroup(layout.tensors, values, self._bytes("down"))
+        names = {source.name for sources in experts for source in sources}
+        return TensorGroup(layout.tensors, values, self.reader.source_bytes(names))
 
     def _source(self, part: str, expert: int) -> _Source:
         """The location of one of an expert's three matrices in the checkpoint."""
@@ -141,38 +125,33 @@ class Experts:
     def _read(self, source: _Source) -> Array:
         return self.reader.values(source.name, source.expert)[source.rows]
 
-    def _full(self, source: _Source, layout: MatrixLayout) -> Array:
-        return np.concatenate(list(self.reader.full_precision(source.name, self._read(source), layout.dtype)))
+    def _full(self, source: _Source) -> Array:
+        return np.concatenate(list(self.reader.full_precision(source.name, self._read(source), self.dtype)))
 
-    def _codes(self, source: _Source, layout: MatrixLayout, pool: ThreadPoolExecutor, *, keep_codes: bool) -> Codes:
-        if keep_codes:
+    def _codes(self, source: _Source, plan: MatrixPlan, pool: ThreadPoolExecutor) -> Codes:
+        if plan.keep_codes:
             return self.reader.stored_codes(source.name)
-        parts = list(self.reader.quantized(source.name, self._read(source), layout.form, pool))
+        parts = list(self.reader.quantized(source.name, self._read(source), plan.form, pool))
         return Codes(codes=np.concatenate([p.codes for p in parts]), scale=np.concatenate([p.scale for p in parts]))
 
-    def _gate_up_codes(self, expert: int, layout: MatrixLayout, pool: ThreadPoolExecutor, *, keep_codes: bool) -> Codes:
-        """The codes of one expert's gate and up rows."""
-        gate, up = (
-            self._codes(self._source(part, expert), layout, pool, keep_codes=keep_codes) for part in ("gate", "up")
-        )
+    def _joined_codes(
+        self, sources: Sequence[_Source], plan: MatrixPlan, layout: MatrixLayout, pool: ThreadPoolExecutor
+    ) -> Codes:
+        parts = [self._codes(source, plan, pool) for source in sources]
         zero = 0x88 if layout.bits == 4 else 0
         return Codes(
-            codes=self._joined(gate.codes, up.codes, layout, zero), scale=self._joined(gate.scale, up.scale, layout, 0)
+            codes=self._joined([part.codes for part in parts], layout, zero),
+            scale=self._joined([part.scale for part in parts], layout, 0),
         )
 
-    def _joined(
-        self, gate: npt.NDArray[Number], up: npt.NDArray[Number], layout: MatrixLayout, zero: int
-    ) -> npt.NDArray[Number]:
-        """The rows of both, [inner, ...] each, in the order that the operators take."""
-        if self.kind == "portable":
-            return np.concatenate((gate, up))
-        out = np.full((layout.rows // 2, 2, gate.shape[1]), zero, gate.dtype)
-        out[: len(gate), 0], out[: len(up), 1] = gate, up
+    def _joined(self, parts: Sequence[npt.NDArray[Number]], layout: MatrixLayout, zero: int) -> npt.NDArray[Number]:
+        """The rows of one part, or of gate and up, in the order that the operators take; each part is [inner, ...]."""
+        if self.kind == "portable" or len(parts) == 1:
+            return np.concatenate(parts)
+        out = np.full((layout.rows // 2, 2, parts[0].shape[1]), zero, parts[0].dtype)
+        for side, part in enumerate(parts):
+            out[: len(part), side] = part
         return out.reshape(layout.rows, -1)
-
-    def _bytes(self, *parts: str) -> int:
-        names = {self._source(part, expert).name for part in parts for expert in range(self.config.num_experts)}
-        return sum(self.reader.info(name).nbytes for name in names)
 
 
 class _Source(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from llama4sdk.errors import CheckpointError
 from llama4sdk.quantization import MatrixFormat
-from llama4sdk.weights.checkpoint import Checkpoint, TensorInfo
+from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk_onnx.export.weights.quantize import Codes, float32, quantize
 from llama4sdk_onnx.export.weights.weight_file import Array
 
@@ -24,9 +24,9 @@ class MatrixReader:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
 
-    def info(self, name: str) -> TensorInfo:
-        """A tensor's shape and size."""
-        return self._checkpoint.tensors[name]
+    def source_bytes(self, names: Iterable[str]) -> int:
+        """The bytes of these tensors in the checkpoint."""
+        return sum(self._checkpoint.tensors[name].nbytes for name in names)
 
     def values(self, name: str, expert: int | None = None) -> Array:
         """The values as stored, [out, in]. Fused experts are stored [expert, in, out]."""
@@ -39,7 +39,8 @@ class MatrixReader:
             with np.errstate(over="ignore"):
                 block = float32(rows).astype(dtype, copy=False)
             if not np.isfinite(block).all():
-                raise self._not_finite(name) if not np.isfinite(float32(rows)).all() else self._too_large(name)
+                finite = np.isfinite(float32(rows)).all()
+                raise self._too_large(name) if finite else self._not_finite(name)
             yield block
 
     def quantized(self, name: str, values: Array, form: MatrixFormat, pool: ThreadPoolExecutor) -> Iterator[Codes]:

@@ -10,8 +10,8 @@ import numpy as np
 
 from llama4sdk_onnx.export.weights.matrix_layout import MatrixLayout
 from llama4sdk_onnx.export.weights.matrix_reader import MatrixReader
-from llama4sdk_onnx.export.weights.quantize import Codes
-from llama4sdk_onnx.export.weights.weight_file import Array, StoredTensor
+from llama4sdk_onnx.export.weights.quantize import Codes, workers
+from llama4sdk_onnx.export.weights.weight_file import Array, StoredTensor, WeightFile
 
 
 class TensorGroup(NamedTuple):
@@ -22,11 +22,20 @@ class TensorGroup(NamedTuple):
     source_bytes: int
 
 
-def vector_group(reader: MatrixReader, name: str, source: str, dtype: np.dtype[np.generic]) -> TensorGroup:
-    """The weights of a norm."""
-    info = reader.info(source)
-    values = lambda _: reader.full_precision(source, reader.values(source), dtype)  # noqa: E731
-    return TensorGroup((StoredTensor(f"{name}.weight", dtype, info.shape),), values, info.nbytes)
+def weight_file(name: str, groups: Sequence[TensorGroup]) -> WeightFile:
+    """The file of this name, with the tensors of these groups."""
+
+    def values() -> Iterator[Array]:
+        with workers() as pool:
+            for group in groups:
+                yield from group.values(pool)
+
+    return WeightFile(
+        path=f"weights/{name}.bin",
+        tensors=tuple(tensor for group in groups for tensor in group.tensors),
+        values=values,
+        source_bytes=sum(group.source_bytes for group in groups),
+    )
 
 
 def matrix_group(
@@ -48,7 +57,7 @@ def matrix_group(
         else:
             yield from code_arrays(layout, rows(pool))
 
-    return TensorGroup(layout.tensors, values, sum(reader.info(source).nbytes for source in sources))
+    return TensorGroup(layout.tensors, values, reader.source_bytes(sources))
 
 
 def code_arrays(layout: MatrixLayout, rows: Iterator[Codes]) -> Iterator[Array]:

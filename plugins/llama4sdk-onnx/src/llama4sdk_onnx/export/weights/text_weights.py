@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -14,9 +14,8 @@ from llama4sdk_onnx.export.graphs.rotary import rotary_rows, rotary_tensors, rot
 from llama4sdk_onnx.export.weights.experts import Experts
 from llama4sdk_onnx.export.weights.matrix_layout import MatrixLayout, block_size
 from llama4sdk_onnx.export.weights.matrix_reader import MatrixReader
-from llama4sdk_onnx.export.weights.quantize import workers
-from llama4sdk_onnx.export.weights.tensor_group import TensorGroup, matrix_group, vector_group
-from llama4sdk_onnx.export.weights.weight_file import Array, WeightFile
+from llama4sdk_onnx.export.weights.tensor_group import TensorGroup, matrix_group, weight_file
+from llama4sdk_onnx.export.weights.weight_file import StoredTensor, WeightFile
 from llama4sdk_onnx.manifest import Kind
 
 #: The types of full precision that graphs compute in.
@@ -36,25 +35,11 @@ def text_weight_files(checkpoint: Checkpoint, quantization: QuantizationConfig, 
     """
     network = _TextWeights(checkpoint, quantization, kind)
     config = checkpoint.config
-    files = [_weight_file("embedding", network.embedding())]
+    files = [weight_file("embedding", network.embedding())]
     if rotary_rows(config):
-        files.append(_weight_file("rotary", [network.rotary()]))
-    files += [_weight_file(f"layer-{layer:03}", network.layer(layer)) for layer in range(config.num_layers)]
-    return [*files, _weight_file("head", network.head())]
-
-
-def _weight_file(name: str, groups: Sequence[TensorGroup]) -> WeightFile:
-    def values() -> Iterator[Array]:
-        with workers() as pool:
-            for group in groups:
-                yield from group.values(pool)
-
-    return WeightFile(
-        path=f"weights/{name}.bin",
-        tensors=tuple(tensor for group in groups for tensor in group.tensors),
-        values=values,
-        source_bytes=sum(group.source_bytes for group in groups),
-    )
+        files.append(weight_file("rotary", [network.rotary()]))
+    files += [weight_file(f"layer-{layer:03}", network.layer(layer)) for layer in range(config.num_layers)]
+    return [*files, weight_file("head", network.head())]
 
 
 class _TextWeights:
@@ -104,14 +89,7 @@ class _TextWeights:
         ]
 
     def _mixture(self, name: str, prefix: str) -> list[TensorGroup]:
-        return [
-            self._matrix(f"{name}router", "router", [f"{prefix}router.weight"]),
-            *self._dense(f"{name}shared.", f"{prefix}shared_expert.", "shared_expert"),
-            *self._experts(prefix).groups(f"{name}experts."),
-        ]
-
-    def _experts(self, prefix: str) -> Experts:
-        return Experts(
+        experts = Experts(
             reader=self._reader,
             config=self._config,
             plan=self._plan,
@@ -120,9 +98,20 @@ class _TextWeights:
             prefix=prefix,
             fused=f"{prefix}experts.gate_up_proj" in self._checkpoint.tensors,
         )
+        return [
+            self._matrix(f"{name}router", "router", [f"{prefix}router.weight"]),
+            *self._dense(f"{name}shared.", f"{prefix}shared_expert.", "shared_expert"),
+            *experts.groups(f"{name}experts."),
+        ]
 
     def _vector(self, name: str, source: str) -> TensorGroup:
-        return vector_group(self._reader, name, source, self._dtype)
+        """The weights of a norm."""
+        reader, dtype, shape = self._reader, self._dtype, self._checkpoint.tensors[source].shape
+        return TensorGroup(
+            (StoredTensor(f"{name}.weight", dtype, shape),),
+            lambda _: reader.full_precision(source, reader.values(source), dtype),
+            reader.source_bytes([source]),
+        )
 
     def _matrix(self, name: str, module: ModuleClass, sources: list[str]) -> TensorGroup:
         """Matrices of equal width, joined in this order."""

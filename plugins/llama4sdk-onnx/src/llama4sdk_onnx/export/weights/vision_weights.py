@@ -7,8 +7,8 @@ matrix. The class token is added to its position.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from llama4sdk.llama4.vision_config import VisionConfig
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk_onnx.export.weights.matrix_reader import MatrixReader
+from llama4sdk_onnx.export.weights.tensor_group import TensorGroup, weight_file
 from llama4sdk_onnx.export.weights.weight_file import Array, StoredTensor, WeightFile
 
 DType = np.dtype[np.generic]
@@ -43,13 +44,10 @@ def vision_weight_files(checkpoint: Checkpoint, dtype: DType) -> list[WeightFile
     config = checkpoint.vision
     if config is None:
         return []
-    parts = [("weights/vision.bin", list(_outside(config, checkpoint.config.hidden_size)))]
-    parts += [(f"weights/vision-{layer:03}.bin", list(_layer(config, layer))) for layer in range(config.num_layers)]
-    return [_weight_file(checkpoint, dtype, path, tensors) for path, tensors in parts]
-
-
-#: Makes one tensor of an export from some of the checkpoint's.
-Make = Callable[[Sequence[Array]], Array]
+    reader = MatrixReader(checkpoint)
+    parts = {"vision": _outside(config, checkpoint.config.hidden_size)}
+    parts |= {f"vision-{layer:03}": _layer(config, layer) for layer in range(config.num_layers)}
+    return [weight_file(name, [_group(reader, dtype, tensor) for tensor in part]) for name, part in parts.items()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,24 +57,18 @@ class _Tensor:
     name: str
     shape: tuple[int, ...]
     sources: tuple[str, ...]
-    make: Make
+    make: Callable[[Sequence[Array]], Array]
 
 
-def _weight_file(checkpoint: Checkpoint, dtype: DType, path: str, tensors: Sequence[_Tensor]) -> WeightFile:
-    return WeightFile(
-        path=path,
-        tensors=tuple(StoredTensor(tensor.name, dtype, tensor.shape) for tensor in tensors),
-        values=partial(_values, MatrixReader(checkpoint), dtype, tensors),
-        source_bytes=sum(checkpoint.tensors[name].nbytes for tensor in tensors for name in tensor.sources),
-    )
-
-
-def _values(reader: MatrixReader, dtype: DType, tensors: Sequence[_Tensor]) -> Iterator[Array]:
-    for tensor in tensors:
+def _group(reader: MatrixReader, dtype: DType, tensor: _Tensor) -> TensorGroup:
+    def values(_: ThreadPoolExecutor) -> Iterator[Array]:
         sources = [
             np.concatenate(list(reader.full_precision(name, reader.values(name), dtype))) for name in tensor.sources
         ]
         yield np.ascontiguousarray(tensor.make(sources))
+
+    stored = StoredTensor(tensor.name, dtype, tensor.shape)
+    return TensorGroup((stored,), values, reader.source_bytes(tensor.sources))
 
 
 def _outside(c: VisionConfig, text_hidden: int) -> Iterator[_Tensor]:
