@@ -11,7 +11,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 from llama4sdk_onnx import interface
 from llama4sdk_onnx.export.graphs.text import DEFAULT_OPSET, text_graph
-from llama4sdk_onnx.export.weights.text_weights import text_weight_files
+from llama4sdk_onnx.export.weights.text_weights import DTYPES, text_weight_files
 from llama4sdk_onnx.export.weights.weight_file import WeightFile
 from llama4sdk_onnx.manifest import Kind
 
@@ -57,10 +57,9 @@ def export(
     model = text_graph(
         checkpoint.config,
         files,
-        quantization=config,
+        dtype=DTYPES[config.dtype],
         kind=kind,
         opset=opset,
-        sees=patch_token is not None,
         patch_token=patch_token,
     )
     for node in model.graph:

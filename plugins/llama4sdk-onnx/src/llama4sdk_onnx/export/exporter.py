@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar, Final
 
-from llama4sdk.errors import ConfigurationError
+import onnx_ir as ir
+
+from llama4sdk.errors import CheckpointError, ConfigurationError
 from llama4sdk.exporter import Exporter, ExportOptions, ExportReport, Notice
 from llama4sdk.llama4.images.canvas import PATCH
 from llama4sdk.progress import Progress
@@ -15,20 +18,29 @@ from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk.weights.exports import MANIFEST
 from llama4sdk.weights.opening import open_checkpoint
 from llama4sdk_onnx.export.files import WriteProgress, require_space, write_bytes, write_weight_file
-from llama4sdk_onnx.export.genai import GENAI_CONFIG, genai_config
+from llama4sdk_onnx.export.genai import GENAI_CONFIG, GENAI_GRAPH, genai_config, genai_graph
+from llama4sdk_onnx.export.graphs.text import text_graph
+from llama4sdk_onnx.export.graphs.vision import vision_graph
 from llama4sdk_onnx.export.journal import Journal, JournalHeader, open_journal
 from llama4sdk_onnx.export.options import DISTRIBUTION, ResolvedOptions, resolve_options
-from llama4sdk_onnx.export.outline import Outline, outline_export
 from llama4sdk_onnx.export.text_files import text_files
-from llama4sdk_onnx.export.verify import Verification, verify_export
+from llama4sdk_onnx.export.verify import RELEASE_INTERVAL_BYTES, Verification, verify_export
+from llama4sdk_onnx.export.weights.text_weights import DTYPES, text_weight_files
+from llama4sdk_onnx.export.weights.vision_weights import vision_weight_files
 from llama4sdk_onnx.export.weights.weight_file import WeightFile
-from llama4sdk_onnx.manifest import FileRecord, Manifest, is_export, manifest_text, read_manifest, verify_files
+from llama4sdk_onnx.manifest import (
+    GRAPH,
+    VISION_GRAPH,
+    FileRecord,
+    Manifest,
+    is_export,
+    manifest_text,
+    read_manifest,
+    verify_files,
+)
 
 #: The oldest ONNX Runtime that runs the graphs.
 MIN_ONNXRUNTIME: Final = "1.31"
-
-#: Bytes that are written between two releases of the checkpoint's mapped memory.
-RELEASE_INTERVAL_BYTES: Final = 2**27
 
 
 class OnnxExporter(Exporter):
@@ -52,14 +64,16 @@ class OnnxExporter(Exporter):
             return _existing_export(target, source, resolved)
         source.verify()
         tokenizer = source.tokenizer()
-        export = _Export(
-            source, target, resolved, progress or (lambda done, total: None), notice or (lambda text: None)
-        )
         texts = text_files(source, tokenizer)
         if resolved.kind == "fast":
             texts[GENAI_CONFIG] = genai_config(source, tokenizer)
-        outline = outline_export(source, resolved, patch_token=tokenizer.control.get(PATCH))
-        return export.write(outline, texts, verify=options.verify)
+        patch_token = None if source.vision is None else tokenizer.control.get(PATCH)
+        if source.vision is not None and patch_token is None:
+            raise CheckpointError(f"{source.path} sees images, but its tokenizer has no '{PATCH}' to put them at.")
+        export = _Export(
+            source, target, resolved, progress or (lambda done, total: None), notice or (lambda text: None)
+        )
+        return export.write(texts, patch_token, verify=options.verify)
 
 
 class _Export:
@@ -73,17 +87,21 @@ class _Export:
         self._options = options
         self._progress = progress
         self._notice = notice
+        self._dtype = DTYPES[options.quantization.dtype]
+        self._text_weights = text_weight_files(source, options.quantization, kind=options.kind)
+        self._vision_weights = vision_weight_files(source, self._dtype)
 
-    def write(self, outline: Outline, texts: Mapping[str, str], *, verify: bool) -> ExportReport:
-        """Write the weights first and the manifest last."""
+    def write(self, texts: Mapping[str, str], patch_token: int | None, *, verify: bool) -> ExportReport:
+        """Write the weights first and the manifest last. Image features stand in the places of ``patch_token``."""
+        weight_files = [*self._text_weights, *self._vision_weights]
         header = JournalHeader(
             fingerprint=self._options.journal_fingerprint(self._source),
-            pieces=tuple(file.path for file in outline.weight_files),
+            pieces=tuple(file.path for file in weight_files),
         )
         with open_journal(self._target, header, notice=self._notice) as journal:
-            self._write_weights(outline, journal)
+            self._write_weights(weight_files, journal)
             records = dict(journal.records)
-            small = {name: text.encode() for name, text in texts.items()} | outline.graphs()
+            small = {name: text.encode() for name, text in texts.items()} | self._graphs(patch_token)
             for name, data in small.items():
                 records[name] = write_bytes(self._target / name, data)
             verification = Verification(reason="it was not wanted")
@@ -94,11 +112,27 @@ class _Export:
             write_bytes(self._target / MANIFEST, manifest_text(manifest).encode())
         return _report(self._target, manifest, unverified=verification.reason)
 
-    def _write_weights(self, outline: Outline, journal: Journal) -> None:
+    def _graphs(self, patch_token: int | None) -> dict[str, bytes]:
+        """The files of graphs by name: the same bytes for the same graph. Weights stay in the files that it names."""
+        config, vision, kind, opset = self._source.config, self._source.vision, self._options.kind, self._options.opset
+        build_text = partial(text_graph, config, self._text_weights, dtype=self._dtype, kind=kind, opset=opset)
+        models = {GRAPH: build_text(patch_token=patch_token)}
+        if kind == "fast":
+            models[GENAI_GRAPH] = genai_graph(build_text())
+        if vision is not None:
+            models[VISION_GRAPH] = vision_graph(
+                vision, config.hidden_size, self._vision_weights, dtype=self._dtype, opset=opset, kind=kind
+            )
+        return {
+            name: ir.serde.serialize_model(model).SerializeToString(deterministic=True)
+            for name, model in models.items()
+        }
+
+    def _write_weights(self, files: Sequence[WeightFile], journal: Journal) -> None:
         """Write the files of weights that the journal does not have yet."""
-        missing = [file for file in outline.weight_files if file.path not in journal.records]
+        missing = [file for file in files if file.path not in journal.records]
         require_space(self._target, sum(file.size for file in missing))
-        total = sum(file.source_bytes for file in outline.weight_files)
+        total = sum(file.source_bytes for file in files)
         done = total - sum(file.source_bytes for file in missing)
         self._progress(done, total)
         for file in missing:
@@ -153,10 +187,6 @@ def _existing_export(target: Path, source: Checkpoint, options: ResolvedOptions)
         )
     verify_files(target, manifest)
     return _report(target, manifest, unverified="it was not tried when it was written", already=True)
-
-
-def _ignore(*_: object) -> None:
-    """Report to nobody."""
 
 
 def _report(target: Path, manifest: Manifest, *, unverified: str | None, already: bool = False) -> ExportReport:

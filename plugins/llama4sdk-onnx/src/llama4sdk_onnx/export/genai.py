@@ -45,14 +45,13 @@ def genai_graph(text: ir.Model) -> ir.Model:
     one = b.op("Constant", value_ints=[1])
     last = b.op("Sub", b.op("ReduceSum", mask, one, keepdims=0), one)  # [batch]
     total = b.op("Shape", mask, start=1)
+    slot, slots = b.cast(last, np.int32), b.cast(total, np.int32)
     counts = {
-        interface.GLOBAL_LAST: b.cast(last, np.int32),
-        interface.GLOBAL_TOTAL: b.cast(total, np.int32),
+        interface.GLOBAL_LAST: slot,
+        interface.GLOBAL_TOTAL: slots,
+        interface.LOCAL_LAST: slot,
+        interface.LOCAL_TOTAL: slots,
         interface.LOGITS_AT: _last_rows(b, inputs[interface.IDS], last),
-    }
-    counts |= {
-        interface.LOCAL_LAST: counts[interface.GLOBAL_LAST],
-        interface.LOCAL_TOTAL: counts[interface.GLOBAL_TOTAL],
     }
     for name, value in counts.items():
         if name in inputs:
@@ -91,19 +90,16 @@ def _batched(b: GraphBuilder, logits: ir.Value) -> ir.Value:
 def genai_config(checkpoint: Checkpoint, tokenizer: Tokenizer) -> str:
     """The text of ``genai_config.json``, as GenAI 0.18 reads it."""
     c, stops = checkpoint.config, sorted(checkpoint.stop_ids)
-    defaults, context = checkpoint.generation_defaults, _max_context(c)
-    special: dict[str, JsonValue] = {
-        "eos_token_id": [*stops],
-        "pad_token_id": tokenizer.control.get(PADDING, next(iter(stops), 0)),
-    }
-    if tokenizer.prefix:
-        special["bos_token_id"] = tokenizer.prefix[0]
+    defaults = checkpoint.generation_defaults
+    context = min(c.max_context, c.chunk_size) if c.chunked_layers and c.chunk_size else c.max_context
     config: dict[str, JsonValue] = {
         "model": {
             "type": "llama",  # GenAI's name for every network of one decoder with these inputs
             "context_length": context,
             "vocab_size": c.vocab_size,
-            **special,
+            "eos_token_id": [*stops],
+            "pad_token_id": tokenizer.control.get(PADDING, next(iter(stops), 0)),
+            **({"bos_token_id": tokenizer.prefix[0]} if tokenizer.prefix else {}),
             "decoder": _decoder(c),
         },
         "search": {
@@ -137,7 +133,3 @@ def _decoder(c: TextConfig) -> dict[str, JsonValue]:
         },
         "outputs": {"logits": interface.LOGITS, "present_key_names": present[0], "present_value_names": present[1]},
     }
-
-
-def _max_context(c: TextConfig) -> int:
-    return min(c.max_context, c.chunk_size) if c.chunked_layers and c.chunk_size else c.max_context

@@ -6,10 +6,10 @@ The first line identifies the export. The file is locked while a process exports
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -20,6 +20,8 @@ from llama4sdk.weights.disk import try_lock, unlock
 from llama4sdk.weights.exports import JOURNAL, MANIFEST
 from llama4sdk_onnx.export.files import PARTIAL, write_error
 from llama4sdk_onnx.manifest import FileRecord, is_inside
+
+Line = TypeVar("Line", bound=Value)
 
 
 class JournalHeader(Value):
@@ -55,35 +57,29 @@ class Journal:
     def _resume(self, header: JournalHeader, notice: Notice) -> None:
         """Take over the files of the same export; remove those of another."""
         first, *rest = self._file.read().split(b"\n")
-        previous = _parse_header(first)
+        previous = _parse(JournalHeader, first)
         if previous != header:
             if previous is not None:
                 notice("The checkpoint, the options or this software changed since it was begun: it begins anew.")
-                self._remove(previous.pieces)
+                for name in filter(is_inside, previous.pieces):
+                    (self.folder / name).unlink(missing_ok=True)
+                    (self.folder / (name + PARTIAL)).unlink(missing_ok=True)
             self._file.truncate(0)
             self._append(header)
             return
         complete = len(first) + 1
         for line in rest[:-1]:  # a line without a newline was not written whole
-            if (entry := _parse_line(line)) is None:
+            if (entry := _parse(_Line, line)) is None:
                 break
             complete += len(line) + 1
-            self._take(entry)
+            file = self.folder / entry.file
+            if file.is_file() and file.stat().st_size == entry.record.size:
+                self.records[entry.file] = entry.record
         self._file.truncate(complete)
         for name in header.pieces:
             (self.folder / (name + PARTIAL)).unlink(missing_ok=True)
         if self.records:
             notice(f"Resuming: {len(self.records)} of {len(header.pieces)} files of weights are here already.")
-
-    def _take(self, entry: _Line) -> None:
-        file = self.folder / entry.file
-        if file.is_file() and file.stat().st_size == entry.record.size:
-            self.records[entry.file] = entry.record
-
-    def _remove(self, names: Sequence[str]) -> None:
-        for name in filter(is_inside, names):
-            (self.folder / name).unlink(missing_ok=True)
-            (self.folder / (name + PARTIAL)).unlink(missing_ok=True)
 
     def _append(self, line: Value) -> None:
         try:
@@ -114,11 +110,13 @@ def open_journal(folder: Path, header: JournalHeader, *, notice: Notice) -> Iter
             if (folder / MANIFEST).is_file():
                 raise ExportError(f"Another process has just exported to {folder}.", hint="Give another directory.")
             file.seek(0)
-            journal = Journal(folder, file, header, notice=notice)
-            yield journal
+            yield Journal(folder, file, header, notice=notice)
         finally:
-            if (folder / MANIFEST).is_file() or not _count_records(path):
-                removed = _try_unlink(path)
+            if (folder / MANIFEST).is_file() or path.read_bytes().count(b"\n") <= 1:  # no line behind the header
+                try:
+                    path.unlink(missing_ok=True)
+                except PermissionError:  # as on Windows, while it is open
+                    removed = False
     if not removed:
         path.unlink(missing_ok=True)
 
@@ -150,29 +148,8 @@ def _locked(file: IO[bytes], folder: Path) -> Iterator[None]:
         unlock(file)
 
 
-def _try_unlink(path: Path) -> bool:
-    """Remove a file that may be open; ``False`` where the system does not allow that, as Windows."""
+def _parse(kind: type[Line], line: bytes) -> Line | None:
     try:
-        path.unlink(missing_ok=True)
-    except PermissionError:
-        return False
-    return True
-
-
-def _count_records(path: Path) -> int:
-    """The number of lines behind the header."""
-    return max(0, path.read_bytes().count(b"\n") - 1)
-
-
-def _parse_header(line: bytes) -> JournalHeader | None:
-    try:
-        return JournalHeader.model_validate_json(line)
-    except ValidationError:
-        return None
-
-
-def _parse_line(line: bytes) -> _Line | None:
-    try:
-        return _Line.model_validate_json(line)
+        return kind.model_validate_json(line)
     except ValidationError:
         return None

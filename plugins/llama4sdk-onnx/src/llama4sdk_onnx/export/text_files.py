@@ -22,12 +22,18 @@ def text_files(checkpoint: Checkpoint, tokenizer: Tokenizer) -> dict[str, str]:
             f"The tokenizer of {checkpoint.path} has {tokenizer.size} tokens, its network only {c.vocab_size}."
         )
     template, stops = checkpoint.chat_template(), checkpoint.stop_ids
-    config = hf_config(c, checkpoint.vision, control=tokenizer.control, stop_ids=stops)
+    defaults = checkpoint.generation_defaults
+    generation: dict[str, JsonValue] = {
+        "do_sample": defaults.temperature > 0,
+        "temperature": defaults.temperature,
+        "top_p": defaults.top_p,
+        "eos_token_id": [*sorted(stops)],
+    }
     files = {
         "tokenizer.json": tokenizer.to_json(),
         "tokenizer_config.json": _json(_tokenizer_config(tokenizer, template, stops, c.max_context)),
-        "generation_config.json": _json(_generation_config(checkpoint)),
-        "config.json": _json(config),
+        "generation_config.json": _json(generation),
+        "config.json": _json(hf_config(c, checkpoint.vision, control=tokenizer.control, stop_ids=stops)),
     }
     return files if template is None else {**files, "chat_template.jinja": template.source}
 
@@ -50,16 +56,6 @@ def _special_tokens(tokenizer: Tokenizer, stops: frozenset[int]) -> dict[str, st
     names = {number: name for name, number in tokenizer.control.items()}
     kinds = {"bos_token": tokenizer.prefix[:1], "eos_token": sorted(stops)[:1]}
     return {kind: names[numbers[0]] for kind, numbers in kinds.items() if numbers and numbers[0] in names}
-
-
-def _generation_config(checkpoint: Checkpoint) -> dict[str, JsonValue]:
-    defaults = checkpoint.generation_defaults
-    return {
-        "do_sample": defaults.temperature > 0,
-        "temperature": defaults.temperature,
-        "top_p": defaults.top_p,
-        "eos_token_id": [*sorted(checkpoint.stop_ids)],
-    }
 
 
 def _json(value: dict[str, JsonValue]) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,6 @@ from llama4sdk.probe import memory
 from llama4sdk.quantization import LINEAR, Quantization, QuantizationConfig
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk_onnx.manifest import GRAPH, Manifest
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 #: How much logits may differ from the native engine's. With quantized weights ONNX Runtime also rounds activations, to
 #: 8 or 15 bits, which the native engine does not do.
@@ -68,20 +66,16 @@ def verify_export(folder: Path, manifest: Manifest, checkpoint: Checkpoint) -> V
     ids = prompt_ids(checkpoint.tokenizer(), manifest.config)
     ours = _exported_logits(folder, manifest, ids)
     gc.collect()  # free the session's memory before the other network is loaded
-    return Verification(
-        difference=logit_difference(ours, _native_logits(checkpoint, manifest.quantization, ids), manifest.quantization)
-    )
+    theirs = _native_logits(checkpoint, manifest.quantization, ids)
+    return Verification(difference=logit_difference(ours, theirs, manifest.quantization))
 
 
 def prompt_ids(tokenizer: Tokenizer, config: TextConfig) -> list[int]:
     """Tokens of English, filled up with others where a vocabulary makes few of it; past a chunk border that is near."""
     chunk = config.chunk_size if config.chunked_layers else None
-    count = min(
-        chunk + TOKENS_PAST_BORDER if chunk is not None and chunk <= MAX_CROSSED_CHUNK else PROMPT_TOKENS,
-        config.max_context,
-    )
-    text = tokenizer.encode(PROMPT)
-    return [*text, *(7 * index % config.vocab_size for index in range(count))][:count]
+    count = chunk + TOKENS_PAST_BORDER if chunk is not None and chunk <= MAX_CROSSED_CHUNK else PROMPT_TOKENS
+    others = (7 * index % config.vocab_size for index in range(count))
+    return [*tokenizer.encode(PROMPT), *others][: min(count, config.max_context)]
 
 
 def logit_difference(ours: Floats, theirs: Floats, quantization: QuantizationConfig) -> float:
@@ -108,14 +102,10 @@ def _obstacle(manifest: Manifest, checkpoint: Checkpoint) -> str | None:
         return f"{lacking[0]} is not installed"
     if manifest.quantization.dtype is Quantization.FP16:
         return "the native engine has no fp16 on a CPU"
-    largest = max(size for name, size in _weights(manifest))
+    sizes = [record.size for name, record in manifest.files.items() if name.startswith("weights/")]
     native = weight_bytes(checkpoint.config, manifest.quantization)
-    needed, free = max(native, sum(size for _, size in _weights(manifest))) + largest, memory.read().free
+    needed, free = max(native, sum(sizes)) + max(sizes), memory.read().free
     return f"it takes {gb(needed)} of memory, of which {gb(free)} are free" if needed > free else None
-
-
-def _weights(manifest: Manifest) -> list[tuple[str, int]]:
-    return [(name, record.size) for name, record in manifest.files.items() if name.startswith("weights/")]
 
 
 def _exported_logits(folder: Path, manifest: Manifest, ids: Sequence[int]) -> Floats:
@@ -143,6 +133,5 @@ def _native_logits(checkpoint: Checkpoint, quantization: QuantizationConfig, ids
             released = done
 
     model = load_model(checkpoint, device=torch.device("cpu"), quantization=quantization, progress=read)
-    states = model.hidden(torch.tensor(ids), model.new_cache(len(ids)))
-    logits: Floats = model.logits(states).numpy()
+    logits: Floats = model.logits(model.hidden(torch.tensor(ids), model.new_cache(len(ids)))).numpy()
     return logits

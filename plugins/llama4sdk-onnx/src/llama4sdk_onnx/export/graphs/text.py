@@ -10,7 +10,6 @@ import onnx_ir as ir
 
 from llama4sdk.errors import ConfigurationError
 from llama4sdk.llama4.config import TextConfig
-from llama4sdk.quantization import QuantizationConfig
 from llama4sdk_onnx import interface
 from llama4sdk_onnx.export.graphs import standard_operators
 from llama4sdk_onnx.export.graphs.builder import GraphBuilder, graph_value, name_output
@@ -18,7 +17,6 @@ from llama4sdk_onnx.export.graphs.fast_attention import FastAttention
 from llama4sdk_onnx.export.graphs.fast_feed_forward import fast_feed_forward
 from llama4sdk_onnx.export.graphs.fast_operators import embedding_rows, linear, norm, skip_norm
 from llama4sdk_onnx.export.graphs.portable import portable_network
-from llama4sdk_onnx.export.weights.text_weights import DTYPES
 from llama4sdk_onnx.export.weights.weight_file import WeightFile
 from llama4sdk_onnx.manifest import Kind
 
@@ -41,24 +39,22 @@ def text_graph(
     config: TextConfig,
     weights: Sequence[WeightFile],
     *,
-    quantization: QuantizationConfig,
+    dtype: np.dtype[np.generic],
     kind: Kind,
     opset: int = DEFAULT_OPSET,
-    sees: bool = False,
-    patch_token: int = 0,
+    patch_token: int | None = None,
 ) -> ir.Model:
-    """The network over ``weights``, which are the ``text_weight_files`` of the same kind and quantization.
+    """The network over ``weights``, which are the ``text_weight_files`` of the same kind and type of activations.
 
-    ``patch_token`` is the token that image features replace, in a network that ``sees``. Weights stay in their files,
-    named from the export directory.
+    ``patch_token`` is the token that image features replace, in a network that sees. Weights stay in their files, named
+    from the export directory.
     """
-    dtype = DTYPES[quantization.dtype]
     b = GraphBuilder(weights, dtype, opset)
     ids, positions = (graph_value(name, np.int64, "batch", "tokens") for name in (interface.IDS, interface.POSITIONS))
     logits_at = graph_value(interface.LOGITS_AT, np.int64, "rows")
     inputs = [ids, positions, logits_at]
     x = _embedded(b, config, ids, kind)
-    if sees:
+    if patch_token is not None:
         images = graph_value(interface.IMAGES, dtype, "features", config.hidden_size)
         inputs.append(images)
         x = _with_images(b, x, ids, images, patch_token)
