@@ -1,4 +1,7 @@
-"""Parse the text of a tool call, or of a list of calls. Pure; Python syntax is parsed, never run."""
+"""Parse the text of a tool call, or of a list of calls. Pure; Python syntax is parsed, never run.
+
+All functions raise one of ``PARSE_ERRORS`` for text that is no call.
+"""
 
 from __future__ import annotations
 
@@ -26,36 +29,27 @@ _KNOWN_ESCAPES: Final = "\n\\'\"abfnrtvx0123NuU"
 
 
 def python_calls(text: str) -> list[Call]:
-    """Parse a Python list of calls with keyword arguments; empty for anything else."""
+    """Parse a Python list of calls with keyword arguments; empty for another expression."""
     # An escape that Python does not know (r"\d") would be a warning, and is meant literally.
     source = _ESCAPE.sub(lambda match: match[0] if match[1] in _KNOWN_ESCAPES else f"\\{match[0]}", text)
-    try:
-        tree = ast.parse(source, mode="eval").body
-        return [_python_call(node) for node in tree.elts] if isinstance(tree, ast.List) else []
-    except PARSE_ERRORS:
-        return []
+    tree = ast.parse(source, mode="eval").body
+    return [_python_call(node) for node in tree.elts] if isinstance(tree, ast.List) else []
 
 
 def json_calls(text: str) -> list[Call]:
-    """Parse a JSON object or a list of objects; empty if one of them is no call."""
-    try:
-        value = _load(text)
-        return [_json_call(item) for item in (value if isinstance(value, list) else [value])]
-    except PARSE_ERRORS:
-        return []
+    """Parse a JSON object or a list of objects, all of them calls."""
+    value = _load(text)
+    return [_json_call(item) for item in (value if isinstance(value, list) else [value])]
 
 
 def built_in_call(text: str) -> list[Call]:
-    """Parse ``name.call(query="…")``; empty if its arguments are not keywords with literals."""
+    """Parse ``name.call(query="…")``."""
     return [Call(call.name.removesuffix(".call"), call.arguments) for call in python_calls(f"[{text}]")]
 
 
-def tagged_call(name: str, text: str) -> list[Call]:
-    """The call of ``name`` with the arguments ``text``; empty if they are no JSON object."""
-    try:
-        return [Call(name, _arguments(_load(text)))]
-    except PARSE_ERRORS:
-        return []
+def tagged_call(name: str, text: str) -> Call:
+    """The call of ``name`` with the arguments ``text``, a JSON object."""
+    return Call(name, _arguments(_load(text)))
 
 
 def _python_call(node: ast.expr) -> Call:

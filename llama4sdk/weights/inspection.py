@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from llama4sdk._values import Value
@@ -65,7 +66,7 @@ def inspect(path: str | Path) -> Inspection:
         vision=checkpoint.vision,
         tokenizer=vocabulary_size,
         chat_template=has_template,
-        problems=(*_tensor_problems(checkpoint), *_unreadable_formats(checkpoint), *tokenizer_problems),
+        problems=(*_tensor_problems(checkpoint), *tokenizer_problems),
         notes=(*template_notes, *vision_notes, *checkpoint.notes),
     )
 
@@ -89,21 +90,16 @@ def parts(checkpoint: Checkpoint) -> Iterator[Part]:
 
 
 def _tensor_problems(checkpoint: Checkpoint) -> Iterator[str]:
-    try:
-        checkpoint.verify()
-    except CheckpointError as error:
-        yield error.message
-
-
-def _unreadable_formats(checkpoint: Checkpoint) -> Iterator[str]:
-    """The error for each stored format that cannot be read, tried on one row of one tensor."""
-    tried = set[str]()
+    """The error of a missing or wrong tensor, and those of reading one row of a tensor in each stored format."""
+    samples: dict[str, str] = {}
     for name, info in checkpoint.tensors.items():
-        if info.dtype in tried or len(info.shape) < 2:
-            continue
-        tried.add(info.dtype)
+        if len(info.shape) >= 2:
+            samples.setdefault(info.dtype, name)
+    reads = (partial(checkpoint.read, name, 0) for name in samples.values())
+    checks: list[Callable[[], object]] = [checkpoint.verify, *reads]
+    for check in checks:
         try:
-            checkpoint.read(name, 0)
+            check()
         except CheckpointError as error:
             yield error.message
 

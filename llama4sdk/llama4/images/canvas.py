@@ -50,27 +50,17 @@ def choose_canvas(height: int, width: int, *, tile: int = TILE_PIXELS, max_tiles
     def preference(grid: tuple[int, int]) -> tuple[bool, float, int]:
         rows, columns = grid
         scale = min(columns * tile / width, rows * tile / height)
-        return scale < 1, abs(scale) if scale >= 1 else -scale, rows * columns
+        return scale < 1, scale if scale >= 1 else -scale, rows * columns
 
     rows, columns = min(grids, key=preference)
-    return Canvas(
-        rows=rows,
-        columns=columns,
-        **_scaled_size(
-            height,
-            width,
-            most_height=min(max(height, tile), rows * tile),
-            most_width=min(max(width, tile), columns * tile),
-        ),
-    )
-
-
-def _scaled_size(height: int, width: int, *, most_height: int, most_width: int) -> dict[str, int]:
-    """The largest size of the same proportions within limits; the side that is not limited is rounded down."""
-    x_scale, y_scale = most_width / width, most_height / height
+    # The largest size of the same proportions within limits; the side that is not limited is rounded down.
+    new_height, new_width = min(max(height, tile), rows * tile), min(max(width, tile), columns * tile)
+    x_scale, y_scale = new_width / width, new_height / height
     if x_scale < y_scale:
-        return {"height": max(1, min(math.floor(height * x_scale), most_height)), "width": most_width}
-    return {"height": most_height, "width": max(1, min(math.floor(width * y_scale), most_width))}
+        new_height = max(1, min(math.floor(height * x_scale), new_height))
+    else:
+        new_width = max(1, min(math.floor(width * y_scale), new_width))
+    return Canvas(rows=rows, columns=columns, height=new_height, width=new_width)
 
 
 def image_tokens(canvas: Canvas, patches: int) -> tuple[str, ...]:

@@ -58,7 +58,10 @@ def fetch(
     """
     import httpx
 
-    target = _parse_url(url)
+    try:
+        target = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise InvalidRequestError("An image's URL is none.", hint=f"{error}. Write https://host/path.") from error
     deadline = time.monotonic() + limits.seconds
     # No proxy: it would receive the bare address. Redirects are followed here, so that each is checked.
     verify = httpx.create_ssl_context() if transport is None else True
@@ -76,15 +79,6 @@ def fetch(
     except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
         raise _fetch_error(target, str(error) or type(error).__name__) from error
     raise _fetch_error(target, f"it was redirected more than {limits.redirects} times")
-
-
-def _parse_url(url: str) -> httpx.URL:
-    import httpx
-
-    try:
-        return httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise InvalidRequestError("An image's URL is none.", hint=f"{error}. Write https://host/path.") from error
 
 
 def _request(

@@ -8,10 +8,10 @@ from __future__ import annotations
 import io
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import BinaryIO, Final
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from llama4sdk.llama4.images.decoding import FORMATS, check_size, decoding_errors, to_rgb, video_too_long
 
@@ -70,24 +70,13 @@ def _scale_down(image: Image.Image) -> Image.Image:
 def _animation_frames(image: Image.Image, count: int) -> Iterator[Image.Image]:
     check_size(image)
     durations: list[float] = []
-    for _ in _decode_frames(image, until=None):
+    for frame in ImageSequence.Iterator(image):
+        frame.load()  # its duration is known only then
         if len(durations) == MAX_FRAMES_READ or (len(durations) + 1) * image.width * image.height > MAX_PIXELS_READ:
             raise video_too_long(f"It has more than {len(durations)} frames of {image.width}x{image.height} pixels.")
-        durations.append(max(0.0, float(image.info.get("duration") or 0)))
+        durations.append(max(0.0, float(frame.info.get("duration") or 0)))
     chosen = even_frames(durations, count)
-    for number in _decode_frames(image, until=chosen[-1]):
+    for number, frame in enumerate(islice(ImageSequence.Iterator(image), chosen[-1] + 1)):
+        frame.load()  # the next frames may build on it
         if number in chosen:
-            yield _scale_down(to_rgb(image))
-
-
-def _decode_frames(image: Image.Image, *, until: int | None) -> Iterator[int]:
-    """Decode frame after frame, yielding its number; its duration is known only then."""
-    number = 0
-    while until is None or number <= until:
-        try:
-            image.seek(number)
-        except EOFError:
-            return
-        image.load()
-        yield number
-        number += 1
+            yield _scale_down(to_rgb(frame))
