@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -108,38 +108,38 @@ class MetaShards:
         for file in filter(None, (*self._files, *self._scales)):
             file.release()
 
-    def _tensor_readers(self) -> Iterator[tuple[str, _Entry]]:
-        """Every tensor by its common name, with a function that reads it."""
+    def _tensor_readers(self) -> Iterator[tuple[str, tuple[TensorInfo, _Slices]]]:
+        """Every tensor by its common name, with its slices."""
         for stored, info in self._files[0].tensors.items():
             prefix, part = _split_name(stored)
             if IGNORED.match(part):
                 continue
             if any(stored not in rank.tensors or rank.tensors[stored].dtype != info.dtype for rank in self._files):
                 raise ValueError(f"'{stored}' is not in every consolidated.*.pth alike")
-            for name, slices, transposed in self._parts(stored, part):
-                yield prefix + name, _entry(info, slices, transposed=transposed)
+            for name, slices in self._parts(stored, part):
+                yield prefix + name, (TensorInfo(slices.shape, info.dtype, slices.nbytes), slices)
 
-    def _parts(self, stored: str, part: str) -> Iterator[_Part]:
+    def _parts(self, stored: str, part: str) -> Iterator[tuple[str, _Slices]]:
         slices = [rank.read(stored) for rank in self._files]  # views: no values are read yet
         if part in EXPERTS:
             yield from self._experts(stored, part, slices)
         elif self._files[0].tensors[stored].dtype == FLOAT8:
             raise ValueError(f"'{stored}' is stored as {FLOAT8}, which only routed experts are")
         elif part in REPLICATED:
-            yield REPLICATED[part], _Slices(slices[:1], 0), False
+            yield REPLICATED[part], _Slices(slices[:1], 0)
         elif part == ROUTER:
-            yield "feed_forward.router.weight", _Slices(slices[:1], 0), True
+            yield "feed_forward.router.weight", _Slices(slices[:1], 0, transposed=True)
         elif part in SLICED:
             name, axis = SLICED[part]
-            yield name, _Slices(slices, axis), False
+            yield name, _Slices(slices, axis)
         elif part in STACKED:
             ratio = self._head_ratio if part.startswith("attention") else (1, 1)
             for n, name in enumerate(STACKED[part]):
-                yield name, _Slices([_row_block(matrix, ratio, n) for matrix in slices], 0), False
+                yield name, _Slices([_row_block(matrix, ratio, n) for matrix in slices], 0)
         else:
-            yield part, _Slices(slices[:1], 0), False
+            yield part, _Slices(slices[:1], 0)
 
-    def _experts(self, stored: str, part: str, slices: list[Array]) -> Iterator[_Part]:
+    def _experts(self, stored: str, part: str, slices: list[Array]) -> Iterator[tuple[str, _Slices]]:
         kind, axis, scale_name = EXPERTS[part]
         router = self._files[0].tensors[next(n for n in self._files[0].tensors if n.endswith(ROUTER))]
         count = router.shape[1]
@@ -151,7 +151,7 @@ class MetaShards:
         for expert in range(count):
             expert_scales = None if scales is None else [scale[expert] for scale in scales]
             name = f"feed_forward.experts.{expert}.{kind}.weight"
-            yield name, _Slices([stack[expert] for stack in stacks], axis, expert_scales), True
+            yield name, _Slices([stack[expert] for stack in stacks], axis, expert_scales, transposed=True)
 
     def _read_scale(self, rank: int, key: str) -> Array:
         file = self._scales[rank]
@@ -170,18 +170,24 @@ class MetaShards:
 
 
 class _Slices:
-    """The ranks' slices of a matrix and the axis they are joined along; calling it reads and joins them."""
+    """The ranks' slices of a matrix and the axis they are joined along; calling it reads and joins them.
 
-    def __init__(self, slices: Sequence[Array], axis: int, scales: Sequence[Array] | None = None) -> None:
+    ``transposed`` if the matrix is stored [in, out].
+    """
+
+    def __init__(
+        self, slices: Sequence[Array], axis: int, scales: Sequence[Array] | None = None, *, transposed: bool = False
+    ) -> None:
         self._slices = slices
         self._axis = axis
         self._scales = scales
+        self._transposed = transposed
         if len({part.shape for part in slices}) != 1:
             raise ValueError(f"the ranks' pieces of a tensor are of shapes {[list(part.shape) for part in slices]}")
         shape = list(slices[0].shape)
         shape[axis] *= len(slices)
-        self.shape = tuple(shape)
-        self.scale_bytes = sum(scale.nbytes for scale in scales or ())
+        self.shape = tuple(reversed(shape) if transposed else shape)
+        self.nbytes = sum(part.nbytes for part in (*slices, *(scales or ())))
 
     def __call__(self) -> Array:
         slices = self._slices
@@ -189,11 +195,8 @@ class _Slices:
             pairs = zip(slices, self._scales, strict=True)
             with np.errstate(invalid="ignore", over="ignore"):  # loading checks for values that are not finite
                 slices = [part.astype(np.float32) * scale.astype(np.float32) for part, scale in pairs]
-        return slices[0] if len(slices) == 1 else np.concatenate(slices, axis=self._axis)
-
-
-_Part = tuple[str, _Slices, bool]
-_Entry = tuple[TensorInfo, Callable[[], Array]]
+        matrix = slices[0] if len(slices) == 1 else np.concatenate(slices, axis=self._axis)
+        return matrix.T if self._transposed else matrix
 
 
 def _split_name(stored: str) -> tuple[str, str]:
@@ -202,14 +205,6 @@ def _split_name(stored: str) -> tuple[str, str]:
         if match := pattern.match(stored):
             return prefix.format(match[1]), mark + stored[match.end() :]
     return "", stored
-
-
-def _entry(stored: TensorInfo, slices: _Slices, *, transposed: bool) -> _Entry:
-    """The tensor's description and reader; ``transposed`` if it is stored [in, out]."""
-    shape = slices.shape[::-1] if transposed else slices.shape
-    itemsize = stored.nbytes // max(stored.size, 1)
-    info = TensorInfo(shape, stored.dtype, itemsize * math.prod(shape) + slices.scale_bytes)
-    return info, (lambda: slices().T) if transposed else slices
 
 
 def _row_block(matrix: Array, ratio: tuple[int, ...], number: int) -> Array:
