@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final
 
 from llama4sdk.cli.console import note, write
@@ -24,21 +25,15 @@ Ctrl-C  stop the answer that is being written"""
 PROMPT: Final = "> "
 
 
+@dataclass
 class Conversation:
     """Questions and answers until the user leaves; each request holds all messages before it."""
 
-    def __init__(
-        self,
-        client: Client,
-        opening: Sequence[Message],
-        options: GenerateOptions,
-        schema: Mapping[str, object] | None = None,
-    ) -> None:
-        self._client = client
-        self._opening = tuple(opening)
-        self._options = options
-        self._schema = schema
-        self._history: list[Message] = []
+    client: Client
+    opening: Sequence[Message]
+    options: GenerateOptions
+    schema: Mapping[str, object] | None = None
+    history: list[Message] = field(default_factory=list)
 
     def run(self, plan: Plan | None) -> None:
         """Read, answer, repeat; ``plan`` is the model that answers, where one is known beforehand.
@@ -60,7 +55,7 @@ class Conversation:
 
     def _run_command(self, command: str) -> None:
         if command == "/clear":
-            self._history.clear()
+            self.history.clear()
             note("Forgotten.")
         else:
             note(HELP if command == "/help" else f"There is no command {command}.\n{HELP}")
@@ -68,7 +63,7 @@ class Conversation:
     def _answer(self, line: str) -> None:
         question = Message(role="user", content=line)
         try:
-            answer = self._print_answer([*self._opening, *self._history, question])
+            answer = self._print_answer([*self.opening, *self.history, question])
         except ContextLengthError as error:
             print_error(error)
             note("The conversation no longer fits into the context; /clear starts anew.")
@@ -77,13 +72,13 @@ class Conversation:
         except Llama4Error as error:
             print_error(error)
         else:
-            self._history += [question, answer] if answer.text else []
+            self.history += [question, answer] if answer.text else []
 
     def _print_answer(self, messages: Sequence[Message]) -> Message:
         """Print the answer as it comes; after Ctrl-C the part that had come is the answer."""
         stream: Stream | None = None
         try:
-            with self._client.chat(messages, schema=self._schema, stream=True, **self._options) as stream:
+            with self.client.chat(messages, schema=self.schema, stream=True, **self.options) as stream:
                 for text in stream.text_deltas():
                     write(text)
             write("\n")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 import typer
 
@@ -114,11 +114,15 @@ class OutputFormat:
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command for typer: each option group of its signature as single options, and errors as exit statuses."""
-    hints = get_type_hints(command, include_extras=True)
-    groups: dict[str, type] = {
-        name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)
-    }
-    parameters = inspect.signature(command).parameters.values()
+    groups: dict[str, type] = {}
+    flat: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        group = parameter.annotation
+        if isinstance(group, type) and is_dataclass(group):
+            groups[parameter.name] = group
+            flat += inspect.signature(group, eval_str=True).parameters.values()
+        else:
+            flat.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
     @functools.wraps(command)
     def run(**values: object) -> None:
@@ -126,20 +130,6 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
             values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
         exit_on_error(lambda: command(**values))
 
-    flat = [single for parameter in parameters for single in _spread(parameter, hints)]
     run.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]  # where inspect and typer look first
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
     return run
-
-
-def _spread(parameter: inspect.Parameter, hints: dict[str, object]) -> Iterator[inspect.Parameter]:
-    """The parameter itself, or one for each field of the option group it stands for."""
-    hint = hints[parameter.name]
-    if not (isinstance(hint, type) and is_dataclass(hint)):
-        yield parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY)
-        return
-    types = get_type_hints(hint, include_extras=True)
-    for field in fields(hint):
-        yield inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=types[field.name]
-        )

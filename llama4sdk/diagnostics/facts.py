@@ -91,13 +91,10 @@ def gather(*, details: bool = False) -> Facts:
     ``details`` adds the sizes of the models on this machine, which can take a second to sum up.
     """
     file, until = settings.hardware_file(), time.monotonic() + STORE_DEADLINE_SECONDS
-    no_stores: tuple[ModelPaths, PartialDownloads, bool] = ({}, {}, True)
-    no_sizes: LocalModels = ()
-    nothing_outdated: OutdatedPackages = {}
-    stores = Reader("models", _read_stores, no_stores)
-    sizes = Reader("sizes of models", lambda: tuple(weights.stored_models()) if details else no_sizes, no_sizes)
+    stores = Reader[tuple[ModelPaths, PartialDownloads, bool]]("models", _read_stores, ({}, {}, True))
+    sizes = Reader[LocalModels]("sizes of models", lambda: tuple(weights.stored_models()) if details else (), ())
     registry = Registry.discover()
-    libraries = Reader("what plugins require", lambda: _outdated_packages(registry), nothing_outdated)
+    libraries = Reader[OutdatedPackages]("what plugins require", lambda: _outdated_packages(registry), {})
     hardware, seconds = (Hardware.from_file(file), {}) if file else timed_probe()
     answers, plan, plan_error = _plan(registry, hardware)
     models, partial_downloads, writable = stores.result(until)

@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 from llama4sdk._text import gb
 from llama4sdk._values import Value
 from llama4sdk.catalog.unified_memory import largest_gpu_memory, raise_gpu_memory_command
-from llama4sdk.hardware import Device, Hardware, Runtime
+from llama4sdk.hardware import Device, Hardware
 
 Section: TypeAlias = Literal["machine", "backends", "models", "plan"]
 #: ``info`` is a fact to know about, ``warn`` keeps something from working, ``fail`` is broken.
@@ -32,9 +32,11 @@ class Check(Value):
     source: str | None = None
 
 
-def make_check(section: Section, status: Status, title: str, text: str, fix: str | None = None) -> Check:
-    """A line of the report without a distribution behind it."""
-    return Check(section=section, status=status, title=title, text=text, fix=fix)
+def make_check(
+    section: Section, status: Status, title: str, text: str, fix: str | None = None, source: str | None = None
+) -> Check:
+    """A line of the report."""
+    return Check(section=section, status=status, title=title, text=text, fix=fix, source=source)
 
 
 def check_hardware(hardware: Hardware, *, python: str, home: Path) -> Iterator[Check]:
@@ -43,37 +45,37 @@ def check_hardware(hardware: Hardware, *, python: str, home: Path) -> Iterator[C
     cores = f"{cpu.cores} core{'s' if cpu.cores != 1 else ''}"
     yield make_check("machine", "ok", "System", f"{hardware.system}, Python {python}")
     yield make_check("machine", "ok", "CPU", f"{cpu.name}, {cores}")
-    if hardware.total_memory:
-        yield make_check("machine", "ok", "Memory", _describe_memory(hardware))
-        if hardware.memory_bandwidth is not None:
-            yield _check_speed(hardware, hardware.memory_bandwidth)
-    else:
-        text = "how much there is could not be read: nothing can be planned for it"
-        yield make_check("machine", "warn", "Memory", text)
+    yield from _check_memory(hardware)
     yield from _check_devices(hardware)
     if not hardware.devices:
         yield make_check("machine", "info", "GPU", "none found: models run on the CPU")
     if hardware.hidden_devices:
         yield _check_hidden(hardware)
-    yield from _check_disk(hardware, home)
-    yield from _check_torch(hardware)
+    if hardware.disk_free is not None:
+        yield _check_disk(hardware, hardware.disk_free, home)
+    if torch := _check_torch(hardware):
+        yield torch
     for problem in hardware.problems:
         yield make_check("machine", "warn", "Probe", problem)
 
 
-def _describe_memory(hardware: Hardware) -> str:
+def _check_memory(hardware: Hardware) -> Iterator[Check]:
+    """The size of memory, and the measured speeds of memory and disk."""
+    if not hardware.total_memory:
+        text = "how much there is could not be read: nothing can be planned for it"
+        yield make_check("machine", "warn", "Memory", text)
+        return
     text = f"{gb(hardware.free_memory)} free of {gb(hardware.total_memory)}"
-    if hardware.installed_memory is None:
-        return text
-    return f"{text}; a container limit keeps the rest of {gb(hardware.installed_memory)} away"
-
-
-def _check_speed(hardware: Hardware, memory_bandwidth: int) -> Check:
-    """The measured speeds of memory and disk."""
-    text = f"memory {memory_bandwidth / 1e9:.0f} GB/s"
-    if hardware.disk_bandwidth is not None:
-        text += f", disk {hardware.disk_bandwidth / 1e9:.1f} GB/s"
-    return make_check("machine", "ok", "Speed", text + (f", measured {hardware.measured}" if hardware.measured else ""))
+    if hardware.installed_memory is not None:
+        text += f"; a container limit keeps the rest of {gb(hardware.installed_memory)} away"
+    yield make_check("machine", "ok", "Memory", text)
+    if hardware.memory_bandwidth is not None:
+        text = f"memory {hardware.memory_bandwidth / 1e9:.0f} GB/s"
+        if hardware.disk_bandwidth is not None:
+            text += f", disk {hardware.disk_bandwidth / 1e9:.1f} GB/s"
+        if hardware.measured:
+            text += f", measured {hardware.measured}"
+        yield make_check("machine", "ok", "Speed", text)
 
 
 def _check_devices(hardware: Hardware) -> Iterator[Check]:
@@ -105,47 +107,36 @@ def _check_hidden(hardware: Hardware) -> Check:
     return make_check("machine", status, "Hidden", f"{names}: {variables} keeps this process from it", fix)
 
 
-def _check_disk(hardware: Hardware, home: Path) -> Iterator[Check]:
-    if hardware.disk_free is None:
-        return
+def _check_disk(hardware: Hardware, free: int, home: Path) -> Check:
     kind = {"hdd": ", a spinning disk", "network": ", over the network", "memory": ", in memory"}
-    text = f"{gb(hardware.disk_free)} free in {home}{kind.get(hardware.disk_kind or '', '')}"
-    if hardware.disk_free < MIN_DISK_BYTES:
-        yield make_check("machine", "warn", "Disk", text, "Free some space, or set LLAMA4SDK_HOME to a larger disk.")
-    elif hardware.disk_kind == "memory":
-        yield make_check("machine", "info", "Disk", text, "Set LLAMA4SDK_HOME to a disk that outlives a restart.")
-    else:
-        yield make_check("machine", "ok", "Disk", text)
+    text = f"{gb(free)} free in {home}{kind.get(hardware.disk_kind or '', '')}"
+    if free < MIN_DISK_BYTES:
+        return make_check("machine", "warn", "Disk", text, "Free some space, or set LLAMA4SDK_HOME to a larger disk.")
+    if hardware.disk_kind == "memory":
+        return make_check("machine", "info", "Disk", text, "Set LLAMA4SDK_HOME to a disk that outlives a restart.")
+    return make_check("machine", "ok", "Disk", text)
 
 
 def reaches_accelerators(hardware: Hardware) -> bool:
     """Whether the torch that is installed, if there is one, can use the accelerators of this machine."""
-    return not any(_check_torch(hardware))
+    return _check_torch(hardware) is None
 
 
-def _check_torch(hardware: Hardware) -> Iterator[Check]:
+def _check_torch(hardware: Hardware) -> Check | None:
     """A warning where the installed torch cannot use this machine's devices."""
     torch = next((runtime for runtime in hardware.runtimes if runtime.name == "torch"), None)
     kinds = {device.kind for device in hardware.devices}
     if torch is None or torch.build is None:
-        return
+        return None
     maker, _, version = torch.build.partition(" ")
     if kinds & {"cuda", "rocm"} and maker not in kinds:
         has = "an NVIDIA" if "cuda" in kinds else "an AMD"
         fix = "Install the build that https://pytorch.org/get-started/locally names for this machine."
         text = f"{torch.version} is built for {maker.upper()} and cannot use {has} GPU"
-        yield make_check("machine", "warn", "Torch", text, fix)
-    elif maker == "cuda" and "cuda" in kinds and hardware.cuda and int(version.partition(".")[0]) > hardware.cuda[0]:
-        yield _driver_too_old(hardware, torch, version)
-
-
-def _driver_too_old(hardware: Hardware, torch: Runtime, version: str) -> Check:
-    assert hardware.cuda is not None  # noqa: S101 - asked for by the caller
-    runs = ".".join(map(str, hardware.cuda))
-    return make_check(
-        "machine",
-        "warn",
-        "Torch",
-        f"{torch.version} is built for CUDA {version}; driver {hardware.driver} runs CUDA {runs} at most",
-        f"Update the NVIDIA driver, or install a torch that is built for CUDA {hardware.cuda[0]}.",
-    )
+        return make_check("machine", "warn", "Torch", text, fix)
+    if maker == "cuda" and "cuda" in kinds and hardware.cuda and int(version.partition(".")[0]) > hardware.cuda[0]:
+        runs = ".".join(map(str, hardware.cuda))
+        text = f"{torch.version} is built for CUDA {version}; driver {hardware.driver} runs CUDA {runs} at most"
+        fix = f"Update the NVIDIA driver, or install a torch that is built for CUDA {hardware.cuda[0]}."
+        return make_check("machine", "warn", "Torch", text, fix)
+    return None

@@ -11,9 +11,9 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Final
@@ -88,7 +88,8 @@ def memory_bandwidth(*, threads: int, nbytes: int = BUFFER_BYTES, seconds: float
         for offset in range(0, part // 2, BLOCK_BYTES):
             compare(first + offset, first + part // 2 + offset, BLOCK_BYTES)
 
-    return _best_rate(lambda: _run_threads(read, threads), len(memory), seconds)
+    with ThreadPoolExecutor(threads) as pool:  # waits for the threads even when interrupted: they read that memory
+        return _best_rate(lambda: list(pool.map(read, range(threads))), len(memory), seconds)
 
 
 def disk_bandwidth(home: Path, *, nbytes: int = FILE_BYTES) -> int | None:
@@ -129,18 +130,7 @@ def host_bandwidths(hardware: Hardware) -> dict[str, int]:
     return {kinds[number]: speed for number, speed in speeds.items() if number in kinds and speed > 0}
 
 
-def _run_threads(work: Callable[[int], None], threads: int) -> None:
-    workers = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(threads)]
-    try:
-        for thread in workers:
-            thread.start()
-    finally:
-        for thread in workers:
-            if thread.ident is not None:
-                thread.join()  # also when interrupted: they read memory that is about to go
-
-
-def _best_rate(work: Callable[[], None], nbytes: int, seconds: float) -> int:
+def _best_rate(work: Callable[[], object], nbytes: int, seconds: float) -> int:
     """The fastest of as many rounds as there is time for: whatever else runs only slows them."""
     best, until = 0.0, time.perf_counter() + seconds
     while not best or time.perf_counter() < until:
@@ -152,10 +142,9 @@ def _best_rate(work: Callable[[], None], nbytes: int, seconds: float) -> int:
 
 def _write_random(file: IO[bytes], nbytes: int) -> int:
     """Write bytes that no file system can compress, for at most a second; return how many."""
-    block, written, until = os.urandom(BLOCK_BYTES), 0, time.perf_counter() + WRITE_SECONDS
+    block, written, until = os.urandom(BLOCK_BYTES - 8), 0, time.perf_counter() + WRITE_SECONDS
     while written < nbytes and time.perf_counter() < until:
-        number = written.to_bytes(8, "little")
-        written += file.write(number + block[8:])
+        written += file.write(written.to_bytes(8, "little") + block)
     os.fsync(file.fileno())
     return written
 

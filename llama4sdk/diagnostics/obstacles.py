@@ -9,6 +9,7 @@ from typing import Final
 from llama4sdk import weights
 from llama4sdk._text import gb
 from llama4sdk.catalog import models as catalog
+from llama4sdk.diagnostics.facts import ModelPaths, OutdatedPackages, PartialDownloads
 from llama4sdk.diagnostics.machine import Check, make_check
 from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Plan
@@ -53,8 +54,8 @@ def check_free_space(hardware: Hardware, plan: Plan | None, *, home: Path) -> It
         yield make_check("plan", "warn", "Disk", text, "Free some space, or set LLAMA4SDK_HOME to a larger disk.")
 
 
-def check_libraries(hardware: Hardware, outdated: Mapping[str, tuple[tuple[str, str, str], ...]]) -> Iterator[Check]:
-    """Installed libraries that cannot work together; ``outdated`` is that of ``Facts``."""
+def check_libraries(hardware: Hardware, outdated: OutdatedPackages) -> Iterator[Check]:
+    """Installed libraries that cannot work together."""
     names = {runtime.name for runtime in hardware.runtimes}
     if {"onnxruntime", "onnxruntime-gpu"} <= names:
         text = "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files"
@@ -66,10 +67,8 @@ def check_libraries(hardware: Hardware, outdated: Mapping[str, tuple[tuple[str, 
             yield make_check("backends", "warn", name, text, f"pip install -U '{name}>={least}'")
 
 
-def check_models(
-    hardware: Hardware, models: Mapping[str, Path | None], partial_downloads: Mapping[str, tuple[Path, int]]
-) -> Iterator[Check]:
-    """Where each model is, or how to get it; ``partial_downloads`` is that of ``Facts``."""
+def check_models(hardware: Hardware, models: ModelPaths, partial_downloads: PartialDownloads) -> Iterator[Check]:
+    """Where each model is, or how to get it."""
     gated = []
     for name, path in models.items():
         spec = catalog.find(name)

@@ -31,16 +31,6 @@ class Report(Installation):
     #: The best that this machine can run, for each model and number of bits.
     runnable: tuple[RunnableModel, ...] = Field(default=(), serialization_alias="outlook")
 
-    @property
-    def failed_checks(self) -> tuple[Check, ...]:
-        """Checks of things that are broken."""
-        return tuple(check for check in self.checks if check.status == "fail")
-
-    @property
-    def warnings(self) -> tuple[Check, ...]:
-        """Checks of things that cannot work as they are, though nothing is broken."""
-        return tuple(check for check in self.checks if check.status == "warn")
-
 
 def examine(facts: Facts) -> Report:
     """Judge the facts: the same facts give the same report."""
@@ -69,9 +59,8 @@ def summarize_remote(report: Report) -> tuple[Check, ...]:
     if len(quiet) <= MAX_LISTED_REMOTES:
         return report.checks
     ready = [check.title for check in quiet if check.status == "ok"]
-    others = len(quiet) - len(ready)
     clauses = [f"{', '.join(ready)} ready"] if ready else []
-    if others:
+    if others := len(quiet) - len(ready):
         clauses.append(f"{others}{' others' if ready else ''} need a key or an address")
     text = f"{'; '.join(clauses)}. Prompts go there only when that is allowed"
     fix = "llama4sdk backends" if others else None
@@ -109,33 +98,18 @@ def _check_backends(facts: Facts) -> Iterator[Check]:
     """One check for each backend, then one for each failure, in their order."""
     for entry in facts.backends:
         status, text, fix = _judge_echo(facts) if entry.info.name == "echo" else _judge_backend(facts, entry)
-        yield Check(
-            section="backends",
-            status=status,
-            title=entry.info.name,
-            text=text + ("; sends prompts elsewhere" if entry.info.capabilities.remote else ""),
-            fix=fix,
-            source=f"{entry.distribution} {entry.version}",
-        )
+        text += "; sends prompts elsewhere" if entry.info.capabilities.remote else ""
+        yield make_check("backends", status, entry.info.name, text, fix, f"{entry.distribution} {entry.version}")
     for failure in facts.failures:
-        yield Check(
-            section="backends",
-            status="fail",
-            title=failure.plugin,
-            text=f"broken: {failure.reason}",
-            fix=f"Upgrade or uninstall {failure.distribution}, or set LLAMA4SDK_DISABLE_PLUGINS={failure.plugin}.",
-            source=f"{failure.distribution} {failure.version}",
-        )
+        text, source = f"broken: {failure.reason}", f"{failure.distribution} {failure.version}"
+        fix = f"Upgrade or uninstall {failure.distribution}, or set LLAMA4SDK_DISABLE_PLUGINS={failure.plugin}."
+        yield make_check("backends", "fail", failure.plugin, text, fix, source)
     if facts.endpoints_error:
         fix = "Mend the file (docs/endpoints.md), or unset LLAMA4SDK_ENDPOINTS."
         yield make_check("backends", "warn", "Endpoints", facts.endpoints_error, fix)
-    if not any(_runs_checkpoints(entry) for entry in facts.backends):
+    if all(entry.info.models or entry.info.capabilities.remote for entry in facts.backends):
         text = "no working backend runs Llama 4 on this machine"
         yield make_check("backends", "warn", "Local", text, "pip install 'llama4sdk[torch]'")
-
-
-def _runs_checkpoints(entry: Registered) -> bool:
-    return not entry.info.models and not entry.info.capabilities.remote
 
 
 def _judge_backend(facts: Facts, entry: Registered) -> tuple[Status, str, str | None]:
@@ -168,14 +142,12 @@ def _check_plan(facts: Facts) -> Iterator[Check]:
         return
     fix = f"llama4sdk pull {plan.model}" if weights.needs_pull(plan) else None
     yield make_check("plan", "ok", "Client()", _describe_plan(plan), fix)
-    quantized = plan.quantization is not None and not plan.quantization.full_precision
-    for decision in plan.decisions:
-        if quantized and decision.what == "quantization":
-            yield make_check("plan", "info", f"Why {decision.value}", decision.reason)
-    scout, remote = (
-        catalog.SCOUT.name,
-        _remote_names(facts.backends),
-    )  # each has a check of its own that says what it needs
+    if plan.quantization is not None and not plan.quantization.full_precision:
+        for decision in plan.decisions:
+            if decision.what == "quantization":
+                yield make_check("plan", "info", f"Why {decision.value}", decision.reason)
+    # each remote backend has a check of its own that says what it needs
+    scout, remote = catalog.SCOUT.name, _remote_names(facts.backends)
     for rejection in plan.rejections:
         if rejection.model == scout and plan.model != scout and rejection.backend not in remote:
             text = f"not on {rejection.backend}: {rejection.reason}"

@@ -63,11 +63,7 @@ class RunnableModel(Value):
 
 
 def runnable_models(
-    machine: Hardware,
-    *,
-    usable: Collection[str],
-    here: Collection[str] = (),
-    link_speed: int = LINK_SPEED,
+    machine: Hardware, *, usable: Collection[str], here: Collection[str] = (), link_speed: int = LINK_SPEED
 ) -> tuple[RunnableModel, ...]:
     """Scout and Maverick in 16, 8 and 4 bits, in fewer where those fit better, and the demo as it is published.
 
@@ -82,7 +78,10 @@ def runnable_models(
     for spec in (models.SCOUT, models.MAVERICK, models.DEMO):
         every = list(_candidates(spec, machine))
         for bits, best in _best(spec, every, usable):
-            rows.append(_row(spec, bits, best, machine, usable=usable, here=spec.name in here, link_speed=link_speed))
+            installed = _is_installed(best, usable)
+            rows.append(
+                _row(spec, bits, best, machine, installed=installed, here=spec.name in here, link_speed=link_speed)
+            )
     return tuple(rows)
 
 
@@ -90,9 +89,8 @@ def _candidates(spec: ModelSpec, machine: Hardware) -> Iterator[Candidate]:
     """All layouts; those of torch without accelerators that the installed build cannot use."""
     bare = machine if reaches_accelerators(machine) else machine.model_copy(update={"devices": (), "links": ()})
     for engine in ENGINES:
-        yield from candidates(
-            [ModelFacts.from_spec(spec)], bare if engine.backend == "torch" else machine, engines=[engine]
-        )
+        usable = bare if engine.backend == "torch" else machine
+        yield from candidates([ModelFacts.from_spec(spec)], usable, engines=[engine])
 
 
 def _best(spec: ModelSpec, every: Sequence[Candidate], usable: Collection[str]) -> Iterator[tuple[Bits, Candidate]]:
@@ -118,14 +116,7 @@ def _is_installed(candidate: Candidate, usable: Collection[str]) -> bool:
 
 
 def _row(
-    spec: ModelSpec,
-    bits: Bits,
-    best: Candidate,
-    machine: Hardware,
-    *,
-    usable: Collection[str],
-    here: bool,
-    link_speed: int,
+    spec: ModelSpec, bits: Bits, best: Candidate, machine: Hardware, *, installed: bool, here: bool, link_speed: int
 ) -> RunnableModel:
     layout, engine = best.layout, find_engine(best.layout.engine)
     size = _download_bytes(spec, layout.precision)
@@ -136,7 +127,7 @@ def _row(
         model=spec.name,
         bits=bits,
         engine=engine.name,
-        installed=engine.backend in usable,
+        installed=installed,
         install=engine.install,
         precision=layout.precision,
         kind=layout.kind,

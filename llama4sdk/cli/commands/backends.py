@@ -45,7 +45,7 @@ def _checks(report: Report) -> list[Check]:
 
 
 def _table(report: Report) -> ResponsiveTable:
-    columns = Column(), Column(heading="backend", style="bold"), Column(heading="plugin"), Column(heading="state")
+    columns = Column(), Column("backend", style="bold"), Column("plugin"), Column("state")
     table = ResponsiveTable(*columns, prose=True)
     features = [_features(entry) for entry in report.backends] + [""] * len(report.failures)
     for check, names in zip(_checks(report), features, strict=True):

@@ -22,7 +22,7 @@ from llama4sdk.cli.options import Target
 from llama4sdk.cli.views import prices
 from llama4sdk.cli.views.plan_tables import candidate_speed, placement
 from llama4sdk.cli.views.plot import plot as draw_plot
-from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
+from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable, number_columns
 from llama4sdk.errors import ConfigurationError, UnknownModelError
 from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Preference
@@ -32,13 +32,7 @@ Row: TypeAlias = tuple[Candidate, Sequence[Remedy]]
 
 
 def show_comparison(
-    machines: Mapping[str, Hardware],
-    target: Target,
-    *,
-    batch: int,
-    best: bool = False,
-    json: bool,
-    plot: Path | None = None,
+    machines: Mapping[str, Hardware], target: Target, *, batch: int, best: bool, json: bool, plot: Path | None
 ) -> None:
     """Print one row for each model, engine and precision, or with ``best`` for each model.
 
@@ -129,8 +123,7 @@ def _legend(batch: int) -> RenderableType:
 def _table(rows: Mapping[str, Sequence[Row]], *, named: bool) -> ResponsiveTable:
     """Rows of several machines; ``named`` adds a column with each machine's name."""
     headings = *(("machine",) if named else ()), "model", "engine", "weights", "where"
-    numbers = [Column(heading=heading, right=True) for heading in ("context", "tokens/s")]
-    columns = *(Column(heading=heading) for heading in headings), *numbers, Column()
+    columns = *map(Column, headings), *number_columns("context", "tokens/s"), Column()
     table = ResponsiveTable(*columns, prose=True, grouped=named)
     for name, own in rows.items():
         for row, remedies in own:

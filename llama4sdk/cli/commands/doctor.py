@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llama4sdk.diagnostics.machine import Check, Status
     from llama4sdk.diagnostics.report import Report
 
-SEVERITY: Final[tuple[Status, ...]] = ("ok", "info", "warn", "fail")
+SEVERITY: Final[tuple[Status, ...]] = ("ok", "warn", "fail")
 #: The doctor's own exit statuses, by its worst check.
 EXIT_CODES: Final = {"ok": 0, "warn": 1, "fail": 2}
 SECTIONS: Final = {"machine": "This machine", "backends": "Backends", "models": "Models here", "plan": "The plan"}
@@ -49,7 +49,7 @@ def doctor(*, json: JsonFlag = False, verbose: VerboseFlag = False, bench: Bench
         print_json(report.model_dump(mode="json", by_alias=True))
     else:
         show(*_pieces(report, verbose=verbose))
-    raise typer.Exit(EXIT_CODES[_status(report)])
+    raise typer.Exit(EXIT_CODES[_worst(report.checks)])
 
 
 def _measure() -> None:
@@ -90,14 +90,13 @@ def _pieces(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
     if verbose:
         yield from detail_pieces(report)
     yield ""
-    yield _verdict(report)
+    yield _verdict(report.checks)
     if report.plan is not None and report.plan.notice:
         yield Text(report.plan.notice, style="dim")
 
 
 def _heading(heading: str, checks: Sequence[Check]) -> Text:
-    worst = max((check.status for check in checks), key=SEVERITY.index)
-    return Text.assemble(status_mark("ok" if worst == "info" else worst), (f" {heading}", "bold"))
+    return Text.assemble(status_mark(_worst(checks)), (f" {heading}", "bold"))
 
 
 def _table(checks: Sequence[Check], *, sources: bool) -> Padding:
@@ -108,16 +107,18 @@ def _table(checks: Sequence[Check], *, sources: bool) -> Padding:
     return Padding(table, (0, 0, 0, 2))
 
 
-def _status(report: Report) -> Status:
-    return "fail" if report.failed_checks else "warn" if report.warnings else "ok"
+def _worst(checks: Sequence[Check]) -> Status:
+    """The worst status of the checks, of which information is none."""
+    return max((check.status for check in checks if check.status != "info"), key=SEVERITY.index, default="ok")
 
 
-def _verdict(report: Report) -> Text:
-    failed, warnings = len(report.failed_checks), len(report.warnings)
+def _verdict(checks: Sequence[Check]) -> Text:
+    statuses = [check.status for check in checks]
+    failed, warnings = statuses.count("fail"), statuses.count("warn")
     clauses = [_count(failed, "is", "are") + " broken" if failed else "Nothing is broken"]
     if warnings:
         clauses.append(_count(warnings, "keeps", "keep") + " something from working")
-    return Text.assemble(status_mark(_status(report)), (f" {'; '.join(clauses)}.", "bold"))
+    return Text.assemble(status_mark(_worst(checks)), (f" {'; '.join(clauses)}.", "bold"))
 
 
 def _count(number: int, singular: str, plural: str) -> str:

@@ -69,7 +69,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _pieces(inputs: list[str], result: Embeddings) -> Iterator[RenderableType]:
-    table = ResponsiveTable(Column(heading="text"), Column(heading="vector"))
+    table = ResponsiveTable(Column("text"), Column("vector"))
     for text, vector in zip(inputs, result.vectors, strict=True):
         excerpt = Text(text)
         excerpt.truncate(MAX_TEXT_WIDTH, overflow="ellipsis")

@@ -13,7 +13,7 @@ from llama4sdk._text import gb
 from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.options import JsonFlag
 from llama4sdk.cli.views.number_format import format_parameters
-from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable, key_value_table
+from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable, key_value_table, number_columns
 from llama4sdk.cli.views.status_marks import status_mark
 from llama4sdk.errors import CheckpointError
 
@@ -78,8 +78,8 @@ def _describe_vision(vision: VisionConfig | None) -> str:
 
 
 def _parts_table(inspection: Inspection) -> ResponsiveTable:
-    sizes = [Column(heading=heading, right=True) for heading in ("tensors", "parameters", "size")]
-    table = ResponsiveTable(Column(heading="part", style="bold"), Column(heading="stored as"), *sizes)
+    sizes = number_columns("tensors", "parameters", "size")
+    table = ResponsiveTable(Column("part", style="bold"), Column("stored as"), *sizes)
     for part in inspection.parts:
         table.add_row(part.module, part.dtype, str(part.tensors), f"{part.parameters:,}", gb(part.nbytes))
     return table

@@ -15,7 +15,7 @@ from llama4sdk._text import gb
 from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.options import JsonFlag
 from llama4sdk.cli.views.number_format import format_context, format_parameters
-from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
+from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable, number_columns
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -51,19 +51,11 @@ def models(
 def _document(spec: ModelSpec) -> dict[str, JsonValue]:
     path = weights.locate(spec.name)
     return {
-        "name": spec.name,
-        "title": spec.title,
-        "aliases": list(spec.aliases),
-        "repository": spec.repository,
-        "license": spec.license,
-        "released": spec.released,
+        **spec.model_dump(mode="json", exclude={"config", "vision_parameters", "published_precision"}),
         "parameters": spec.parameters,
         "active_parameters": spec.active_parameters,
-        "context_length": spec.context_length,
-        "languages": list(spec.languages),
         "weight_bytes": {size.value: spec.weight_bytes(size) for size in llama4sdk.Quantization},
         "path": str(path) if path else None,
-        "notes": spec.notes,
     }
 
 
@@ -77,8 +69,7 @@ def _pieces(specs: tuple[ModelSpec, ...]) -> Iterator[RenderableType]:
 def _table(specs: tuple[ModelSpec, ...]) -> ResponsiveTable:
     sizes = llama4sdk.Quantization.BF16, llama4sdk.Quantization.INT8, llama4sdk.Quantization.INT4
     headings = "params", "active", "context", *(size.value for size in sizes)
-    numbers = [Column(heading=heading, right=True) for heading in headings]
-    table = ResponsiveTable(Column(heading="model", style="bold"), *numbers, Column(heading="here"))
+    table = ResponsiveTable(Column("model", style="bold"), *number_columns(*headings), Column("here"))
     for spec in specs:
         table.add_row(
             spec.name,

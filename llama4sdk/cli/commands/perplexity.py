@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import RenderableType
@@ -18,12 +18,10 @@ from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.inputs import read_text
 from llama4sdk.cli.options import JsonFlag, Target, YesFlag
 from llama4sdk.cli.views.progress_bars import count_bar
-from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable, key_value_table
+from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable, key_value_table, number_columns
 from llama4sdk.errors import ConfigurationError, InvalidRequestError
 
 if TYPE_CHECKING:
-    from pydantic import JsonValue
-
     from llama4sdk import Client
 
 
@@ -63,13 +61,9 @@ def perplexity(
     targets = _targets(replace(target, context_length=target.context_length or window), compare)
     measurements = _measure_all(targets, text, window, stride, yes=yes)
     if json:
-        about: dict[str, JsonValue] = {
-            "file": str(file),
-            "bytes": len(text.encode()),
-            "window": window,
-            "stride": stride,
-        }
-        print_json(about | {"measurements": [asdict(measurement) for measurement in measurements]})
+        scores: list[Any] = [asdict(measurement) for measurement in measurements]
+        size = len(text.encode())
+        print_json({"file": str(file), "bytes": size, "window": window, "stride": stride, "measurements": scores})
     else:
         show(*(_comparison(measurements) if compare else _summary(measurements[0])))
 
@@ -144,9 +138,8 @@ def _summary(measurement: Measurement) -> Iterator[RenderableType]:
 
 
 def _comparison(measurements: Sequence[Measurement]) -> Iterator[RenderableType]:
-    headings = "perplexity", "ratio", "bits per byte", "weights", "seconds"
-    numbers = [Column(heading=heading, right=True) for heading in headings]
-    table = ResponsiveTable(Column(heading="quantization", style="bold"), *numbers)
+    numbers = number_columns("perplexity", "ratio", "bits per byte", "weights", "seconds")
+    table = ResponsiveTable(Column("quantization", style="bold"), *numbers)
     first = measurements[0]
     for m in measurements:
         table.add_row(

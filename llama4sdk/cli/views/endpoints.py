@@ -13,7 +13,7 @@ from llama4sdk.catalog.endpoint_tables import Listing
 from llama4sdk.catalog.endpoint_tables import listings as all_listings
 from llama4sdk.cli.console import print_json, show
 from llama4sdk.cli.views.number_format import format_dollars, format_tokens
-from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
+from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable, number_columns
 
 
 def print_listings(models: Container[str], *, json: bool) -> None:
@@ -49,9 +49,8 @@ def _pieces(listings: Sequence[Listing], today: date) -> Iterator[RenderableType
 
 
 def _table(listings: Sequence[Listing], today: date) -> ResponsiveTable:
-    names = [Column(heading=heading) for heading in ("endpoint", "backend")]
-    numbers = [Column(heading=heading, right=True) for heading in ("context", "$ in", "$ out")]
-    table = ResponsiveTable(*names, *numbers, Column(heading="status"), Column(heading="checked"))
+    columns = Column("endpoint"), Column("backend"), *number_columns("context", "$ in", "$ out"), Column("status")
+    table = ResponsiveTable(*columns, Column("checked"))
     for listing in listings:
         doubt = " (?)" if listing.confidence == "unverified" else ""
         table.add_row(

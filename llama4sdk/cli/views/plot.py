@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-import tempfile
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -37,6 +38,7 @@ INK: Final = "#222222"
 GB: Final = 1e9
 MAX_BARS: Final = 24
 MIN_CONTEXT_TOKENS: Final = 1024
+CHUNK_TOKENS: Final = 8192
 
 
 def check_plot_path(path: Path) -> None:
@@ -52,19 +54,15 @@ def check_plot_path(path: Path) -> None:
 
 
 def plot(path: Path, layouts: Sequence[Layout], model: ModelFacts) -> None:
-    """Draw ``layouts`` of ``model`` into ``path``, whole or not at all. Raises ConfigurationError."""
-    check_plot_path(path)
+    """Draw ``layouts`` of ``model`` into a checked ``path``, whole or not at all. Raises ConfigurationError."""
     picture = draw(layouts, model, path.suffix.lower().removeprefix("."))
-    partial: Path | None = None
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            partial = Path(file.name)
-            file.write(picture)
-        partial.chmod(0o644)
+        partial.write_bytes(picture)
         partial.replace(path)
     except OSError as error:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise ConfigurationError(
             f"Cannot write {path}: {error.strerror or error}.",
             hint="Write --plot to a directory that is yours and has room.",
@@ -166,10 +164,12 @@ def _contexts(axes: Axes, layouts: Sequence[Layout], model: ModelFacts) -> None:
     legend: list[tuple[Artist, str]] = []
     for layout, colour in zip(layouts, LINE_COLOURS * len(layouts), strict=False):
         holders = [share for share in layout.shares if share.kv] or list(layout.shares[:1])
-        fixed = [_fixed_bytes(layout, holders, model, n) for n in tokens]
+        engine = find_engine(layout.engine)
+        fixed = [sum(total_at(n, layout, share, model, engine) for share in holders) for n in tokens]
         for aware, _ in lines:
-            caches = [_cache_bytes(layout, model, n, chunk_aware=aware) for n in tokens]
-            sizes = [(size + cache) / GB for size, cache in zip(fixed, caches, strict=True)]
+            values = [kv_cache_bytes(model.config, n, value_bytes=1, chunk_aware=aware) for n in tokens]
+            scale = layout.kv_bytes * layout.batch
+            sizes = [(size + scale * count) / GB for size, count in zip(fixed, values, strict=True)]
             axes.plot(tokens, sizes, "-" if aware else "--", color=colour, linewidth=1.8)
         room = sum(share.room for share in holders) / GB
         axes.axhline(room, color=colour, linewidth=1.2, linestyle=":")
@@ -195,19 +195,11 @@ def _contexts(axes: Axes, layouts: Sequence[Layout], model: ModelFacts) -> None:
 
 def _steps(low: int, high: int) -> list[int]:
     """Contexts from one to the other, each an eighth longer, and the end of a chunk, where the line bends."""
-    steps = {low, high, *(n for n in (8192,) if low < n < high)}
+    steps = {low, high}
+    if low < CHUNK_TOKENS < high:
+        steps.add(CHUNK_TOKENS)
     step = float(low)
     while step < high:
         steps.add(int(step))
         step *= 1.125
     return sorted(steps)
-
-
-def _fixed_bytes(layout: Layout, holders: Sequence[DeviceShare], model: ModelFacts, context: int) -> int:
-    engine = find_engine(layout.engine)
-    return sum(total_at(context, layout, share, model, engine) for share in holders)
-
-
-def _cache_bytes(layout: Layout, model: ModelFacts, context: int, *, chunk_aware: bool) -> float:
-    values = kv_cache_bytes(model.config, context, value_bytes=1, chunk_aware=chunk_aware)
-    return values * layout.kv_bytes * layout.batch

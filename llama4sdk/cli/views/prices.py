@@ -12,7 +12,7 @@ from llama4sdk.capacity.candidates import Candidate
 from llama4sdk.catalog.accelerators import rent_of
 from llama4sdk.catalog.endpoint_tables import Listing, listings
 from llama4sdk.cli.views.number_format import format_dollars
-from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
+from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable, number_columns
 from llama4sdk.hardware import Hardware
 
 
@@ -58,9 +58,8 @@ def describe_rents(
 
 
 def _table(priced: Sequence[Listing], context: int | None) -> ResponsiveTable:
-    numbers = [Column(heading=heading, right=True) for heading in ("context", "tokens/s", "$ in", "$ out")]
-    columns = Column(heading="model"), Column(heading="endpoint"), *numbers, Column(heading="seen"), Column()
-    table = ResponsiveTable(*columns, prose=True)
+    numbers = number_columns("context", "tokens/s", "$ in", "$ out")
+    table = ResponsiveTable(Column("model"), Column("endpoint"), *numbers, Column("seen"), Column(), prose=True)
     for listing in priced:
         too_short = bool(context and listing.context and listing.context < context)
         table.add_row(

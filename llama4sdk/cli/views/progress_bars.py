@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.progress import Progress as Bar
 
 from llama4sdk.cli.console import note, stderr
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    from llama4sdk.progress import Progress
+from llama4sdk.progress import Progress
 
 #: Loading time after which a bar takes the place of the spinner.
 SPINNER_SECONDS: Final = 0.5
@@ -34,7 +40,7 @@ def bytes_bar(title: str, line: str) -> Iterator[Progress | None]:
         note(line)
         yield None
         return
-    with _bytes_bar(console) as bar:
+    with _bar(console, DownloadColumn(), TransferSpeedColumn()) as bar:
         yield _progress(bar, title)
 
 
@@ -45,7 +51,8 @@ def loading_bar(model: str) -> Iterator[Progress | None]:
     if not console.is_interactive:
         yield None
         return
-    title, bar, started = f"Loading {model}", _bytes_bar(console), time.monotonic()
+    title, started = f"Loading {model}", time.monotonic()
+    bar = _bar(console, DownloadColumn(), TransferSpeedColumn())
     status, update = console.status(f"{title} …"), _progress(bar, title)
 
     def progress(done: int, total: int | None) -> None:
@@ -64,23 +71,18 @@ def loading_bar(model: str) -> Iterator[Progress | None]:
 @contextmanager
 def count_bar(title: str, total: int | None = None) -> Iterator[Progress | None]:
     """Items done, of how many, and the time left; ``None`` without a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     console = stderr()
     if not console.is_terminal:
         yield None
         return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as bar:
+    with _bar(console, MofNCompleteColumn()) as bar:
         yield _progress(bar, title, total)
 
 
-def _bytes_bar(console: Console) -> Bar:
-    """A bar that is cleared when it ends."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
-    return Progress(*columns, TransferSpeedColumn(), TimeRemainingColumn(), console=console, transient=True)
+def _bar(console: Console, *columns: ProgressColumn) -> Bar:
+    """A bar that is cleared when it ends; ``columns`` stand between it and the time left."""
+    title = TextColumn("{task.description}")
+    return Bar(title, BarColumn(), *columns, TimeRemainingColumn(), console=console, transient=True)
 
 
 def _progress(bar: Bar, title: str, total: int | None = None) -> Progress:

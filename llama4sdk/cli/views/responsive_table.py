@@ -24,7 +24,7 @@ MIN_PROSE_WIDTH: Final = 24
 Row: TypeAlias = tuple[Sequence[Text], str]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Column:
     """How the cells of a column are set."""
 
@@ -122,6 +122,11 @@ class ResponsiveTable:
                     yield from _wrapped(Text(" " * INDENT, style=style), body, 2 * INDENT, width, console)
                 if self._prose and cells[-1]:
                     yield from _wrapped(Text(" " * 2 * INDENT, style=style), cells[-1], 2 * INDENT, width, console)
+
+
+def number_columns(*headings: str) -> list[Column]:
+    """Columns whose cells end at the same place."""
+    return [Column(heading, right=True) for heading in headings]
 
 
 def key_value_table(pairs: Iterable[tuple[str, str | Text]]) -> ResponsiveTable:

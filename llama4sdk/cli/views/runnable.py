@@ -11,7 +11,7 @@ from rich.text import Text
 
 from llama4sdk._text import gb
 from llama4sdk.cli.views.number_format import format_duration, format_speed, format_tokens
-from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable
+from llama4sdk.cli.views.responsive_table import Column, ResponsiveTable, number_columns
 from llama4sdk.diagnostics.runnable import LINK_SPEED, RunnableModel
 
 #: Names of memory other than a GPU's.
@@ -26,9 +26,9 @@ def runnable_pieces(rows: Sequence[RunnableModel]) -> Iterator[RenderableType]:
 
 
 def _table(rows: Sequence[RunnableModel]) -> ResponsiveTable:
-    numbers = [Column(heading=heading, right=True) for heading in ("context", "tokens/s", "download", "takes")]
-    columns = Column(heading="model", style="bold"), Column(heading="bits", right=True), Column(heading="with")
-    table = ResponsiveTable(*columns, Column(heading="where"), *numbers, grouped=True)
+    layout_columns = *number_columns("bits"), Column("with"), Column("where"), *number_columns("context", "tokens/s")
+    columns = Column("model", style="bold"), *layout_columns, *number_columns("download", "takes")
+    table = ResponsiveTable(*columns, grouped=True)
     for row in rows:
         if row.fits:
             speed = format_speed(row.decode, guessed=row.label == "guessed")
