@@ -35,9 +35,9 @@ def alternatives(
     limit = _plan_rank(plan, models, machine, prefer)
     better: list[tuple[RankKey, Candidate]] = []
     for engine in absent:
-        options = list(candidates(models, machine, engines=[engine], context=context, batch=batch))
         for number, model in enumerate(models):
-            usable = rank([c for c in options if c.layout.model == model.name and _context_suffices(c, plan)], prefer)
+            options = candidates([model], machine, engines=[engine], context=context, batch=batch)
+            usable = rank([candidate for candidate in options if _context_suffices(candidate, plan)], prefer)
             key = (number, *rank_key(usable[0].option, prefer)) if usable else ()
             if usable and (limit is None or key < limit):
                 better.append((key, usable[0]))

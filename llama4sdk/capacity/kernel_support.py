@@ -8,11 +8,10 @@ native; what is merely unpacked is up to the engine and its version, in ``KERNEL
 from __future__ import annotations
 
 import re
-from typing import Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from llama4sdk.capacity.engine_profiles import EngineProfile
 from llama4sdk.hardware import Cpu, Device, DeviceKind
-from llama4sdk.quantization import ModuleClass, QuantizationConfig
 
 Verdict: TypeAlias = Literal["native", "no gain", "refused"]
 
@@ -108,13 +107,6 @@ def support(processor: Device | Cpu, scheme: str, engine: EngineProfile | None =
     better = (other for other in CALCULATED if other != scheme and BITS[other] >= BITS[scheme])
     native = (other for other in better if _support(processor, other, engine).verdict == "native")
     return verdict._replace(instead=next(native, None))
-
-
-def support_by_class(
-    processor: Device | Cpu, config: QuantizationConfig, engine: EngineProfile | None = None
-) -> dict[ModuleClass, Support]:
-    """The verdicts on the matrices of each class of modules."""
-    return {module: support(processor, config.scheme(module), engine) for module in get_args(ModuleClass)}
 
 
 def _support(processor: Device | Cpu, scheme: str, engine: EngineProfile | None) -> Support:

@@ -9,7 +9,7 @@ from typing import Final
 from llama4sdk._text import gb
 from llama4sdk.capacity.contexts import USUAL_CONTEXT, largest_fitting
 from llama4sdk.capacity.engine_profiles import EngineProfile, LayoutKind, Work
-from llama4sdk.capacity.kernel_support import WORST_LAST, Support, support, support_by_class
+from llama4sdk.capacity.kernel_support import WORST_LAST, Support, support
 from llama4sdk.capacity.layout import DeviceShare, Layout, class_bytes, config_of, scheme_of
 from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.hardware import Cpu, Device, Hardware
@@ -24,7 +24,7 @@ REPLICATED: Final[frozenset[ModuleClass]] = frozenset({"router", "norms", "visio
 class LayoutBuilder:
     """Builds the layouts of one model in one precision.
 
-    ``on_one_device``, ``split``, ``by_experts``, ``in_stages``, ``by_layers`` and ``on_disk`` give each device's share
+    ``on_one_device``, ``by_experts``, ``in_stages``, ``by_layers`` and ``on_disk`` give each device's share
     for a context; ``layout`` finds the context, and ``offloaded`` does both.
     """
 
@@ -85,13 +85,10 @@ class LayoutBuilder:
     def support(self, devices: Sequence[Device]) -> Support:
         """The worst verdict of the devices, or of the processor where there are none, on any class of modules."""
         processors: Sequence[Device | Cpu] = devices or [self.machine.cpu]
-        verdicts: list[Support] = []
-        for processor in processors:
-            if self.scheme is None:
-                verdicts.append(support(processor, scheme_of(self.precision), self.engine))
-            else:
-                by_class = support_by_class(processor, self.scheme, self.engine)
-                verdicts += [by_class[module] for module in LINEAR]
+        schemes = [scheme_of(self.precision)]
+        if self.scheme is not None:
+            schemes = [self.scheme.scheme(module) for module in LINEAR]
+        verdicts = [support(processor, scheme, self.engine) for processor in processors for scheme in schemes]
         return max(verdicts, key=lambda verdict: WORST_LAST.index(verdict.verdict))
 
     def _remedy(self, verdict: Support) -> str:
@@ -104,13 +101,6 @@ class LayoutBuilder:
         """Everything on one device, or in the machine's memory (``None``)."""
         return [self._share(device, self.weights, self._kv(context), context)]
 
-    def split(self, group: Sequence[Device], context: int) -> list[DeviceShare]:
-        """Every matrix over all devices; keys and values by heads."""
-        count = len(group)
-        weights = _divided(self.weights, count)
-        kv = _ceil_div(self._kv(context), count)
-        return [self._share(device, weights, kv, context, sharing=count) for device in group]
-
     def by_experts(self, group: Sequence[Device], tensor: int, context: int) -> list[DeviceShare]:
         """Whole experts on each; the rest over ``tensor`` devices, every such group with its own requests."""
         copies = len(group) // tensor
@@ -120,27 +110,26 @@ class LayoutBuilder:
         return [self._share(device, weights, kv, context, sharing=len(group)) for device in group]
 
     def in_stages(self, group: Sequence[Device], tensor: int, context: int) -> list[DeviceShare]:
-        """Consecutive layers on groups of ``tensor`` devices, every matrix over all of its group."""
+        """Consecutive layers on groups of ``tensor`` devices; matrices, keys and values over all of a group."""
         stages, num_layers = len(group) // tensor, self.model.config.num_layers
         ends = [num_layers * number // stages for number in range(stages + 1)]
-        shares = []
-        for number, device in enumerate(group):
-            stage = number // tensor
-            layers = range(ends[stage], ends[stage + 1])
-            weights = _divided(self._weights_of(layers, first=stage == 0, last=stage == stages - 1), tensor)
-            kv = _ceil_div(self._kv(context, layers), tensor)
-            shares.append(self._share(device, weights, kv, context, sharing=tensor))
-        return shares
+        return self._staged(group, ends, tensor, context)
 
     def by_layers(self, devices: Sequence[Device], context: int) -> list[DeviceShare]:
         """Consecutive layers on each device, in proportion to its usable memory."""
         usable = [0, *accumulate(self.usable_memory(device) for device in devices)]
         ends = [round(memory / usable[-1] * self.model.config.num_layers) for memory in usable]
+        return self._staged(devices, ends, 1, context)
+
+    def _staged(self, group: Sequence[Device], ends: Sequence[int], tensor: int, context: int) -> list[DeviceShare]:
+        """Shares of stages of ``tensor`` devices; each has the layers from one of ``ends`` to the next."""
         shares = []
-        for number, device in enumerate(devices):
-            layers = range(ends[number], ends[number + 1])
-            weights = self._weights_of(layers, first=number == 0, last=number == len(devices) - 1)
-            shares.append(self._share(device, weights, self._kv(context, layers), context))
+        for number, device in enumerate(group):
+            stage = number // tensor
+            layers = range(ends[stage], ends[stage + 1])
+            weights = _divided(self._weights_of(layers, first=stage == 0, last=stage == len(ends) - 2), tensor)
+            kv = _ceil_div(self._kv(context, layers), tensor)
+            shares.append(self._share(device, weights, kv, context, sharing=tensor))
         return shares
 
     def offloaded(self, devices: Sequence[Device]) -> Layout:

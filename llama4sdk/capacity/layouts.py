@@ -59,7 +59,7 @@ def _tensor(builder: LayoutBuilder, devices: Sequence[Device]) -> Iterator[Layou
         for group in _equal_devices(devices, builder):
             if len(group) >= count and _tensor_size(builder.model.config, count) == count:
                 members = group[:count]
-                yield builder.layout("tensor", partial(builder.split, members), members, tensor=count)
+                yield builder.layout("tensor", partial(builder.in_stages, members, count), members, tensor=count)
 
 
 def _pipeline(builder: LayoutBuilder, devices: Sequence[Device]) -> Iterator[Layout]:

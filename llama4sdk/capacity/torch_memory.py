@@ -82,11 +82,8 @@ def memory_breakdown(
     scheme = QuantizationConfig.of(precision)
     width = scheme.dtype.bits // 8
     weights = class_bytes(config, scheme) if text is None else text
-    parts = {
-        **{str(part): size for part, size in weights.items()},
-        "vision": vision * width,
-        "kv_cache": kv_cache_bytes(config, context, value_bytes=width, chunk_aware=True) * batch,
-    }
+    cache = kv_cache_bytes(config, context, value_bytes=width, chunk_aware=True) * batch
+    parts = {**{str(part): size for part, size in weights.items()}, "vision": vision * width, "kv_cache": cache}
     unpacking = loading - sum(parts.values()) if memory_kind == "cpu" else 0  # the host unpacks for a device
     workspace = workspace_bytes(config, scheme, context, batch=batch, memory_kind=memory_kind, vision=vision > 0)
     parts |= {"workspace": max(workspace, unpacking), "runtime": runtime_bytes(config, memory_kind)}

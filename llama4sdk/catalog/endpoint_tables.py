@@ -119,10 +119,9 @@ def listings() -> tuple[Listing, ...]:
     try:
         return _merged_listings(path, path.stat().st_mtime_ns)
     except OSError as error:
-        raise ConfigurationError(
-            f"LLAMA4SDK_ENDPOINTS names '{path}', which cannot be read: {error.strerror or error}.",
-            hint="Name a file of comma-separated values, or unset the variable.",
-        ) from error
+        message = f"LLAMA4SDK_ENDPOINTS names '{path}', which cannot be read: {error.strerror or error}."
+        hint = "Name a file of comma-separated values, or unset the variable."
+        raise ConfigurationError(message, hint=hint) from error
 
 
 @lru_cache(maxsize=4)
@@ -177,9 +176,8 @@ def _rows(lines: Iterable[str], name: str) -> Iterator[tuple[int, Row]]:
                     raise _fault(name, reader.line_num, column, "it is empty")
             yield reader.line_num, row
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"'{name}' is no table of comma-separated values: {error}.", hint="Save it as CSV, in UTF-8."
-        ) from error
+        message = f"'{name}' is no table of comma-separated values: {error}."
+        raise ConfigurationError(message, hint="Save it as CSV, in UTF-8.") from error
 
 
 def _parse(row: Row, name: str, line: int | None) -> Listing:

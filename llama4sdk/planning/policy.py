@@ -8,11 +8,10 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from llama4sdk._values import Value
+from llama4sdk.catalog.endpoint_tables import Dollars
 from llama4sdk.endpoint import Endpoint
 from llama4sdk.plan import Preference
 from llama4sdk.planning.routing import RequestProfile, RoutingRule
-
-Dollars: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 #: US dollars for a million tokens of prompt, and of answer.
 Rates: TypeAlias = tuple[Dollars, Dollars]

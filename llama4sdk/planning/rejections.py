@@ -105,9 +105,8 @@ def no_backend_error(answers: Sequence[Answer], rejections: Sequence[Rejection])
         if refusal.damaged:  # the files are the obstacle, not the backends
             return CheckpointError(refusal.reason, hint=refusal.fix)
     if not answers:
-        return NoBackendError(
-            "No installed backend runs Llama 4 checkpoints.", hint="Install one: pip install 'llama4sdk[torch]'."
-        )
+        install = "Install one: pip install 'llama4sdk[torch]'."
+        return NoBackendError("No installed backend runs Llama 4 checkpoints.", hint=install)
     models = sorted({f"'{answer.need.model}'" for answer in answers if answer.need.model})
     merged = merge_remote(rejections, frozenset(a.info.name for a in answers if a.info.capabilities.remote))
     reasons = "; ".join(dict.fromkeys(f"{rejection.backend}: {rejection.reason.rstrip('.')}" for rejection in merged))
@@ -143,7 +142,5 @@ def _next_best(plan: Plan, hardware: Hardware, plan_for: Callable[[Hardware], Pl
         return None
     precision = f" in {other.quantization}" if other.quantization else ""
     sizes = " and ".join(f"{gb(size)} on {device}" for device, size in other.memory.items()) or "no memory to speak of"
-    return (
-        f"Next best: '{other.model}'{precision} with context_length={other.context_length} on '{other.backend}', which "
-        f"takes {sizes}. Or free some memory and try again."
-    )
+    what = f"'{other.model}'{precision} with context_length={other.context_length} on '{other.backend}'"
+    return f"Next best: {what}, which takes {sizes}. Or free some memory and try again."

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.scorecard.old_engines import find_profile
 from llama4sdk.capacity.engine_profiles import ENGINES, EngineProfile, find_engine
-from llama4sdk.capacity.kernel_support import KERNELS, support, support_by_class
+from llama4sdk.capacity.kernel_support import KERNELS, support
 from llama4sdk.capacity.layout import Layout, class_bytes
 from llama4sdk.capacity.layouts import layouts
 from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.capacity.remedies import Remedy, find_remedies, mac_gpu_remedy
 from llama4sdk.catalog.machine_descriptions import describe
 from llama4sdk.catalog.models import MAVERICK, SCOUT, ModelSpec
-from llama4sdk.quantization import Quantization, QuantizationConfig
+from llama4sdk.quantization import ModuleClass, Quantization, QuantizationConfig
 
 GIB = 2**30
 
@@ -182,7 +184,7 @@ def test_a_mac_s_gpu_may_have_more() -> None:
 def test_each_class_of_modules_has_its_own_verdict() -> None:
     """An A100 unpacks fp8 attention without gain, int4 experts as it should, and calculates in bf16."""
     config = QuantizationConfig(attention=Quantization.FP8, experts=Quantization.INT4)
-    verdicts = support_by_class(describe("a100").devices[0], config)
+    verdicts = {part: support(describe("a100").devices[0], config.scheme(part)) for part in get_args(ModuleClass)}
     assert {part: verdict.verdict for part, verdict in verdicts.items() if verdict.verdict != "native"} == {
         "attention": "no gain"
     }
