@@ -15,7 +15,7 @@
     status_errors      HTTP errors as the SDK's own; pure
     redaction          no secret in any error; pure
 
-What dialects and backends share: chat_messages, tool_call_fragments, logprobs, vectors, json_fields, discovery.
+What dialects and backends share: chat_messages, tool_call_fragments, vectors, json_fields, discovery.
 
 A plugin writes a dialect and a backend; the rest is here. Whatever waits is asynchronous; see ``RemoteEngine`` for how
 synchronous callers are served.

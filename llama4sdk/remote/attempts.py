@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import TypeAlias
 
 from llama4sdk.endpoint import Endpoint
-from llama4sdk.errors import (
-    APIConnectionError,
-    APIError,
-    Llama4Error,
-    OverloadedError,
-    StreamInterruptedError,
-)
+from llama4sdk.errors import APIConnectionError, APIError, Llama4Error, OverloadedError, StreamInterruptedError
 from llama4sdk.events import Attempt, Finish, Usage
 from llama4sdk.remote.deadlines import Deadlines
+from llama4sdk.remote.dialect import Dialect
 from llama4sdk.remote.redaction import conceal
 from llama4sdk.remote.retry import CircuitBreaker, TokenBucket, delay
+
+Report: TypeAlias = Callable[[Attempt], None]
 
 
 class EndpointHealth:
@@ -33,23 +31,16 @@ class AttemptLoop:
     """Records each step of one request, and decides whether and when it is sent again. Made in an event loop."""
 
     def __init__(
-        self,
-        backend: str,
-        model: str,
-        endpoint: Endpoint,
-        health: EndpointHealth,
-        secrets: Callable[[], Sequence[str]],
-        *,
-        report: Callable[[Attempt], None] | None,
+        self, dialect: Dialect, model: str, endpoint: Endpoint, health: EndpointHealth, report: Report | None
     ) -> None:
         """``report`` is called with every attempt as soon as it is over."""
         self.deadlines = Deadlines(endpoint.timeouts, asyncio.get_running_loop().time)
         self.remedies: frozenset[str] = frozenset()
-        self._backend = backend
+        self._dialect = dialect
+        self._backend = dialect.backend
         self._model = model
         self._endpoint = endpoint
         self._health = health
-        self._secrets = secrets
         self._report = report
         self._attempts: list[Attempt] = []
         self._retries = 0
@@ -89,10 +80,11 @@ class AttemptLoop:
 
     def conceal(self, error: Llama4Error) -> None:
         """Take every secret out of the error; those of this moment, since credentials may be newer than the request."""
-        conceal(error, (*self._secrets(), *self._endpoint.secrets()))
+        conceal(error, (*self._dialect.secrets(), *self._endpoint.secrets()))
 
-    def record_failure(self, error: Llama4Error, remedy: str | None) -> float:
+    def record_failure(self, error: Llama4Error) -> float:
         """Seconds until the next attempt. Raises the error where there is none."""
+        remedy = self._dialect.remedy(error)
         if error is not self._refusal:
             self._health.breaker.record_failure(error)
         if self._answered_at is not None:

@@ -14,7 +14,7 @@ from llama4sdk.backend import Engine
 from llama4sdk.endpoint import Endpoint, is_async_client
 from llama4sdk.errors import APIError, ConfigurationError, Llama4Error
 from llama4sdk.events import Attempt, Event, Finish, Usage
-from llama4sdk.remote.attempts import AttemptLoop, EndpointHealth
+from llama4sdk.remote.attempts import AttemptLoop, EndpointHealth, Report
 from llama4sdk.remote.dialect import Call, Dialect, Head, Reader
 from llama4sdk.remote.loop_thread import LoopThread, Mailbox, calling_loop, closed_error
 from llama4sdk.remote.tls_and_proxy import TrustStore
@@ -170,15 +170,13 @@ class RemoteEngine(Engine):
         self._ensure_open()
         hook = self.endpoint.on_attempt
         report = None if hook is None else _reporter(hook, mailbox)
-        return AttemptLoop(
-            self.dialect.backend, self.model, self.endpoint, self._health, self.dialect.secrets, report=report
-        )
+        return AttemptLoop(self.dialect, self.model, self.endpoint, self._health, report)
 
     def _wait_before_retry(self, attempts: AttemptLoop, error: Llama4Error) -> float:
         """Seconds until the next attempt; raises the error where there is none."""
         attempts.conceal(error)
         self._ensure_open()
-        return attempts.record_failure(error, self.dialect.remedy(error))
+        return attempts.record_failure(error)
 
     def _complete(self, event: Event, attempts: AttemptLoop) -> Event:
         if type(event) is Finish:
@@ -247,7 +245,7 @@ def _collect(events: Iterable[Event]) -> tuple[list[Event], Exception | None]:
     return batch, None
 
 
-def _reporter(hook: Callable[[Attempt], None], mailbox: Mailbox[Any] | None) -> Callable[[Attempt], None]:
+def _reporter(hook: Report, mailbox: Mailbox[Any] | None) -> Report:
     """Call the user's hook in the thread that made the request. What it raises is logged, no more."""
 
     def report(attempt: Attempt) -> None:

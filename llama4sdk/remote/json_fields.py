@@ -1,15 +1,20 @@
-"""Reads and writes JSON that is exchanged with servers, which may send anything. Pure."""
+"""Reads and writes JSON that is exchanged with servers, which may send anything: objects, counts, logprobs. Pure."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from itertools import zip_longest
+from typing import Any, Final
 
 from pydantic import JsonValue
 from pydantic_core import from_json
 
 from llama4sdk.errors import InvalidRequestError
+from llama4sdk.events import TokenLogprob, TopLogprob
+
+#: Stands for the logarithm of zero, for which servers send null: JSON has no number for it.
+ZERO_PROBABILITY_LOGPROB: Final = -9999.0
 
 
 def as_object(value: object) -> dict[str, Any]:
@@ -44,3 +49,57 @@ def token_count(fields: Mapping[str, Any], name: str) -> int | None:
     """Return a field that counts tokens; ``None`` where it is missing, negative or no integer."""
     value = fields.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def parse_logprobs(value: object, max_alternatives: int) -> tuple[TokenLogprob, ...]:
+    """Return the drawn tokens, each with at most ``max_alternatives`` others, likeliest first.
+
+    Chats have a list of objects, bare (Ollama) or under ``content``; raw text and Together have parallel arrays.
+    Raises ValueError for an entry whose log-probability is neither a number nor null.
+    """
+    content = value.get("content") if isinstance(value, dict) else value
+    if isinstance(content, list):
+        return tuple(_token_logprob(entry, max_alternatives) for entry in as_objects(content))
+    if not isinstance(value, dict):
+        return ()
+    tokens, logprobs, alternatives = value.get("tokens"), value.get("token_logprobs"), value.get("top_logprobs")
+    if not isinstance(tokens, list) or not isinstance(logprobs, list):
+        return ()
+    rows = zip_longest(tokens, logprobs, (alternatives if isinstance(alternatives, list) else ())[: len(tokens)])
+    return tuple(
+        TokenLogprob(token=str(token), logprob=_number(logprob), top=_alternatives(others, max_alternatives))
+        for token, logprob, others in rows
+    )
+
+
+def _token_logprob(entry: Mapping[str, Any], max_alternatives: int) -> TokenLogprob:
+    return TokenLogprob(
+        token=str(entry.get("token", "")),
+        logprob=_entry_number(entry),
+        top=_alternatives(entry.get("top_logprobs"), max_alternatives),
+    )
+
+
+def _alternatives(value: object, limit: int) -> tuple[TopLogprob, ...]:
+    """Alternatives given as objects, or as a mapping of token to log-probability."""
+    pairs: Iterable[tuple[object, float]]
+    if isinstance(value, dict):
+        pairs = ((token, _number(logprob)) for token, logprob in value.items())
+    else:
+        pairs = ((entry.get("token", ""), _entry_number(entry)) for entry in as_objects(value))
+    alternatives = [TopLogprob(token=str(token), logprob=logprob) for token, logprob in pairs]
+    return tuple(sorted(alternatives, key=lambda alternative: -alternative.logprob)[:limit])
+
+
+def _entry_number(entry: Mapping[str, Any]) -> float:
+    if "logprob" not in entry:
+        raise ValueError("a token without its log-probability")
+    return _number(entry["logprob"])
+
+
+def _number(value: object) -> float:
+    if value is None:
+        return ZERO_PROBABILITY_LOGPROB
+    if not isinstance(value, int | float):
+        raise ValueError(f"a log-probability that is no number: {value!r:.40}")
+    return min(0.0, float(value))

@@ -18,12 +18,7 @@ from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import APIError, Llama4Error, StreamClosedError
 from llama4sdk.remote.body import Body, Decompressor
 from llama4sdk.remote.clients import Clients, Sender, parse_url
-from llama4sdk.remote.connection_errors import (
-    connection_error,
-    is_disconnect,
-    status_response,
-    transport_errors,
-)
+from llama4sdk.remote.connection_errors import connection_error, is_disconnect, status_response, transport_errors
 from llama4sdk.remote.deadlines import Deadlines, Wait, WaitGroup
 from llama4sdk.remote.dialect import Call, Head
 from llama4sdk.remote.threaded_client import raw_body

@@ -11,8 +11,7 @@ import pytest
 from llama4sdk.errors import APIError, InvalidRequestError
 from llama4sdk.events import TokenLogprob, TopLogprob, Usage
 from llama4sdk.remote.chat_messages import parse_usage
-from llama4sdk.remote.json_fields import as_object, as_objects, decode_object, encode_json, token_count
-from llama4sdk.remote.logprobs import parse_logprobs
+from llama4sdk.remote.json_fields import as_object, as_objects, decode_object, encode_json, parse_logprobs, token_count
 from llama4sdk.remote.vectors import checked_embeddings
 from llama4sdk.requests import EmbedRequest
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import Llama4Error
+from llama4sdk.plan import Plan
 from llama4sdk.remote.dialect import Call, Dialect, Head
 from llama4sdk_aws.authorizers import Authorizer
 from llama4sdk_aws.aws_errors import ErrorReport, find_remedy, make_error, parse_answer
@@ -15,12 +16,10 @@ from llama4sdk_aws.aws_errors import ErrorReport, find_remedy, make_error, parse
 class AwsDialect(Dialect):
     """One model of one service."""
 
-    def __init__(
-        self, backend: str, model: str, context_length: int, authorizer: Authorizer, endpoint: Endpoint
-    ) -> None:
+    def __init__(self, backend: str, plan: Plan, authorizer: Authorizer, endpoint: Endpoint) -> None:
         self.backend = backend
-        self.model = model
-        self._context_length = context_length
+        self.model = plan.model
+        self._context_length = plan.context_length
         self._authorizer = authorizer
         self._headers = {name: value.get_secret_value() for name, value in endpoint.headers.items()}
 

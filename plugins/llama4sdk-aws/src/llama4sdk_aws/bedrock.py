@@ -89,7 +89,7 @@ class BedrockBackend(Backend):
         return BedrockEngine(
             model=plan.model,
             context_length=plan.context_length,
-            dialect=BedrockDialect(target, plan.model, plan.context_length, authorizer, endpoint, options),
+            dialect=BedrockDialect(target, plan, authorizer, endpoint, options),
             endpoint=endpoint,
             cost=endpoints.pricing(self.name, models.base_id(plan.model)),
         )

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import APIError, Llama4Error
+from llama4sdk.plan import Plan
 from llama4sdk.remote.dialect import Call, Head, Reader
 from llama4sdk.remote.engine import RemoteEngine
 from llama4sdk.remote.json_fields import encode_json, token_count
@@ -35,18 +36,12 @@ class BedrockDialect(AwsDialect):
     """One model in one region."""
 
     def __init__(
-        self,
-        target: AwsTarget,
-        model: str,
-        context_length: int,
-        authorizer: Authorizer,
-        endpoint: Endpoint,
-        options: BedrockOptions,
+        self, target: AwsTarget, plan: Plan, authorizer: Authorizer, endpoint: Endpoint, options: BedrockOptions
     ) -> None:
-        super().__init__("bedrock", model, context_length, authorizer, endpoint)
-        bedrock_model = find_model(model)
+        super().__init__("bedrock", plan, authorizer, endpoint)
+        bedrock_model = find_model(plan.model)
         self._target = target
-        self._model_id = bedrock_model.id or model
+        self._model_id = bedrock_model.id or plan.model
         self._max_output_tokens = bedrock_model.max_output_tokens
         self._family = model_family(self._model_id)
         self._options = options

@@ -81,7 +81,7 @@ class SageMakerBackend(Backend):
         if isinstance(target, Unavailable):
             raise ConfigurationError(f"SageMaker cannot be asked: {target.reason}", hint=target.fix)
         authorizer = make_authorizer(SERVICE, self.name, target, endpoint, options)
-        dialect = SageMakerDialect(target.url, plan.model, plan.context_length, authorizer, endpoint, options)
+        dialect = SageMakerDialect(target, plan, authorizer, endpoint, options)
         return RemoteEngine(model=plan.model, context_length=plan.context_length, dialect=dialect, endpoint=endpoint)
 
 

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from llama4sdk.endpoint import Endpoint
 from llama4sdk.errors import APIError, Llama4Error, PermissionDeniedError
+from llama4sdk.plan import Plan
 from llama4sdk.remote import status_errors
 from llama4sdk.remote.dialect import Call, Head, Reader
 from llama4sdk.remote.json_fields import encode_json
@@ -14,6 +15,7 @@ from llama4sdk.requests import Request
 from llama4sdk_aws.authorizers import Authorizer
 from llama4sdk_aws.aws_dialect import AwsDialect
 from llama4sdk_aws.aws_errors import ErrorReport
+from llama4sdk_aws.client import AwsTarget
 from llama4sdk_aws.container_requests import container_body
 from llama4sdk_aws.container_stream import ContainerReader
 from llama4sdk_aws.options import SageMakerOptions
@@ -25,17 +27,11 @@ class SageMakerDialect(AwsDialect):
     """One endpoint; everything is streamed, since whole answers must be done within a minute."""
 
     def __init__(
-        self,
-        url: str,
-        model: str,
-        context_length: int,
-        authorizer: Authorizer,
-        endpoint: Endpoint,
-        options: SageMakerOptions,
+        self, target: AwsTarget, plan: Plan, authorizer: Authorizer, endpoint: Endpoint, options: SageMakerOptions
     ) -> None:
-        super().__init__("sagemaker", model, context_length, authorizer, endpoint)
-        endpoint_name = quote(options.endpoint_name or model, safe="")
-        self._url = f"{url}/endpoints/{endpoint_name}/invocations-response-stream"
+        super().__init__("sagemaker", plan, authorizer, endpoint)
+        endpoint_name = quote(options.endpoint_name or plan.model, safe="")
+        self._url = f"{target.url}/endpoints/{endpoint_name}/invocations-response-stream"
         self._container = options.dialect
         headers = {
             "Accept": "application/json",

@@ -86,7 +86,7 @@ class OllamaBackend(Backend):
         where it does not answer.
         """
         endpoint = need.endpoint or Endpoint()
-        options = parse_options(endpoint)
+        preload = parse_options(endpoint).preload
         model = _choose_model(plan.model, inspect_server(endpoint))
         if model is None:
             raise WeightsNotFoundError(
@@ -94,8 +94,8 @@ class OllamaBackend(Backend):
                 hint=pull_hint(library_tag(plan.model)),
             )
         dialect = OllamaDialect(endpoint=endpoint, tag=model.name, model=plan.model, context_length=plan.context_length)
-        if options.preload:
-            _preload(plan, model, dialect, endpoint, options.load_timeout, progress)
+        if preload:
+            _preload(plan, model, dialect, endpoint, progress)
         return RemoteEngine(model=plan.model, context_length=plan.context_length, dialect=dialect, endpoint=endpoint)
 
 
@@ -167,17 +167,12 @@ def _fitting_context_length(hardware: Hardware, model: ServerModel) -> int:
 
 
 def _preload(
-    plan: Plan,
-    model: ServerModel,
-    dialect: OllamaDialect,
-    endpoint: Endpoint,
-    timeout: float,
-    progress: Progress | None,
+    plan: Plan, model: ServerModel, dialect: OllamaDialect, endpoint: Endpoint, progress: Progress | None
 ) -> None:
-    """Have the server load the model within ``timeout`` seconds, and check that it has the planned context."""
+    """Have the server load the model within ``load_timeout``, and check that it has the planned context."""
     if progress is not None:
         progress(0, model.size or None)
-    timeouts = endpoint.timeouts.model_copy(update={"first_byte": timeout, "total": None})
+    timeouts = endpoint.timeouts.model_copy(update={"first_byte": parse_options(endpoint).load_timeout, "total": None})
     engine = api_engine(endpoint.model_copy(update={"timeouts": timeouts}), dialect)
     try:
         engine.fetch(dialect.load_call(for_embedding="chat" not in plan.capabilities.features))

@@ -9,8 +9,7 @@ from typing import Any, Final
 from llama4sdk.errors import APIError, APIStatusError, ContextLengthError, Llama4Error, StreamInterruptedError
 from llama4sdk.events import Event, Finish, FinishReason, TextDelta, TokenLogprob, ToolCallDelta, Usage
 from llama4sdk.remote.dialect import Reader
-from llama4sdk.remote.json_fields import as_object, decode_object, token_count
-from llama4sdk.remote.logprobs import parse_logprobs
+from llama4sdk.remote.json_fields import as_object, decode_object, parse_logprobs, token_count
 from llama4sdk.remote.sse import LineDecoder
 from llama4sdk.remote.status_errors import TOO_LONG, context_length_error, parse_error_body
 from llama4sdk_ollama.address import BACKEND

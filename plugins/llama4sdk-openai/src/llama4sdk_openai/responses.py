@@ -16,8 +16,7 @@ from llama4sdk.events import Event, Finish, FinishReason, TextDelta, TokenLogpro
 from llama4sdk.llama4.toolcalls import ToolCallParser
 from llama4sdk.remote.chat_messages import FINISH_REASONS, parse_usage
 from llama4sdk.remote.dialect import Head, Reader
-from llama4sdk.remote.json_fields import as_object, as_objects, token_count
-from llama4sdk.remote.logprobs import parse_logprobs
+from llama4sdk.remote.json_fields import as_object, as_objects, parse_logprobs, token_count
 from llama4sdk.remote.sse import SSEDecoder
 from llama4sdk.remote.status_errors import status_error
 from llama4sdk.remote.tool_call_fragments import ToolCallAssembler
