@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
 
 
 def nearest(name: str, known: Iterable[str], label: str) -> str:
@@ -37,8 +33,12 @@ def error_text(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
-def in_words(error: ValidationError) -> str:
-    """Describe a validation error in one line: ``max_tokens is -5: input should be greater than or equal to 1``."""
+def in_words(error: Exception) -> str:
+    """Describe an error in one line, pydantic's as ``max_tokens is -5: input should be greater than or equal to 1``."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
     faults = []
     for fault in error.errors(include_url=False, include_context=False):
         where = ".".join(str(part) for part in fault["loc"])

@@ -21,15 +21,8 @@ from llama4sdk.progress import Progress
 from llama4sdk.remote.loop_thread import run_in_thread
 from llama4sdk.requests import ChatOptions, GenerateOptions, Pooling, SamplingOptions
 from llama4sdk.results import Completion, Embeddings, Memory, Scores
-from llama4sdk.session.validation import (
-    MessagesInput,
-    as_messages,
-    chat_request,
-    embed_request,
-    generate_request,
-    read_difficulty,
-    score_request,
-)
+from llama4sdk.session import validation
+from llama4sdk.session.validation import MessagesInput
 from llama4sdk.streams import AsyncStream
 from llama4sdk.tools import ToolLike, ToolRun
 
@@ -71,8 +64,8 @@ class AsyncClient(BaseClient):
 
         Returns the whole answer, or with ``stream=True`` a stream to be read with ``async for``.
         """
-        request = chat_request(messages, tools, options, schema)
-        events = await self._session.astream(request, "chat", read_difficulty(options))
+        request = validation.chat_request(messages, tools, options, schema)
+        events = await self._session.astream(request, "chat", validation.read_difficulty(options))
         return events if stream else await _whole(events)
 
     async def run_tools(
@@ -87,7 +80,7 @@ class AsyncClient(BaseClient):
 
         Functions run in threads, one at a time; results that can be awaited are awaited in the event loop.
         """
-        run = ToolRun(as_messages(messages), tools, max_steps, wait=True)
+        run = ToolRun(validation.as_messages(messages), tools, max_steps, wait=True)
         while calls := run.add_answer(answer := await self.chat(run.messages, tools=run.tools, **options)):
             for call in calls:
                 try:
@@ -116,15 +109,15 @@ class AsyncClient(BaseClient):
         **options: Unpack[GenerateOptions],
     ) -> Completion[T] | AsyncStream[T]:
         """Continue raw text, without a chat template. Results, options and errors are as for ``chat``; no tools."""
-        request = generate_request(prompt, options, schema)
-        events = await self._session.astream(request, "generate", read_difficulty(options))
+        request = validation.generate_request(prompt, options, schema)
+        events = await self._session.astream(request, "generate", validation.read_difficulty(options))
         return events if stream else await _whole(events)
 
     async def embed(
         self, inputs: str | Sequence[str], *, pooling: Pooling = "mean", normalize: bool = True
     ) -> Embeddings:
         """Embed texts: one vector for each, in their order; see ``Client.embed``."""
-        request = embed_request(inputs, pooling, normalize=normalize)
+        request = validation.embed_request(inputs, pooling, normalize=normalize)
         return await run_in_thread(self._session.embed, request)
 
     async def score(
@@ -140,7 +133,7 @@ class AsyncClient(BaseClient):
 
         ``progress`` is called in the thread that scores.
         """
-        request = score_request(input, top, window, stride)
+        request = validation.score_request(input, top, window, stride)
         cancelled = threading.Event()
 
         def report(done: int, total: int | None) -> None:
@@ -190,7 +183,7 @@ class AsyncClient(BaseClient):
         tools: Sequence[ToolLike] = (),
     ) -> int:
         """Count the tokens of a chat prompt; see ``Client.count_tokens``."""
-        return await run_in_thread(self._session.count_tokens, chat_request(input, tools, {}))
+        return await run_in_thread(self._session.count_tokens, validation.chat_request(input, tools, {}))
 
     async def plan(self, model: str | None = None) -> Plan:
         """Return the plan, with the reasons; see ``Client.plan``. Loads nothing."""

@@ -13,18 +13,9 @@ from typing_extensions import TypeVar
 from llama4sdk.constraints import SchemaLike
 from llama4sdk.requests import ChatOptions, GenerateOptions, Pooling, SamplingOptions
 from llama4sdk.results import Completion, Embeddings, Scores
+from llama4sdk.session import validation
 from llama4sdk.session.session import Session
-from llama4sdk.session.validation import (
-    MessagesInput,
-    as_endpoint,
-    as_messages,
-    chat_request,
-    embed_request,
-    generate_request,
-    need,
-    read_difficulty,
-    score_request,
-)
+from llama4sdk.session.validation import MessagesInput
 from llama4sdk.streams import Stream
 from llama4sdk.tools import ToolLike, ToolRun
 
@@ -110,9 +101,9 @@ class BaseClient:
         """
         from llama4sdk.planning.policy import Policy
 
-        endpoint = as_endpoint(endpoint, api_key, http_client, asynchronous=self._asynchronous)
+        endpoint = validation.as_endpoint(endpoint, api_key, http_client, asynchronous=self._asynchronous)
         self._session = Session(
-            need(model, device, quantization, context_length, batch, endpoint, needs, languages),
+            validation.need(model, device, quantization, context_length, batch, endpoint, needs, languages),
             backend=backend,
             policy=policy or Policy(),
             hardware=hardware,
@@ -177,8 +168,8 @@ class Client(BaseClient):
         Raises InvalidRequestError, UnknownOptionError or UnsupportedFeatureError for the arguments, and the errors of
         planning, loading and answering that the class lists; with ``stream=True``, answering fails while it is read.
         """
-        request = chat_request(messages, tools, options, schema)
-        events = self._session.stream(request, "chat", read_difficulty(options))
+        request = validation.chat_request(messages, tools, options, schema)
+        events = self._session.stream(request, "chat", validation.read_difficulty(options))
         return events if stream else events.completion()
 
     def run_tools(
@@ -196,7 +187,7 @@ class Client(BaseClient):
         ToolLimitError when the model's answer number ``max_steps`` still calls tools, InvalidRequestError for functions
         that cannot be described.
         """
-        run = ToolRun(as_messages(messages), tools, max_steps, wait=False)
+        run = ToolRun(validation.as_messages(messages), tools, max_steps, wait=False)
         while calls := run.add_answer(answer := self.chat(run.messages, tools=run.tools, **options)):
             for call in calls:
                 try:
@@ -223,8 +214,8 @@ class Client(BaseClient):
         **options: Unpack[GenerateOptions],
     ) -> Completion[T] | Stream[T]:
         """Continue raw text, without a chat template. Results, options and errors are as for ``chat``; no tools."""
-        request = generate_request(prompt, options, schema)
-        events = self._session.stream(request, "generate", read_difficulty(options))
+        request = validation.generate_request(prompt, options, schema)
+        events = self._session.stream(request, "generate", validation.read_difficulty(options))
         return events if stream else events.completion()
 
     def embed(self, inputs: str | Sequence[str], *, pooling: Pooling = "mean", normalize: bool = True) -> Embeddings:
@@ -234,7 +225,7 @@ class Client(BaseClient):
         has length 1. Raises InvalidRequestError for empty texts, UnsupportedFeatureError where the backend has no
         embeddings, ContextLengthError for a text longer than the context.
         """
-        return self._session.embed(embed_request(inputs, pooling, normalize=normalize))
+        return self._session.embed(validation.embed_request(inputs, pooling, normalize=normalize))
 
     def score(
         self,
@@ -254,7 +245,7 @@ class Client(BaseClient):
         UnsupportedFeatureError where the backend does not score, ContextLengthError for a window longer than the
         context.
         """
-        request = score_request(input, top, window, stride)
+        request = validation.score_request(input, top, window, stride)
         return self._session.score(request, progress)
 
     def batch(
@@ -298,7 +289,7 @@ class Client(BaseClient):
 
         Loads the model where it is on this machine. Raises UnsupportedFeatureError where the backend does not count.
         """
-        return self._session.count_tokens(chat_request(input, tools, {}))
+        return self._session.count_tokens(validation.chat_request(input, tools, {}))
 
     def plan(self, model: str | None = None) -> Plan:
         """Return the plan: model, backend, placement, quantization and memory, with the reasons. Loads nothing.

@@ -106,9 +106,8 @@ def _from_mapping(schema: Mapping[str, object]) -> JsonSchema:
         json.dumps(dict(schema), allow_nan=False)
         return JsonSchema(definition=cast("dict[str, JsonValue]", dict(schema)))
     except (ValidationError, TypeError, ValueError, RecursionError) as error:
-        reason = in_words(error) if isinstance(error, ValidationError) else str(error)
         raise InvalidRequestError(
-            f"The schema is no JSON: {reason}.",
+            f"The schema is no JSON: {in_words(error)}.",
             hint="A JSON schema is made of dicts, lists, strings, numbers, bools and None.",
         ) from error
 

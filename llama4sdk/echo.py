@@ -73,7 +73,7 @@ class EchoEngine(Engine):
 
     def stream(self, request: Request) -> Iterator[Event]:
         """Stream the words of the last message or the prompt, one delta each."""
-        words = _words(request)
+        words = _split(request.prompt if request.prompt is not None else request.messages[-1].text)
         read = self.count_tokens(request)
         limit = room_for_answer(read, request.sampling.max_tokens, self.context_length)
         for word in words[:limit]:
@@ -98,10 +98,6 @@ class EchoEngine(Engine):
     def close(self) -> None:
         """End open streams with StreamClosedError."""
         self._closed = True
-
-
-def _words(request: Request) -> list[str]:
-    return _split(request.prompt if request.prompt is not None else request.messages[-1].text)
 
 
 def _split(text: str) -> list[str]:

@@ -5,13 +5,14 @@ All memory is in bytes. ``None`` means that it could not be read; ``problems`` s
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal, Self, TypeAlias
 
-from pydantic import ValidationError, model_validator
+from pydantic import model_validator
 
 from llama4sdk._text import in_words
 from llama4sdk._values import Label, Value
@@ -170,8 +171,6 @@ class Hardware(Value):
 
         Raises ConfigurationError when the file cannot be read or describes no machine.
         """
-        import json
-
         try:
             with Path(path).open("rb") as file:
                 content = file.read(_MAX_FILE_BYTES + 1)
@@ -183,17 +182,11 @@ class Hardware(Value):
             raise ConfigurationError(
                 f"Cannot read the hardware file {path}: {error.strerror or error}.", hint=_HOW_TO_WRITE_A_FILE
             ) from error
-        except RecursionError as error:
-            raise _no_machine(path, "it is nested too deeply") from error
-        except ValueError as error:
-            cause = in_words(error) if isinstance(error, ValidationError) else str(error)
-            raise _no_machine(path, cause) from error
-
-
-def _no_machine(path: str | Path, cause: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"The hardware file {path} does not describe a machine: {cause}.", hint=_HOW_TO_WRITE_A_FILE
-    )
+        except (ValueError, RecursionError) as error:
+            cause = "it is nested too deeply" if isinstance(error, RecursionError) else in_words(error)
+            raise ConfigurationError(
+                f"The hardware file {path} does not describe a machine: {cause}.", hint=_HOW_TO_WRITE_A_FILE
+            ) from error
 
 
 def _implausible_values(machine: Hardware) -> Iterator[str]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Final, Generic, cast
 
-from pydantic import Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr
 from typing_extensions import TypeVar
 
 from llama4sdk._text import gb, in_words
@@ -61,12 +61,8 @@ class Completion(Value, Generic[Parsed]):
         try:
             return cast("Parsed", self._constraint.read(self.text))
         except ValueError as error:
-            reason = in_words(error) if isinstance(error, ValidationError) else str(error)
-            raise StructuredOutputError(
-                f"The answer does not fit its schema ({reason}): {_tail(self.text)}",
-                completion=self,
-                hint=COMPLETION_HINT,
-            ) from error
+            message = f"The answer does not fit its schema ({in_words(error)}): {_tail(self.text)}"
+            raise StructuredOutputError(message, completion=self, hint=COMPLETION_HINT) from error
 
     @property
     def message(self) -> Message:

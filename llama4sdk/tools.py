@@ -100,7 +100,8 @@ def _as_tool(tool: ToolLike) -> Tool:
         raise InvalidRequestError(f"The parameters of '{name}' cannot be described: {reason}", hint=hint) from error
     schema.pop("title", None)
     schema.pop("description", None)
-    return Tool(name=name, description=_documentation(tool), parameters=schema)
+    own_docstring = inspect.cleandoc(tool.__doc__ or "")  # not one inherited from a base class, as getdoc returns it
+    return Tool(name=name, description=own_docstring, parameters=schema)
 
 
 def _schema(tool: type[BaseModel] | Callable[..., object]) -> dict[str, JsonValue]:
@@ -115,11 +116,6 @@ def _schema(tool: type[BaseModel] | Callable[..., object]) -> dict[str, JsonValu
 def _adapter(function: Callable[..., object]) -> TypeAdapter[object]:
     """Pydantic's adapter of a function: the schema of its arguments, and calls with validated arguments."""
     return TypeAdapter(cast("type[object]", function))
-
-
-def _documentation(tool: type[BaseModel] | Callable[..., object]) -> str:
-    """The tool's own docstring, not one inherited from a base class."""
-    return inspect.cleandoc(tool.__doc__ or "")
 
 
 def _ensure_callable(function: object, *, wait: bool) -> None:

@@ -91,7 +91,8 @@ class Journal:
         end = 0
         for number, line in enumerate(_lines(self._file), 1):
             entry = _entry(line)
-            if entry is None and not line.endswith(b"\n") and _is_incomplete(line):
+            is_ours = line.startswith(LINE_START) or LINE_START.startswith(line)
+            if entry is None and not line.endswith(b"\n") and is_ours:
                 return end
             if entry is None:
                 raise InvalidRequestError(
@@ -113,10 +114,6 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
     """Read lines through a separate buffer, which leaves the file open."""
     with open(os.dup(file.fileno()), "rb") as reader:  # noqa: PTH123 - a descriptor has no path
         yield from reader
-
-
-def _is_incomplete(line: bytes) -> bool:
-    return line.startswith(LINE_START) or LINE_START.startswith(line)
 
 
 def _entry(line: bytes) -> tuple[int, str, Completion[Any] | None] | None:

@@ -236,16 +236,12 @@ class DeploymentPool:
         Raises UnknownBackendError, ConfigurationError for an address that a local backend has no use for, and
         ClientClosedError.
         """
-        if self._closed:
-            raise ClientClosedError
-        deployments = self._deployments.get(model)
-        if deployments is None:
-            created = self._create(model)
-            with self._lock:
-                if self._closed:
-                    raise ClientClosedError
-                deployments = self._deployments.setdefault(model, created)
-        return deployments
+        with self._lock:
+            if self._closed:
+                raise ClientClosedError
+            if model not in self._deployments:
+                self._deployments[model] = self._create(model)
+            return self._deployments[model]
 
     def is_loaded(self, model: str | None) -> bool:
         """Whether the client's own deployment of a model has its engine."""
