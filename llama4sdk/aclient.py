@@ -8,11 +8,12 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
+from typing import Any, Literal, Self, Unpack, overload
 
 from pydantic import JsonValue
 from typing_extensions import TypeVar
 
+from llama4sdk.batch.items import BatchItem, BatchRequest, Job
 from llama4sdk.client import BaseClient, ChatArguments, GenerateArguments
 from llama4sdk.constraints import SchemaLike
 from llama4sdk.errors import StreamClosedError
@@ -25,9 +26,6 @@ from llama4sdk.session import validation
 from llama4sdk.session.validation import MessagesInput
 from llama4sdk.streams import AsyncStream
 from llama4sdk.tools import ToolLike, ToolRun
-
-if TYPE_CHECKING:
-    from llama4sdk.batch.items import BatchItem, BatchRequest, Job
 
 __all__ = ["AsyncClient"]
 

@@ -14,6 +14,7 @@ from llama4sdk.constraints import SchemaLike
 from llama4sdk.requests import ChatOptions, GenerateOptions, Pooling, SamplingOptions
 from llama4sdk.results import Completion, Embeddings, Scores
 from llama4sdk.session import validation
+from llama4sdk.session.deployment import Environment
 from llama4sdk.session.session import Session
 from llama4sdk.session.validation import MessagesInput
 from llama4sdk.streams import Stream
@@ -102,14 +103,9 @@ class BaseClient:
         from llama4sdk.planning.policy import Policy
 
         endpoint = validation.as_endpoint(endpoint, api_key, http_client, asynchronous=self._asynchronous)
-        self._session = Session(
-            validation.need(model, device, quantization, context_length, batch, endpoint, needs, languages),
-            backend=backend,
-            policy=policy or Policy(),
-            hardware=hardware,
-            download=download,
-            registry=registry,
-        )
+        need = validation.need(model, device, quantization, context_length, batch, endpoint, needs, languages)
+        environment = Environment(policy or Policy(), registry, hardware, download=download)
+        self._session = Session(need, backend, environment)
 
     @property
     def spent(self) -> float:

@@ -18,12 +18,9 @@ if TYPE_CHECKING:
 
     from llama4sdk.backend import Engine, Need
     from llama4sdk.capabilities import Feature
-    from llama4sdk.hardware import Hardware
     from llama4sdk.plan import Plan
-    from llama4sdk.planning.policy import Policy
     from llama4sdk.planning.routing import Difficulty
     from llama4sdk.progress import Progress
-    from llama4sdk.registry import Registry
     from llama4sdk.requests import EmbedRequest, Request, ScoreRequest
     from llama4sdk.results import Embeddings, Memory, Scores
     from llama4sdk.session.deployment import Deployment
@@ -35,16 +32,8 @@ AnyStream = TypeVar("AnyStream", bound="Stream[Any] | AsyncStream[Any]")
 class Session:
     """Sends a client's requests to its deployments. Thread-safe; ``Client`` and ``AsyncClient`` are thin over it."""
 
-    def __init__(
-        self,
-        need: Need,
-        *,
-        backend: str | None,
-        policy: Policy,
-        hardware: Hardware | None,
-        download: bool,
-        registry: Registry | None,
-    ) -> None:
+    def __init__(self, need: Need, backend: str | None, environment: Environment) -> None:
+        policy = environment.policy
         if policy.route is not None and need.model is not None:
             raise ConfigurationError(
                 f"The model is named '{need.model}', and is to be chosen for each request.",
@@ -53,7 +42,7 @@ class Session:
         self.model = need.model
         self.budget = Budget(policy.max_cost)
         self._policy = policy
-        self._pool = DeploymentPool(need, backend, Environment(policy, registry, hardware, download=download))
+        self._pool = DeploymentPool(need, backend, environment)
         self._router: ModelRouter | None = None
         if policy.route is not None:
             from llama4sdk.session.model_router import ModelRouter

@@ -7,14 +7,14 @@ MACHINES, LAPTOP, H100_X8, …     hardware to plan for without owning it
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from llama4sdk.testing.machines import CRAMPED, GPU_24GB, H100_X1, H100_X8, LAPTOP, MAC_64GB, MACHINES, machine
+from llama4sdk.testing.registry import scripted_registry
+from llama4sdk.testing.scripted import ScriptedBackend, ScriptedEngine, Step
 
 if TYPE_CHECKING:
     from llama4sdk.testing.conformance import BackendConformance
-    from llama4sdk.testing.machines import CRAMPED, GPU_24GB, H100_X1, H100_X8, LAPTOP, MAC_64GB, MACHINES, machine
-    from llama4sdk.testing.registry import scripted_registry
-    from llama4sdk.testing.scripted import ScriptedBackend, ScriptedEngine, Step
 
 __all__ = [
     "CRAMPED",
@@ -32,17 +32,11 @@ __all__ = [
     "scripted_registry",
 ]
 
-_HOMES: Final = {
-    "BackendConformance": "llama4sdk.testing.conformance",
-    "scripted_registry": "llama4sdk.testing.registry",
-    "ScriptedBackend": "llama4sdk.testing.scripted",
-    "ScriptedEngine": "llama4sdk.testing.scripted",
-    "Step": "llama4sdk.testing.scripted",
-}
-
 
 def __getattr__(name: str) -> object:
-    """Only ``BackendConformance`` needs pytest, so each name is looked up when it is asked for."""
-    if name not in __all__:
+    """Import ``BackendConformance``, which needs pytest, when it is asked for."""
+    if name != "BackendConformance":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES.get(name, "llama4sdk.testing.machines")), name)
+    from llama4sdk.testing.conformance import BackendConformance
+
+    return BackendConformance
