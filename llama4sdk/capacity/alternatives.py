@@ -31,9 +31,9 @@ def alternatives(
     ``models`` are in the order they are wanted in; ``plan`` is ``None`` where there is none; ``batch`` requests are to
     use the context at once. Nothing here is chosen.
     """
-    absent = [engine for engine in ENGINES if engine.backend not in installed]
     limit = _plan_rank(plan, models, machine, prefer)
     better: list[tuple[RankKey, Candidate]] = []
+    absent = [engine for engine in ENGINES if engine.backend not in installed]
     for engine in absent:
         for number, model in enumerate(models):
             options = candidates([model], machine, engines=[engine], context=context, batch=batch)

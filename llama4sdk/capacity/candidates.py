@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Final, Literal
 
 from llama4sdk._values import Value
@@ -115,13 +116,10 @@ def candidates(
     kv_bytes: float = 2,
 ) -> Iterator[Candidate]:
     """Every layout of every model in every precision that the engines know, those that do not fit included."""
-    for model in models:
-        for engine in engines:
-            for precision in _precisions(model, engine):
-                for layout in layouts(
-                    model, engine, machine, precision, context=context, batch=batch, kv_bytes=kv_bytes
-                ):
-                    yield timed(layout, model, engine, machine)
+    for model, engine in product(models, engines):
+        for precision in _precisions(model, engine):
+            for layout in layouts(model, engine, machine, precision, context=context, batch=batch, kv_bytes=kv_bytes):
+                yield timed(layout, model, engine, machine)
 
 
 def timed(

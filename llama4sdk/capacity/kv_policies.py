@@ -42,10 +42,7 @@ class KVPolicy(Value):
         sequences: int = 1,
         layers: range | None = None,
     ) -> int:
-        """Bytes for ``sequences`` contexts of ``context`` tokens, in all layers or in these.
-
-        ``value_bytes`` is 2 for bf16 and 1 for fp8.
-        """
+        """Bytes for ``sequences`` contexts of ``context`` tokens, in all layers or these; a value has 2 in bf16."""
         per_token = 2 * config.num_kv_heads * config.head_dim * value_bytes
         counted = range(config.num_layers) if layers is None else layers
         local = len(config.chunked_layers.intersection(counted)) if self.chunk_aware else 0

@@ -133,16 +133,12 @@ class LayoutBuilder:
         return shares
 
     def offloaded(self, devices: Sequence[Device]) -> Layout:
-        """Experts in the machine's memory, but for those of as many layers as devices have room for.
-
-        All else lies on the first device.
-        """
-        layer_bytes = _ceil_div(self.weights["experts"], len(self.model.config.moe_layers))
-        resident, host_layers = self._all_but_experts(), len(self.model.config.moe_layers)
+        """Experts of as many layers as have room on devices, the rest in memory; all else on the first device."""
+        resident, host_layers, tokens = self._all_but_experts(), len(self.model.config.moe_layers), self.usual_context
+        layer_bytes = _ceil_div(self.weights["experts"], host_layers)
         on_host: dict[ModuleClass, int] = {}
         if self.engine.embedding_on_host:
             on_host["embedding"] = resident.pop("embedding")
-        tokens = self.usual_context
         expert_layers: list[tuple[Device, int]] = []
         for device in devices:
             first = not expert_layers

@@ -130,10 +130,7 @@ def decode_speed(
     batch: int = 1,
     value_bytes: float = 2,
 ) -> Interval:
-    """Tokens per second of all ``batch`` answers together, each behind ``context`` tokens.
-
-    ``value_bytes`` is what a value of the cache takes: 2 for bf16, 1 for fp8.
-    """
+    """Tokens per second of all ``batch`` answers, each behind ``context`` tokens; ``value_bytes`` is 2 for bf16."""
 
     def step_seconds(end: Literal[0, 1]) -> float:
         """Seconds for one token of each answer; parts at different sites wait for each other."""

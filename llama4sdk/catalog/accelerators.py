@@ -109,7 +109,6 @@ def find_accelerator(name: str) -> Accelerator:
     """The accelerator meant by ``H100-80GB``, ``rtx 4090`` or ``a100-40gb``.
 
     All words of the name must occur in the product's, sizes as whole words; the product with most whole words wins.
-
     Raises ConfigurationError naming the nearest when there is none.
     """
     words = _words(name)

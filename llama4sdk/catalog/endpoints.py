@@ -75,10 +75,7 @@ def retired_error(
     said: str = "",
     today: date | None = None,
 ) -> ModelRetiredError:
-    """The error for a model that is no longer served there, with who still serves it.
-
-    ``said`` is the endpoint's own message.
-    """
+    """The error for a model no longer served there, with who still serves it; ``said`` is the endpoint's message."""
     return ModelRetiredError(
         f"{describe_end(backend, model)}{f' It said: {said}' if said else ''}",
         backend=backend,
