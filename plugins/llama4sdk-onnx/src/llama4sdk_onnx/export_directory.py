@@ -35,12 +35,6 @@ class Export(TokenizerFiles):
         """The vision graph; ``None`` for a network that does not see."""
         return self.path / VISION_GRAPH if VISION_GRAPH in self.manifest.files else None
 
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of all weights in the files."""
-        files = self.manifest.files.items()
-        return sum(record.size for name, record in files if name.startswith("weights/"))
-
     def verify(self, progress: Progress | None = None) -> None:
         """Check every file; see ``verify_files``."""
         verify_files(self.path, self.manifest, progress)

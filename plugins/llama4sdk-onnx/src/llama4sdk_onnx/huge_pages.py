@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 #: Bytes of a huge page on every processor whose other pages have 4 kB.
 HUGE_PAGE_BYTES: Final = 2 * 2**20
@@ -30,27 +30,25 @@ MIN_FILLED_SHARE: Final = 0.95
 MAPPING: Final = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) rw-p \S+ \S+ 0 *$.*?^Rss: +(\d+) kB$", re.MULTILINE | re.DOTALL)
 
 
-class _Mapping(NamedTuple):
-    """The first and the last address, exclusive, of memory of this process that belongs to no file."""
-
-    begin: int
-    end: int
-
-
 @contextmanager
 def huge_pages() -> Iterator[None]:
     """Move large memory that is allocated inside to huge pages afterwards, where the system has these on demand."""
     before = set(_filled_mappings())
     yield
-    for mapping in set(_filled_mappings()) - before:
-        begin = -(-mapping.begin // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
-        end = mapping.end // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES
-        for advice in (MADV_HUGEPAGE, MADV_COLLAPSE):
-            _advise(begin, end - begin, advice)
+    for begin, end in set(_filled_mappings()) - before:
+        first = -(-begin // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
+        size = end // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES - first
+        for advice in (MADV_HUGEPAGE, MADV_COLLAPSE):  # a refusal does no harm
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(size), advice)
 
 
-def _filled_mappings() -> Iterator[_Mapping]:
-    """The mappings that hold a huge page for certain, and are in use; none on other systems than Linux."""
+def _filled_mappings() -> Iterator[tuple[int, int]]:
+    """Addresses [begin, end) of memory that belongs to no file, holds a huge page for certain, and is in use.
+
+    None on other systems than Linux.
+    """
+    if sys.platform != "linux":
+        return
     try:
         text = Path("/proc/self/smaps").read_text(encoding="utf-8")
     except OSError:
@@ -58,9 +56,4 @@ def _filled_mappings() -> Iterator[_Mapping]:
     for match in MAPPING.finditer(text):
         begin, end, resident = int(match[1], 16), int(match[2], 16), int(match[3]) * 1024
         if end - begin >= 2 * HUGE_PAGE_BYTES and resident >= MIN_FILLED_SHARE * (end - begin):
-            yield _Mapping(begin, end)
-
-
-def _advise(begin: int, size: int, advice: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(size), advice)  # a refusal does no harm
+            yield begin, end

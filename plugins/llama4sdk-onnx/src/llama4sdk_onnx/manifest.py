@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -87,6 +88,12 @@ def is_export(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
+def is_older(version: str, other: str) -> bool:
+    """Whether the release of one version of ONNX Runtime is older than that of another."""
+    one, two = (tuple(map(int, re.findall(r"\d+", text)[:3])) for text in (version, other))
+    return one < two
+
+
 def manifest_text(manifest: Manifest) -> str:
     """The file's text, the same for the same values."""
     data = manifest.model_dump(mode="json", exclude={"checksum"})
@@ -123,9 +130,8 @@ def verify_files(folder: Path, manifest: Manifest, progress: Progress | None = N
     """
     files = manifest.files
     for name in sorted({*files, *REQUIRED_FILES, *TEXT_FILES, VISION_GRAPH}):
-        fault = _fault(folder, name, files.get(name))
-        if fault is not None:
-            raise CheckpointError(f"{name} of {folder} is not what was exported: {fault}.", hint=REPAIR_HINT)
+        if fault := _fault(folder, name, files.get(name)):
+            raise _damaged(folder, name, fault)
     done, total = 0, sum(record.size for record in files.values())
 
     def count(size: int) -> None:
@@ -137,8 +143,11 @@ def verify_files(folder: Path, manifest: Manifest, progress: Progress | None = N
     with file_hashes.stored_digests() as digests:
         for name, record in files.items():
             if digests.sha256(folder / name, count) != record.sha256:
-                fault = "its content differs"
-                raise CheckpointError(f"{name} of {folder} is not what was exported: {fault}.", hint=REPAIR_HINT)
+                raise _damaged(folder, name, "its content differs")
+
+
+def _damaged(folder: Path, name: str, fault: str) -> CheckpointError:
+    return CheckpointError(f"{name} of {folder} is not what was exported: {fault}.", hint=REPAIR_HINT)
 
 
 def _fault(folder: Path, name: str, record: FileRecord | None) -> str | None:

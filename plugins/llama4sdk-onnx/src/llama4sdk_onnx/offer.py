@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from llama4sdk._text import gb
@@ -24,7 +23,7 @@ from llama4sdk.local.offer import (
 )
 from llama4sdk.quantization import LINEAR, Quantization, QuantizationConfig
 from llama4sdk_onnx import CAPABILITIES
-from llama4sdk_onnx.manifest import Manifest
+from llama4sdk_onnx.manifest import Manifest, is_older
 from llama4sdk_onnx.sizing import memory_breakdown, weight_bytes
 
 #: The distributions of ONNX Runtime: for the processor alone, and for NVIDIA's GPUs.
@@ -100,7 +99,7 @@ def _outdated_runtime(model: ExportedModel, hardware: Hardware) -> Unavailable |
     """The refusal of an installed ONNX Runtime that is too old for the graph's operators."""
     oldest = model.manifest.onnxruntime
     for runtime in _installed_builds(hardware):
-        if _release(runtime.version) < _release(oldest):
+        if is_older(runtime.version, oldest):
             return Unavailable(
                 reason=f"{model.facts.source} needs {runtime.name} {oldest}, and {runtime.version} is installed.",
                 fix=f"pip install --upgrade '{runtime.name}>={oldest}'",
@@ -111,10 +110,6 @@ def _outdated_runtime(model: ExportedModel, hardware: Hardware) -> Unavailable |
 def _installed_builds(hardware: Hardware) -> list[Runtime]:
     """The builds of ONNX Runtime; a machine described without any is taken to have the one it needs."""
     return [runtime for runtime in hardware.runtimes if runtime.name in (CPU_BUILD, GPU_BUILD)]
-
-
-def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 def _obstacle(model: ExportedModel, room: DeviceRoom, hardware: Hardware) -> Unavailable | None:

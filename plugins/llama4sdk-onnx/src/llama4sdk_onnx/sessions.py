@@ -17,6 +17,7 @@ from llama4sdk.errors import BackendError, CheckpointError, DeviceMemoryError, L
 from llama4sdk.probe import cpu
 from llama4sdk_onnx.caches import CPU, BufferDevice
 from llama4sdk_onnx.huge_pages import huge_pages
+from llama4sdk_onnx.manifest import is_older
 
 #: The log level at which ONNX Runtime writes nothing to stderr; errors carry what it would log.
 SILENT: Final = 4
@@ -87,7 +88,7 @@ def buffer_device(device: str) -> BufferDevice:
 def require_version(oldest: str) -> None:
     """Raise ModelLoadError when this ONNX Runtime is older than a graph needs."""
     here = onnxruntime.__version__
-    if _release(here) < _release(oldest):
+    if is_older(here, oldest):
         raise ModelLoadError(
             f"The graph needs ONNX Runtime {oldest} or newer, and {here} is installed.",
             hint=f"pip install 'onnxruntime>={oldest}', or the same of the distribution you use.",
@@ -197,7 +198,3 @@ def _message(error: Exception) -> str:
     """The first line of a message, without ``NOISE``; the error's type where there is none."""
     message = re.sub(NOISE, "", str(error)).strip()
     return message.splitlines()[0][:500] if message else type(error).__name__
-
-
-def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from optimum.exporters.onnx.config import TextDecoderOnnxConfig
 from optimum.exporters.onnx.model_configs import register_tasks_manager_onnx
 from optimum.utils import DummyTextInputGenerator, GemmaDummyPastKeyValuesGenerator, NormalizedTextConfigWithGQA
 from packaging.version import Version
+from transformers import PretrainedConfig
 
 from llama4sdk_optimum.patcher import Llama4Patcher
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
 
 GENERATION_TASKS: Final = ("text-generation", "text-generation-with-past")
 

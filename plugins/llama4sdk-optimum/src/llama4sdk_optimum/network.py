@@ -77,7 +77,8 @@ def _layer(
     attended, present = _attention(layer.self_attn, layer.input_layernorm(states), shared, bias, past)
     states = states + attended
     normed = layer.post_attention_layernorm(states)
-    return states + (_mixture if layer.is_moe_layer else _dense)(layer.feed_forward, normed), present
+    network = layer.feed_forward
+    return states + (_mixture(network, normed) if layer.is_moe_layer else network(normed)), present
 
 
 def _attention(
@@ -117,11 +118,6 @@ def _rotated(heads: Tensor, shared: _SharedInputs) -> Tensor:
     even, odd = pairs[..., 0], pairs[..., 1]
     rotated = (even * shared.cosines - odd * shared.sines, even * shared.sines + odd * shared.cosines)
     return torch.stack(rotated, -1).flatten(-2).type_as(heads)
-
-
-def _dense(network: torch.nn.Module, states: Tensor) -> Tensor:
-    result: Tensor = network(states)
-    return result
 
 
 def _mixture(mixture: Llama4TextMoe, states: Tensor) -> Tensor:

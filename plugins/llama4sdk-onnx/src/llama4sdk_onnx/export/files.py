@@ -51,12 +51,12 @@ def write_error(path: Path, error: OSError) -> ExportError:
 def write_weight_file(folder: Path, weights: WeightFile, progress: WriteProgress) -> FileRecord:
     """Write a file of weights, tensors at their offsets. Raises ExportError, and the errors of reading weights."""
     with _replace_file(folder / weights.path) as file:
-        writer = _HashingWriter(file, folder / weights.path, progress)
+        writer = _HashingWriter(file, progress)
         values = weights.values()
         for tensor, begin in weights.offsets():
             writer.write(bytes(begin - writer.size))
             for array in _tensor_arrays(tensor, values):
-                writer.write(_raw_bytes(array))
+                writer.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         if next(values, None) is not None:
             raise ValueError(f"{weights.path} is given more than it holds")
     return writer.record()
@@ -65,7 +65,7 @@ def write_weight_file(folder: Path, weights: WeightFile, progress: WriteProgress
 def write_bytes(path: Path, data: bytes) -> FileRecord:
     """Write a small file. Raises ExportError."""
     with _replace_file(path) as file:
-        writer = _HashingWriter(file, path, lambda size: None)
+        writer = _HashingWriter(file, lambda size: None)
         writer.write(data)
     return writer.record()
 
@@ -73,10 +73,9 @@ def write_bytes(path: Path, data: bytes) -> FileRecord:
 class _HashingWriter:
     """An open file, with the size and the digest of the bytes written so far."""
 
-    def __init__(self, file: IO[bytes], path: Path, progress: WriteProgress) -> None:
+    def __init__(self, file: IO[bytes], progress: WriteProgress) -> None:
         self.size = 0
         self._file = file
-        self._path = path
         self._hash = hashlib.sha256()
         self._progress = progress
 
@@ -84,18 +83,11 @@ class _HashingWriter:
         view = memoryview(data)
         for start in range(0, len(view), BLOCK_BYTES):
             block = view[start : start + BLOCK_BYTES]
-            self._write_block(block)
             self._hash.update(block)
             self.size += len(block)
-            self._progress(self.size)
-
-    def _write_block(self, block: memoryview) -> None:
-        """Write a whole block, of which the system may take less at once. Raises ExportError."""
-        try:
-            while len(block):
+            while len(block):  # the system may take less at once
                 block = block[self._file.write(block) :]
-        except OSError as error:
-            raise write_error(self._path, error) from error
+            self._progress(self.size)
 
     def record(self) -> FileRecord:
         return FileRecord(size=self.size, sha256=self._hash.hexdigest())
@@ -132,10 +124,6 @@ def _tensor_arrays(tensor: StoredTensor, values: Iterator[Array]) -> Iterator[Ar
             raise ValueError(f"{tensor.name} is given {dtype or 'nothing'}, {remaining} bytes left")
         remaining -= array.nbytes
         yield array
-
-
-def _raw_bytes(array: Array) -> memoryview:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _disk_full(message: str, hint: str) -> ExportError:

@@ -5,9 +5,7 @@ The work is done in blocks that stay in a processor's cache, by several threads:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,11 +41,9 @@ class Codes:
     minimum: Floats | None = None
 
 
-@contextmanager
-def workers() -> Iterator[ThreadPoolExecutor]:
+def workers() -> ThreadPoolExecutor:
     """The threads that ``quantize`` divides its blocks among."""
-    with ThreadPoolExecutor(THREADS, "quantize") as pool:
-        yield pool
+    return ThreadPoolExecutor(THREADS, "quantize")
 
 
 def float32(values: Array) -> Floats:
@@ -63,14 +59,13 @@ def quantize(values: Array, form: MatrixFormat, pool: ThreadPoolExecutor) -> Cod
     """Round a matrix [rows, inputs]. Raises ValueError when a value is no finite number."""
     rows, inputs = values.shape
     step = max(1, BLOCK_WEIGHTS // inputs)
-    parts = pool.map(lambda start: _block(values[start : start + step], form), range(0, rows, step))
-    codes, scales = zip(*parts, strict=True)
+
+    def block(start: int) -> tuple[Array, Floats]:
+        part = float32(values[start : start + step])
+        return _int4(part, form) if form.scheme is Quantization.INT4 else _int8(part)
+
+    codes, scales = zip(*pool.map(block, range(0, rows, step)), strict=True)
     return Codes(codes=np.concatenate(codes), scale=np.concatenate(scales))
-
-
-def _block(values: Array, form: MatrixFormat) -> tuple[Array, Floats]:
-    block = float32(values)
-    return _int4(block, form) if form.scheme is Quantization.INT4 else _int8(block)
 
 
 def _int8(values: Floats) -> tuple[Array, Floats]:
