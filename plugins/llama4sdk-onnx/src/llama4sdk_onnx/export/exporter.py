@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -76,52 +77,53 @@ class OnnxExporter(Exporter):
         return export.write(texts, patch_token, verify=options.verify)
 
 
+@dataclass(frozen=True, slots=True)
 class _Export:
     """One export that is being written."""
 
-    def __init__(
-        self, source: Checkpoint, target: Path, options: ResolvedOptions, progress: Progress, notice: Notice
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._options = options
-        self._progress = progress
-        self._notice = notice
-        self._dtype = DTYPES[options.quantization.dtype]
-        self._text_weights = text_weight_files(source, options.quantization, kind=options.kind)
-        self._vision_weights = vision_weight_files(source, self._dtype)
+    source: Checkpoint
+    target: Path
+    options: ResolvedOptions
+    progress: Progress
+    notice: Notice
 
     def write(self, texts: Mapping[str, str], patch_token: int | None, *, verify: bool) -> ExportReport:
         """Write the weights first and the manifest last. Image features stand in the places of ``patch_token``."""
-        weight_files = [*self._text_weights, *self._vision_weights]
+        text_weights = text_weight_files(self.source, self.options.quantization, kind=self.options.kind)
+        vision_weights = vision_weight_files(self.source, DTYPES[self.options.quantization.dtype])
+        weight_files = [*text_weights, *vision_weights]
         header = JournalHeader(
-            fingerprint=self._options.journal_fingerprint(self._source),
+            fingerprint=self.options.journal_fingerprint(self.source),
             pieces=tuple(file.path for file in weight_files),
         )
-        with open_journal(self._target, header, notice=self._notice) as journal:
+        with open_journal(self.target, header, notice=self.notice) as journal:
             self._write_weights(weight_files, journal)
             records = dict(journal.records)
-            small = {name: text.encode() for name, text in texts.items()} | self._graphs(patch_token)
+            small = {name: text.encode() for name, text in texts.items()}
+            small |= self._graphs(text_weights, vision_weights, patch_token)
             for name, data in small.items():
-                records[name] = write_bytes(self._target / name, data)
+                records[name] = write_bytes(self.target / name, data)
             verification = Verification(reason="it was not wanted")
             if verify:
-                self._notice("Comparing what the graph computes with the native engine …")
-                verification = verify_export(self._target, self._manifest(records, None), self._source)
+                self.notice("Comparing what the graph computes with the native engine …")
+                verification = verify_export(self.target, self._manifest(records, None), self.source)
             manifest = self._manifest(records, verification.difference)
-            write_bytes(self._target / MANIFEST, manifest_text(manifest).encode())
-        return _report(self._target, manifest, unverified=verification.reason)
+            write_bytes(self.target / MANIFEST, manifest_text(manifest).encode())
+        return _report(self.target, manifest, unverified=verification.reason)
 
-    def _graphs(self, patch_token: int | None) -> dict[str, bytes]:
+    def _graphs(
+        self, text_weights: Sequence[WeightFile], vision_weights: Sequence[WeightFile], patch_token: int | None
+    ) -> dict[str, bytes]:
         """The files of graphs by name: the same bytes for the same graph. Weights stay in the files that it names."""
-        config, vision, kind, opset = self._source.config, self._source.vision, self._options.kind, self._options.opset
-        build_text = partial(text_graph, config, self._text_weights, dtype=self._dtype, kind=kind, opset=opset)
+        config, vision, options = self.source.config, self.source.vision, self.options
+        dtype, kind, opset = DTYPES[options.quantization.dtype], options.kind, options.opset
+        build_text = partial(text_graph, config, text_weights, dtype=dtype, kind=kind, opset=opset)
         models = {GRAPH: build_text(patch_token=patch_token)}
         if kind == "fast":
             models[GENAI_GRAPH] = genai_graph(build_text())
         if vision is not None:
             models[VISION_GRAPH] = vision_graph(
-                vision, config.hidden_size, self._vision_weights, dtype=self._dtype, opset=opset, kind=kind
+                vision, config.hidden_size, vision_weights, dtype=dtype, opset=opset, kind=kind
             )
         return {
             name: ir.serde.serialize_model(model).SerializeToString(deterministic=True)
@@ -131,12 +133,12 @@ class _Export:
     def _write_weights(self, files: Sequence[WeightFile], journal: Journal) -> None:
         """Write the files of weights that the journal does not have yet."""
         missing = [file for file in files if file.path not in journal.records]
-        require_space(self._target, sum(file.size for file in missing))
+        require_space(self.target, sum(file.size for file in missing))
         total = sum(file.source_bytes for file in files)
         done = total - sum(file.source_bytes for file in missing)
-        self._progress(done, total)
+        self.progress(done, total)
         for file in missing:
-            journal.write(file.path, write_weight_file(self._target, file, self._file_progress(file, done, total)))
+            journal.write(file.path, write_weight_file(self.target, file, self._file_progress(file, done, total)))
             done += file.source_bytes
 
     def _file_progress(self, file: WeightFile, done: int, total: int) -> WriteProgress:
@@ -146,22 +148,22 @@ class _Export:
         def report(size: int) -> None:
             nonlocal released
             if size - released >= RELEASE_INTERVAL_BYTES or size == file.size:
-                self._source.release()
+                self.source.release()
                 released = size
-            self._progress(done + file.source_bytes * size // file.size, total)
+            self.progress(done + file.source_bytes * size // file.size, total)
 
         return report
 
     def _manifest(self, records: Mapping[str, FileRecord], difference: float | None) -> Manifest:
-        source = self._source
+        source = self.source
         return Manifest(
             made_by=f"{DISTRIBUTION} {version(DISTRIBUTION)}",
             model=source.name,
             source=f"{source.format}, {source.path.resolve().name}",
-            kind=self._options.kind,
-            opset=self._options.opset,
+            kind=self.options.kind,
+            opset=self.options.opset,
             onnxruntime=MIN_ONNXRUNTIME,
-            quantization=self._options.quantization,
+            quantization=self.options.quantization,
             config=source.config,
             vision=source.vision,
             stop_ids=tuple(sorted(source.stop_ids)),
@@ -169,7 +171,7 @@ class _Export:
             top_p=source.generation_defaults.top_p,
             verified=difference,
             files={name: records[name] for name in sorted(records)},
-            fingerprint=self._options.fingerprint(source),
+            fingerprint=self.options.fingerprint(source),
         )
 
 

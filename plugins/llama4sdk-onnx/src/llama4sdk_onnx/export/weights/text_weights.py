@@ -10,10 +10,10 @@ import numpy as np
 from llama4sdk.quantization import ModuleClass, Quantization, QuantizationConfig
 from llama4sdk.weights.checkpoint import Checkpoint
 from llama4sdk.weights.quantization_plan import MatrixPlan, QuantizationPlan
-from llama4sdk_onnx.export.graphs.rotary import rotary_rows, rotary_tensors, rotary_values
 from llama4sdk_onnx.export.weights.experts import Experts
 from llama4sdk_onnx.export.weights.matrix_layout import MatrixLayout, block_size
 from llama4sdk_onnx.export.weights.matrix_reader import MatrixReader
+from llama4sdk_onnx.export.weights.rotary import rotary_group
 from llama4sdk_onnx.export.weights.tensor_group import TensorGroup, matrix_group, weight_file
 from llama4sdk_onnx.export.weights.weight_file import StoredTensor, WeightFile
 from llama4sdk_onnx.manifest import Kind
@@ -36,8 +36,9 @@ def text_weight_files(checkpoint: Checkpoint, quantization: QuantizationConfig, 
     network = _TextWeights(checkpoint, quantization, kind)
     config = checkpoint.config
     files = [weight_file("embedding", network.embedding())]
-    if rotary_rows(config):
-        files.append(weight_file("rotary", [network.rotary()]))
+    rotary = rotary_group(config, DTYPES[quantization.dtype])
+    if rotary.tensors:
+        files.append(weight_file("rotary", [rotary]))
     files += [weight_file(f"layer-{layer:03}", network.layer(layer)) for layer in range(config.num_layers)]
     return [*files, weight_file("head", network.head())]
 
@@ -55,10 +56,6 @@ class _TextWeights:
 
     def embedding(self) -> list[TensorGroup]:
         return [self._matrix("embedding", "embedding", ["model.embed_tokens.weight"])]
-
-    def rotary(self) -> TensorGroup:
-        tensors = rotary_tensors(self._config, self._dtype)
-        return TensorGroup(tensors, lambda _: rotary_values(self._config, self._dtype), 0)
 
     def head(self) -> list[TensorGroup]:
         """The last norm and the head; tied embeddings are stored again only in another form."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from llama4sdk.llama4.config import TextConfig
+from llama4sdk_onnx.export.weights.tensor_group import TensorGroup
 from llama4sdk_onnx.export.weights.weight_file import Array, StoredTensor
 
 #: The position from which the float32 angles of the published code are too coarse.
@@ -20,7 +22,24 @@ ROWS_TOGETHER: Final = 2**16
 Floats = npt.NDArray[np.float32]
 
 
-def rotary_rows(config: TextConfig) -> dict[str, int]:
+def rotary_group(config: TextConfig, dtype: np.dtype[np.generic]) -> TensorGroup:
+    """The tables [positions, dim / 2] for the layers that rotate; no tensors where none does."""
+    rows = _table_rows(config)
+    names = [(f"rotary.{reach}.{part}", count) for reach, count in rows.items() for part in ("cos", "sin")]
+
+    def values(_: ThreadPoolExecutor) -> Iterator[Array]:
+        frequencies = _frequencies(config)
+        for count in rows.values():
+            for function in (np.cos, np.sin):
+                for start in range(0, count, ROWS_TOGETHER):
+                    angles = _angles(np.arange(start, min(count, start + ROWS_TOGETHER)), frequencies)
+                    yield function(angles).astype(dtype)
+
+    tensors = tuple(StoredTensor(name, dtype, (count, config.head_dim // 2)) for name, count in names)
+    return TensorGroup(tensors, values, 0)
+
+
+def _table_rows(config: TextConfig) -> dict[str, int]:
     """The number of positions of the layers that rotate: ``local`` within their chunk, ``global`` in the context."""
     rotated = frozenset(range(config.num_layers)) - config.nope_layers
     rows = {}
@@ -29,22 +48,6 @@ def rotary_rows(config: TextConfig) -> dict[str, int]:
     if rotated - config.chunked_layers:
         rows["global"] = config.max_context
     return rows
-
-
-def rotary_tensors(config: TextConfig, dtype: np.dtype[np.generic]) -> tuple[StoredTensor, ...]:
-    """The tables [positions, dim / 2] as they are stored."""
-    names = [(f"rotary.{reach}.{part}", rows) for reach, rows in rotary_rows(config).items() for part in ("cos", "sin")]
-    return tuple(StoredTensor(name, dtype, (rows, config.head_dim // 2)) for name, rows in names)
-
-
-def rotary_values(config: TextConfig, dtype: np.dtype[np.generic]) -> Iterator[Array]:
-    """The values of the tables, in the order of ``rotary_tensors``."""
-    frequencies = _frequencies(config)
-    for rows in rotary_rows(config).values():
-        for function in (np.cos, np.sin):
-            for start in range(0, rows, ROWS_TOGETHER):
-                angles = _angles(np.arange(start, min(rows, start + ROWS_TOGETHER)), frequencies)
-                yield function(angles).astype(dtype)
 
 
 def _angles(positions: npt.NDArray[np.int64], frequencies: Floats) -> npt.NDArray[np.float64]:
