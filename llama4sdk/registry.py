@@ -62,23 +62,19 @@ class Registry:
     @classmethod
     def discover(cls) -> Registry:
         """Load every allowed plugin of the entry point group ``llama4sdk``; broken ones become ``PluginFailure``."""
-        backends: dict[str, Registered] = {}
-        exporters: dict[str, RegisteredExporter] = {}
+        entries: dict[tuple[type, str], Registered | RegisteredExporter] = {}
         failures: list[PluginFailure] = []
         for point in _allowed_entry_points():
             for entry in _load(point):
                 if isinstance(entry, PluginFailure):
                     failures.append(entry)
-                    continue
-                first: Registered | RegisteredExporter
-                if isinstance(entry, Registered):
-                    kind, first = "backend", backends.setdefault(entry.info.name, entry)
-                else:
-                    kind, first = "exporter", exporters.setdefault(entry.info.name, entry)
-                if first is not entry:
+                elif (first := entries.setdefault((type(entry), entry.info.name), entry)) is not entry:
+                    kind = "backend" if isinstance(entry, Registered) else "exporter"
                     provider = f"{first.distribution} {first.version}"
                     failures.append(_failure(point, f"{kind} '{entry.info.name}' is already provided by {provider}"))
-        return cls(backends.values(), failures, exporters.values())
+        backends = [entry for entry in entries.values() if isinstance(entry, Registered)]
+        exporters = [entry for entry in entries.values() if isinstance(entry, RegisteredExporter)]
+        return cls(backends, failures, exporters)
 
     @property
     def names(self) -> tuple[str, ...]:
