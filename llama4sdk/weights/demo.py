@@ -24,10 +24,9 @@ from typing import Final
 
 from llama4sdk.errors import DownloadError
 from llama4sdk.progress import Progress
-from llama4sdk.weights.disk import failed_write, lock, require_space
+from llama4sdk.weights.disk import POLL_SECONDS, failed_write, lock, require_space
 from llama4sdk.weights.store import DEMO_FILE, DEMO_SIZE, files, is_whole
 
-POLL_SECONDS: Final = 0.1
 STAGING_PREFIX: Final = "fetching-"
 HUB_DOWNLOAD: Final = (
     "import sys; from huggingface_hub import hf_hub_download;"

@@ -38,23 +38,18 @@ GLOBAL_NAMES: Final = {
     "output_norm.weight": "model.norm.weight",
     "output.weight": "lm_head.weight",
 }
+SWIGLU_PARTS: Final = ("gate", "up", "down")
 LAYER_TENSOR: Final = re.compile(r"blk\.([^.]*)\.(\w+)\.weight")
 LAYER_NAMES: Final = {
     "attn_norm": "input_layernorm",
     "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
     "attn_output": "self_attn.o_proj",
-    "ffn_gate": "feed_forward.gate_proj",
-    "ffn_up": "feed_forward.up_proj",
-    "ffn_down": "feed_forward.down_proj",
     "ffn_gate_inp": "feed_forward.router",
-    "ffn_gate_shexp": "feed_forward.shared_expert.gate_proj",
-    "ffn_up_shexp": "feed_forward.shared_expert.up_proj",
-    "ffn_down_shexp": "feed_forward.shared_expert.down_proj",
+    **{f"attn_{part}": f"self_attn.{part}_proj" for part in "qkv"},
+    **{f"ffn_{part}": f"feed_forward.{part}_proj" for part in SWIGLU_PARTS},
+    **{f"ffn_{part}_shexp": f"feed_forward.shared_expert.{part}_proj" for part in SWIGLU_PARTS},
 }
-EXPERT_NAMES: Final = {"ffn_gate_exps": "gate_proj", "ffn_up_exps": "up_proj", "ffn_down_exps": "down_proj"}
+EXPERT_NAMES: Final = {f"ffn_{part}_exps": f"{part}_proj" for part in SWIGLU_PARTS}
 
 #: Control tokens that end an answer even if the metadata do not list them; converters list only one.
 TURN_ENDS: Final = (

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
+from gguf.gguf_reader import GGUFReader
 from pydantic import JsonValue
 
 from llama4sdk.errors import CheckpointError
@@ -25,19 +27,7 @@ MAGIC: Final = b"GGUF"
 #: llama.cpp's names for the parts of a split file.
 PART_NAME: Final = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 VERSIONS: Final = (2, 3)
-NUMBER_FORMATS: Final = {
-    GGUFValueType.UINT8: "<B",
-    GGUFValueType.INT8: "<b",
-    GGUFValueType.UINT16: "<H",
-    GGUFValueType.INT16: "<h",
-    GGUFValueType.UINT32: "<I",
-    GGUFValueType.INT32: "<i",
-    GGUFValueType.FLOAT32: "<f",
-    GGUFValueType.BOOL: "<?",
-    GGUFValueType.UINT64: "<Q",
-    GGUFValueType.INT64: "<q",
-    GGUFValueType.FLOAT64: "<d",
-}
+NUMBER_TYPES: Final[Mapping[GGUFValueType, type[np.generic]]] = GGUFReader.gguf_scalar_to_np
 MAX_DIMENSIONS: Final = 4
 LENGTH: Final = struct.Struct("<Q")
 
@@ -82,9 +72,9 @@ class Header:
     def numbers(self, key: str) -> npt.NDArray[np.generic]:
         """Read an array of numbers; empty without one under this key."""
         array = self.arrays.get(key)
-        if array is None or array.kind not in NUMBER_FORMATS:
+        if array is None or array.kind not in NUMBER_TYPES:
             return np.empty(0)
-        return np.frombuffer(self.data, np.dtype(NUMBER_FORMATS[array.kind]), array.count, array.start)
+        return np.frombuffer(self.data, NUMBER_TYPES[array.kind], array.count, array.start)
 
     def raw(self, tensor: Tensor) -> npt.NDArray[np.uint8]:
         """The stored bytes of a tensor, [..., bytes of an innermost row]; a view of the file."""
@@ -152,8 +142,9 @@ class _Cursor:
             raise _TruncatedError(f"it should have at least {self.at} bytes, but ends after {self._size}")
         return start
 
-    def number(self, form: str) -> int | float | bool:
-        value: int | float | bool = struct.unpack_from(form, self._data, self.skip(struct.calcsize(form)))[0]
+    def number(self, kind: GGUFValueType = GGUFValueType.UINT32) -> int | float | bool:
+        dtype = np.dtype(NUMBER_TYPES[kind])
+        value: int | float | bool = np.frombuffer(self._data, dtype, 1, self.skip(dtype.itemsize)).item()
         return value
 
     def count(self) -> int:
@@ -165,7 +156,7 @@ class _Cursor:
         return self._data[start : start + size].decode("utf-8")
 
     def kind(self) -> GGUFValueType:
-        return GGUFValueType(int(self.number("<I")))
+        return GGUFValueType(int(self.number()))
 
     def array(self) -> Array:
         kind, count = self.kind(), self.count()
@@ -173,8 +164,8 @@ class _Cursor:
         if kind is GGUFValueType.STRING:
             for _ in range(count):
                 self.skip(self.count())
-        elif kind in NUMBER_FORMATS:
-            self.skip(count * struct.calcsize(NUMBER_FORMATS[kind]))
+        elif kind in NUMBER_TYPES:
+            self.skip(count * np.dtype(NUMBER_TYPES[kind]).itemsize)
         else:
             raise ValueError(f"an array of {kind.name} is not known")
         return Array(kind=kind, count=count, start=start)
@@ -182,7 +173,7 @@ class _Cursor:
 
 def _parse(data: mmap.mmap) -> Header:
     cursor = _Cursor(data, len(MAGIC))
-    version = cursor.number("<I")
+    version = cursor.number()
     if version not in VERSIONS:
         raise ValueError(f"it is of version {version}; {' and '.join(map(str, VERSIONS))} are known")
     tensor_count, field_count = cursor.count(), cursor.count()
@@ -193,7 +184,7 @@ def _parse(data: mmap.mmap) -> Header:
         if kind is GGUFValueType.ARRAY:
             arrays[key] = cursor.array()
         else:
-            metadata[key] = cursor.string() if kind is GGUFValueType.STRING else cursor.number(NUMBER_FORMATS[kind])
+            metadata[key] = cursor.string() if kind is GGUFValueType.STRING else cursor.number(kind)
     entries = [_entry(cursor) for _ in range(tensor_count)]
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1:
@@ -205,11 +196,11 @@ def _parse(data: mmap.mmap) -> Header:
 
 def _entry(cursor: _Cursor) -> tuple[str, tuple[int, ...], GGMLQuantizationType, int]:
     name = cursor.string()
-    dimensions = int(cursor.number("<I"))
+    dimensions = int(cursor.number())
     if dimensions > MAX_DIMENSIONS:
         raise ValueError(f"tensor '{name}' has {dimensions} dimensions")
     shape = tuple(cursor.count() for _ in range(dimensions))[::-1]
-    return name, shape, GGMLQuantizationType(int(cursor.number("<I"))), cursor.count()
+    return name, shape, GGMLQuantizationType(int(cursor.number())), cursor.count()
 
 
 def _tensor(entry: tuple[str, tuple[int, ...], GGMLQuantizationType, int], data_start: int, file_size: int) -> Tensor:
