@@ -31,13 +31,6 @@ def transport_errors() -> tuple[type[Exception], ...]:
     return *theirs, UnicodeError, OSError
 
 
-def _timeout_error(phase: Phase, backend: str) -> APITimeoutError:
-    message, hint = TIMEOUT_MESSAGES[phase]
-    return APITimeoutError(
-        f"{message.format(backend)}.", phase=phase, backend=backend, retryable=phase == "connect", hint=hint
-    )
-
-
 def connection_error(error: Exception, backend: str, phase: Phase) -> Llama4Error:
     """One of ``transport_errors`` as the SDK's error. ``phase`` is the one that a timeout ended.
 
@@ -51,7 +44,11 @@ def connection_error(error: Exception, backend: str, phase: Phase) -> Llama4Erro
         )
     explained: Llama4Error
     if isinstance(error, TimeoutError) or _is_a(error, "TimeoutException"):
-        explained = _timeout_error("connect" if _is_a(error, "ConnectTimeout") else phase, backend)
+        phase = "connect" if _is_a(error, "ConnectTimeout") else phase
+        message, hint = TIMEOUT_MESSAGES[phase]
+        explained = APITimeoutError(
+            f"{message.format(backend)}.", phase=phase, backend=backend, retryable=phase == "connect", hint=hint
+        )
     else:
         explained = _connection_error(error, backend)
     explained.__cause__ = error

@@ -23,9 +23,8 @@ class Call:
     content: bytes = field(default=b"", repr=False)
 
     def with_headers(self, **headers: str) -> Self:
-        """Return the call with more headers; an underscore stands for a hyphen."""
-        added = {name.replace("_", "-"): value for name, value in headers.items()}
-        return replace(self, headers={**self.headers, **added})
+        """Return the call with more headers."""
+        return replace(self, headers={**self.headers, **headers})
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,11 @@ def parse_logprobs(value: object, max_alternatives: int) -> tuple[TokenLogprob, 
     """
     content = value.get("content") if isinstance(value, dict) else value
     if isinstance(content, list):
-        return tuple(_token_logprob(entry, max_alternatives) for entry in as_objects(content))
+        entries = ((entry, _alternatives(entry.get("top_logprobs"), max_alternatives)) for entry in as_objects(content))
+        return tuple(
+            TokenLogprob(token=str(entry.get("token", "")), logprob=_entry_number(entry), top=top)
+            for entry, top in entries
+        )
     if not isinstance(value, dict):
         return ()
     tokens, logprobs, alternatives = value.get("tokens"), value.get("token_logprobs"), value.get("top_logprobs")
@@ -69,14 +73,6 @@ def parse_logprobs(value: object, max_alternatives: int) -> tuple[TokenLogprob, 
     return tuple(
         TokenLogprob(token=str(token), logprob=_number(logprob), top=_alternatives(others, max_alternatives))
         for token, logprob, others in rows
-    )
-
-
-def _token_logprob(entry: Mapping[str, Any], max_alternatives: int) -> TokenLogprob:
-    return TokenLogprob(
-        token=str(entry.get("token", "")),
-        logprob=_entry_number(entry),
-        top=_alternatives(entry.get("top_logprobs"), max_alternatives),
     )
 
 

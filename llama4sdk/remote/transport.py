@@ -69,7 +69,11 @@ class Reply:
         async for data in self:
             body += data
             if len(body) > MAX_BODY_BYTES:
-                raise _body_too_large(self._backend)
+                raise APIError(
+                    f"'{self._backend}' answered with more than {MAX_BODY_BYTES // 2**20} MiB.",
+                    backend=self._backend,
+                    hint="It does not speak the protocol expected, or its answer is damaged.",
+                )
         return bytes(body)
 
     async def read_error(self) -> bytes:
@@ -222,11 +226,3 @@ def _default_headers() -> tuple[tuple[str, str], ...]:
     from importlib.metadata import version
 
     return ("Accept", "*/*"), ("Accept-Encoding", "identity"), ("User-Agent", f"llama4sdk/{version('llama4sdk')}")
-
-
-def _body_too_large(backend: str) -> APIError:
-    return APIError(
-        f"'{backend}' answered with more than {MAX_BODY_BYTES // 2**20} MiB.",
-        backend=backend,
-        hint="It does not speak the protocol expected, or its answer is damaged.",
-    )

@@ -56,7 +56,8 @@ class BedrockBackend(Backend):
             return Unavailable(reason=error.message, fix=error.hint)
         if isinstance(target, Unavailable):
             return target
-        if _is_llama4(model.id) and target.region not in LLAMA4_REGIONS:
+        is_llama4 = "meta.llama4-" in model.id and not model.id.startswith("arn:")
+        if is_llama4 and target.region not in LLAMA4_REGIONS:
             return Unavailable(
                 reason=f"Bedrock has Llama 4 in no other regions than {', '.join(LLAMA4_REGIONS)}; "
                 f"the region is {target.region}.",
@@ -97,10 +98,6 @@ class BedrockBackend(Backend):
 
 def _options(endpoint: Endpoint) -> BedrockOptions:
     return parse_endpoint_options(BedrockOptions, endpoint.options, backend="bedrock", manual="docs/aws.md")
-
-
-def _is_llama4(model: str) -> bool:
-    return "meta.llama4-" in model and not model.startswith("arn:")
 
 
 def _capabilities(model: str) -> Capabilities:

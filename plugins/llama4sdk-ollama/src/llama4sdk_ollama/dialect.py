@@ -63,7 +63,9 @@ class OllamaDialect(OllamaApi):
         if request.prompt is not None:
             path, body = "/api/generate", body | {"prompt": request.prompt, "raw": True}
         else:
-            path, body = "/api/chat", body | {"messages": _messages(request.messages)}
+            tool_names = {call.id: call.name for message in request.messages for call in message.tool_calls}
+            messages: list[JsonValue] = [_message(message, tool_names) for message in request.messages]
+            path, body = "/api/chat", body | {"messages": messages}
             if request.tools and request.tool_choice != "none":
                 body["tools"] = [function_tool(tool) for tool in request.tools]
         if isinstance(request.constraint, JsonSchema):
@@ -149,11 +151,6 @@ def _sampling_options(sampling: SamplingParams, max_tokens: int) -> dict[str, Js
     if sampling.stop:
         options["stop"] = list(sampling.stop)
     return options
-
-
-def _messages(messages: Sequence[Message]) -> list[JsonValue]:
-    tool_names = {call.id: call.name for message in messages for call in message.tool_calls}
-    return [_message(message, tool_names) for message in messages]
 
 
 def _message(message: Message, tool_names: Mapping[str, str]) -> dict[str, JsonValue]:
