@@ -21,8 +21,7 @@ SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 StreamFlag = Annotated[
-    bool | None,
-    typer.Option("--stream/--no-stream", help="Print while the model writes; the default on a terminal."),
+    bool | None, typer.Option("--stream/--no-stream", help="Print while the model writes; the default on a terminal.")
 ]
 YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before downloading.")]
 

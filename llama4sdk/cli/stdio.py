@@ -9,17 +9,7 @@ import sys
 from typing import Final
 
 #: What stands for a character that an encoding lacks; "?" for all others.
-ASCII_SUBSTITUTES: Final = {
-    "✓": "+",
-    "✗": "x",
-    "·": "-",
-    "→": "->",
-    "…": "...",
-    "—": "-",
-    "±": "+/-",
-    "│": "|",
-    "─": "-",
-}
+SUBSTITUTES: Final = {"✓": "+", "✗": "x", "·": "-", "—": "-", "─": "-", "│": "|", "→": "->", "…": "...", "±": "+/-"}
 HANDLER_NAME: Final = "llama4sdk-ascii"
 
 
@@ -39,4 +29,4 @@ def _substitute(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     missing = error.object[error.start : error.end]
-    return "".join(ASCII_SUBSTITUTES.get(letter, "?") for letter in missing), error.end
+    return "".join(SUBSTITUTES.get(letter, "?") for letter in missing), error.end

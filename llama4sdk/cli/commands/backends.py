@@ -32,10 +32,10 @@ def backends(*, json: JsonFlag = False) -> None:
 
 
 def _document(report: Report) -> dict[str, JsonValue]:
-    backends: list[JsonValue] = []
-    for entry, check in zip(report.backends, _checks(report), strict=False):
-        state: dict[str, JsonValue] = {"status": check.status, "text": check.text, "fix": check.fix}
-        backends.append({**entry.model_dump(mode="json"), **state})
+    backends: list[JsonValue] = [
+        {**entry.model_dump(mode="json"), **check.model_dump(include={"status", "text", "fix"})}
+        for entry, check in zip(report.backends, _checks(report), strict=False)
+    ]
     return {"backends": backends, "failures": [failure.model_dump(mode="json") for failure in report.failures]}
 
 

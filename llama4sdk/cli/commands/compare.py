@@ -46,12 +46,12 @@ def show_comparison(
     if plot is not None:
         _draw(plot, layouts, models, target.policy)
     if best:
-        layouts = {name: list(_best(rows, models, target.policy)) for name, rows in layouts.items()}
+        layouts = {name: _best(rows, models, target.policy) for name, rows in layouts.items()}
     rows = {name: list(_with_remedies(own, models, machines[name])) for name, own in layouts.items()}
     listings = prices.priced_listings([model.name for model in models], date.today())
     if json:
-        document: dict[str, JsonValue] = {name: [_document(*row) for row in own] for name, own in rows.items()}
-        print_json({**document, "remote": [listing.model_dump(mode="json") for listing in listings]})
+        documents: dict[str, JsonValue] = {name: [_document(*row) for row in own] for name, own in rows.items()}
+        print_json({**documents, "remote": [listing.model_dump(mode="json") for listing in listings]})
     elif best:
         show(_table(rows, named=True), "", _legend(batch))
     else:
@@ -71,10 +71,9 @@ def _document(row: Candidate, remedies: Sequence[Remedy]) -> dict[str, JsonValue
     return {**row.model_dump(mode="json"), "concessions": [remedy.model_dump(mode="json") for remedy in remedies]}
 
 
-def _best(rows: Sequence[Candidate], models: Sequence[ModelFacts], prefer: Preference) -> Iterator[Candidate]:
+def _best(rows: Sequence[Candidate], models: Sequence[ModelFacts], prefer: Preference) -> list[Candidate]:
     """The first choice of each model, or the layout that lacks least."""
-    for model in models:
-        yield best_or_nearest([row for row in rows if row.layout.model == model.name], prefer)
+    return [best_or_nearest([row for row in rows if row.layout.model == model.name], prefer) for model in models]
 
 
 def _models(name: str | None, prefer: Preference) -> list[ModelFacts]:

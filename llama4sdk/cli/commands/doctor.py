@@ -85,7 +85,7 @@ def _pieces(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
         checks = [check for check in all_checks if check.section == section]
         if checks:
             yield ""
-            yield _heading(heading, checks)
+            yield Text.assemble(status_mark(_worst(checks)), (f" {heading}", "bold"))
             yield _table(checks, sources=verbose)
     if verbose:
         yield from detail_pieces(report)
@@ -93,10 +93,6 @@ def _pieces(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
     yield _verdict(report.checks)
     if report.plan is not None and report.plan.notice:
         yield Text(report.plan.notice, style="dim")
-
-
-def _heading(heading: str, checks: Sequence[Check]) -> Text:
-    return Text.assemble(status_mark(_worst(checks)), (f" {heading}", "bold"))
 
 
 def _table(checks: Sequence[Check], *, sources: bool) -> Padding:

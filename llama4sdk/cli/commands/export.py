@@ -51,10 +51,9 @@ def export(
 
 
 def _table(report: ExportReport, engine: str) -> ResponsiveTable:
+    verified = f"no: {report.unverified}"
     if report.verified is not None:
         verified = f"logits differ from the native engine's by {100 * report.verified:.2g}%"
-    else:
-        verified = f"no: {report.unverified}"
     return key_value_table(
         [
             ("exported to", report.path + (" (it was there already)" if report.already else "")),

@@ -18,7 +18,6 @@ from llama4sdk.cli.views.status_marks import status_mark
 from llama4sdk.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from llama4sdk.llama4.vision_config import VisionConfig
     from llama4sdk.weights.inspection import Inspection
 
 
@@ -55,7 +54,9 @@ def _facts_table(inspection: Inspection) -> ResponsiveTable:
     c = inspection.config
     experts = f"{c.num_experts} in {len(c.moe_layers)} layers, {c.experts_per_token} per token"
     chunks = f", chunks of {c.chunk_size} in {len(c.chunked_layers)} layers" if c.chunked_layers else ""
-    tokenizer = "missing" if inspection.tokenizer is None else inspection.tokenizer
+    vision = "no"
+    if v := inspection.vision:
+        vision = f"{v.num_layers} layers, tiles of {v.tile_size} pixels in {v.tokens_per_tile} tokens"
     return key_value_table(
         [
             ("checkpoint", f"{inspection.name} ({inspection.format})"),
@@ -64,17 +65,11 @@ def _facts_table(inspection: Inspection) -> ResponsiveTable:
             ("experts", experts if c.moe_layers else "none"),
             ("attention", f"{c.num_heads} heads of {c.head_dim}, {c.num_kv_heads} of keys and values{chunks}"),
             ("context", f"{c.max_context} tokens"),
-            ("vocabulary", f"{c.vocab_size}, tokenizer {tokenizer}"),
+            ("vocabulary", f"{c.vocab_size}, tokenizer {inspection.tokenizer or 'missing'}"),
             ("chat template", "yes" if inspection.chat_template else "no"),
-            ("vision", _describe_vision(inspection.vision)),
+            ("vision", vision),
         ]
     )
-
-
-def _describe_vision(vision: VisionConfig | None) -> str:
-    if vision is None:
-        return "no"
-    return f"{vision.num_layers} layers, tiles of {vision.tile_size} pixels in {vision.tokens_per_tile} tokens"
 
 
 def _parts_table(inspection: Inspection) -> ResponsiveTable:

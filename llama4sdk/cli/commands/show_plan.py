@@ -12,7 +12,6 @@ from rich.text import Text
 
 from llama4sdk.capacity import explanation as explanations
 from llama4sdk.capacity.alternatives import alternatives, as_candidate
-from llama4sdk.capacity.candidates import Candidate
 from llama4sdk.capacity.explanation import Explanation
 from llama4sdk.capacity.model_facts import ModelFacts
 from llama4sdk.catalog import models as catalog
@@ -95,25 +94,17 @@ def _pieces(plan: Plan, question: _Question, explanation: Explanation | None) ->
 def _rejections(rejections: Sequence[Rejection], question: _Question) -> ResponsiveTable:
     """A table of the rejections, in which those of many remote backends are one."""
     infos = [entry.info for entry in question.registry.backends]
-    return rejections_table(
-        merge_remote(rejections, frozenset(info.name for info in infos if info.capabilities.remote))
-    )
+    remote = frozenset(info.name for info in infos if info.capabilities.remote)
+    return rejections_table(merge_remote(rejections, remote))
 
 
 def _alternatives_pieces(plan: Plan | None, question: _Question) -> Iterator[RenderableType]:
-    """A table of engines that are not installed and would do better."""
-    if candidates := _alternatives(plan, question):
-        yield Text("\nWith other engines, which are not installed", style="bold")
-        yield alternatives_table(candidates)
-
-
-def _alternatives(plan: Plan | None, question: _Question) -> Sequence[Candidate]:
-    """Better layouts of engines that are not installed; none where an option rules other engines out."""
+    """A table of engines that are not installed and would do better; none where an option rules them out."""
     target = question.target
     if target.backend or target.device or target.quantization or not _needs(target) <= COMMON_FEATURES:
-        return []
+        return
     infos = [entry.info for entry in question.registry.backends]
-    return alternatives(
+    candidates = alternatives(
         plan,
         [model for model in models_in_question(target.model, target.policy) if _suits(model, target)],
         question.machine,
@@ -122,6 +113,9 @@ def _alternatives(plan: Plan | None, question: _Question) -> Sequence[Candidate]
         context=target.context_length,
         batch=question.batch,
     )
+    if candidates:
+        yield Text("\nWith other engines, which are not installed", style="bold")
+        yield alternatives_table(candidates)
 
 
 def _needs(target: Target) -> set[str]:

@@ -7,17 +7,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.progress import Progress as Bar
 
 from llama4sdk.cli.console import note, stderr
 from llama4sdk.progress import Progress
@@ -40,7 +31,7 @@ def bytes_bar(title: str, line: str) -> Iterator[Progress | None]:
         note(line)
         yield None
         return
-    with _bar(console, DownloadColumn(), TransferSpeedColumn()) as bar:
+    with _bar(console, bars.DownloadColumn(), bars.TransferSpeedColumn()) as bar:
         yield _progress(bar, title)
 
 
@@ -52,7 +43,7 @@ def loading_bar(model: str) -> Iterator[Progress | None]:
         yield None
         return
     title, started = f"Loading {model}", time.monotonic()
-    bar = _bar(console, DownloadColumn(), TransferSpeedColumn())
+    bar = _bar(console, bars.DownloadColumn(), bars.TransferSpeedColumn())
     status, update = console.status(f"{title} …"), _progress(bar, title)
 
     def progress(done: int, total: int | None) -> None:
@@ -75,17 +66,17 @@ def count_bar(title: str, total: int | None = None) -> Iterator[Progress | None]
     if not console.is_terminal:
         yield None
         return
-    with _bar(console, MofNCompleteColumn()) as bar:
+    with _bar(console, bars.MofNCompleteColumn()) as bar:
         yield _progress(bar, title, total)
 
 
-def _bar(console: Console, *columns: ProgressColumn) -> Bar:
+def _bar(console: Console, *columns: bars.ProgressColumn) -> bars.Progress:
     """A bar that is cleared when it ends; ``columns`` stand between it and the time left."""
-    title = TextColumn("{task.description}")
-    return Bar(title, BarColumn(), *columns, TimeRemainingColumn(), console=console, transient=True)
+    columns = bars.TextColumn("{task.description}"), bars.BarColumn(), *columns, bars.TimeRemainingColumn()
+    return bars.Progress(*columns, console=console, transient=True)
 
 
-def _progress(bar: Bar, title: str, total: int | None = None) -> Progress:
+def _progress(bar: bars.Progress, title: str, total: int | None = None) -> Progress:
     """A new task of the bar, as the function that reports on it."""
     task = bar.add_task(title, total=total)
     return lambda done, total: bar.update(task, completed=done, total=total)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions
 from rich.text import Text
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions
 
 #: Blanks between columns, and whether prose goes below: the first form that is narrow enough for the terminal is taken.
 PROSE_FORMS: Final = ((2, False), (2, True), (1, True))
