@@ -86,8 +86,8 @@ def _bytes(what: str, value: int, label: Label, note: str = "") -> Figure:
 
 def _memory(share: DeviceShare, plan: Plan, machine: Hardware, *, imagined: bool) -> Section:
     weights = sorted(share.weights.items(), key=lambda item: -item[1])
-    free, total = machine.free(share.device), machine.total_memory
-    total = next((device.total_memory for device in machine.devices if device.id == share.device), total)
+    sizes = {device.id: device.total_memory for device in machine.devices}
+    total, free = sizes.get(share.device, machine.total_memory), machine.free(share.device)
     free_note = f"of {total / 1e9:.1f} GB{', if nothing else runs there' if imagined else ''}"
     spare = free - share.total
     workspace_note = "activations of a block of the prompt, and what is unpacked"
@@ -155,16 +155,14 @@ def _speed(plan: Plan, model: ModelFacts, engine: EngineProfile, candidate: Cand
     batch = plan.batch or 1
     answers = "one answer" if batch == 1 else f"{batch} answers together, in steps that they share,"
     note = f"{answers} behind {SHORT_PROMPT} tokens"
-    figures = [figure for part in parts for figure in _part(part, plan, model, engine, machine, alone=len(parts) == 1)]
+    figures = [figure for part in parts for figure in _part(part, plan, model, machine, alone=len(parts) == 1)]
     figures.append(Figure(what="answering", value=candidate.decode, unit="tokens/s", label=candidate.label, note=note))
     note = f"a prompt of {SHORT_PROMPT} tokens"
     figures.append(Figure(what="reading", value=candidate.prefill, unit="tokens/s", label=candidate.label, note=note))
     return Section(title="Speed", figures=tuple(figures))
 
 
-def _part(
-    part: NetworkPart, plan: Plan, model: ModelFacts, engine: EngineProfile, machine: Hardware, *, alone: bool
-) -> Iterator[Figure]:
+def _part(part: NetworkPart, plan: Plan, model: ModelFacts, machine: Hardware, *, alone: bool) -> Iterator[Figure]:
     config, calibration, site = model.config, part.calibration, part.site
     where = "" if alone else f", {site.name}"
     batch = plan.batch or 1
