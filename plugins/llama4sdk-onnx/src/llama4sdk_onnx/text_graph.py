@@ -61,9 +61,8 @@ class TextGraph:
         self._steps: dict[tuple[int, int], IOBinding] = {}
         self._options = RunOptions()
         self._options.log_severity_level = SILENT
-        self._options.add_run_config_entry(
-            "gpu_graph_id", "-1"
-        )  # the default; without it every run searches for the entry, and fails slowly
+        # The default; without it every run searches for the entry, and fails slowly.
+        self._options.add_run_config_entry("gpu_graph_id", "-1")
 
     @property
     def cache_bytes(self) -> int:
@@ -162,10 +161,8 @@ class TextGraph:
             (interface.LOGITS_AT, part.logits_at),
         ]
         if self._features is not None:
-            features = (
-                self._features if part.features is None else part.features.astype(self._features.dtype, copy=False)
-            )
-            feeds.append((interface.IMAGES, np.ascontiguousarray(features)))
+            features = self._features if part.features is None else part.features
+            feeds.append((interface.IMAGES, np.ascontiguousarray(features, self._features.dtype)))
         if self.batches:
             feeds += _counts(interface.GLOBAL_LAST, interface.GLOBAL_TOTAL, part.lengths, tokens)
         if interface.LOCAL_LAST in self._names:
@@ -181,10 +178,9 @@ def _counts(last: str, total: str, lengths: Ints, tokens: int) -> list[tuple[str
 
 
 def _check(types: dict[str, str], config: TextConfig) -> None:
-    caches = [
-        name for layer in range(config.num_layers) for name in (*interface.past(layer), *interface.present(layer))
-    ]
-    needed = [interface.IDS, interface.POSITIONS, interface.LOGITS_AT, interface.LOGITS, interface.HIDDEN, *caches]
+    needed = [interface.IDS, interface.POSITIONS, interface.LOGITS_AT, interface.LOGITS, interface.HIDDEN]
+    for layer in range(config.num_layers):
+        needed += [*interface.past(layer), *interface.present(layer)]
     if missing := [name for name in needed if name not in types]:
         raise CheckpointError(
             f"The graph has no {missing[0]!r}: it is not the text network that the manifest describes.",

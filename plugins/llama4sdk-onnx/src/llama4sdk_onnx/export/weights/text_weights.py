@@ -35,7 +35,7 @@ def text_weight_files(checkpoint: Checkpoint, quantization: QuantizationConfig, 
     """
     network = _TextWeights(checkpoint, quantization, kind)
     config = checkpoint.config
-    files = [weight_file("embedding", network.embedding())]
+    files = [weight_file("embedding", [network.embedding()])]
     rotary = rotary_group(config, DTYPES[quantization.dtype])
     if rotary.tensors:
         files.append(weight_file("rotary", [rotary]))
@@ -54,8 +54,8 @@ class _TextWeights:
         self._plan = QuantizationPlan(checkpoint, quantization)
         self._reader = MatrixReader(checkpoint)
 
-    def embedding(self) -> list[TensorGroup]:
-        return [self._matrix("embedding", "embedding", ["model.embed_tokens.weight"])]
+    def embedding(self) -> TensorGroup:
+        return self._matrix("embedding", "embedding", ["model.embed_tokens.weight"])
 
     def head(self) -> list[TensorGroup]:
         """The last norm and the head; tied embeddings are stored again only in another form."""
@@ -69,8 +69,7 @@ class _TextWeights:
     def layer(self, number: int) -> list[TensorGroup]:
         prefix, name = f"model.layers.{number}.", f"layers.{number}."
         heads = [f"{prefix}self_attn.{part}_proj.weight" for part in "qkv"]
-        moe = number in self._config.moe_layers
-        feed_forward = self._mixture if moe else self._dense
+        feed_forward = self._mixture if number in self._config.moe_layers else self._dense
         return [
             self._vector(f"{name}attention_norm", f"{prefix}input_layernorm.weight"),
             self._matrix(f"{name}attention.qkv", "attention", heads),
