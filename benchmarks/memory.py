@@ -1,4 +1,4 @@
-"""What the torch engine takes of a process's own memory, beside what the plan says. Prints one table.
+"""Measured memory of the torch engine beside the plan's prediction. Prints one table.
 
 python benchmarks/memory.py FOLDER [--precisions fp32 bf16 int8 int4] [--contexts 512 4096 16384] [--batch 1]
 

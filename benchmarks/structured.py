@@ -1,4 +1,4 @@
-"""What a constraint costs on Llama 4's vocabulary of 202,048 tokens: the first, the next, and each token.
+"""Cost of a constraint on Llama 4's vocabulary of 202,048 tokens: the first, the next, and each token.
 
     python benchmarks/structured.py path/to/tokenizer.model
 

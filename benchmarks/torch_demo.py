@@ -114,7 +114,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def fresh_python(code: str) -> str:
-    """What ``code`` prints in an interpreter of its own."""
+    """Standard output of ``code`` in an interpreter of its own."""
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
 
 

@@ -8,7 +8,7 @@ from llama4sdk import Client
 
 
 class City(BaseModel):
-    """What we want to know."""
+    """The fields to fill in."""
 
     name: Annotated[str, Field(max_length=20)]
     country: Annotated[str, Field(max_length=20)]

@@ -12,8 +12,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+#: What needs an older transformers than the others are tested with: installed only where it is named.
 APART = {"llama4sdk-optimum"}
-"""What needs an older transformers than the others are tested with: installed only where it is named."""
 
 
 def main(wheels: Path, plugins: Collection[str]) -> None:

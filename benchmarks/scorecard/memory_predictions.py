@@ -1,4 +1,4 @@
-"""What the planner says of the memory of a published run: the same layouts as for anybody's machine. Pure."""
+"""Predicted memory of published runs, from the layouts that plans use. Pure."""
 
 from __future__ import annotations
 
@@ -80,6 +80,7 @@ def disk(run: Published, spec: ModelSpec) -> float:
     return sum(class_bytes(_model(run, spec), run.weights).values())
 
 
+#: The prediction of each metric of memory.
 PREDICT: Final[Mapping[str, Callable[[Published, ModelSpec], float]]] = {
     "fits": fits,
     "max_context": max_context,
@@ -90,7 +91,6 @@ PREDICT: Final[Mapping[str, Callable[[Published, ModelSpec], float]]] = {
     "load_time": load_seconds,
     "disk": disk,
 }
-"""The prediction of each metric of memory."""
 
 
 def _layouts(run: Published, spec: ModelSpec, context: int | None) -> list[Layout]:

@@ -1,4 +1,4 @@
-"""What was published of Llama 4: one row for each figure, with its source, its date and how near one has to come."""
+"""Published figures of Llama 4: one row each, with source, date and tolerance."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ class Published(Value):
     concurrency: int | None
     context: int | None
     kv_bytes: float
+    #: A ``KVPolicy``, where flags choose another than the engine's usual one.
     kv: str
-    """A ``KVPolicy``, where flags choose another than the engine's usual one."""
     ram_gb: float | None
+    #: Tokens of a prompt that are computed together.
     block: int | None
-    """Tokens of a prompt that are computed together."""
+    #: Why it does not hold.
     claim: str
-    """Why it does not hold."""
     note: str
     source: str
     date: str

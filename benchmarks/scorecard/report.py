@@ -85,7 +85,7 @@ def _summary(scores: Sequence[Score]) -> Text:
 
 
 def _table(rows: Sequence[Score], notes: Mapping[str, int], sources: Mapping[str, int]) -> Table:
-    """What is said of a prediction stands below, by its letter; sources at the end, by number."""
+    """Remarks on predictions stand below the table, by letter; sources at the end, by number."""
     table = Table(box=None, show_header=True, pad_edge=False, header_style="dim")
     table.add_column("")
     table.add_column("what", overflow="fold")

@@ -1,4 +1,4 @@
-"""What the planner predicts beside what was published: every row, misses included.
+"""Predictions beside published figures: every row, misses included.
 
 ``published.csv`` holds what engines printed, makers announced and users measured of Llama 4, each with its source, its
 date and how near a prediction has to come. Rows of the same engine helped to find its calibration: a hit among them
@@ -31,17 +31,17 @@ __all__ = ["Metric", "Published", "Score", "published", "score"]
 EVERYTHING: Final[frozenset[ModuleClass]] = frozenset(
     {"attention", "experts", "shared_expert", "dense", "router", "norms", "embedding", "head"}
 )
+#: NVFP4: a byte of scale for each 16 values.
 FP4_BITS: Final = 4.5
-"""NVFP4: a byte of scale for each 16 values."""
 
 #: Requests that an engine answers at once, at most.
 MAX_BATCH: Final = 2048
 
+#: The share of a device's memory that a serving engine takes.
 UTILIZATION: Final = 0.9
-"""The share of a device's memory that a serving engine takes."""
 
+#: Bytes of that which the runtime needs for itself, on each device.
 WORKSPACE: Final = 4_000_000_000
-"""What it needs of that for itself, on each device, in bytes."""
 
 
 class Score(Value):
@@ -103,7 +103,7 @@ def _parameters(row: Published, config: TextConfig) -> Score:
 
 
 def _active(row: Published, config: TextConfig) -> Score:
-    """What is read for each token: of the embedding that is one row, next to nothing."""
+    """Bytes read for each token; of the embedding that is one row."""
     ones = {linear.module: 0 for linear in sizes.linears(config)}
     for linear in sizes.linears(config):
         ones[linear.module] += linear.parameters

@@ -23,8 +23,8 @@ from llama4sdk.hardware import Hardware
 from llama4sdk.plan import Preference
 from tests.capacity.fleet import fleet
 
+#: All but cost: of plans that keep prompts here, none costs more than another.
 POLICIES: tuple[Preference, ...] = ("balanced", "quality", "speed", "context")
-"""All but cost: of plans that keep prompts here, none costs more than another."""
 
 FILE = Path(__file__).parent / "golden" / "machines.txt"
 

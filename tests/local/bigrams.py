@@ -26,8 +26,8 @@ from llama4sdk.weights.checkpoint import GenerationDefaults
 MARKS = "begin_of_text end_of_text header_start header_end eom eot python_start python_end"
 IMAGE_MARKS = "image_start image_end tile_x_separator tile_y_separator patch image"
 CONTROL = {f"<|{name}|>": 256 + place for place, name in enumerate(f"{MARKS} {IMAGE_MARKS}".split())}
+#: Tokens that the network scores and the tokenizer does not have.
 PADDING = 7
-"""Tokens that the network scores and the tokenizer does not have."""
 
 Logits = npt.NDArray[np.float32]
 
@@ -88,8 +88,8 @@ class TableRunner:
     """Looks scores up by the last token. A cache is the list of the tokens that went in; it takes a byte for each."""
 
     ahead = False
+    #: Tokens of a prompt that go through at once.
     block = 16
-    """Tokens of a prompt that go through at once."""
 
     def __init__(self, table: Logits) -> None:
         self.table = table

@@ -16,8 +16,8 @@ from llama4sdk.requests import Request, SamplingParams
 
 from .bigrams import CONTROL, Bigrams, random_table
 
+#: Tiles of 12 by 12 pixels and four tokens.
 VISION = VisionConfig(hidden_size=8, num_layers=1, num_heads=2, mlp_size=32, tile_size=12, patch_size=3, adapter_size=8)
-"""Tiles of 12 by 12 pixels and four tokens."""
 
 
 def picture(height: int, width: int) -> Image.Image:

@@ -15,8 +15,8 @@ from llama4sdk.errors import BackendError, InvalidRequestError, StreamClosedErro
 from llama4sdk.local.scheduler import MAX_UNREAD_TOKENS, Scheduler
 from llama4sdk.local.sequence import Reservation, Sequence, Token
 
+#: After which a test gives up.
 SECONDS = 30.0
-"""After which a test gives up."""
 
 
 class Drawn:

@@ -19,8 +19,8 @@ from typing import Final, Self, TypeAlias
 
 __all__ = ["Drip", "Hold", "Pause", "Read", "Reset", "Script", "Secure", "Server", "Step", "answer", "chunked"]
 
+#: Seconds that ``Hold`` and ``Drip`` last at most, so that a broken deadline fails a test and does not hang it.
 LONGEST: Final = 20.0
-"""Seconds that ``Hold`` and ``Drip`` last at most, so that a broken deadline fails a test and does not hang it."""
 
 
 class Read:
@@ -87,8 +87,8 @@ class Server:
         self._over = threading.Event()
         self.connections = 0
         self.requests: list[bytes] = []
+        #: Set when a script has come to a ``Hold``.
         self.reached = threading.Event()
-        """Set when a script has come to a ``Hold``."""
         name = f"[{host}]" if ":" in host else host
         self.port: int = self._listener.getsockname()[1]
         self.url = f"{'https' if tls else 'http'}://{name}:{self.port}"

@@ -23,8 +23,8 @@ from tests.weights.checkpoints import (
 from tests.weights.meta import write_meta
 
 FORMATS = ("hf", "seeing", "gguf", "meta")
+#: ONNX Runtime's attention has no narrower heads.
 SIZES = Sizes(heads=2, kv_heads=2, dim=16)
-"""ONNX Runtime's attention has no narrower heads."""
 
 
 def tiny(kind: str, folder: Path) -> Path:

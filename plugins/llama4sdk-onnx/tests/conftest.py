@@ -14,6 +14,7 @@ from llama4sdk.weights.store import locate
 
 from .exported import HEADS, export, reference, save_chat, save_plain
 
+#: What sets them apart; all have four layers, chunks of 8 tokens, temperature steps of 4.
 FLAVOURS: dict[str, dict[str, object]] = {
     "scout": {
         "interleave_moe_layer_step": 1,
@@ -38,7 +39,6 @@ FLAVOURS: dict[str, dict[str, object]] = {
     },
     "two experts": {"interleave_moe_layer_step": 1, "use_qk_norm": True, "num_experts_per_tok": 2},
 }
-"""What sets them apart; all have four layers, chunks of 8 tokens, temperature steps of 4."""
 
 
 @pytest.fixture(scope="session")

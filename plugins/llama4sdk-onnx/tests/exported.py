@@ -21,8 +21,8 @@ __all__ = ["assert_near", "export", "native", "reference", "save_chat", "save_pl
 TORCH_TESTS = Path(__file__).parents[2] / "llama4sdk-torch" / "tests"
 
 
+#: What ONNX Runtime's rotation takes is a multiple of this.
 HEADS = {"head_dim": 16}
-"""What ONNX Runtime's rotation takes is a multiple of this."""
 
 
 def reference() -> ModuleType:

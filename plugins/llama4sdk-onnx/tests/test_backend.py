@@ -47,6 +47,7 @@ import runpy
 runpy.run_module("llama4sdk", run_name="__main__")
 """
 
+#: How far memory reaches once the libraries are here: not to the weights, or not to a long prompt.
 SQUEEZED = """
 import resource, sys
 from pathlib import Path
@@ -66,7 +67,6 @@ try:
 except Llama4Error as error:
     print(type(error).__name__, bool(error.hint))
 """
-"""How far memory reaches once the libraries are here: not to the weights, or not to a long prompt."""
 
 
 def run(code: str, *arguments: object) -> str:

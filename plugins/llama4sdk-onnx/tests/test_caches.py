@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from llama4sdk.errors import CheckpointError
 from llama4sdk.llama4.config import TextConfig
 
+#: Layer 0 sees everything, layer 1 its chunk of four.
 CONFIG = TextConfig(
     vocab_size=64,
     hidden_size=2,
@@ -32,7 +33,6 @@ CONFIG = TextConfig(
     norm_eps=1e-5,
     max_context=4096,
 )
-"""Layer 0 sees everything, layer 1 its chunk of four."""
 
 
 def counting_graph(file: Path) -> None:

@@ -47,8 +47,8 @@ PROMPTS = (
     "Give me a python function that reverses a list.",
     "Tell me a joke about cats.",
 )
+#: Set to run every prompt, to 64 tokens; two prompts and 16 tokens otherwise.
 ALL = "LLAMA4SDK_TEST_ALL"
-"""Set to run every prompt, to 64 tokens; two prompts and 16 tokens otherwise."""
 
 QUESTION = PROMPTS[0]
 

@@ -14,8 +14,8 @@ from llama4sdk.errors import ContextLengthError, InvalidRequestError, StreamClos
 from .exported import assert_near
 from .tiny import PATCH, Floats, Tiny, tiny
 
+#: Seconds after which a test gives up.
 SECONDS = 30.0
-"""Seconds after which a test gives up."""
 
 
 @pytest.fixture(scope="module", params=["scout", "maverick", "llama"])

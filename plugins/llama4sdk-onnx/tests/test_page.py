@@ -12,8 +12,8 @@ from pathlib import Path
 
 PAGE = Path(__file__).parents[3] / "docs" / "onnx.md"
 BLOCK = re.compile(r"```console\n\$ (.*)\n([\s\S]*?)```")
+#: Of an export: tokenizers and graphs are text, which differs by versions.
 SIZE = r"size +\d+ MB in \d+ files"
-"""Of an export: tokenizers and graphs are text, which differs by versions."""
 
 
 def test_commands_print_what_is_shown(tmp_path: Path) -> None:

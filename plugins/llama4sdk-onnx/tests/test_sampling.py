@@ -21,8 +21,8 @@ Floats = npt.NDArray[np.float32]
 
 SIZE = 3000
 CPU = torch.device("cpu")
+#: From scores that are nearly equal to a few that have it all.
 SPREADS = [0.01, 4.0, 12.0, 200.0]
-"""From scores that are nearly equal to a few that have it all."""
 
 RULES: list[dict[str, float]] = [
     {"top_p": 0.9},

@@ -22,8 +22,8 @@ from .running import export
 
 Floats = npt.NDArray[np.float32]
 
+#: The token whose places image features take.
 PATCH = 91
-"""The token whose places image features take."""
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from .reference import (
 )
 
 CONTEXT = 2048
+#: Tokens that a random network scores and no tokenizer has.
 PADDING = 64
-"""Tokens that a random network scores and no tokenizer has."""
 
 
 @pytest.fixture(scope="session")

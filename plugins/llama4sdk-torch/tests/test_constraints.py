@@ -60,8 +60,8 @@ def ask(engine: TorchEngine, constraint: Constraint | None, **sampling: object) 
     return fold(engine.stream(request), model=engine.model, backend="torch", constraint=constraint)
 
 
+#: The demo model's vocabulary lacks some bytes, with which rarer characters begin.
 TEXT = st.text(st.characters(max_codepoint=0x1FFFF, exclude_categories=["Cs"]), max_size=8)
-"""The demo model's vocabulary lacks some bytes, with which rarer characters begin."""
 
 
 def bounded(low: int, size: int) -> object:

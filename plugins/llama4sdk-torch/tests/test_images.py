@@ -43,8 +43,8 @@ from .numeric import assert_near
 from .reference import MAVERICK_LIKE, SCOUT_LIKE, seeing_tokenizer, tiny_seeing_model, tiny_vision
 
 CPU = torch.device("cpu")
+#: Of a tile of the tiny network: pixels along it, and image tokens.
 SIDE, TOKENS = 12, 4
-"""Of a tile of the tiny network: pixels along it, and image tokens."""
 
 Twin = tuple[Checkpoint, Llama4ForConditionalGeneration]
 

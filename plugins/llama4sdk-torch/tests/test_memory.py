@@ -30,6 +30,7 @@ from .reference import MAVERICK_LIKE, characters_tokenizer
 STATUS = Path("/proc/self/status")
 LAYERS, HIDDEN, EXPERTS, INNER = 5, 1024, 8, 1024
 
+#: The limit is on memory of the process's own. Pages of mapped files are the system's: it takes them back at will.
 CHILD = """
 import re, resource, sys
 from pathlib import Path
@@ -53,7 +54,6 @@ for room in map(int, sys.argv[2:]):
     except DeviceMemoryError as error:
         print(error.message)
 """
-"""The limit is on memory of the process's own. Pages of mapped files are the system's: it takes them back at will."""
 
 
 def _write(folder: Path, layers: int, hidden: int, inner: int) -> int:

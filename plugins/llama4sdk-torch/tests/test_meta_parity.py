@@ -19,11 +19,11 @@ from .reference import MAVERICK_LIKE, SCOUT_LIKE
 
 pytest.importorskip("llama_models")
 
+#: The inner widths that Meta derives from 32 hidden ones.
 WIDTHS = {"num_hidden_layers": 8, "intermediate_size": 51, "intermediate_size_mlp": 102}
-"""The inner widths that Meta derives from 32 hidden ones."""
 
+#: Meta's code knows no other original length.
 SCALING = {"rope_parameters": SCOUT_LIKE["rope_parameters"] | {"original_max_position_embeddings": 8192}}
-"""Meta's code knows no other original length."""
 
 
 @pytest.mark.parametrize(

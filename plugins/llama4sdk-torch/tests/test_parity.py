@@ -19,8 +19,8 @@ from .numeric import assert_near, logits_of_rows, new_caches
 from .reference import MAVERICK_LIKE, SCOUT_LIKE, transformers_twin
 
 CPU = torch.device("cpu")
+#: Nearly four chunks of 8, seven temperature steps of 4.
 TOKENS = 30
-"""Nearly four chunks of 8, seven temperature steps of 4."""
 
 PROMPTS = (
     "What is the capital of France?",

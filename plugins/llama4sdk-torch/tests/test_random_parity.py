@@ -28,8 +28,8 @@ from .reference import random_model
 
 EXAMPLES = int(os.environ.get("PARITY_EXAMPLES", "200"))
 ROWS = 3
+#: Of the weights: wide enough that every rule shows in the logits, and that none makes float32's rounding grow.
 SPREAD = 0.12
-"""Of the weights: wide enough that every rule shows in the logits, and that none makes float32's rounding grow."""
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from .reference import MAVERICK_LIKE, characters_tokenizer
 from .test_backend import plan
 from .test_engine import ask, whole
 
+#: After which a test gives up.
 SECONDS = 60.0
-"""After which a test gives up."""
 
 
 def request(seed: int = 0, *, length: int = 2, max_tokens: int = 20) -> Request:
