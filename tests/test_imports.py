@@ -1,4 +1,4 @@
-"""What importing the package costs, and what it promises."""
+"""Imports of the package: their cost, and the names they promise."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_bare_import_does_not_even_load_pydantic() -> None:
 
 
 def test_engines_that_run_networks_load_no_tensor_library_but_numpy() -> None:
-    """What they share can be used without torch; llguidance comes with the first shape."""
+    """Their shared code works without torch; llguidance is loaded with the first constraint."""
     loaded = loaded_after("import llama4sdk.local.engine, llama4sdk.weights.quantization_plan")
     assert "numpy" in loaded
     assert not loaded & {"torch", "onnxruntime", "transformers", "llguidance", "gguf", "httpx", "rich", "typer"}

@@ -89,7 +89,7 @@ def test_names_that_stand_for_nothing_are_refused(name: str) -> None:
 
 
 def test_a_client_takes_names_schemes_and_configs() -> None:
-    """What means the same is the same need; a scheme wherever one says it all."""
+    """Equivalent quantizations make equal needs; one scheme stands for a configuration wherever it says it all."""
     assert need("m", None, "int4", None) == need("m", None, INT4, None)
     assert need("m", None, QuantizationConfig.of("int4"), None).quantization is INT4
     mixed = QuantizationConfig(experts=INT4, attention=INT8)
@@ -123,6 +123,6 @@ def test_bytes_of_scout_with_a_scheme_for_each_class() -> None:
 
 
 def test_classes_of_modules_in_one_name() -> None:
-    """What the command line takes is the config that Python would write."""
+    """The command line's notation gives the configuration that Python would write."""
     named = QuantizationConfig.of("experts=int4, attention=int8,group_size=32")
     assert named == QuantizationConfig(experts=Quantization.INT4, attention=Quantization.INT8, group_size=32)

@@ -1,4 +1,4 @@
-"""What engines that are not installed would do is shown where it is better than the plan, and only there."""
+"""Engines that are not installed are named where they would do better than the plan, and only there."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def test_the_name_of_a_precision_says_how_many_bits_a_weight_has(precision: str,
 
 @pytest.mark.parametrize("gpus", ["8xh100", "a100", "v100", "2x3090", "mi300x", "m3-max-64gb", "none"])
 def test_only_what_can_run_is_ranked(gpus: str) -> None:
-    """What does not fit, or a device refuses, stays with the rest that explains it."""
+    """Candidates that do not fit, or that a device refuses, are kept with the explanation."""
     everything = predicted(gpus, 128)
     usable = rank(everything)
     assert all(c.layout.fits and c.layout.support[0] != "refused" for c in usable)

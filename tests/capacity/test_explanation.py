@@ -37,7 +37,7 @@ def test_memory_adds_up() -> None:
 
 
 def test_a_probed_machine_is_measured() -> None:
-    """What is free was read there."""
+    """The free memory is that of the described machine."""
     shown = figures(explain(a_plan(), model(SCOUT), describe("h100")), "Memory on cuda:0")
     assert shown["free"].label == "measured"
 
@@ -55,7 +55,7 @@ def test_keys_and_values_are_those_of_the_logs() -> None:
 
 
 def test_the_roofline_names_its_calibration() -> None:
-    """What is read for a token, over the bandwidth that is reached, is the speed, less what a step takes besides."""
+    """The speed is the bytes read for a token over the reached bandwidth, plus the time a step takes besides."""
     speed = figures(scout(), "Speed")
     reached = speed["of which is reached"]
     assert reached.note.startswith("torch 0.1: ")

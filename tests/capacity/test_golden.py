@@ -1,4 +1,4 @@
-"""What the planner says of many machines, held in a file that people can read.
+"""Plans for many machines, kept in a file that people can read.
 
 ``GOLDEN=write pytest tests/capacity/test_golden.py`` writes it anew; look at the difference before committing it.
 """

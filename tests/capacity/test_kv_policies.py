@@ -1,4 +1,4 @@
-"""What engines' caches take, against what those engines themselves have said of Llama 4."""
+"""Memory of engines' caches, against what those engines print for Llama 4."""
 
 from __future__ import annotations
 

@@ -279,7 +279,7 @@ def test_experts_are_dealt_out_whole() -> None:
 
 
 def test_experts_lie_on_every_card_that_has_room() -> None:
-    """What is no expert is on the roomiest; a second card takes the experts of more layers."""
+    """All but the experts is on the card with most room; a second card takes the experts of more layers."""
     (one,) = of_kind("offload", lay(describe("4090", ram=128 * GIB), "llama.cpp", "Q4_K_M"))
     (two,) = of_kind("offload", lay(describe("3090,4090", ram=128 * GIB), "llama.cpp", "Q4_K_M"))
     assert len(two.devices) == 3

@@ -1,4 +1,4 @@
-"""What a plan of the torch engine says, and what its row of a comparison says, are one and the same."""
+"""A plan of the torch engine and its row in a comparison agree to the byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for the plans of any machine, with what torch offers on it."""
+"""Properties of plans for any machine, with the torch engine's offers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _no_weights_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def plan(
     machine: Hardware, model: str | None, prefer: Preference, context: int | None = None
 ) -> tuple[Plan | None, tuple[Rejection, ...], list[Unavailable]]:
-    """What is chosen, and what is turned down."""
+    """The chosen offer, and the rejected ones."""
     policy = Policy(prefer=prefer)
     asked = planner.needs(Need(model=model, context_length=context), policy, backend=None)
     answers = [Answer(info=INFO, need=need, result=TorchBackend().offer(need, machine)) for need in asked]

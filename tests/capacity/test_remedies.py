@@ -46,7 +46,7 @@ def test_the_cheapest_remedy_comes_first() -> None:
 
 
 def test_a_table_of_requests_can_be_smaller() -> None:
-    """What SGLang's ten million tokens on eight H200 need: by default the table alone takes 80 GiB of each."""
+    """SGLang's ten million tokens on eight H200: by default the table alone takes 80 GiB of each."""
     failed, remedies = given_up("8xh200", "SGLang", "bf16", 10_000_000, "tensor")
     assert not failed.fits
     assert remedies[0].what == "requests"
@@ -86,7 +86,7 @@ def test_where_nothing_helps_memory_does() -> None:
 def test_every_failure_has_a_remedy_that_works(
     engine: EngineProfile, gpus: str, spec: ModelSpec, context: int, data: st.DataObject
 ) -> None:
-    """What is said to be reached fits; what was not given up stays; what fits needs nothing."""
+    """A remedy reaches what it claims, leaves the rest as it was, and is not offered where the plan fits."""
     precision = data.draw(st.sampled_from(engine.precisions))
     machine = describe(gpus, ram=128 * GIB).model_copy(update={"disk_free": 10**11})
     for layout in layouts(model(spec), engine, machine, precision, context=context):

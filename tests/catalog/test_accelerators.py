@@ -120,7 +120,7 @@ def test_a_mac_is_described_with_its_memory() -> None:
 
 @pytest.mark.parametrize("name", ["gb10", "ryzen-ai-max", "m3-max-128gb", "m5-32gb", "mi300a", "thor"])
 def test_memory_that_is_shared_counts_once(name: str) -> None:
-    """What a device has free the processor finds free, and no more; taken by the one, it is gone for the other."""
+    """Unified memory is one pool: bytes that the device takes are gone for the processor."""
     machine = describe(name)
     (device,) = machine.devices
     assert device.unified

@@ -1,4 +1,4 @@
-"""What accelerators cost to rent."""
+"""Rents of accelerators."""
 
 from __future__ import annotations
 

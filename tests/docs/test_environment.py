@@ -14,7 +14,7 @@ VARIABLE: Final = re.compile(r"LLAMA4SDK_[A-Z_]+[A-Z]")
 
 
 def test_the_table_names_every_variable_of_the_sdk() -> None:
-    """What the core and the plugins read is what the page lists, and is read in one module."""
+    """The page lists exactly the variables that the core and the plugins name."""
     sources = [*ROOT.glob("llama4sdk/**/*.py"), *ROOT.glob("plugins/*/src/**/*.py")]
     named = {name for path in sources for name in VARIABLE.findall(path.read_text(encoding="utf-8"))}
     assert named == set(VARIABLE.findall(PAGE))

@@ -40,7 +40,7 @@ def byte_tokenizer() -> Tokenizer:
 
 @dataclass(kw_only=True)
 class Texts:
-    """What an engine knows of a model beside its weights."""
+    """The text side of a model: tokenizer, template and stopping tokens."""
 
     path: Path = Path("bigrams")
     calls_tools: bool = True

@@ -45,7 +45,7 @@ def whole(engine: Bigrams, request: Request) -> Completion:
 
 
 def chain(engine: Bigrams, last: str, count: int) -> str:
-    """What follows the last character, each the likeliest behind the one before."""
+    """The greedy continuation, each character the likeliest after the one before."""
     ids = TOKENIZER.encode(last)[-1:]
     for _ in range(count):
         ids.append(int(engine.table[ids[-1]].argmax()))

@@ -75,7 +75,7 @@ def test_a_template_that_hides_images_is_not_trusted() -> None:
 
 
 def test_bad_images_are_refused_before_the_first_event() -> None:
-    """What cannot be decoded raises at once, with a hint."""
+    """Images that cannot be decoded raise at once, with a hint."""
     engine = Bigrams(random_table(), vision=VISION)
     with pytest.raises(InvalidRequestError) as caught:
         engine.stream(Request(messages=(Message(role="user", content=(ImagePart(data=b"png"),)),)))

@@ -88,7 +88,7 @@ def _on_a_gpu(memory: int) -> Plan:
 
 
 def test_an_accelerator_is_asked(caplog: pytest.LogCaptureFixture) -> None:
-    """What its library says is the peak; an engine asks after each answer, and tells what it heard."""
+    """The peak is the one its library reports: an engine asks after each answer, and passes it on."""
     peak = 90
     meter = MemoryMeter(_on_a_gpu(100), lambda: peak)
     engine = Bigrams(random_table(), meter=meter)

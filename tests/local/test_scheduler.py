@@ -298,7 +298,7 @@ def test_an_error_in_a_step_reaches_all_concerned_once(ahead: bool) -> None:
 
 
 def test_an_error_of_one_sequence_is_its_own() -> None:
-    """What a sampler raises, such as a mask without an allowed token, ends that sequence alone."""
+    """An error of a sampler, such as a mask without an allowed token, ends that sequence alone."""
     scheduler = Scheduler(Counter(), memory_bytes=1000)
 
     class Refusing(Echo):

@@ -22,14 +22,14 @@ CONSTRAINTS = Constraints(TOKENIZER, TOKENIZER.turn_ends, WIDTH)
 
 
 def guide(constraint: Constraint, constraints: Constraints = CONSTRAINTS) -> TokenMask:
-    """What leads an answer of this shape."""
+    """The token mask of an answer with this constraint."""
     found = constraints.token_mask(Request(prompt="x", constraint=constraint))
     assert found is not None
     return found
 
 
 def texts(allowed: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> set[str]:
-    """What the allowed tokens that are text say."""
+    """The text of the allowed tokens."""
     return {TOKENIZER.decode([int(token)]) for token in allowed.nonzero()[0] if token < 256}
 
 

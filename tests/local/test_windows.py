@@ -39,7 +39,7 @@ def test_every_token_after_the_first_is_scored_once(tokens: int, window: int, st
 
 @pytest.mark.parametrize("context", [1, 2, 3, 10])
 def test_without_a_window_it_is_the_context(context: int) -> None:
-    """What fits is one window; what does not is read in windows as long as the context, half of them scored."""
+    """A text that fits is one window; a longer one is read in windows as long as the context, half of each scored."""
     assert len(list(windows(context, window=None, stride=None, context_length=context))) == 1
     spans = list(windows(25, window=None, stride=None, context_length=context))
     assert [token for span in spans for token in range(span.first, span.end)] == list(range(1, 25))

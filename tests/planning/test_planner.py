@@ -51,7 +51,7 @@ def offer(
 
 
 def answer(backend: str, model: str | None, result: Offer | Unavailable, *, prefer: Preference = "balanced") -> Answer:
-    """What one backend said about one model."""
+    """One backend's answer for one model."""
     return Answer(info=info(backend), need=Need(model=model, prefer=prefer), result=result)
 
 
@@ -198,7 +198,7 @@ def test_when_nothing_fits_the_error_holds_every_reason() -> None:
 
 
 def test_a_plan_survives_json() -> None:
-    """What ``plan --json`` writes can be read back."""
+    """The output of ``plan --json`` can be read back."""
     plan = choose(answer("a", "m", offer("m")), answer("b", "m", Unavailable(reason="no.")))
     assert Plan.model_validate_json(plan.model_dump_json()) == plan
 
@@ -285,7 +285,7 @@ def test_backends_elsewhere_are_not_even_asked_without_leave() -> None:
 
 
 def test_a_breakdown_adds_up_and_reaches_the_plan() -> None:
-    """What the memory is for is the offer's; an offer or plan whose parts are not its memory cannot be made."""
+    """A plan has its offer's breakdown; parts that do not add up to the memory are refused."""
     parts = {"cpu": {"attention": 60, "kv_cache": 30, "runtime": 10}}
     sized = offer("scout").model_copy(update={"memory": {"cpu": 100}, "breakdown": parts})
     plan = choose(answer("torch", "scout", sized))

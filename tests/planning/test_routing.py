@@ -15,7 +15,7 @@ RULE = RoutingRule(scout_context=128_000, maverick_context=64_000)
 
 
 def at(endpoint: str) -> dict[str, Listing]:
-    """What both models cost there."""
+    """Prices of both models."""
     found = {model: find(endpoint, model) for model in ("scout", "maverick")}
     return {model: price for model, price in found.items() if price}
 

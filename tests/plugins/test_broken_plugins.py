@@ -93,7 +93,7 @@ PATIENT = "8"
 
 
 class Done(NamedTuple):
-    """What a command printed, and its exit status."""
+    """Output and exit status of a command."""
 
     status: int
     stdout: str
@@ -164,7 +164,7 @@ def command(site: Path, *arguments: str, **settings: str) -> Done:
 
 @pytest.fixture(scope="module")
 def diagnosis(broken: Path) -> Mapping[str, str]:
-    """What ``doctor`` says about each backend and plugin that is broken."""
+    """The doctor's verdict on each broken backend and plugin."""
     done = command(broken, "doctor", "--json", LLAMA4SDK_OFFER_DEADLINE=PATIENT)
     checks = json.loads(done.stdout)["checks"]
     assert done.status == 2
@@ -183,7 +183,7 @@ def test_doctor_shows_each_cause(diagnosis: Mapping[str, str], name: str) -> Non
 
 
 def test_doctor_blames_nobody_else(diagnosis: Mapping[str, str]) -> None:
-    """What works is not called broken because of its neighbours."""
+    """A working backend is not called broken because of its neighbours."""
     assert set(diagnosis) == set(ALL)
 
 

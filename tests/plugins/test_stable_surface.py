@@ -50,7 +50,7 @@ SURFACE: Final = {
 
 
 def test_the_page_lists_these_modules_and_no_others() -> None:
-    """What is promised is what is tested."""
+    """The modules that the page promises are those that are tested."""
     listed = {
         name for row in re.findall(r"^\| (`.*`) \|", PAGE, re.MULTILINE) for name in re.findall(r"`([^`]+)`", row)
     }

@@ -109,7 +109,7 @@ def sockets() -> set[str]:
 
 @pytest.fixture(scope="session")
 def _old_things() -> Iterator[None]:
-    """What was there before is not looked at again and again for garbage."""
+    """Freeze objects that exist before the tests, so that garbage collection skips them."""
     gc.freeze()
     yield
     gc.unfreeze()
@@ -140,7 +140,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, str
 
 @pytest.fixture(scope="session")
 def secured(authority: tuple[trustme.CA, str]) -> Callable[[str], ssl.SSLContext]:
-    """What a server of that name encrypts with."""
+    """The TLS context of a server of that name."""
 
     def context(name: str) -> ssl.SSLContext:
         server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -33,7 +33,7 @@ STALLED: Script = [*CUT, Hold()]
 
 
 def options(url: str, **more: Any) -> dict[str, Any]:
-    """What a client is made with."""
+    """The arguments of a client."""
     endpoint = Endpoint(url=url, retry=RetryPolicy(retries=1, base=0.001, throttled=0.001), **more)
     return {"backend": "small", "endpoint": endpoint, "api_key": KEY, "registry": registry()}
 

@@ -144,7 +144,7 @@ def test_a_proxy_is_used(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("excepted", ["127.0.0.1", "*", "127.0.0.1:{port}"])
 def test_no_proxy(excepted: str, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What NO_PROXY names is reached directly."""
+    """Hosts in NO_PROXY are reached directly."""
     with Server([Reset()]) as proxy, Server(GOOD) as server:
         monkeypatch.setenv("http_proxy", proxy.url)
         monkeypatch.setenv("no_proxy", excepted.format(port=server.port))
@@ -209,7 +209,7 @@ def test_an_address_that_cannot_be_one(url: str, ask: Ask) -> None:
 
 
 def test_a_missing_key(ask: Ask) -> None:
-    """What signing finds wrong is raised as it is, and not tried again."""
+    """An error of signing is raised unchanged, and not retried."""
     with Server(GOOD) as server:
         assert isinstance(ask(engine(server.url, retries=2, api_key="missing")).failed, AuthenticationError)
     assert server.connections == 0
@@ -312,7 +312,7 @@ def test_the_newest_secret_is_hidden(ask: Ask) -> None:
 
 
 def test_remedies_are_tried_once(ask: Ask) -> None:
-    """What a dialect names against an error is in use at the next try, without a wait and without a retry."""
+    """A dialect's remedy for an error is used at the next attempt, which neither waits nor counts as a retry."""
     denied: Script = [Read(), answer(b"", "401 Unauthorized")]
     with Server(denied, GOOD) as server:
         remote = engine(server.url)

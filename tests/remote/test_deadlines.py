@@ -124,7 +124,7 @@ def test_what_is_asked_for_beyond_the_end_is_not_waited_for(ask: Ask) -> None:
 
 
 def test_retries_stop_when_all_are_spent(ask: Ask) -> None:
-    """What one request spends, the next does not have; an answer after a retry gives it back."""
+    """Retries share a bucket of tokens; an answer after a retry gives one back."""
     with Server(BROKEN, BROKEN, BROKEN, [Read(), answer(hello())]) as server:
         remote = engine(server.url, retries=1)
         remote._health.bucket = TokenBucket(capacity=5, cost=5)

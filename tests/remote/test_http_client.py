@@ -218,7 +218,7 @@ def test_redirections_are_not_followed() -> None:
 @pytest.mark.parametrize("kind", ["sync", "async"])
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
 def test_hooks_may_read_a_response(kind: str, coding: str) -> None:
-    """What a hook has read and decompressed is read once more from its memory."""
+    """A body that a hook has read and decompressed is read again from memory."""
     body = gzip.compress(hello()) if coding == "gzip" else hello()
     with Server([Read(), answer(body, content_encoding=coding)]) as server:
         if kind == "sync":

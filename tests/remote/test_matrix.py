@@ -1,4 +1,4 @@
-"""What a server can do wrong on the wire, one fault at a time: each ends in its error, and leaves nothing open."""
+"""Faults of a server on the wire, one at a time: each ends in its error, and leaves nothing open."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ QUIRKS: dict[str, Script] = {
 
 @pytest.mark.parametrize("name", QUIRKS)
 def test_quirks_do_no_harm(name: str, ask: Ask) -> None:
-    """What is odd and yet complete is an answer, with exactly one Finish."""
+    """An odd but complete response is an answer, with exactly one Finish."""
     with Server(QUIRKS[name]) as server:
         asked = ask(engine(server.url))
     assert asked.finish.reason == "stop"
@@ -243,7 +243,7 @@ def test_memory_is_bounded(body: str, ask: Ask) -> None:
 
 
 def test_an_answer_read_whole_is_bounded() -> None:
-    """What is not a stream may have 64 MiB."""
+    """A body that is not a stream may have 64 MiB."""
     from llama4sdk.remote.dialect import Call
 
     with Server([Read(), plain(b""), a_gigabyte]) as server:

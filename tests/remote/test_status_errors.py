@@ -1,4 +1,4 @@
-"""What servers say when they refuse, in the words of many of them."""
+"""Error bodies of many servers, and the errors they become."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_any_json_is_an_error(status: int, value: object) -> None:
 
 @pytest.mark.parametrize("body", [b"<" * 2**16, b"<script" * 9000, b"[" * 2**16, b"9" * 2**16, b'{"a":' * 9000])
 def test_bodies_made_to_waste_time_do_not(body: bytes) -> None:
-    """What would take a naive reader for ever takes no longer than the rest."""
+    """Bodies that are slow to parse naively take no longer than others."""
     assert len(parse_error_body(body).message) <= 501
 
 

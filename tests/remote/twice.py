@@ -15,7 +15,7 @@ REQUEST = Request(prompt="Hi")
 
 
 def twice(engine: RemoteEngine, way: str) -> tuple[Asked, Asked]:
-    """What came of both requests; the engine is closed afterwards."""
+    """Outcomes of both requests; the engine is closed afterwards."""
     if way == "async":
         return asyncio.run(_twice(engine))
     both = Asked(), Asked()

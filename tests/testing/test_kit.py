@@ -130,7 +130,7 @@ def test_each_wrong_backend_fails_where_it_is_wrong(verdicts: Verdicts, name: st
 
 
 def test_a_right_backend_passes_or_skips_with_a_reason(verdicts: Verdicts) -> None:
-    """What is declared passes, what is not is skipped, and nothing is left over."""
+    """Tests of declared features pass, those of others are skipped, and none is left over."""
     assert verdicts["Right"]["skipped"] == {
         "test_logprobs_come_with_the_text",
         "test_an_answer_matches_its_regex",

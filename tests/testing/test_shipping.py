@@ -1,4 +1,4 @@
-"""What ships for third parties: machines that are consistent, and a package that needs pytest only where it says so."""
+"""The testing package for third parties: consistent machines, and pytest needed only for the kit."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_a_directory_in_home(tmp_path: Path) -> None:
 
 
 def test_the_hub_cache_by_name_and_repository(tmp_path: Path) -> None:
-    """What Hugging Face tools fetched is found by catalogue name and by repository id."""
+    """Checkpoints in Hugging Face's cache are located by catalogue name and by repository id."""
     folder = checkpoint(snapshot(tmp_path / "hub", "abc"), shards=3)
     assert locate("scout") == folder
     assert locate(SCOUT) == folder
