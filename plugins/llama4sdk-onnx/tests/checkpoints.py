@@ -55,7 +55,7 @@ def exported(
     progress: Progress | None = None,
     notice: Notice | None = None,
 ) -> ExportReport:
-    """What ``llama4sdk export`` does."""
+    """Export as ``llama4sdk export`` does."""
     options = ExportOptions(model="tiny", quantization=quantization, opset=opset, portable=portable, verify=verify)
     return OnnxExporter().export(source, target, options, progress=progress, notice=notice)
 

@@ -70,7 +70,7 @@ except Llama4Error as error:
 
 
 def run(code: str, *arguments: object) -> str:
-    """What a program of its own prints."""
+    """Standard output of a program in a process of its own."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -126,7 +126,7 @@ def test_a_missing_runtime_is_named_with_both_ways_to_install_it() -> None:
 
 
 def test_the_card_is_the_capabilities() -> None:
-    """What the kit tests is what is declared."""
+    """The kit runs with the declared capabilities."""
     (info,) = llama4sdk_backends()
     assert info.capabilities == CAPABILITIES
     assert info.missing_modules() == ()

@@ -268,7 +268,7 @@ def test_a_full_disk_is_told_and_resumed(sources: Mapping[str, Path], whole: Pat
 
 
 def test_a_disk_without_room_is_told_first(tmp_path: Path) -> None:
-    """What does not fit is known before the first byte; a device that is full says so."""
+    """A target without room is refused before the first byte; a full device is reported as such."""
     with pytest.raises(ExportError, match=r"free, and .* are needed") as caught:
         require_space(tmp_path, 1 << 60)
     assert caught.value.errno == errno.ENOSPC

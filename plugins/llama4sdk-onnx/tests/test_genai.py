@@ -1,4 +1,4 @@
-"""What is written for ONNX Runtime GenAI computes what the native engine does; where GenAI is installed, it runs it."""
+"""Exports for ONNX Runtime GenAI compute what the native engine does; where GenAI is installed, it runs them."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class Genai:
         self.tokenizer = self._og.Tokenizer(self.model)
 
     def tokens(self, prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
-        """What most likely follows prompts of one length."""
+        """Greedy continuations of prompts of one length."""
         params = self._og.GeneratorParams(self.model)
         length = len(prompts[0])
         params.set_search_options(max_length=length + count, batch_size=len(prompts), do_sample=False)

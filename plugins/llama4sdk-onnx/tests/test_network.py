@@ -75,7 +75,7 @@ def test_states_and_logits_of_a_whole_text(model: Tiny, monkeypatch: pytest.Monk
 
 
 def test_later_runs_leave_logits_alone(scout: Tiny) -> None:
-    """What a step gave stays what it was."""
+    """Later steps do not overwrite a step's logits."""
     with scout.network().open() as sequence:
         first = sequence.prefill([1, 2, 3])
         kept = first.copy()
@@ -223,7 +223,7 @@ def test_rows_move_together_when_memory_grows(scout: Tiny) -> None:
 
 
 def test_a_sequence_in_a_used_row_sees_nothing_of_the_last(scout: Tiny) -> None:
-    """What was there before is never read, in layers of either kind."""
+    """Stale cache contents are never read, in layers of either kind."""
     network, ids = scout.network(), text(5, 20)
     keep = network.open()
     with network.open() as sequence:

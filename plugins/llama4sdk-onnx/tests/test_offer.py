@@ -83,7 +83,7 @@ def test_an_export_is_offered_as_it_is() -> None:
 
 @pytest.mark.parametrize("name", ["int4/fp32", "int8/fp32", "fp32", "int4/fp16"])
 def test_a_quantization_is_kept_or_refused(name: str) -> None:
-    """What was asked for is offered where the export holds it, by its scheme or to the letter."""
+    """A requested quantization is offered where the export has it, by its scheme or in full."""
     model = exported(name)
     scheme = Quantization(name.partition("/")[0])
     assert offer(model, quantization=scheme).quantization is scheme
@@ -182,6 +182,6 @@ def test_an_older_runtime_is_not_taken() -> None:
 
 
 def test_portable_graphs_write_their_caches_anew() -> None:
-    """What was given and what is given back exist at once."""
+    """Inputs and outputs exist at the same time."""
     fast, portable = (offer(exported("fp32", kind=kind)).breakdown["cpu"]["kv_cache"] for kind in ("fast", "portable"))
     assert portable == 2 * fast

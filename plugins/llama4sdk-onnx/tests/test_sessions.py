@@ -130,7 +130,7 @@ def test_devices_are_places_of_buffers() -> None:
 
 
 def test_an_older_onnx_runtime_is_refused_with_both_versions() -> None:
-    """What the graph needs, and what is here."""
+    """Releases of ONNX Runtime: needed by the graph, and installed."""
     require_version("1.2.10")
     require_version(onnxruntime.__version__)
     with pytest.raises(ModelLoadError, match=r"1\.999 or newer, and " + onnxruntime.__version__):

@@ -40,7 +40,7 @@ class Tiny:
         return TextNetwork(session, self.manifest, context=context, image_token=PATCH)
 
     def states(self, ids: npt.ArrayLike, features: Floats | None = None) -> Floats:
-        """What the native engine makes of a text: [tokens, hidden]."""
+        """The native engine's states of a text: [tokens, hidden]."""
         tokens = torch.tensor(np.asarray(ids))
         inputs = self.native.embed(tokens).clone()
         if features is not None:

@@ -103,7 +103,7 @@ def assert_close(found: Tensor, expected: Tensor) -> None:
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """What ``optimum-cli`` does, as users run it."""
+    """Export with ``optimum-cli``, as users run it."""
     program = Path(sys.executable).with_name("optimum-cli")
     return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
 

@@ -34,7 +34,7 @@ H200 = H100_X1.devices[0].model_copy(update={"total_memory": 141 * 10**9, "free_
 
 
 def offer(hardware: Hardware, **need: object) -> Offer:
-    """What is offered; fails when nothing is."""
+    """The offer; fails the test when there is none."""
     answer = TorchBackend().offer(Need.model_validate({"model": "demo"} | need), hardware)
     assert isinstance(answer, Offer), answer
     return answer
@@ -260,7 +260,7 @@ def test_offering_loads_no_torch() -> None:
 
 
 def test_every_module_the_card_requires_comes_with_the_wheels() -> None:
-    """What is checked before an offer is what the wheels install, so that a fresh installation can run."""
+    """Modules checked before an offer are those that the wheels install, so that a fresh installation can run."""
     (card,) = llama4sdk_backends()
     declared = {
         re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")

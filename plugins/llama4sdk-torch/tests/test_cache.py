@@ -1,4 +1,4 @@
-"""What the cache holds, and how much memory it takes."""
+"""Contents of the cache, and its memory."""
 
 from __future__ import annotations
 

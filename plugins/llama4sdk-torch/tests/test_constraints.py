@@ -163,7 +163,7 @@ def test_a_grammar_is_spoken(engine: TorchEngine, sampling: dict[str, object]) -
     ids=str,
 )
 def test_every_way_to_draw_keeps_the_shape(smollm: TorchEngine, options: dict[str, object]) -> None:
-    """What truncates and penalizes works on the tokens that are allowed."""
+    """Truncation and penalties apply to the allowed tokens."""
     answer = ask(smollm, Regex(pattern="[a-z]{5} [0-9]{5}"), **options)
     assert re.fullmatch("[a-z]{5} [0-9]{5}", answer.text)
 

@@ -67,7 +67,7 @@ def test_stop_strings_end_it_wherever_tokens_are_cut(demo_engine: TorchEngine, s
 
 
 def test_text_held_back_in_vain_is_shown_at_the_end(demo_engine: TorchEngine) -> None:
-    """What only looked like the beginning of a stop string belongs to the answer."""
+    """Text that only resembles the beginning of a stop string belongs to the answer."""
     answer = whole(demo_engine, ask("What is the capital of France?", stop="Paris. And more"))
     assert answer.text == "The capital of France is Paris."
     cut = whole(demo_engine, ask("What is the capital of France?", stop="is Paris. And", max_tokens=6))
@@ -234,7 +234,7 @@ def test_a_tokenizer_larger_than_its_network_is_refused(save_tiny: Callable[...,
 
 
 def test_running_out_of_memory_has_a_name() -> None:
-    """What torch says when memory is gone becomes DeviceMemoryError; other errors stay what they are."""
+    """Torch's out-of-memory errors become DeviceMemoryError; others are raised unchanged."""
     with pytest.raises(DeviceMemoryError, match="out of memory"), memory_errors(torch.device("cpu")):
         torch.empty(2**60, dtype=torch.uint8)
     with pytest.raises(RuntimeError, match="size mismatch"), memory_errors(torch.device("cpu")):

@@ -241,7 +241,7 @@ def test_users_cannot_write_image_tokens(engine: TorchEngine) -> None:
 
 @pytest.mark.parametrize("part", [ImagePart(data=b"no image"), ImagePart(url="http://a.example/x.png")])
 def test_bad_images_are_refused_before_the_first_event(engine: TorchEngine, part: ImagePart) -> None:
-    """What cannot be decoded or may not be fetched raises at once, with a hint."""
+    """Images that cannot be decoded or may not be fetched raise at once, with a hint."""
     with pytest.raises(InvalidRequestError) as caught:
         engine.stream(Request(messages=(Message(role="user", content=(part,)),)))
     assert caught.value.hint

@@ -1,4 +1,4 @@
-"""What loading takes of a machine's memory, held by the system itself to what is promised."""
+"""Memory taken by loading, limited by the system to the promised size."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def _check_unequal(
 def _check_left_padded(
     theirs: Llama4ForCausalLM, tokens: torch.Tensor, lengths: Sequence[int], expected: torch.Tensor
 ) -> None:
-    """What our rows were compared with is also what transformers makes of a left-padded batch."""
+    """Transformers gives the same logits for a left-padded batch."""
     longest = max(lengths)
     padded, mask = torch.zeros(ROWS, longest, dtype=torch.long), torch.zeros(ROWS, longest, dtype=torch.long)
     for row, length in enumerate(lengths):

@@ -32,7 +32,7 @@ TOOLS = (WEATHER, Tool(name="stop", parameters={"properties": {}, "additionalPro
 
 
 def call(engine: TorchEngine, tools: tuple[Tool, ...], choice: str, **sampling: object) -> Completion:
-    """What comes of a question with tools."""
+    """The answer to a question with tools."""
     params = SamplingParams.model_validate({"max_tokens": 300, "temperature": 1.5, "top_p": 1.0, "seed": 3} | sampling)
     messages = (Message(role="user", content="Will it rain?"),)
     request = Request(messages=messages, tools=tools, tool_choice=choice, sampling=params)
@@ -40,7 +40,7 @@ def call(engine: TorchEngine, tools: tuple[Tool, ...], choice: str, **sampling: 
 
 
 class Weather(BaseModel, extra="forbid", strict=True):
-    """What ``get_weather`` takes, as pydantic sees it."""
+    """Arguments of ``get_weather``, as pydantic sees them."""
 
     city: Annotated[str, Field(max_length=12)]
     days: Annotated[int, Field(ge=1, le=14)]
