@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import settings
@@ -24,10 +26,18 @@ def pytest_configure(config: pytest.Config) -> None:
     What hypothesis tries is the same in every run, so that a failure is one of the change at hand; HYPOTHESIS=random
     looks further.
     """
+    _make_benchmarks_importable()
     sys.addaudithook(_only_this_machine)
     settings.register_profile("repeatable", derandomize=True, database=None)
     if os.environ.get("HYPOTHESIS") != "random":
         settings.load_profile("repeatable")
+
+
+def _make_benchmarks_importable() -> None:
+    """Let tests import ``benchmarks`` without the checkout on the path, where it would hide the installed wheels."""
+    package = ModuleType("benchmarks")
+    package.__path__ = [str(Path(__file__).parent / "benchmarks")]
+    sys.modules.setdefault("benchmarks", package)
 
 
 def _only_this_machine(event: str, args: tuple[object, ...]) -> None:
