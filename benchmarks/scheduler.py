@@ -52,7 +52,7 @@ def measure(client: Client, prompts: tuple[str, ...], max_tokens: int) -> tuple[
 
 
 def median(speeds: list[Speed]) -> Speed:
-    """Of each of the two."""
+    """Medians of a list of speeds, of either kind."""
     return Speed(*(statistics.median(values) for values in zip(*speeds, strict=True)))
 
 

@@ -108,7 +108,7 @@ class Endpoint(Value):
     headers: dict[str, SecretStr] = Field(default_factory=dict, exclude=True, repr=False)
     timeouts: Timeouts = Timeouts()
     retry: RetryPolicy = RetryPolicy()
-    #: What only one backend understands; see its documentation.
+    #: Options of a single backend; see its documentation.
     options: dict[str, JsonValue] = Field(default_factory=dict)
     #: A file of certificates to trust instead of the system's.
     certificates: str | None = None

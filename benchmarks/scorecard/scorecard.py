@@ -172,7 +172,7 @@ def largest_batch(pool: int, request_bytes: int) -> int:
 
 
 def _class_bytes(row: Published, config: TextConfig) -> ClassBytes:
-    """Of a publisher's own mix, those of the plain one scaled to the size of the file."""
+    """Bytes by class of modules; a publisher's own mix is the plain one, scaled to the size of the file."""
     if row.weights == "nvfp4":
         halves = sizes.class_bytes(config, Quantization.BF16)
         return {

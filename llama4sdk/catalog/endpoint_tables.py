@@ -52,7 +52,7 @@ class Listing(Value):
     ends: date | None = None
     #: The longest it accepts, which is often less than the model's own.
     context: Tokens | None = None
-    #: Of one answer, where that is less than the context.
+    #: Most tokens of one answer, where that is less than the context.
     max_output: Tokens | None = None
     input: Dollars | None = None
     output: Dollars | None = None
@@ -60,10 +60,10 @@ class Listing(Value):
     features: frozenset[Ability] = frozenset()
     #: Abilities known not to work; those in neither set are unknown.
     lacks: frozenset[Ability] = frozenset()
-    #: In one request.
+    #: Most images of one request.
     max_images: Tokens | None = None
     max_temperature: Annotated[float, Field(gt=0)] | None = None
-    #: Of one answer.
+    #: Tokens a second of one answer.
     tokens_per_second: Annotated[float, Field(gt=0)] | None = None
     speed_seen: str = ""
     #: ``documented``: by whoever runs it. ``reported``: by others. ``unverified``: nobody to quote.

@@ -1,4 +1,4 @@
-"""Who serves Llama 4 by the token: names, limits, prices and ends, each with its source and the day it was looked up.
+"""Endpoints that serve Llama 4 by the token: names, limits, prices and ends, each with its source and its date.
 
 Endpoints end and prices change: after ``CURRENT_FOR`` a listing is shown with its day and no longer called current.
 What the SDK brings is in ``endpoints.csv``; ``LLAMA4SDK_ENDPOINTS`` names a file that overrides it, row by row.
@@ -24,7 +24,7 @@ def find(endpoint: str, model: str) -> Listing | None:
 
 
 def serving(model: str, *, today: date | None = None) -> tuple[Listing, ...]:
-    """Who serves it today by the token: first what a backend speaks to, the cheapest first."""
+    """Listings that serve the model today: those with a backend first, the cheapest first."""
     day = today or date.today()
     return tuple(sorted((listing for listing in _listings_of(model) if not listing.ended(day)), key=_preference))
 

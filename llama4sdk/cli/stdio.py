@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Final
 
-#: What stands for a character that an encoding lacks; "?" for all others.
+#: Replacements of characters that an encoding lacks; "?" for all others.
 SUBSTITUTES: Final = {"✓": "+", "✗": "x", "·": "-", "—": "-", "─": "-", "│": "|", "→": "->", "…": "...", "±": "+/-"}
 HANDLER_NAME: Final = "llama4sdk-ascii"
 

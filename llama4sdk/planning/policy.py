@@ -34,7 +34,7 @@ class Policy(Value):
     allow_remote: bool = False
     #: Fall back to the small demo model when no Llama 4 fits and no model was named.
     allow_demo: bool = True
-    #: What counts first where several plans are possible.
+    #: The preference among several possible plans.
     prefer: Preference = "balanced"
     #: Backends, or pairs of backend and model, to ask in this order when the first fails before it has begun to
     #: answer, with an error that another place may not have. A remote one that is named here is allowed.
@@ -44,7 +44,7 @@ class Policy(Value):
     route: Literal["hybrid"] | RoutingRule | Callable[[RequestProfile], str] | None = Field(default=None, exclude=True)
     #: US dollars a client may spend. What could cost more than is left is refused before it is sent.
     max_cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    #: What one pays, by backend, where that is not what is published; ``(0, 0)`` for a server of one's own.
+    #: Prices by backend, where they differ from the published ones; ``(0, 0)`` for a server of one's own.
     rates: dict[str, Rates] = Field(default_factory=dict)
 
     @property

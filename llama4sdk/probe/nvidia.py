@@ -31,7 +31,7 @@ LIBRARY_MISSING: Final = (
 #: A driver that reports more is not believed.
 MAX_CARDS: Final = 256
 
-#: Of one device.
+#: NVLinks of one device.
 MAX_NVLINKS: Final = 18
 
 

@@ -10,11 +10,10 @@ import pytest
 
 from benchmarks.scorecard.report import main
 from benchmarks.scorecard.scorecard import largest_batch, published, score, served_speed
-from llama4sdk.capacity.roofline import Calibration, NetworkPart, Site
-from llama4sdk.capacity.sites import EVERYTHING
 from llama4sdk.catalog.models import SCOUT
 from llama4sdk.llama4.sizes import class_bytes
 from llama4sdk.quantization import Quantization
+from tests.capacity.test_roofline import part
 
 
 def test_every_published_figure_is_met_or_said_not_to_be_predicted() -> None:
@@ -69,20 +68,8 @@ def test_serving_is_reading_and_answering() -> None:
     """Requests with long prompts leave less time for answers; a cache that holds nothing still serves one."""
     assert SCOUT.config is not None
     weights = class_bytes(SCOUT.config, Quantization.BF16)
-    perfect = Calibration(
-        engine="none",
-        version="0",
-        site="accelerator",
-        bandwidth=(1, 1),
-        compute=(1, 1),
-        label="modelled",
-        source="a test",
-        date="2026-11",
-    )
-    site = Site(name="a device", bandwidth=10**12, flops=1e15)
-    part = NetworkPart(modules=EVERYTHING, site=site, calibration=perfect)
     none, short, long = (
-        served_speed(SCOUT.config, weights, part, prompt=prompt, answer=1000, batch=64).middle
+        served_speed(SCOUT.config, weights, part(), prompt=prompt, answer=1000, batch=64).middle
         for prompt in (0, 100, 10_000)
     )
     assert long < short < none

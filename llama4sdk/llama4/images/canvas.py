@@ -12,7 +12,7 @@ from llama4sdk.errors import CheckpointError, InvalidRequestError
 #: Side of a tile in pixels, in every published Llama 4.
 TILE_PIXELS: Final = 336
 
-#: Of one image, without the one that shows the whole image.
+#: Tiles of one image, without the one that shows the whole image.
 MAX_TILES: Final = 16
 
 START: Final = "<|image_start|>"

@@ -53,10 +53,10 @@ class Offers(Ground):
         """Where memory is short the answer is ``Unavailable``, not an offer."""
         answer = self.backend().offer(self.need, machine)
         if isinstance(answer, Offer) and answer.placement.kind != "remote":
-            for place, needed in answer.memory.items():
+            for device, needed in answer.memory.items():
                 assert_that(
-                    needed <= machine.free(place),
-                    f"The offer needs {needed} bytes on {place}, where {machine.free(place)} are free.",
+                    needed <= machine.free(device),
+                    f"The offer needs {needed} bytes on {device}, where {machine.free(device)} are free.",
                     fix="return Unavailable(reason=…, need_memory=…, have_memory=…) when the model does not fit.",
                 )
 

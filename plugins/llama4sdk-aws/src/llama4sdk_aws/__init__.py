@@ -5,13 +5,13 @@ from llama4sdk.hookspecs import hookimpl
 
 __all__ = ["BEDROCK", "SAGEMAKER", "llama4sdk_backends"]
 
-#: Of the service; an offer has those of one model.
+#: Capabilities of the service; an offer has those of one model.
 BEDROCK = Capabilities(
     features=frozenset({"generate", "chat", "images", "tools", "embed", "count_tokens", "astream"}),
     sampling=frozenset({"max_tokens", "temperature", "top_p", "stop"}),
     remote=True,
 )
-#: Of containers in general; an offer has those of one dialect.
+#: Capabilities of containers in general; an offer has those of one dialect.
 SAGEMAKER = Capabilities(
     features=frozenset({"generate", "chat", "images", "tools", "astream"}),
     sampling=frozenset({"max_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop"}),

@@ -34,7 +34,7 @@ class BedrockOptions(AwsOptions):
     request_metadata: Annotated[dict[str, str], Field(max_length=16)] = {}
     #: Sent as ``additionalModelRequestFields``.
     additional_fields: dict[str, JsonValue] = {}
-    #: Of vectors, where the model has a choice.
+    #: Dimensions of vectors, where the model has a choice.
     dimensions: int | None = None
     #: The use of Cohere's embeddings.
     input_type: Literal["search_document", "search_query", "classification", "clustering"] = "search_document"

@@ -58,7 +58,7 @@ class OnnxRunner:
         end = begin + self._network.next_block(cache.row, len(sequence.token_ids) - begin)
         features = None
         if cache.features is not None and self._image_token is not None:
-            first, last = (sequence.token_ids[:place].count(self._image_token) for place in (begin, end))
+            first, last = (sequence.token_ids[:position].count(self._image_token) for position in (begin, end))
             features = cache.features[first:last]
         last_block = end == len(sequence.token_ids)
         logits = self._network.prefill_block(cache.row, sequence.token_ids[begin:end], features, last=last_block)

@@ -71,7 +71,7 @@ class Profile(Value):
     #: Whether a stream's usage must be asked for, and whether usage has the cost in US dollars.
     requests_usage: bool = True
     reports_cost: bool = False
-    #: What ``/completions`` gets where the caller set no limit: nothing, or the tokens that surely fit, for servers
+    #: Limit sent to ``/completions`` where the caller set none: nothing, or the tokens that surely fit, for servers
     #: that otherwise end after a few tokens.
     completion_limit: Literal["omit", "remaining_context"] = "omit"
 

@@ -25,7 +25,7 @@ from llama4sdk.local.offer import (
 from llama4sdk.quantization import ModuleClass, Quantization, QuantizationConfig
 from llama4sdk_torch import CAPABILITIES
 
-#: What activations may be.
+#: Number formats of activations.
 ACTIVATION_DTYPES: Final = (Quantization.FP32, Quantization.BF16)
 
 #: The schemes tried when nobody asks for one, most bits first.

@@ -47,7 +47,7 @@ class Quantized:
 
     form: MatrixFormat
     inputs: int
-    dtype: torch.dtype  #: Of the dequantized values.
+    dtype: torch.dtype  #: Number format of the dequantized values.
     codes: Tensor
     scale: Tensor
     minimum: Tensor | None = None
@@ -77,7 +77,7 @@ class Quantized:
         return values.view(*self.codes.shape[:-1], self.inputs)
 
     def _values(self, codes: Tensor, scale: Tensor, minimum: Tensor | None = None) -> Tensor:
-        """Of some rows, float32."""
+        """Dequantized values of some rows, float32."""
         if self.form.scheme is Quantization.INT4:
             numbers = torch.stack((codes & 15, codes >> 4), dim=-1).flatten(-2)[:, : self.inputs].float()
             numbers = numbers if self.form.minimum else numbers - INT4_ZERO_POINT

@@ -39,7 +39,7 @@ class WeightFile:
     #: Reads the checkpoint and gives the bytes of ``tensors`` in their order, a little at a time: of each tensor one or
     #: more arrays that follow each other, and never two tensors in one.
     values: Callable[[], Iterator[Array]]
-    #: What is read of the checkpoint for it: what progress counts.
+    #: Bytes read of the checkpoint for it, which progress counts.
     source_bytes: int
 
     def offsets(self) -> Iterator[tuple[StoredTensor, int]]:
